@@ -1,0 +1,59 @@
+# Every target sets up the environment first. VENV=path chooses where, PYTHON= which interpreter makes it (3.11),
+# PIP_FLAGS= extra words for pip, for example the index that has the CPU build of torch.
+VENV ?= .venv
+PYTHON ?= python3
+PIP_FLAGS ?=
+WORKERS ?= 2
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# The editable install points at one checkout: the stamp carries that checkout's name, so that a shared VENV is installed anew.
+PINNED := $(VENV)/.fairopt-pinned
+INSTALLED := $(VENV)/.fairopt-installed-$(shell pwd -P | cksum | cut -d' ' -f1)
+# One thread for BLAS and OpenMP: the workers share the cores.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+# In this environment every solver is there: FAIROPT_FULL turns a skip for an absent one into a failure (tests/conftest.py).
+PYTEST := FAIROPT_FULL=1 $(ONE_THREAD) $(BIN)/python -m pytest
+TYPED := fairopt backends/fairopt_backends tests .ci
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test slow check format clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+venv: $(INSTALLED) ## the environment: pinned packages, then fairopt itself, editable
+
+$(PINNED): requirements/wheels.txt requirements/sdists.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "the pinned packages are for Python 3.11: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install $(PIP_FLAGS) --no-deps --only-binary=:all: -r requirements/wheels.txt
+	$(PIP) install $(PIP_FLAGS) --no-deps --no-build-isolation -r requirements/sdists.txt
+	touch $@
+
+$(INSTALLED): $(PINNED) pyproject.toml
+	$(PIP) install $(PIP_FLAGS) --no-deps --no-build-isolation --editable .
+	rm -f $(VENV)/.fairopt-installed-*
+	touch $@
+
+demo: $(INSTALLED) ## train on real mortgage decisions: plain, projected afterwards, with the fairness layer
+	$(BIN)/fairopt demo
+
+test: $(INSTALLED) ## the tests
+	$(PYTEST) -n $(WORKERS) --dist loadgroup -m "not slow"
+
+slow: $(INSTALLED) ## the long tests
+	$(PYTEST) -n $(WORKERS) --dist loadgroup -m slow
+
+check: $(INSTALLED) ## ruff, mypy --strict, the arrows between the parts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python .ci/arrows.py
+	$(BIN)/mypy --strict $(TYPED)
+
+format: $(INSTALLED) ## rewrite the code in ruff's format, imports sorted
+	$(BIN)/ruff check --fix-only --select I,RUF022 .
+	$(BIN)/ruff format .
+
+clean: ## remove caches and built files; keeps the environment
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,42 @@
+"""``dual_newton``: semismooth Newton on the dual. Takes every problem, to machine precision. See fairopt.dual.newton."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from fairopt.contract.base import ALL_SOFTNESS, Backend, Capabilities, RawSolution, Status
+from fairopt.dual.make import make_dual
+from fairopt.dual.newton import MAX_ITER, solve_dual
+from fairopt.dual.structure import numbers, structure
+from fairopt.errors import InputError
+from fairopt.problem import ProjectionProblem
+
+
+class DualNewton(Backend):
+    """Options: ``max_iter`` Newton iterations; ``solver_tol`` KKT residual in score units, None for what float64 resolves."""
+
+    name: ClassVar[str] = "dual_newton"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        softness=ALL_SOFTNESS,
+        ranges=True,
+        devices=("cpu", "cuda"),
+        dtypes=("float64", "float32"),
+        accuracy_y=1e-8,
+        accuracy_gradient=1e-8,
+        exact=True,
+    )
+
+    def __init__(self, max_iter: int = MAX_ITER, solver_tol: float | None = None) -> None:
+        if max_iter < 1:
+            raise InputError(f"max_iter: got {max_iter!r}, expected at least 1")
+        self.max_iter = max_iter
+        self.solver_tol = solver_tol
+
+    def solve(self, scores: Tensor, problem: ProjectionProblem) -> RawSolution:
+        dual = make_dual(scores, problem)
+        solution = solve_dual(dual, structure(problem), numbers(problem), tol=self.solver_tol, max_iter=self.max_iter)
+        stopped = not solution.converged and solution.iterations >= self.max_iter
+        status = Status.ITERATION_LIMIT if stopped else None
+        return RawSolution(None, solution.p, status, solution.iterations, extra={"dual": dual, "dual_solution": solution})

@@ -1,0 +1,230 @@
+"""``unrolled``: projected gradient or FISTA on the dual, a fixed number of steps, autograd through the steps.
+
+    p <- prox(p + tau f(y(p))),   y(p) = clip(z - A^T p / w, lb, ub),   tau = 1 / ||A W^-1 A^T||
+
+Source: the dual is claim L8, its rate claim L10, the error of the unrolled gradient claim L11. Without a box f(y(p)) is affine in
+p, so a step costs m^2 whatever n is; with a box a step is one pass over the samples. FISTA restarts its momentum whenever it
+points uphill. Constraints are scaled by the norms of their rows, one scale a constraint (one a budget block).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairopt.contract.base import ALL_SOFTNESS, Backend, Capabilities, RawSolution, Status
+from fairopt.problem import Array, IntArray, Limits, ProjectionProblem
+from fairopt_backends.adapter import SOLVED, clip, one_of, positive, positive_integer
+from fairopt_backends.prox import DualProx
+
+STALLED = 4e-16  # a step that moves no price by more than this, relative to the largest, moves nothing
+
+
+@dataclass(frozen=True, eq=False)
+class Dual:
+    """The dual of one problem in scaled rows: f(p) (m,), y(p) (n,), the proximal step and its length."""
+
+    values: Callable[[Tensor], Tensor]
+    scores: Callable[[Tensor], Tensor]
+    prox: DualProx
+    tau: float
+    scale: Tensor  # (m,): price = scale * p
+
+
+class Unrolled(Backend):
+    """``steps`` of ``method`` ("fista" or "pgd"). Stops early only when nothing moves any more (or within ``solver_tol``)."""
+
+    name: ClassVar[str] = "unrolled"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        softness=ALL_SOFTNESS,
+        ranges=True,
+        gradients=("implicit", "native"),
+        accuracy_native_y=1e-6,
+        accuracy_native_gradient=1e-4,
+    )
+
+    def __init__(self, *, steps: int = 2000, method: str = "fista", solver_tol: float | None = None) -> None:
+        positive_integer("steps", steps)
+        one_of("method", method, ("fista", "pgd"))
+        positive("solver_tol", solver_tol)
+        self.steps = steps
+        self.method = method
+        self.solver_tol = solver_tol
+
+    def solve(self, scores: Tensor, problem: ProjectionProblem) -> RawSolution:
+        z = scores.detach().to("cpu", torch.float64)
+        if problem.m == 0:
+            return RawSolution(clip(z, problem), np.zeros(0))
+        with torch.no_grad():
+            dual = make_dual(z, problem, problem.limits())
+            p, previous, steps = self._iterate(dual, again=0)
+            y, prices = dual.scores(p), (p * dual.scale).numpy()
+            residual = self._residual(dual, p, z, problem)
+        threshold = SOLVED if self.solver_tol is None else max(SOLVED, 100 * self.solver_tol)
+        if residual <= threshold:
+            return RawSolution(y, prices, None, steps)
+        direction = ((p - previous) * dual.scale).numpy()
+        status = Status.INFEASIBLE if proves_infeasible(problem, direction) else Status.ITERATION_LIMIT
+        return RawSolution(y, prices, status, steps, f"residual {residual:.1e} after {steps} steps")
+
+    def solve_native(self, scores: Tensor, problem: ProjectionProblem, limits: Limits) -> Tensor:
+        z = scores.to("cpu", torch.float64)
+        if problem.m == 0:
+            return clip(z, problem)
+        dual = make_dual(z, problem, limits)
+        return dual.scores(self._iterate(dual, again=1)[0])
+
+    def _iterate(self, dual: Dual, *, again: int) -> tuple[Tensor, Tensor, int]:
+        """The last two iterates and the number of steps. Derivatives converge as the iterates did, one run later: ``again`` = 1
+        takes as many steps after the iterates stand still as before."""
+        p = previous = torch.zeros(dual.scale.shape[0], dtype=torch.float64)
+        ahead, momentum, stop = p, 1.0, self.steps
+        tolerance = STALLED if self.solver_tol is None else self.solver_tol
+        still = 0
+        for step in range(1, self.steps + 1):
+            new = dual.prox(ahead + dual.tau * dual.values(ahead), dual.tau)
+            moved, turned = _moved(new, p, ahead)
+            previous, p = p, new
+            if self.method == "fista":
+                momentum = 1.0 if turned else momentum
+                following = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
+                ahead = new if turned else new + ((momentum - 1) / following) * (new - previous)
+                momentum = following
+            else:
+                ahead = new
+            still = still + 1 if moved <= tolerance else 0
+            if still == 3 and stop == self.steps:
+                stop = min(self.steps, step + again * (step + 20))
+            if step >= stop:
+                return p, previous, step
+        return p, previous, self.steps
+
+    @staticmethod
+    def _residual(dual: Dual, p: Tensor, z: Tensor, problem: ProjectionProblem) -> float:
+        """How far p is from a fixed point, in scaled rows, over the size of the clipped scores."""
+        moved = (dual.prox(p + dual.tau * dual.values(p), dual.tau) - p).abs().max() / dual.tau
+        return float(moved) / max(float(clip(z, problem).abs().max()), 1e-300)
+
+
+def _moved(new: Tensor, p: Tensor, ahead: Tensor) -> tuple[float, bool]:
+    """How far the step went, relative to the prices, and whether it turned against the momentum (gradient restart)."""
+    a, b, c = new.detach(), p.detach(), ahead.detach()
+    size = float(a.abs().max())
+    moved = float((a - b).abs().max())
+    return (moved / size if size > 0 else moved), bool(torch.dot(c - a, a - b) > 0)
+
+
+def make_dual(z: Tensor, problem: ProjectionProblem, limits: Limits) -> Dual:
+    """The scaled dual of the projection of ``z`` (n,) float64; differentiable to z and limits."""
+    values, scores, gram = _maps(z, problem, limits.offset)
+    norm = np.sqrt(np.maximum(np.diag(gram), 0.0))
+    groups = _groups(problem)
+    unit = np.ones(problem.m)
+    for rows, _ in groups:
+        largest = float(norm[rows].max())
+        unit[rows] = 1.0 / largest if largest > 0 else 1.0
+    scaled = unit[:, None] * gram * unit[None, :]
+    largest = float(np.linalg.eigvalsh(scaled)[-1]) if problem.m else 0.0
+    u = torch.from_numpy(unit)
+    return Dual(
+        lambda p: u * values(u * p), lambda p: scores(u * p), _prox(problem, limits, unit, groups), 1.0 / largest if largest > 0 else 1.0, u
+    )
+
+
+def _groups(problem: ProjectionProblem) -> list[tuple[IntArray, tuple[int, ...]]]:
+    """Rows that share one scale, and their constraints: a linear row, a range, a budget block."""
+    blocks: dict[int, list[int]] = {}
+    for k, softness in enumerate(problem.softness):
+        blocks.setdefault(softness.block if softness.kind == "budget" else -1 - k, []).append(k)
+    return [(np.concatenate([_rows_of(problem, k) for k in members]), tuple(members)) for members in blocks.values()]
+
+
+def _rows_of(problem: ProjectionProblem, constraint: int) -> IntArray:
+    if constraint < problem.linear:
+        return np.array([constraint], dtype=np.int64)
+    rows = problem.range_slices[constraint - problem.linear]
+    return np.arange(rows.start, rows.stop, dtype=np.int64)
+
+
+def _prox(problem: ProjectionProblem, limits: Limits, unit: Array, groups: list[tuple[IntArray, tuple[int, ...]]]) -> DualProx:
+    """Limits in scaled rows: f -> unit f, hence rho -> rho / unit and gamma -> gamma / unit^2."""
+    scale = np.array([unit[_rows_of(problem, k)[0]] for k in range(problem.linear + problem.ranges)])
+    s = torch.from_numpy(scale)
+    kinds = np.array([softness.kind for softness in problem.softness])
+    infinite = torch.full((len(kinds),), float("inf"), dtype=torch.float64)
+    cap = torch.where(torch.from_numpy(kinds == "priced"), limits.softness_weight / s, infinite)
+    quadratic = torch.from_numpy(kinds == "quadratic")
+    gamma = torch.where(quadratic, limits.softness_weight, torch.ones_like(infinite))
+    slope = torch.where(quadratic, s**2 / gamma, torch.zeros_like(infinite))
+    budget = tuple(
+        (members, (limits.softness_weight[list(members)] / s[list(members)]).mean())
+        for _, members in groups
+        if problem.softness[members[0]].kind == "budget"
+    )
+    linear = problem.linear
+    return DualProx(problem, limits.lower * s[:linear], limits.upper * s[:linear], limits.width * s[linear:], cap, slope, budget)
+
+
+def _maps(z: Tensor, problem: ProjectionProblem, offset: Tensor) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], Array]:
+    """values(p) = A y(p) + offset, scores(p) = y(p), and the Gram matrix A W^-1 A^T (m, m)."""
+    rows = problem.rows
+    inverse = torch.ones(problem.n, dtype=torch.float64) if problem.weights is None else 1.0 / problem.weights
+    coefficients = torch.from_numpy(rows.coefficients)  # (m, C)
+    cells = coefficients.shape[1]
+    dense_rows = torch.from_numpy(rows.dense_rows)
+
+    def back(p: Tensor) -> Tensor:  # A^T p (n,)
+        shift = (p @ coefficients).index_select(0, rows.cell)
+        return shift if rows.dense is None else shift + p[dense_rows] @ rows.dense
+
+    def forth(y: Tensor) -> Tensor:  # A y (m,)
+        f = coefficients @ torch.zeros(cells, dtype=torch.float64).index_add(0, rows.cell, y)
+        return f if rows.dense is None else f.index_add(0, dense_rows, rows.dense @ y)
+
+    def scores(p: Tensor) -> Tensor:
+        return clip(z - back(p) * inverse, problem)
+
+    sums = torch.zeros(cells, dtype=torch.float64).index_add(0, rows.cell, inverse)
+    gram = (coefficients * sums) @ coefficients.T
+    if rows.dense is not None:
+        matrix = rows.matrix()
+        gram = (matrix * inverse) @ matrix.T
+    if problem.has_box:
+        return lambda p: forth(scores(p)) + offset, scores, gram.numpy()
+    start = forth(z) + offset
+    return lambda p: start - gram @ p, scores, gram.numpy()
+
+
+def proves_infeasible(problem: ProjectionProblem, direction: Array) -> bool:
+    """Whether prices v prove that no y in the box meets the hard rows:  min over the box of v (A y + offset) > support of the limits at v.
+
+    Soft rows are met by paying, so v is 0 there. Rounding of A^T v below 1e-9 of its terms counts as 0: open bounds would turn it
+    into minus infinity.
+    """
+    v = direction.copy()
+    for k, softness in enumerate(problem.softness):
+        if softness.kind != "hard":
+            v[_rows_of(problem, k)] = 0.0
+    size = float(np.abs(v).max(initial=0.0))
+    if size == 0.0:
+        return False
+    v /= size
+    for rows in problem.range_slices:
+        v[rows] -= v[rows].mean()
+    a = problem.rows.matrix().numpy()
+    slope, terms = v @ a, np.abs(v) @ np.abs(a)
+    slope = np.where(np.abs(slope) <= 1e-9 * terms.max(initial=0.0), 0.0, slope)
+    lb, ub = (np.broadcast_to(b.numpy() if isinstance(b, Tensor) else b, slope.shape) for b in (problem.lb, problem.ub))
+    worst = np.where(slope > 0, lb, ub)
+    least = float(np.sum(slope[slope != 0] * worst[slope != 0])) + float(v @ problem.rows.offset)
+    linear = v[: problem.linear]
+    limit = np.where(linear > 0, problem.upper, problem.lower)
+    used = linear != 0
+    support = float(np.sum(linear[used] * limit[used]))
+    support += sum(float(w) * float(np.clip(v[rows], 0, None).sum()) for w, rows in zip(problem.width, problem.range_slices, strict=True))
+    return least - support > 1e-9 * (1 + abs(least) + abs(support))

@@ -1,0 +1,7 @@
+"""The compiler: a notion and the facts of one batch become one projection problem."""
+
+from __future__ import annotations
+
+from fairopt.compiler.compile import Compiled, OnInfeasible, OnMissing, compile_problem
+
+__all__ = ["Compiled", "OnInfeasible", "OnMissing", "compile_problem"]

@@ -1,0 +1,261 @@
+"""``compile_problem``: a notion and the facts of one batch become one ``ProjectionProblem``."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairopt.compiler.cells import merge
+from fairopt.compiler.facts import read_bounds, read_weights
+from fairopt.compiler.feasibility import settle
+from fairopt.compiler.gather import Gathered, gather
+from fairopt.compiler.items import Item, Row
+from fairopt.compiler.limits import MovingLimits
+from fairopt.compiler.presolve import Cells, presolve
+from fairopt.errors import FairoptWarning, InputError
+from fairopt.groups import Missing, Vocabulary, declare
+from fairopt.notions.algebra import Notion
+from fairopt.notions.batch import Batch
+from fairopt.numerics.exact_sums import exact_cell_sums
+from fairopt.problem import HARD, Array, Limits, ProjectionProblem, Rows, Softness
+
+OnMissing = Literal["drop", "warn", "raise"]
+OnInfeasible = Literal["raise", "closest", "passthrough"]
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """A problem, the vocabularies it was read with, and what presolve removed (label, reason)."""
+
+    problem: ProjectionProblem
+    vocabularies: dict[str, Vocabulary]
+    removed: tuple[tuple[str, str], ...]
+    moving: MovingLimits | None
+
+    @property
+    def has_parameters(self) -> bool:
+        """Whether limits hang on tensors: then ``limits()`` must be read at each call."""
+        return self.moving is not None
+
+    def limits(self) -> Limits:
+        """The limits now (float64 CPU tensors), connected to tolerance, rho and gamma tensors and to targets that require grad."""
+        return self.problem.limits() if self.moving is None else self.moving.read(self.problem)
+
+
+def compile_problem(
+    notion: Notion,
+    *,
+    n: int,
+    sensitive_features: Mapping[str, Any],
+    targets: Any = None,
+    bounds: Any = None,
+    weights: Any = None,
+    groups: Mapping[str, Iterable[Any]] | None = None,
+    vocabularies: Mapping[str, Vocabulary] | None = None,
+    grow: bool = True,
+    missing_group: Missing = "error",
+    on_missing: OnMissing = "drop",
+    on_infeasible: OnInfeasible = "raise",
+) -> Compiled:
+    """Compile ``notion`` for one batch of ``n`` samples.
+
+    sensitive_features  attribute name -> n values;  targets (n,);  weights (n,) > 0 of the distance
+    bounds              None, or a pair of which each side is None, a number or (n,)
+    groups              declared vocabularies, attribute name -> values;  vocabularies: known so far, which may grow if ``grow``
+    missing_group       "error", or "own": missing values are a group
+    on_missing          what to do about constraints whose group has no sample: "drop" lists them, "warn" also warns, "raise" raises
+    on_infeasible       "raise" InfeasibleError with a minimal set of constraints, "closest": widen the limits by the least sum of squared
+                        violations, "passthrough": leave them; both mark ``problem.feasible`` False
+
+    Raises InputError, InfeasibleError. Source: DESIGN 4.
+    """
+    _check_arguments(notion, n, sensitive_features, missing_group, on_missing, on_infeasible)
+    if notion.needs_targets and targets is None:
+        raise InputError(f"{notion!r} needs targets; pass targets= ({n},)")
+    lb, ub = read_bounds(bounds, n)
+    known = {**(vocabularies or {}), **declare(groups)}
+    batch = Batch(n, sensitive_features, targets, vocabularies=known, grow=grow, missing_group=missing_group)
+    gathered = gather(notion, batch)
+    _report_dropped(gathered.dropped, on_missing)
+    values = [v.detach().to("cpu", torch.float64) for v in batch.values]
+    constants = Constants(gathered, values)
+    constants.fill(row for item in gathered.items for row in item.rows)
+    box = (lb, ub) if not isinstance(lb, Tensor) and not isinstance(ub, Tensor) else (-math.inf, math.inf)
+    cells = Cells(gathered.masks, gathered.counts, gathered.mask_counts, gathered.names)
+    items, removed = presolve(gathered.items, cells, box)
+    linear = tuple(item for item in items if not item.is_range)
+    ranges = tuple(item for item in items if item.is_range)
+    kept = [row for item in (*linear, *ranges) for row in item.rows]
+    constants.fill(kept)  # presolve makes new rows
+    rows = _rows(gathered, kept, values, n)
+    problem = _assemble(rows, linear, ranges, lb, ub, read_weights(weights, n), gathered, batch)
+    settled = settle(problem, _targets_witness(batch), on_infeasible)
+    shifts = (
+        _difference(settled.lower, problem.lower),
+        _difference(settled.upper, problem.upper),
+        _difference(settled.width, problem.width),
+    )
+    moving = MovingLimits(linear, ranges, tuple(batch.values), shifts)
+    return Compiled(settled, batch.vocabularies, tuple(removed), moving if moving.moves else None)
+
+
+def _check_arguments(notion: object, n: int, features: object, missing: str, on_missing: str, on_infeasible: str) -> None:
+    if not isinstance(notion, Notion):
+        raise InputError(f"notion must be a notion such as DemographicParity('sex', tolerance=0.05), came {notion!r}")
+    if n < 1:
+        raise InputError("the batch is empty; at least one sample is needed")
+    if not isinstance(features, Mapping) and not (hasattr(features, "columns") and hasattr(features, "__getitem__")):
+        raise InputError(f"sensitive_features must map attribute names to values, e.g. {{'sex': [...]}}, came {type(features).__name__}")
+    for word, value, allowed in (
+        ("missing_group", missing, ("error", "own")),
+        ("on_missing", on_missing, ("drop", "warn", "raise")),
+        ("on_infeasible", on_infeasible, ("raise", "closest", "passthrough")),
+    ):
+        if value not in allowed:
+            raise InputError(f"{word} must be one of {', '.join(map(repr, allowed))}, came {value!r}")
+
+
+def _report_dropped(dropped: tuple[tuple[str, str], ...], on_missing: OnMissing) -> None:
+    if not dropped or on_missing == "drop":
+        return
+    words = "; ".join(f"{label} ({reason})" for label, reason in dropped)
+    if on_missing == "raise":
+        raise InputError(f"constraints about absent groups: {words}")
+    warnings.warn(f"dropped constraints about absent groups: {words}", FairoptWarning, stacklevel=4)
+
+
+class Constants:
+    """The constants of rows: means of values, each summed exactly once and rounded once."""
+
+    def __init__(self, gathered: Gathered, values: list[Tensor]) -> None:
+        self._gathered, self._values = gathered, values
+        self._sums: dict[int, list[Fraction]] = {}
+
+    def fill(self, rows: Iterable[Row]) -> None:
+        """Set ``offset`` of each row to the float64 nearest to its exact constant."""
+        for row in rows:
+            row.offset = float(self._exact(row)) if row.terms else row.constant
+
+    def _exact(self, row: Row) -> Fraction:
+        g = self._gathered
+        total = Fraction(row.constant)
+        for scale, mask, v in row.terms:
+            if v not in self._sums:
+                self._sums[v] = exact_cell_sums(self._values[v].numpy(), g.cell, g.masks.shape[1])
+            inside = sum((self._sums[v][c] for c in np.flatnonzero(g.masks[mask]).tolist()), Fraction(0))
+            total += Fraction(scale) * inside / int(g.mask_counts[mask])
+        return total
+
+
+def _rows(gathered: Gathered, rows: list[Row], values: list[Tensor], n: int) -> Rows:
+    """The arrays of ``Rows``, without masks that no remaining row names."""
+    named = sorted({j for row in rows for j in row.scales} | {m for row in rows for _, m, _ in row.terms})
+    place = {j: k for k, j in enumerate(named)}
+    scales = np.zeros((len(rows), len(named)))
+    terms: list[tuple[int, float, int, int]] = []
+    dense: list[Tensor] = []
+    dense_rows: list[int] = []
+    for k, row in enumerate(rows):
+        for j, s in row.scales.items():
+            scales[k, place[j]] = s
+        terms += [(k, s, place[m], v) for s, m, v in row.terms]
+        terms += [(k, row.constant, -1, -1)] if row.constant else []
+        if row.dense:
+            dense.append(sum((s / n * values[v] for v, s in row.dense.items()), torch.zeros(n, dtype=torch.float64)))
+            dense_rows.append(k)
+    cell, masks, counts = gathered.cell, gathered.masks, gathered.counts
+    if len(named) < masks.shape[0]:  # cells that only a removed mask told apart
+        place_of, masks = merge(masks[named])
+        counts = np.bincount(place_of, weights=counts).astype(np.int64)
+        cell = place_of[cell]
+    result = Rows(
+        cell=torch.from_numpy(cell),
+        masks=masks,
+        scales=scales,
+        offset=np.array([row.offset for row in rows], dtype=np.float64),
+        offset_terms=tuple(terms),
+        values=tuple(values),
+        dense=torch.stack(dense) if dense else None,
+        dense_rows=np.array(dense_rows, dtype=np.int64),
+    )
+    result.__dict__["counts"] = counts  # known already: saves a pass over the samples
+    return result
+
+
+def _assemble(
+    rows: Rows,
+    linear: tuple[Item, ...],
+    ranges: tuple[Item, ...],
+    lb: float | Tensor,
+    ub: float | Tensor,
+    weights: Tensor | None,
+    gathered: Gathered,
+    batch: Batch,
+) -> ProjectionProblem:
+    labels = [item.label for item in linear] + [f"{item.header}: {row.name}" for item in ranges for row in item.rows]
+    return ProjectionProblem(
+        rows=rows,
+        lower=np.array([item.low() for item in linear], dtype=np.float64),
+        upper=np.array([item.high() for item in linear], dtype=np.float64),
+        width=np.array([item.wide() for item in ranges], dtype=np.float64),
+        range_starts=np.cumsum([len(linear), *(len(item.rows) for item in ranges)]).astype(np.int64),
+        lb=lb,
+        ub=ub,
+        weights=weights,
+        softness=tuple(_softness(item) for item in (*linear, *ranges)),
+        labels=_unique(labels),
+        constraint_labels=_unique([item.label for item in (*linear, *ranges)]),
+        dropped=gathered.dropped,
+        used_targets=batch.used_targets,
+        group_counts=_group_counts(gathered, batch),
+    )
+
+
+def _softness(item: Item) -> Softness:
+    return HARD if item.soft.kind == "hard" else Softness(item.soft.kind, item.soft.weight.value(), item.soft.block)
+
+
+def _unique(labels: list[str]) -> tuple[str, ...]:
+    """The labels, numbered from the second of the same."""
+    seen: dict[str, int] = {}
+    result: list[str] = []
+    for label in labels:
+        seen[label] = seen.get(label, 0) + 1
+        result.append(label if seen[label] == 1 else f"{label} #{seen[label]}")
+    return tuple(result)
+
+
+def _group_counts(gathered: Gathered, batch: Batch) -> tuple[tuple[str, int], ...]:
+    """Samples of every group of every attribute that was read, absent ones with 0."""
+    counts: list[tuple[str, int]] = []
+    known = gathered.combinations
+    for j, column in enumerate(batch.columns):
+        if not column.attribute:
+            continue
+        if j in known.table:
+            sizes = np.bincount(known.table[j], weights=known.counts, minlength=column.size)
+        else:
+            sizes = np.bincount(column.codes, minlength=column.size)
+        counts += [(f"{column.attribute}={name}", int(size)) for name, size in zip(column.names, sizes, strict=True)]
+    return tuple(counts)
+
+
+def _targets_witness(batch: Batch) -> Array | None:
+    """The targets as numpy (n,), where the notion read them."""
+    return batch.targets.tensor.detach().to("cpu", torch.float64).numpy() if batch.used_targets else None
+
+
+def _difference(after: Array, before: Array) -> Tensor:
+    """after - before, 0 where both are the same (also infinite)."""
+    result = np.zeros_like(before)
+    changed = after != before
+    result[changed] = after[changed] - before[changed]
+    return torch.from_numpy(result)

@@ -1,0 +1,95 @@
+"""What the compiler works on between a notion's constraints and the arrays of a problem."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fairopt.notions.amount import Amount
+from fairopt.problem import SoftnessKind
+
+Term = tuple[float, int, int]  # (scale, mask, values)
+
+
+@dataclass(frozen=True, eq=False)
+class Soft:
+    """Softness whose weight may move."""
+
+    kind: SoftnessKind = "hard"
+    weight: Amount = field(default_factory=lambda: Amount(float("inf")))
+    block: int = -1
+
+
+@dataclass(eq=False)
+class Row:
+    """One functional with masks as numbers: scales (mask -> scale) of means, terms of constants, dense (values -> scale) weights.
+
+    ``offset`` is constant + terms as the nearest float64, filled in once the means of the values are known.
+    """
+
+    scales: dict[int, float]
+    terms: tuple[Term, ...]
+    constant: float
+    dense: dict[int, float]
+    name: str
+    offset: float = 0.0
+
+    @property
+    def empty(self) -> bool:
+        """Whether no score enters."""
+        return not self.scales and not self.dense
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal keys: the same functional."""
+        return (tuple(sorted(self.scales.items())), tuple(sorted(self.terms)), self.constant, tuple(sorted(self.dense.items())))
+
+    def minus(self, other: Row) -> Row:
+        """The difference of two functionals."""
+        scales, dense = dict(self.scales), dict(self.dense)
+        for j, s in other.scales.items():
+            scales[j] = scales.get(j, 0.0) - s
+        for j, s in other.dense.items():
+            dense[j] = dense.get(j, 0.0) - s
+        return Row(
+            {j: s for j, s in scales.items() if s != 0},
+            self.terms + tuple((-s, m, v) for s, m, v in other.terms),
+            self.constant - other.constant,
+            {j: s for j, s in dense.items() if s != 0},
+            f"{self.name} - {other.name}",
+            self.offset - other.offset,
+        )
+
+
+@dataclass(eq=False)
+class Item:
+    """One constraint: a linear one (one row, limits) or a range (several rows, width). Limits join: the largest lower, the least upper."""
+
+    header: str
+    rows: list[Row]
+    soft: Soft
+    lower: tuple[Amount, ...] = ()
+    upper: tuple[Amount, ...] = ()
+    width: tuple[Amount, ...] = ()
+    merged: list[str] = field(default_factory=list)
+
+    @property
+    def is_range(self) -> bool:
+        return bool(self.width)
+
+    @property
+    def label(self) -> str:
+        return self.header if self.is_range else f"{self.header}: {self.rows[0].name}"
+
+    @property
+    def moves(self) -> bool:
+        """Whether a limit or the weight can change after compilation."""
+        return self.soft.weight.moves or any(a.moves for a in (*self.lower, *self.upper, *self.width))
+
+    def low(self) -> float:
+        return max((a.value() for a in self.lower), default=float("-inf"))
+
+    def high(self) -> float:
+        return min((a.value() for a in self.upper), default=float("inf"))
+
+    def wide(self) -> float:
+        return min(a.value() for a in self.width)

@@ -1,0 +1,310 @@
+"""Presolve: fewer rows with the same answer. What it removes is listed with the reason.
+
+- a range over two groups becomes the linear row a - b in [-t, t]
+- rows without scores that are met, and rows without limits, go
+- duplicate rows (also scaled or negated ones) of hard constraints join to one with the tightest limits, which keeps the gradient to the
+  tolerance two-sided; soft duplicates only where that is the same function of the scores
+- the written-out loop over all pairs of K >= 3 groups with one limit becomes one range
+- rows that cannot leave their limits inside the bounds go, where no limit can move
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from fairopt.compiler.items import Item, Row
+from fairopt.notions.amount import Amount
+from fairopt.problem import Array, BoolArray, IntArray
+
+_MARGIN = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """What presolve knows of the cells: masks (M, C), counts (C,), mask_counts (M,), names (M,)."""
+
+    masks: BoolArray
+    counts: IntArray
+    mask_counts: IntArray
+    names: list[str]
+
+    def coefficients(self, rows: list[Row]) -> Array:
+        """(rows, C): the weight of one sample of each cell, without dense parts."""
+        scales = np.zeros((len(rows), self.masks.shape[0]))
+        for k, row in enumerate(rows):
+            for j, s in row.scales.items():
+                scales[k, j] = s
+        return np.asarray((scales / self.mask_counts) @ self.masks.astype(np.float64))
+
+    def exact(self, row: Row) -> dict[object, Fraction]:
+        """The weight of one sample of each cell, exactly; zeros left out."""
+        weights: dict[object, Fraction] = defaultdict(Fraction)
+        for j, s in row.scales.items():
+            share = Fraction(s) / int(self.mask_counts[j])
+            for c in np.flatnonzero(self.masks[j]).tolist():
+                weights[c] += share
+        return {c: w for c, w in weights.items() if w}
+
+
+Removed = list[tuple[str, str]]
+
+
+def presolve(items: list[Item], cells: Cells, box: tuple[float, float]) -> tuple[list[Item], Removed]:
+    """The items that remain, and (label, reason) of what went. ``box`` holds float bounds, or infinities."""
+    removed: Removed = []
+    items = [_shrink(item, removed) for item in items]
+    items = [item for item in items if not _needless(item, removed)]
+    if sum(not item.is_range for item in items) > 1:
+        items = _merge_duplicates(items, cells, removed)
+        items = _pairs_to_ranges(items, cells, removed)
+    items = _merge_ranges(items, removed)
+    return [item for item in items if not _always_met(item, cells, box, removed)], removed
+
+
+def _shrink(item: Item, removed: Removed) -> Item:
+    """A range without repeated members; of two members the linear row."""
+    if not item.is_range:
+        return item
+    rows = list({row.key: row for row in reversed(item.rows)}.values())[::-1]
+    if len(rows) < len(item.rows):
+        kept = {id(row) for row in rows}
+        gone = [row.name for row in item.rows if id(row) not in kept]
+        removed += [(f"{item.header}: {name}", "the same samples as another group of this range") for name in gone]
+    if len(rows) != 2:
+        return replace(item, rows=rows)
+    row = rows[0].minus(rows[1])
+    return Item(item.header, [row], item.soft, tuple(-a for a in item.width), item.width)
+
+
+def _needless(item: Item, removed: Removed) -> bool:
+    """A range of one, a row without limits, or a constant row that is met (or whose cost is a constant)."""
+    if item.is_range:
+        if len(item.rows) >= 2:
+            return False
+        removed.append((item.header, "all groups of this range have the same samples"))
+        return True
+    if not item.moves and math.isinf(item.low()) and math.isinf(item.high()) and item.low() < item.high():
+        removed.append((item.label, "no finite limit"))
+        return True
+    row = item.rows[0]
+    if not row.empty or item.moves:
+        return False
+    value = 0.0 if not row.terms and not row.constant else row.offset
+    if item.low() <= value <= item.high() or item.soft.kind in ("priced", "quadratic"):
+        removed.append((item.label, "no score enters it"))
+        return True
+    return False
+
+
+def _merge_duplicates(items: list[Item], cells: Cells, removed: Removed) -> list[Item]:
+    """Join linear rows that are multiples of an earlier one."""
+    linear = [item for item in items if not item.is_range]
+    keys = _direction_keys([item.rows[0] for item in linear], cells)
+    first: dict[tuple[object, ...], Item] = {}
+    gone: set[int] = set()
+    for item, direction in zip(linear, keys, strict=True):
+        if direction is None:
+            continue
+        key = (direction, item.soft.kind, item.soft.block)
+        if key not in first:
+            first[key] = item
+            continue
+        target = first[key]
+        factor = _factor(target.rows[0], item.rows[0], cells)
+        if factor is not None and _join(target, item, factor):
+            gone.add(id(item))
+            target.merged.append(item.label)
+            removed.append((item.label, f"joined with {target.label}"))
+    return [item for item in items if id(item) not in gone]
+
+
+def _direction_keys(rows: list[Row], cells: Cells) -> list[bytes | None]:
+    """Equal keys for rows that are, up to rounding, multiples of each other; None for rows without scores."""
+    values = sorted({v for row in rows for v in row.dense})
+    dense = np.array([[row.dense.get(v, 0.0) for v in values] for row in rows]).reshape(len(rows), len(values))
+    constants = np.array([[row.offset] for row in rows])
+    whole = np.concatenate([cells.coefficients(rows), dense, constants], axis=1)  # (rows, C + D + 1)
+    keys: list[bytes | None] = []
+    for line in whole:
+        body = np.abs(line[:-1])
+        largest = float(body.max(initial=0.0))
+        if largest == 0:
+            keys.append(None)
+            continue
+        pivot = int(np.argmax(body > 1e-9 * largest))
+        keys.append((np.round(line / (np.sign(line[pivot]) * largest), 10) + 0.0).tobytes())
+    return keys
+
+
+def _factor(a: Row, b: Row, cells: Cells) -> Fraction | None:
+    """s with b = s a exactly, or None."""
+    if a.scales == b.scales and a.terms == b.terms and a.constant == b.constant and a.dense == b.dense:
+        return Fraction(1)
+    whole: list[tuple[dict[object, Fraction], dict[object, Fraction]]] = [
+        (cells.exact(a), cells.exact(b)),
+        (_terms(a), _terms(b)),
+        ({v: Fraction(s) for v, s in a.dense.items()}, {v: Fraction(s) for v, s in b.dense.items()}),
+        ({0: Fraction(a.constant)} if a.constant else {}, {0: Fraction(b.constant)} if b.constant else {}),
+    ]
+    factor: Fraction | None = None
+    for left, right in whole:
+        if left.keys() != right.keys():
+            return None
+        for k, value in left.items():
+            if factor is None:
+                factor = right[k] / value
+            elif right[k] != factor * value:
+                return None
+    return factor
+
+
+def _terms(row: Row) -> dict[object, Fraction]:
+    total: dict[object, Fraction] = defaultdict(Fraction)
+    for s, m, v in row.terms:
+        total[m, v] += Fraction(s)
+    return {k: s for k, s in total.items() if s}
+
+
+def _join(target: Item, item: Item, factor: Fraction) -> bool:
+    """Take the limits of ``item``, whose row is ``factor`` times the target's; False where that would change the answer."""
+    lower = tuple(_divided(a, factor, up=True) for a in item.lower)
+    upper = tuple(_divided(a, factor, up=False) for a in item.upper)
+    if factor < 0:
+        lower, upper = tuple(_divided(a, factor, up=True) for a in item.upper), tuple(_divided(a, factor, up=False) for a in item.lower)
+    if item.soft.kind == "hard":
+        joined = Item(target.header, target.rows, target.soft, _distinct(target.lower + lower), _distinct(target.upper + upper))
+        if joined.low() > joined.high():
+            return False  # kept apart: an InfeasibleError shall name both
+        target.lower, target.upper = joined.lower, joined.upper
+        return True
+    same = [a.key for a in lower] == [a.key for a in target.lower] and [a.key for a in upper] == [a.key for a in target.upper]
+    if abs(factor) != 1 or not same:
+        return False
+    if item.soft.kind in ("priced", "quadratic"):
+        target.soft = replace(target.soft, weight=target.soft.weight.plus(item.soft.weight))
+    return True
+
+
+def _divided(a: Amount, factor: Fraction, *, up: bool) -> Amount:
+    """a / factor. A constant is rounded inward (up for a lower limit), so that the joined row implies the one that went."""
+    if factor == 1:
+        return a
+    if a.moves or math.isinf(a.constant):
+        return a.times(1.0 / float(factor))
+    exact = Fraction(a.constant) / factor
+    rounded = float(exact)
+    if up and Fraction(rounded) < exact:
+        rounded = math.nextafter(rounded, math.inf)
+    elif not up and Fraction(rounded) > exact:
+        rounded = math.nextafter(rounded, -math.inf)
+    return Amount(rounded)
+
+
+def _distinct(amounts: tuple[Amount, ...]) -> tuple[Amount, ...]:
+    return tuple({a.key: a for a in amounts}.values())
+
+
+def _pairs_to_ranges(items: list[Item], cells: Cells, removed: Removed) -> list[Item]:
+    """Every complete set of hard rows f_i - f_j in [-t, t], i < j, over K >= 3 masks becomes max f - min f <= t."""
+    edges: dict[tuple[object, ...], dict[frozenset[int], tuple[Item, dict[int, Row]]]] = defaultdict(dict)
+    position = {id(item): k for k, item in enumerate(items)}
+    for item in items:
+        ends = _ends(item, cells.names)
+        if ends is not None:
+            limit = tuple(sorted(map(repr, (a.key for a in item.upper))))
+            edges[(item.header, limit)].setdefault(frozenset(ends), (item, ends))
+    replaced: dict[int, Item | None] = {}
+    for family in edges.values():
+        for members in _cliques(set(family)):
+            chosen = [family[frozenset(pair)] for pair in _pairs(members)]
+            parts: dict[int, set[tuple[object, ...]]] = defaultdict(set)
+            for _, ends in chosen:
+                for j, row in ends.items():
+                    parts[j].add(row.key)
+            if any(len(keys) > 1 for keys in parts.values()):
+                continue  # the same groups with different constants
+            first = min((item for item, _ in chosen), key=lambda item: position[id(item)])
+            rows_of = {j: row for _, ends in chosen for j, row in ends.items()}
+            members_rows = [rows_of[j] for j in members]
+            replaced.update({id(item): None for item, _ in chosen})
+            replaced[id(first)] = Item(first.header, members_rows, first.soft, width=first.upper, merged=[i.label for i, _ in chosen])
+            removed += [(item.label, f"one of all pairs: part of the range {first.header}") for item, _ in chosen]
+    kept = [replaced.get(id(item), item) for item in items]
+    return [item for item in kept if item is not None]
+
+
+def _ends(item: Item, names: list[str]) -> dict[int, Row] | None:
+    """The two member rows of mean_i - mean_j in [-t, t]; None for any other item."""
+    if item.is_range or item.soft.kind != "hard" or not item.lower or {a.key for a in item.lower} != {(-a).key for a in item.upper}:
+        return None
+    row = item.rows[0]
+    if row.terms or row.constant or row.dense or sorted(row.scales.values()) != [-1.0, 1.0]:
+        return None
+    return {j: Row({j: 1.0}, (), 0.0, {}, names[j]) for j in row.scales}
+
+
+def _cliques(edges: set[frozenset[int]]) -> list[list[int]]:
+    """Connected components of three or more that are complete."""
+    neighbours: dict[int, set[int]] = defaultdict(set)
+    for edge in edges:
+        a, b = edge
+        neighbours[a].add(b)
+        neighbours[b].add(a)
+    found: list[list[int]] = []
+    seen: set[int] = set()
+    for start in sorted(neighbours):
+        if start in seen:
+            continue
+        component, todo = {start}, [start]
+        while todo:
+            for other in neighbours[todo.pop()] - component:
+                component.add(other)
+                todo.append(other)
+        seen |= component
+        if len(component) >= 3 and all(len(neighbours[j]) == len(component) - 1 for j in component):
+            found.append(sorted(component))
+    return found
+
+
+def _pairs(members: list[int]) -> list[tuple[int, int]]:
+    return [(a, b) for k, a in enumerate(members) for b in members[k + 1 :]]
+
+
+def _merge_ranges(items: list[Item], removed: Removed) -> list[Item]:
+    """Hard ranges over the same members join to the least width."""
+    first: dict[frozenset[tuple[object, ...]], Item] = {}
+    kept: list[Item] = []
+    for item in items:
+        if item.is_range and item.soft.kind == "hard":
+            key = frozenset(row.key for row in item.rows)
+            if key in first:
+                first[key].width = _distinct(first[key].width + item.width)
+                removed.append((item.label, f"joined with {first[key].label}"))
+                continue
+            first[key] = item
+        kept.append(item)
+    return kept
+
+
+def _always_met(item: Item, cells: Cells, box: tuple[float, float], removed: Removed) -> bool:
+    """Whether no scores inside the bounds can violate the item, with a margin above rounding."""
+    lb, ub = box
+    if item.moves or math.isinf(lb) or math.isinf(ub) or any(row.dense for row in item.rows):
+        return False
+    weight = cells.coefficients(item.rows) * cells.counts  # (rows, C)
+    constants = np.array([row.offset for row in item.rows])
+    low = np.where(weight > 0, weight * lb, weight * ub).sum(1) + constants
+    high = np.where(weight > 0, weight * ub, weight * lb).sum(1) + constants
+    margin = _MARGIN * (1.0 + float(np.abs(weight).sum(1).max()) * max(abs(lb), abs(ub)))
+    if item.is_range:
+        met = bool(high.max() - low.min() <= item.wide() - margin)
+    else:
+        met = bool(low[0] >= item.low() + margin and high[0] <= item.high() - margin)
+    if met:
+        removed.append((item.label, "always met inside the bounds"))
+    return met

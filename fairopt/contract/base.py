@@ -1,0 +1,102 @@
+"""What a solver must provide: one class with a name, declared capabilities and ``solve``. Everything else is the front door's.
+
+A backend knows nothing of fairness: it sees a ``ProjectionProblem`` and returns scores, prices if it has them, and a status.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from fairopt.errors import UnsupportedError
+from fairopt.problem import Array, Limits, ProjectionProblem, SoftnessKind
+
+GradientKind = Literal["implicit", "native"]
+ALL_SOFTNESS: frozenset[SoftnessKind] = frozenset({"hard", "priced", "budget", "quadratic"})
+
+
+class Status(Enum):
+    """How a projection ended. Each value is the advice to the user."""
+
+    CERTIFIED = "every row holds exactly, in rational arithmetic, for the numbers returned"
+    WITHIN_ROUNDING = "solved, and every row holds up to the rounding bound in the certificate; no nearer number was found in this dtype"
+    INACCURATE = "the backend's answer is off: see certificate.kkt_residual; try backend='dual_newton' or a smaller solver_tol"
+    ITERATION_LIMIT = "the backend stopped at its iteration limit; raise max_iter or try backend='dual_newton'"
+    INFEASIBLE = "no scores inside the bounds meet all hard rows; widen the tolerance or the bounds, or pass on_infeasible='closest'"
+    FAILED = "the backend failed: see the message; try another backend"
+
+    @property
+    def advice(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a backend can do and how well. The conformance kit holds it to every word.
+
+    softness          kinds it solves itself
+    ranges            takes range constraints as they are (else the front door hands it pairs)
+    bounds, weights   takes a box / distance weights
+    dense             takes rows with weights of their own a sample
+    devices, dtypes   torch device types and dtype names; anything else is converted before and after
+    prices            returns prices
+    gradients         "implicit" (always, through the front door) and perhaps "native"
+    accuracy_y        declared max |y - y*| for scores of order 1, as returned through the front door (polished)
+    accuracy_gradient declared relative error of the implicit gradient
+    accuracy_native_y, accuracy_native_gradient  the same for gradient="native", without polish
+    exact             solves to machine precision without polish
+    """
+
+    softness: frozenset[SoftnessKind] = frozenset({"hard"})
+    ranges: bool = False
+    bounds: bool = True
+    weights: bool = True
+    dense: bool = True
+    devices: tuple[str, ...] = ("cpu",)
+    dtypes: tuple[str, ...] = ("float64",)
+    prices: bool = True
+    gradients: tuple[GradientKind, ...] = ("implicit",)
+    accuracy_y: float = 1e-8
+    accuracy_gradient: float = 1e-8
+    accuracy_native_y: float | None = None
+    accuracy_native_gradient: float | None = None
+    exact: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class RawSolution:
+    """What a backend returns. ``y`` (n,); ``prices`` (m,) float64 numpy in the sign convention of ``fairopt.problem``, or None.
+
+    ``status``: None when the solver says that it solved the problem, else INFEASIBLE, ITERATION_LIMIT, INACCURATE or FAILED.
+    ``y`` may be None where ``prices`` determine it: y = clip(z - A^T p / w, lb, ub).
+    """
+
+    y: Tensor | None
+    prices: Array | None = None
+    status: Status | None = None
+    iterations: int = 0
+    message: str = ""
+    extra: dict[str, object] = field(default_factory=dict)
+
+
+class Backend(ABC):
+    """A solver. Instances are immutable values: all options are constructor arguments, no state is kept between calls but caches."""
+
+    name: ClassVar[str]
+    capabilities: ClassVar[Capabilities]
+
+    @abstractmethod
+    def solve(self, scores: Tensor, problem: ProjectionProblem) -> RawSolution:
+        """Solve for ``scores`` (n,), detached, contiguous, finite, of a declared dtype and device. Must not modify its inputs."""
+
+    def solve_native(self, scores: Tensor, problem: ProjectionProblem, limits: Limits) -> Tensor:
+        """Solve with the solver's own differentiation: (n,) float64, connected to ``scores`` and, where the solver can, ``limits``."""
+        raise UnsupportedError(f"backend {self.name!r} brings no gradient of its own; use gradient='implicit'")
+
+    def solve_batch(self, scores: Tensor, problem: ProjectionProblem) -> list[RawSolution]:
+        """Solve for ``scores`` (B, n), one problem's rows and limits for all. A loop unless the solver has a batch."""
+        return [self.solve(row, problem) for row in scores]

@@ -1,0 +1,15 @@
+"""The evaluators of the dual: the only place where the dual methods touch all n samples.
+
+``VectorDual`` works on whole numpy vectors in cell order: any structure, best for small n. ``SlicedDual`` walks over the cells as
+slices of a torch tensor with float64 sums, without temporaries of size n: for large n, and for other devices.
+"""
+
+from __future__ import annotations
+
+from fairopt.dual.base import Dual, Evaluation, Transition, round_inward
+from fairopt.dual.sliced import SlicedDual
+from fairopt.dual.vector import VectorDual
+
+SMALL = 4096  # below it numpy on whole vectors beats sliced torch
+
+__all__ = ["SMALL", "Dual", "Evaluation", "SlicedDual", "Transition", "VectorDual", "round_inward"]

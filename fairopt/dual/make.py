@@ -1,0 +1,30 @@
+"""The evaluator that suits a problem and its scores."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fairopt.dual.evaluate import SMALL, Dual, SlicedDual, VectorDual
+from fairopt.problem import ProjectionProblem
+
+MANY, CELL = 64, 2000
+
+
+def make_dual(scores: Tensor, problem: ProjectionProblem) -> Dual:
+    """An evaluator of ``scores`` (n,), detached, in the order of the samples.
+
+    Small or dense problems, and those of many small cells, are moved to float64 numpy.
+    """
+    if problem.n <= SMALL or problem.rows.dense is not None or _many_small_cells(problem):
+        z = scores if scores.dtype == torch.float64 else scores.to(torch.float64)
+        z = z if z.device.type == "cpu" else z.cpu()
+        return VectorDual(problem, z.numpy()[problem.rows.order.numpy()])
+    order = problem.rows.order
+    return SlicedDual(problem, torch.index_select(scores, 0, order if scores.device.type == "cpu" else order.to(scores.device)))
+
+
+def _many_small_cells(problem: ProjectionProblem) -> bool:
+    """Whether a Python loop over the cells costs more than one pass over whole vectors: 5 calls a cell against 8 ns a score."""
+    cells = int(problem.rows.masks.shape[1])
+    return cells > MANY and problem.n < CELL * cells

@@ -1,0 +1,142 @@
+"""What of a problem the dual methods need over and over, as small arrays: computed once for each problem and kept with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from fairopt.problem import Array, BoolArray, IntArray, Limits, ProjectionProblem
+
+Shape = Literal["empty", "few_rows", "separable", "general"]
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers:
+    """The limits of a problem as numpy arrays. rho (L + R,): price caps (inf: none); gamma (L + R,): quadratic weights (inf: none)."""
+
+    lower: Array
+    upper: Array
+    width: Array
+    offset: Array
+    rho: Array
+    gamma: Array
+
+    def tightened(self, margin: Array, hard: BoolArray) -> Numbers:
+        """Limits of the hard constraints moved inward by ``margin`` (L + R,); where they would cross, both go to the middle."""
+        L = self.lower.shape[0]
+        m = np.where(hard, margin, 0.0)
+        lower, upper, width = self.lower + m[:L], self.upper - m[:L], np.maximum(self.width - m[L:], 0.0)
+        crossed = lower > upper
+        if crossed.any():
+            middle = 0.5 * (self.lower + self.upper)
+            lower, upper = np.where(crossed, middle, lower), np.where(crossed, middle, upper)
+        return Numbers(lower, upper, width, self.offset, self.rho, self.gamma)
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """Shape of the dual.
+
+    shape     "empty" (no rows), "few_rows" (one or two linear rows, no budget), "separable" (no cell is in two rows, no budget: every
+              constraint has its own prices), or "general"
+    metric    (m,) s_k = sum_i A_ki^2 / w_i: how far row k moves for a unit of its own price when nothing is clamped
+    unit      (m,) sum_i |A_ki|: how far row k moves when every score moves by 1
+    blocks    for each budget block: (linear rows, ranges, rho's constraint index)
+    hard      (L + R,) bool
+    coupled   (m,) bool: rows of a range or a budget
+    """
+
+    shape: Shape
+    metric: Array
+    unit: Array
+    blocks: tuple[tuple[IntArray, IntArray, int], ...]
+    hard: BoolArray
+    slices: tuple[slice, ...]
+    linear: int
+    in_block: BoolArray
+    coupled: BoolArray
+
+
+def structure(problem: ProjectionProblem) -> Structure:
+    """The structure of a problem, cached with it."""
+    cached = problem.__dict__.get("_structure")
+    if cached is None:
+        cached = _analyse(problem)
+        problem.__dict__["_structure"] = cached
+    assert isinstance(cached, Structure)
+    return cached
+
+
+def numbers(problem: ProjectionProblem) -> Numbers:
+    """The numeric limits of a problem, cached with it."""
+    cached = problem.__dict__.get("_numbers")
+    if cached is None:
+        weight = problem.softness_weight
+        kinds = np.array([s.kind for s in problem.softness], dtype=object)
+        capped = (kinds == "priced") | (kinds == "budget")
+        rho = np.where(capped, weight, np.inf)
+        gamma = np.where(kinds == "quadratic", weight, np.inf)
+        cached = Numbers(problem.lower, problem.upper, problem.width, problem.rows.offset, rho, gamma)
+        problem.__dict__["_numbers"] = cached
+    assert isinstance(cached, Numbers)
+    return cached
+
+
+def with_numbers(problem: ProjectionProblem, limits: Limits) -> ProjectionProblem:
+    """The problem with other limits, keeping its structure: limits change no shape."""
+    kept = structure(problem)
+    changed = problem.with_limits(limits)
+    changed.__dict__["_structure"] = kept
+    for key, plan in problem.__dict__.items():
+        if key.startswith(("_vector_plan", "_sliced_plan", "_sampled_plan")):
+            changed.__dict__[key] = plan
+    return changed
+
+
+def _analyse(problem: ProjectionProblem) -> Structure:
+    rows = problem.rows
+    L, R = problem.linear, problem.ranges
+    kinds = [s.kind for s in problem.softness]
+    hard = np.array([k == "hard" for k in kinds], dtype=bool)
+    by_block: dict[int, list[int]] = {}
+    for k, s in enumerate(problem.softness):
+        if s.kind == "budget":
+            by_block.setdefault(s.block, []).append(k)
+    blocks = tuple(
+        (np.array([k for k in ks if k < L], dtype=np.int64), np.array([k - L for k in ks if k >= L], dtype=np.int64), ks[0])
+        for ks in by_block.values()
+    )
+    in_block = np.array([k == "budget" for k in kinds], dtype=bool)
+    coupled = np.ones(problem.m, dtype=bool)
+    coupled[:L] = in_block[:L]
+    unit = np.where(rows.absolute_sum > 0, rows.absolute_sum, 1.0)
+    shape: Shape
+    if problem.m == 0:
+        shape = "empty"
+    elif not blocks and R == 0 and L <= 2:
+        shape = "few_rows"
+    elif not blocks and rows.dense is None and int((rows.coefficients != 0).sum(0).max(initial=0)) <= 1:
+        shape = "separable"
+    else:
+        shape = "general"
+    return Structure(shape, _metric(problem), unit, blocks, hard, problem.range_slices, L, in_block, coupled)
+
+
+def _metric(problem: ProjectionProblem) -> Array:
+    """(m,) sum_i A_ki^2 / w_i."""
+    rows = problem.rows
+    inverse = rows.counts.astype(np.float64) if problem.weights is None else _cell_sums(problem)
+    if rows.dense is None:
+        metric = (rows.coefficients**2) @ inverse
+    else:
+        a = rows.matrix().numpy()
+        metric = (a * a).sum(1) if problem.weights is None else (a * a) @ (1.0 / problem.weights.numpy())
+    return np.where(metric > 0, metric, 1.0)
+
+
+def _cell_sums(problem: ProjectionProblem) -> Array:
+    assert problem.weights is not None
+    cells = problem.rows.cell.numpy()
+    return np.asarray(np.bincount(cells, weights=1.0 / problem.weights.numpy(), minlength=problem.rows.masks.shape[1]), dtype=np.float64)

@@ -1,0 +1,67 @@
+"""Pictures of the experiments, as PNG files. Needs matplotlib; no window is opened."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fairopt.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from fairopt.experiments.loanapp import Report
+    from fairopt.experiments.report import Figure, Row
+
+COLOURS = {"white": "#4c72b0", "black": "#c44e52", "hispan": "#dd8452"}
+
+
+def loanapp_picture(report: Report, path: Path) -> None:
+    """Three panels: the mean held-out probability of each race by method; accuracy and AUC, each against a gap."""
+    try:
+        from matplotlib.figure import Figure as Canvas
+    except ImportError as error:
+        raise MissingExtraError("the picture needs matplotlib: pip install 'fairopt[experiments]'") from error
+    figure = Canvas(figsize=(15, 4.8), layout="constrained")
+    left, middle, right = figure.subplots(1, 3, width_ratios=(1.3, 1, 1))
+    _group_means(left, report)
+    _trade_off(middle, report.rows, "score_gap", "auc")
+    middle.axvline(report.settings.tolerance, color="0.5", linestyle="--", linewidth=1)
+    middle.set(title="AUC against the gap of probabilities", xlabel="gap of mean probability (dashed: tolerance)", ylabel="AUC, held out")
+    _trade_off(right, report.rows, "decision_gap", "accuracy")
+    right.set(title="Accuracy against the gap of decisions", xlabel="gap of decisions at 0.5", ylabel="accuracy, held out")
+    handles, labels = right.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(report.rows), frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+def _group_means(axes: Axes, report: Report) -> None:
+    """A dot a race; the grey bar is the tolerance, laid around the middle of the dots."""
+    tolerance = report.settings.tolerance
+    for y, row in enumerate(report.rows):
+        means = {race: statistics.fmean(run.means[race] for run in row.runs) for race in report.counts}
+        middle = (max(means.values()) + min(means.values())) / 2
+        axes.barh(y, tolerance, left=middle - tolerance / 2, height=0.55, color="0.88", zorder=0)
+        for race, mean in means.items():
+            axes.plot(mean, y, "o", color=COLOURS[race], markersize=9, alpha=0.9, label=race if y == 0 else None)
+    axes.set_yticks(range(len(report.rows)), [row.method for row in report.rows])
+    axes.invert_yaxis()
+    axes.set_xlabel(f"mean predicted probability of approval, held out (grey: tolerance {tolerance:g})")
+    axes.legend(title="race", frameon=False, loc="lower left")
+    axes.set_title("How far apart the races are")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _trade_off(axes: Axes, rows: Sequence[Row], gap: Figure, quality: Figure) -> None:
+    """A small dot a seed, a large mark the mean (square: a reference). A constant ranks nobody: it is left out where AUC is shown."""
+    for k, row in enumerate(rows):
+        gaps, values = row.values(gap), row.values(quality)
+        if quality == "auc" and all(value == 0.5 for value in values):
+            continue
+        mean = (statistics.fmean(gaps), statistics.fmean(values))
+        axes.scatter(gaps, values, s=14, alpha=0.4, color=f"C{k}", linewidths=0)
+        axes.scatter(*mean, s=70, color=f"C{k}", label=row.method, marker="s" if row.reference else "o")
+    axes.set_xlim(left=-0.004)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,301 @@
+"""``FrozenLayer``: the shifts of a fairness layer, fitted once on calibration scores. No solver, no other samples, single rows at
+serving time.
+
+For unit weights the layer's answer is ``y_i = clip(z_i - s(cell of i), lb, ub)`` (claim L8). Where s depends on the groups alone, it
+can be frozen.
+Where it depends on the label (equal opportunity, equalized odds) it cannot: the label is not known when the score is sent.
+
+The population bound (claim Q1): with probability >= confidence over the calibration sample, for all constraints at once,
+    population gap <= calibration gap + R * sum over the groups of the row of abs(scale) * sqrt(log(2 K / alpha) / (2 n_g)),
+uniformly over the shift (Dvoretzky-Kiefer-Wolfowitz with Massart's constant, K groups). A group with several shifts inside it
+(overlapping attributes) is
+bounded cell by cell, plus R times the total variation of its cell shares, itself bounded by Bretagnolle-Huber-Carol. Residual rows add
+the same
+margin for the mean target.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from math import inf, isfinite, log, sqrt
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from fairopt.errors import InputError, MissingExtraError, UnsupportedError
+from fairopt.problem import ProjectionProblem
+
+if TYPE_CHECKING:
+    from fairopt.layer import FairnessLayer
+
+FORMAT = 1
+Key = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class PopulationBound:
+    """One constraint on the population: gap <= bound with the stated confidence (all constraints of the layer at once).
+
+    gap: on the calibration data, with the frozen shifts (for one-sided rows the distance beyond the limit); margin: what sampling may add;
+    bound = gap + margin, None where the scores have no bounds. held_out_margin: what a sample not used for fitting would allow (no
+    union over shifts).
+    """
+
+    constraint: str
+    gap: float
+    limit: float
+    margin: float | None
+    bound: float | None
+    held_out_margin: float | None
+    confidence: float
+
+
+class FrozenLayer(nn.Module):
+    """``forward(scores, groups)``: clip(scores - shifts[groups], lb, ub); ``index`` turns group values into ``groups``.
+
+    shifts (G + 1,) float64 buffer; the last entry is 0: ``unknown``, the index of groups that calibration had not (declared, listed in
+    ``keys`` never).
+    keys G tuples of group values, in the order of ``attributes``. bounds: what holds in the population. space: as in the layer.
+    """
+
+    shifts: Tensor
+
+    def __init__(
+        self,
+        attributes: Sequence[str],
+        keys: Sequence[Key],
+        shifts: Sequence[float],
+        *,
+        lb: float,
+        ub: float,
+        space: str,
+        bounds: Sequence[PopulationBound],
+    ) -> None:
+        super().__init__()
+        if len(keys) != len(shifts):
+            raise InputError(f"shifts: expected one a key, got {len(shifts)} for {len(keys)}")
+        self.attributes, self.keys = tuple(attributes), tuple(keys)
+        self.lb, self.ub, self.space = float(lb), float(ub), space
+        self.bounds = tuple(bounds)
+        self._codes = {key: k for k, key in enumerate(self.keys)}
+        self.register_buffer("shifts", torch.tensor([*shifts, 0.0], dtype=torch.float64))
+
+    @property
+    def unknown(self) -> int:
+        """The index of "unknown group, no shift"."""
+        return len(self.keys)
+
+    def forward(self, scores: Tensor, groups: Tensor) -> Tensor:
+        """Fair scores for ``scores`` (n,) and ``groups`` (n,) int64 in [0, unknown]; same shape, dtype and device."""
+        z = torch.sigmoid(scores) if self.space == "probability" else scores
+        y = z - self.shifts.to(device=z.device)[groups].to(z.dtype)
+        return y.clamp(self.lb, self.ub)
+
+    def index(self, sensitive_features: Mapping[str, Any]) -> Tensor:
+        """(n,) int64 for values by attribute; values that calibration had not get ``unknown``. A single row: single values."""
+        columns = []
+        for name in self.attributes:
+            if name not in sensitive_features:
+                raise InputError(f"sensitive_features: no {name!r}; this layer reads {', '.join(self.attributes)}")
+            raw = sensitive_features[name]
+            values = raw.tolist() if hasattr(raw, "tolist") else raw
+            columns.append([values] if isinstance(values, (str, int, float, bool)) or values is None else list(values))
+        if len({len(c) for c in columns}) != 1:
+            raise InputError(f"sensitive_features: columns of different lengths {[len(c) for c in columns]}")
+        known = self._codes
+        return torch.tensor([known.get(tuple(map(_plain, row)), self.unknown) for row in zip(*columns, strict=True)], dtype=torch.int64)
+
+    def predict(self, scores: Tensor | float, *, sensitive_features: Mapping[str, Any]) -> Any:
+        """Fair scores from group values; a number gives a number."""
+        if isinstance(scores, (int, float)):
+            with torch.no_grad():
+                return float(self(torch.tensor([float(scores)], dtype=torch.float64), self.index(sensitive_features))[0])
+        groups = self.index(sensitive_features).to(scores.device)
+        if groups.shape[0] != scores.shape[0]:
+            raise InputError(f"sensitive_features: expected {scores.shape[0]} values, got {groups.shape[0]}")
+        return self(scores, groups.reshape(scores.shape))
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row a group: its values and shift."""
+        return [
+            {**dict(zip(self.attributes, key, strict=True)), "shift": s} for key, s in zip(self.keys, self.shifts.tolist(), strict=False)
+        ]
+
+    def export(self, dtype: torch.dtype = torch.float32) -> torch.export.ExportedProgram:
+        """A ``torch.export`` program of (scores, groups) with a free batch size."""
+        n = torch.export.Dim("n", min=1)
+        example = (torch.zeros(4, dtype=dtype), torch.zeros(4, dtype=torch.int64))
+        return torch.export.export(self, example, dynamic_shapes=({0: n}, {0: n}))
+
+    def to_onnx(self, path: str | Path, dtype: torch.dtype = torch.float32) -> None:
+        """An ONNX file: inputs ``scores`` and ``groups``, output ``fair``, free batch size; metadata with the groups and ``unknown``."""
+        try:
+            import onnx
+
+            import_module("onnxscript")  # torch.onnx needs it
+        except ImportError as error:
+            raise MissingExtraError("ONNX needs onnx and onnxscript: pip install 'fairopt[export]'") from error
+        program = torch.onnx.export(self.export(dtype), input_names=["scores", "groups"], output_names=["fair"], dynamo=True, verbose=False)
+        if program is None:
+            raise UnsupportedError("torch.onnx.export gave no program")
+        program.save(str(path))
+        model = onnx.load(str(path))
+        facts = {
+            "fairopt.format": str(FORMAT),
+            "fairopt.unknown": str(self.unknown),
+            "fairopt.attributes": repr(self.attributes),
+            "fairopt.keys": repr(self.keys),
+        }
+        for name, text in facts.items():
+            entry = model.metadata_props.add()
+            entry.key, entry.value = name, text
+        onnx.save(model, str(path))
+
+    def extra_repr(self) -> str:
+        return f"attributes={self.attributes}, groups={len(self.keys)}, bounds=({self.lb:g}, {self.ub:g}), space={self.space!r}"
+
+
+def freeze(
+    layer: FairnessLayer, scores: Tensor, *, sensitive_features: Mapping[str, Any], targets: Any = None, confidence: float = 0.95
+) -> FrozenLayer:
+    """Fit the shifts of ``layer`` on calibration ``scores`` (n,) or (n, 1) and bound what they give on the population.
+
+    Raises UnsupportedError where a shift would depend on the label, or on more than the groups (weights, per-sample bounds, covariance
+    rows).
+    """
+    if not 0.0 < confidence < 1.0:
+        raise InputError(f"confidence: expected a number in (0, 1), got {confidence!r}")
+    lb, ub = _scalar_bounds(layer.bounds)
+    calibrated = copy.deepcopy(layer).train()  # a copy: calibration may show groups that training had not
+    prepared = calibrated.prepare(scores.shape[0], sensitive_features, targets)
+    problem = prepared.problem
+    if problem.rows.dense is not None:
+        raise UnsupportedError(f"freeze: {layer.notion!r} has rows with a weight of its own a sample; its shift is not one number a group")
+    z = (torch.sigmoid(scores) if layer.space == "probability" else scores).detach().reshape(-1).double()
+    solution = prepared.project(z, backend=layer.backend, return_solution=True)
+    cell_shifts = np.asarray(solution.prices, dtype=np.float64) @ problem.rows.coefficients  # (C,)
+    names = layer.notion.attributes
+    cell = problem.rows.cell.numpy()  # (n,)
+    keys, code = _keys(names, sensitive_features, len(cell))
+    shifts = []
+    for k in range(len(keys)):
+        cells = np.unique(cell[code == k])
+        columns = problem.rows.coefficients[:, cells]  # (m, cells of this key)
+        if not (columns == columns[:, :1]).all():
+            raise UnsupportedError(
+                f"freeze: {layer.notion!r} moves samples of one group by their label, which is unknown when a score is sent; freeze "
+                "a notion without labels (DemographicParity), or one on residuals (MeanResidual), whose shift depends on the group alone"
+            )
+        shifts.append(float(cell_shifts[cells[0]]))
+    frozen_y = np.clip(z.numpy() - np.array(shifts)[code], lb, ub)
+    bounds = population_bounds(problem, frozen_y, cell_shifts, lb, ub, confidence)
+    return FrozenLayer(names, keys, shifts, lb=lb, ub=ub, space=layer.space, bounds=bounds)
+
+
+def population_bounds(
+    problem: ProjectionProblem, y: npt.NDArray[np.float64], cell_shifts: npt.NDArray[np.float64], lb: float, ub: float, confidence: float
+) -> tuple[PopulationBound, ...]:
+    """Claim Q1 for every constraint of ``problem`` at the frozen scores ``y`` (n,)."""
+    rows = problem.rows
+    sums = np.bincount(rows.cell.numpy(), weights=y, minlength=rows.masks.shape[1])
+    values = rows.coefficients @ sums + rows.offset  # (m,)
+    width = ub - lb
+    finite = isfinite(width)
+    alpha = 1.0 - confidence
+    mask_margin = _mask_margins(problem, cell_shifts, alpha) if finite else np.full(rows.masks.shape[0], inf)
+    sampled = mask_margin * (width if finite else 1.0)
+    if problem.used_targets:  # residual rows: the mean target is estimated too (targets inside the bounds)
+        sampled = sampled * 2.0
+    margins = np.abs(rows.scales) @ np.where(np.isfinite(sampled), sampled, 0.0)  # (m,)
+    share = (rows.scales**2) @ (1.0 / rows.mask_counts)  # (m,)
+    out = []
+    for k, label in enumerate(problem.constraint_labels[: problem.linear]):
+        low, high = float(problem.lower[k]), float(problem.upper[k])
+        gap, limit = (abs(float(values[k])), high) if low == -high else (max(low - float(values[k]), float(values[k]) - high), 0.0)
+        held = sqrt(log(2.0 / alpha) * float(share[k]) / 2.0) * width if finite else None
+        margin = float(margins[k]) if finite else None
+        out.append(PopulationBound(label, gap, limit, margin, None if margin is None else gap + margin, held, confidence))
+    for r, part in enumerate(problem.range_slices):
+        label = problem.constraint_labels[problem.linear + r]
+        gap = float(values[part].max() - values[part].min())
+        pair = np.sort(share[part])[-2:]
+        held = sqrt(log(2.0 / alpha) * float(pair.sum()) / 2.0) * width if finite else None
+        margin = _range_margin(values[part], margins[part]) if finite else None
+        out.append(PopulationBound(label, gap, float(problem.width[r]), margin, None if margin is None else gap + margin, held, confidence))
+    return tuple(out)
+
+
+def _range_margin(values: npt.NDArray[np.float64], margins: npt.NDArray[np.float64]) -> float:
+    """How far max - min can grow when each value moves by at most its margin."""
+    return float((values + margins).max() - (values - margins).min() - (values.max() - values.min()))
+
+
+def _mask_margins(problem: ProjectionProblem, cell_shifts: npt.NDArray[np.float64], alpha: float) -> npt.NDArray[np.float64]:
+    """(M,) sampling error of each mask's mean in units of the box, all at once with probability 1 - alpha.
+
+    One shift in the mask: sqrt(log(2 U / alpha) / (2 n)). Several: the share-weighted errors of its cells plus the total variation of
+    the shares,
+    TV <= 1/2 sqrt(2 (C log 2 + log(U / alpha)) / n) for C cells. U counts every such statement made (masks, cells, share vectors), and
+    residual rows' means.
+    """
+    rows = problem.rows
+    masks, counts = rows.masks, rows.counts
+    used = np.flatnonzero((rows.scales != 0).any(axis=0))
+    mixed = [j for j in used if np.ptp(cell_shifts[masks[j]]) > 0]
+    cells = sorted({int(c) for j in mixed for c in np.flatnonzero(masks[j])})
+    statements = (len(used) - len(mixed)) + len(cells) + len(mixed)
+    if problem.used_targets:
+        statements *= 2
+    out = np.zeros(masks.shape[0])
+    for j in used:
+        n = float(counts[masks[j]].sum())
+        if j not in mixed:
+            out[j] = sqrt(log(2.0 * statements / alpha) / (2.0 * n))
+            continue
+        inside = counts[masks[j]].astype(np.float64)
+        errors = np.sqrt(log(2.0 * statements / alpha) / (2.0 * inside))
+        shares = 0.5 * sqrt(2.0 * (len(inside) * log(2.0) + log(statements / alpha)) / n)
+        out[j] = float((inside / n) @ errors) + min(1.0, shares)
+    return np.minimum(out, 1.0)
+
+
+def _keys(names: Sequence[str], sensitive_features: Mapping[str, Any], n: int) -> tuple[list[Key], npt.NDArray[np.int64]]:
+    """The combinations of values that occur, sorted, and the position (n,) of each sample's."""
+    columns = []
+    for name in names:
+        raw = sensitive_features[name]
+        values = raw.tolist() if hasattr(raw, "tolist") else list(raw)
+        columns.append([_plain(v[0] if isinstance(v, list) else v) for v in values])
+    rows = list(zip(*columns, strict=True))
+    keys = sorted(set(rows), key=lambda row: [(v is None, type(v).__name__, v if v is not None else 0) for v in row])
+    position = {key: k for k, key in enumerate(keys)}
+    return keys, np.array([position[row] for row in rows], dtype=np.int64).reshape(n)
+
+
+def _plain(value: Any) -> Any:
+    """A group value as int, str, bool or None."""
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float):
+        return None if value != value else int(value) if value.is_integer() else value
+    return value
+
+
+def _scalar_bounds(bounds: Any) -> tuple[float, float]:
+    if bounds is None:
+        return -inf, inf
+    low, high = bounds
+    for b in (low, high):
+        if isinstance(b, Tensor) and b.numel() > 1:
+            raise UnsupportedError("freeze: bounds of its own for each sample cannot be frozen; give one pair of numbers")
+    return (-inf if low is None else float(low)), (inf if high is None else float(high))
+
+
+__all__ = ["FrozenLayer", "PopulationBound", "freeze", "population_bounds"]

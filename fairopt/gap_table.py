@@ -1,0 +1,206 @@
+"""``gaps``: what a notion says of given scores, pair by pair, with nothing left out.
+
+Every pair of every range and every linear constraint is one row, absent groups included: their value and gap are None, never 0 and
+never NaN. "met" is decided with the exact rational values of the means and the limit as the float64 that was given.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+
+from fairopt.compiler.cells import combine
+from fairopt.errors import InputError
+from fairopt.groups import Missing, declare
+from fairopt.notions.algebra import Leaf, Notion
+from fairopt.notions.batch import Batch, read_vector
+from fairopt.notions.events import Mask, columns_of
+from fairopt.notions.functional import Constraint, Functional
+from fairopt.numerics.exact_sums import exact_cell_sums
+from fairopt.problem import Array
+from fairopt.table import Table
+
+COLUMNS = ("notion", "attribute", "given", "group_a", "group_b", "value_a", "value_b", "gap", "limit", "n_a", "n_b", "status")
+
+
+def gaps(
+    scores: Any,
+    notion: Notion,
+    *,
+    sensitive_features: Mapping[str, Any],
+    targets: Any = None,
+    groups: Mapping[str, Iterable[Any]] | None = None,
+    missing_group: Missing = "error",
+) -> Table:
+    """The gaps of ``scores`` (n,) or (n, 1) under ``notion``: one row a pair of groups or a linear constraint.
+
+    Columns: notion, attribute, given, group_a, group_b, value_a, value_b (means), gap, limit, n_a, n_b, status (met, broken, absent).
+    "met" means gap <= limit exactly. gap is abs(value_a - value_b) for pairs, abs(f) for abs(f) <= limit, f for f <= limit, and
+    lower - f for f >= lower (with limit -lower, so that the sign of the test is the same everywhere). Where both limits are given and
+    differ in size, gap is the distance beyond the nearer limit (negative inside) and limit is 0.
+
+    InputError for NaN scores, wrong shapes, unknown groups, missing targets.
+    """
+    if not isinstance(notion, Notion):
+        raise InputError(f"notion must be a notion such as DemographicParity('sex', tolerance=0.05), came {notion!r}")
+    shape = tuple(np.shape(scores)) if not hasattr(scores, "shape") else tuple(scores.shape)
+    if not shape or shape[0] < 1:
+        raise InputError(f"scores must have shape (n,) or (n, 1) with n >= 1, came {shape}")
+    vector = read_vector(scores, shape[0], "scores").detach().to("cpu", torch.float64).numpy()
+    batch = Batch(shape[0], sensitive_features, targets, vocabularies=declare(groups), missing_group=missing_group)
+    read = [(leaf, constraint) for leaf in notion.leaves() for constraint in leaf.notion.constraints(batch)]
+    exact = _Exact(vector, batch, [c for _, c in read])
+    records = [record for leaf, constraint in read for record in _records(leaf, constraint, exact)]
+    return Table.from_records(COLUMNS, records)
+
+
+class _Exact:
+    """Exact means of the scores and of values over the masks that some constraints name."""
+
+    def __init__(self, scores: Array, batch: Batch, constraints: list[Constraint]) -> None:
+        functionals = [f for c in constraints for f in c.functionals]
+        keys = list(dict.fromkeys(m.key for f in functionals for m in _masks(f)))
+        used = sorted(set().union(*(columns_of(key) for key in keys)))
+        self._combinations = combine(batch.columns, used, batch.n)
+        members = self._combinations.masks(keys)
+        self._members = dict(zip(keys, members, strict=True))
+        self._counts = dict(zip(keys, (members.astype(np.int64) @ self._combinations.counts).tolist(), strict=True))
+        self._scores = scores
+        self._values = [v.detach().to("cpu", torch.float64).numpy() for v in batch.values]
+        self._sums: dict[int, list[Fraction]] = {}
+        self._means: dict[tuple[int, tuple[Any, ...]], Fraction] = {}
+
+    def count(self, mask: Mask) -> int:
+        return int(self._counts[mask.key])
+
+    def mean(self, mask: Mask, values: int = -1) -> Fraction | None:
+        """Mean of the scores (-1) or of values over a mask; None where nobody is in it."""
+        if not self.count(mask):
+            return None
+        place = (values, mask.key)
+        if place not in self._means:
+            if values not in self._sums:
+                vector = self._scores if values < 0 else self._values[values]
+                self._sums[values] = exact_cell_sums(vector, self._combinations.key, len(self._combinations.counts))
+            sums = self._sums[values]
+            total = sum((sums[c] for c in np.flatnonzero(self._members[mask.key]).tolist()), Fraction(0))
+            self._means[place] = total / self.count(mask)
+        return self._means[place]
+
+    def value(self, f: Functional) -> Fraction | None:
+        """The functional's exact value; None where a group is absent."""
+        total = Fraction(f.constant.value())
+        for scale, mask, values in [(s, m, -1) for s, m in f.means] + list(f.constants):
+            mean = self.mean(mask, values)
+            if mean is None:
+                return None
+            total += Fraction(scale) * mean
+        for scale, values in f.dense:
+            # the weights that the compiled row has
+            weights = scale / self._scores.shape[0] * self._values[values]
+            total += _exact_dot(weights, self._scores)
+        return total
+
+
+@dataclass(frozen=True)
+class _Side:
+    name: str
+    value: Fraction | None
+    count: int | None
+
+
+def _records(leaf: Leaf, constraint: Constraint, exact: _Exact) -> Iterable[dict[str, Any]]:
+    fixed = {"notion": leaf.notion.name, "attribute": constraint.attribute, "given": constraint.given}
+    if constraint.width is not None:
+        limit = constraint.width.value()
+        for a, b in itertools.combinations([_side(f, exact) for f in constraint.functionals], 2):
+            gap = None if a.value is None or b.value is None else abs(a.value - b.value)
+            yield {**fixed, **_shown(a, b, gap, limit)}
+        return
+    functional = constraint.functionals[0]
+    left, right = _sides(functional, exact)
+    gap, limit = _against_limits(exact.value(functional), constraint)
+    yield {**fixed, **_shown(left, right, gap, limit)}
+
+
+def _shown(a: _Side, b: _Side, gap: Fraction | None, limit: float) -> dict[str, Any]:
+    status = "absent" if gap is None else ("met" if limit == float("inf") or gap <= Fraction(limit) else "broken")
+    return {
+        "group_a": a.name,
+        "group_b": b.name,
+        "value_a": None if a.value is None else float(a.value),
+        "value_b": None if b.value is None else float(b.value),
+        "gap": None if gap is None else float(gap),
+        "limit": limit,
+        "n_a": a.count,
+        "n_b": b.count,
+        "status": status,
+    }
+
+
+def _against_limits(value: Fraction | None, constraint: Constraint) -> tuple[Fraction | None, float]:
+    """(gap, limit) such that the constraint is met where gap <= limit."""
+    lower = float("-inf") if constraint.lower is None else constraint.lower.value()
+    upper = float("inf") if constraint.upper is None else constraint.upper.value()
+    if lower == -upper:
+        return (None if value is None else abs(value)), upper
+    if lower == float("-inf"):
+        return value, upper
+    if upper == float("inf"):
+        return (None if value is None else -value), 0.0 - lower
+    return (None if value is None else max(Fraction(lower) - value, value - Fraction(upper))), 0.0
+
+
+def _side(f: Functional, exact: _Exact) -> _Side:
+    """A functional as one side of a pair."""
+    count = exact.count(f.means[0][1]) if len(f.means) == 1 else None
+    return _Side(f.label(), exact.value(f), count)
+
+
+def _sides(f: Functional, exact: _Exact) -> tuple[_Side, _Side]:
+    """The two things that a linear constraint compares: two means, a mean and the targets', or one number."""
+    plus, minus = [m for s, m in f.means if s > 0], [m for s, m in f.means if s < 0]
+    plain = not f.constants and not f.dense
+    if plain and len(plus) == 1 and len(minus) == 1:
+        return _mean_side(plus[0], exact), _mean_side(minus[0], exact)
+    if plain and len(plus) == 1 and not minus and f.means[0][0] == 1:
+        return _mean_side(plus[0], exact), _Side("", None, None)
+    if not f.dense and f.means and len(f.means) == 1 and f.means[0][0] == 1 and len(f.constants) == 1 and f.constants[0][0] == -1:
+        _, mask, values = f.constants[0]
+        return _mean_side(plus[0], exact, f.name), _Side("targets", exact.mean(mask, values), exact.count(mask))
+    return _Side(f.label(), exact.value(f), None), _Side("", None, None)
+
+
+def _mean_side(mask: Mask, exact: _Exact, name: str = "") -> _Side:
+    return _Side(name or mask.name, exact.mean(mask), exact.count(mask))
+
+
+def _masks(f: Functional) -> list[Mask]:
+    return [m for _, m in f.means] + [m for _, m, _ in f.constants]
+
+
+def _exact_dot(a: Array, b: Array) -> Fraction:
+    """sum a_i b_i exactly. Each product is split into two floats (Dekker 1971), whose sums are exact; extreme exponents go one by one."""
+    largest, smallest = np.abs(a * b), 2.0**-900
+    safe = (np.abs(a) < 2.0**500) & (np.abs(b) < 2.0**500) & ((largest > smallest) | (a == 0) | (b == 0))
+    rest = sum((Fraction(float(x)) * Fraction(float(y)) for x, y in zip(a[~safe], b[~safe], strict=True)), Fraction(0))
+    a, b = a[safe], b[safe]
+    product = a * b
+    a_high, a_low = _halves(a)
+    b_high, b_low = _halves(b)
+    error = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
+    both = np.concatenate([product, error])
+    return exact_cell_sums(both, np.zeros(both.shape[0], dtype=np.int64), 1)[0] + rest
+
+
+def _halves(x: Array) -> tuple[Array, Array]:
+    """x = high + low with 26 bits each (Veltkamp)."""
+    scaled = x * 134217729.0  # 2**27 + 1
+    high = scaled - (scaled - x)
+    return high, x - high

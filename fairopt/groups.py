@@ -1,0 +1,296 @@
+"""Groups of one attribute: Python values on the outside, int64 codes on the inside.
+
+A vocabulary is the sorted tuple of an attribute's values, of one type (int, str or bool), with None last for the missing ones where
+these are a group of their own. A *declared* vocabulary never changes: an unknown value is an error and a group without samples is
+known to be absent. One that is not declared grows where the caller allows it (a layer in train mode, ``project`` from its one
+batch) and stays sorted, so that the codes do not depend on the order of arrival.
+
+Source: DESIGN 4, "Groups".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from fairopt.errors import InputError
+from fairopt.problem import IntArray
+
+Value = int | str | bool | None
+Missing = Literal["error", "own"]
+
+_KINDS: dict[type, str] = {bool: "bool", int: "int", str: "str", np.bool_: "bool", np.str_: "str"}
+_WIDEST_TABLE = 1 << 16
+_GROUPS_ARE = "groups are ints, strings, bools or integral floats"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The values of one attribute, sorted, None (missing) last. The code of a value is its position."""
+
+    values: tuple[Value, ...] = ()
+    declared: bool = False
+
+    @classmethod
+    def of(cls, values: Iterable[Any], *, name: str, declared: bool = False) -> Vocabulary:
+        """A vocabulary of the distinct ``values``; InputError where they are of mixed types. ``name`` is for the message."""
+        listed = [_plain(v, name) for v in values]
+        kinds = {_kind_of(v) for v in listed if v is not None}  # before the set: 1 == True
+        if len(kinds) > 1:
+            raise InputError(f"{name} mixes {' and '.join(sorted(kinds))} values; a vocabulary has one type")
+        plain = set(listed)
+        ordered: list[Any] = sorted(v for v in plain if v is not None)
+        return cls((*ordered, None) if None in plain else tuple(ordered), declared)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @cached_property
+    def kind(self) -> str:
+        """'int', 'str', 'bool', or '' where there is no value yet."""
+        return _kind_of(self.values[0]) if self.values and self.values[0] is not None else ""
+
+    @cached_property
+    def index(self) -> dict[Value, int]:
+        return {v: k for k, v in enumerate(self.values)}
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The values as words for labels."""
+        return tuple("missing" if v is None else str(v) for v in self.values)
+
+    @cached_property
+    def numbers(self) -> IntArray:
+        """The int values without None, sorted."""
+        return np.array([v for v in self.values if v is not None], dtype=np.int64)
+
+    @cached_property
+    def table(self) -> IntArray | None:
+        """(last - first + 1,) code of each integer from the first to the last value, -1 where there is none; None where too wide."""
+        first, last = int(self.numbers[0]), int(self.numbers[-1])
+        if last - first >= _WIDEST_TABLE:
+            return None
+        table = np.full(last - first + 1, -1, dtype=np.int64)
+        table[self.numbers - first] = np.arange(len(self.numbers))
+        return table
+
+    @cached_property
+    def contiguous(self) -> bool:
+        """Whether the int values are first, first + 1, ... without a gap."""
+        return len(self.numbers) > 0 and int(self.numbers[-1]) - int(self.numbers[0]) + 1 == len(self.numbers)
+
+    def joined(self, values: Iterable[Value], *, name: str) -> Vocabulary:
+        """The vocabulary with ``values`` added, sorted again."""
+        return Vocabulary.of([*self.values, *values], name=name, declared=self.declared)
+
+    def to_list(self) -> list[Value]:
+        """A plain list that ``torch.load(weights_only=True)`` reads back."""
+        return list(self.values)
+
+
+def declare(groups: Mapping[str, Iterable[Any]] | None) -> dict[str, Vocabulary]:
+    """Declared vocabularies from ``groups={"sex": ["female", "male"]}``."""
+    if groups is None:
+        return {}
+    if not isinstance(groups, Mapping):
+        raise InputError(f"groups must map attribute names to their values, came {type(groups).__name__}")
+    return {name: _declared(name, values) for name, values in groups.items()}
+
+
+def _declared(name: str, values: Any) -> Vocabulary:
+    if isinstance(values, Vocabulary):
+        return Vocabulary(values.values, declared=True)
+    where = f"groups[{name!r}]"
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise InputError(f"{where} must be the list of the attribute's values, came {values!r}")
+    listed = [*values]
+    vocabulary = Vocabulary.of(listed, name=where, declared=True)
+    if len(vocabulary) != len(listed):
+        raise InputError(f"{where} names a value twice: {listed!r}")
+    if not listed:
+        raise InputError(f"{where} is empty; name at least one value")
+    return vocabulary
+
+
+def encode(
+    column: Any, *, name: str, vocabulary: Vocabulary | None = None, grow: bool = True, missing: Missing = "error"
+) -> tuple[IntArray, Vocabulary]:
+    """Codes (n,) int64 of one attribute's values, and the vocabulary that they refer to.
+
+    column      list, numpy array, torch tensor or pandas Series of ints, integral floats, strings or bools; one type
+    vocabulary  what is known so far; a declared one is fixed whatever ``grow`` says
+    grow        whether unknown values join the vocabulary, or are an error
+    missing     "error", or "own": None, NaN and pd.NA form the group None
+
+    Raises InputError for a missing value, an unknown value, mixed types, or a shape that is not (n,).
+    """
+    where = f"sensitive_features[{name!r}]"
+    grow = grow and (vocabulary is None or not vocabulary.declared)
+    known = Vocabulary() if vocabulary is None else vocabulary
+    if missing == "own" and known.declared and None not in known.index:
+        known = Vocabulary((*known.values, None), declared=True)
+    integers, kind, listed = _read(column, where, missing)
+    if integers is not None:
+        if known.kind not in ("", kind):
+            raise InputError(f"{where} holds {kind} values; its vocabulary holds {known.kind} values {list(known.values)!r}")
+        return _encode_integers(integers, kind, known, grow=grow, where=where)
+    return _encode_listed(listed, known, grow=grow, missing=missing, where=where)
+
+
+def _read(column: Any, where: str, missing: Missing) -> tuple[IntArray | None, str, Sequence[Any]]:
+    """Either an int64 array with its kind ('int' or 'bool'), or a list of Python values to look at one by one."""
+    if isinstance(column, torch.Tensor):
+        host = column.detach().cpu()
+        column = (host.float() if host.dtype in (torch.bfloat16, torch.float16) else host).numpy()
+    elif not isinstance(column, (np.ndarray, list, tuple)):
+        column = _from_series(column, where)
+    if isinstance(column, (list, tuple)):
+        types = set(map(type, column))
+        if types == {int} or types == {bool}:
+            column = np.array(column)
+        elif types == {float}:
+            column = np.array(column, dtype=np.float64)
+        else:
+            return None, "", column
+    if column.ndim != 1:
+        raise InputError(f"{where} must have shape (n,), came {tuple(column.shape)}")
+    return _read_array(column, where, missing)
+
+
+def _read_array(column: np.ndarray[Any, Any], where: str, missing: Missing) -> tuple[IntArray | None, str, Sequence[Any]]:
+    kind = column.dtype.kind
+    if kind == "b":
+        return column.astype(np.int64), "bool", ()
+    if kind == "i":
+        return column.astype(np.int64, copy=False), "int", ()
+    if kind == "u":
+        if column.size and int(column.max()) > np.iinfo(np.int64).max:
+            raise InputError(f"{where} holds the value {int(column.max())}, which does not fit int64")
+        return column.astype(np.int64), "int", ()
+    if kind == "f":
+        if np.isnan(column).any():
+            if missing == "error":
+                _raise_missing(where, int(np.flatnonzero(np.isnan(column))[0]))
+            return None, "", column.tolist()
+        with np.errstate(invalid="ignore"):
+            whole = column.astype(np.int64)
+        if not np.array_equal(whole, column):
+            wrong = float(column[np.flatnonzero(whole != column)[0]])
+            raise InputError(f"{where} holds {wrong!r}, and a continuous attribute has no groups; {_GROUPS_ARE}")
+        return whole, "int", ()
+    if kind in "UOT":
+        return None, "", column.tolist()
+    raise InputError(f"{where} has dtype {column.dtype}; {_GROUPS_ARE}")
+
+
+def _from_series(column: Any, where: str) -> Any:
+    """A pandas Series (also categorical) or its like, as a numpy array of values."""
+    if isinstance(column, (str, bytes)) or not hasattr(column, "__len__"):
+        raise InputError(f"{where} must be a list, array, tensor or Series with one value a sample, came {type(column).__name__}")
+    if hasattr(column, "to_numpy"):
+        dtype = getattr(column, "dtype", None)
+        if dtype is not None and hasattr(dtype, "categories"):
+            codes = np.asarray(column.cat.codes if hasattr(column, "cat") else column.codes)
+            table = np.array([*dtype.categories, None], dtype=object)  # code -1 is missing
+            values = table[codes]
+            return values.tolist()
+        return column.to_numpy()
+    if hasattr(column, "__array__"):
+        return np.asarray(column)
+    return list(column)
+
+
+def _encode_integers(a: IntArray, kind: str, known: Vocabulary, *, grow: bool, where: str) -> tuple[IntArray, Vocabulary]:
+    if a.size == 0:
+        return np.zeros(0, dtype=np.int64), known
+    low, high = int(a.min()), int(a.max())
+    codes = _look_up(a, low, high, known)
+    if codes is not None:
+        return codes, known
+    narrow = high - low < max(4 * a.size, _WIDEST_TABLE)
+    present = np.flatnonzero(np.bincount(a - low)) + low if narrow else np.unique(a)
+    values = [bool(v) for v in present] if kind == "bool" else present.tolist()
+    unknown = [v for v in values if v not in known.index]
+    if unknown and not grow:
+        _raise_unknown(unknown, known, where)
+    vocabulary = known.joined(unknown, name=where)
+    codes = _look_up(a, low, high, vocabulary)
+    assert codes is not None  # every value has just joined
+    return codes, vocabulary
+
+
+def _look_up(a: IntArray, low: int, high: int, known: Vocabulary) -> IntArray | None:
+    """Codes of the integers ``a`` (n,), or None where one is unknown."""
+    if not known.kind:
+        return None
+    first, last = int(known.numbers[0]), int(known.numbers[-1])
+    if low < first or high > last:
+        return None
+    if known.contiguous:
+        return a - first
+    if known.table is not None:
+        codes = known.table[a - first]
+        return None if int(codes.min()) < 0 else codes
+    codes = np.searchsorted(known.numbers, a).astype(np.int64)
+    return codes if np.array_equal(known.numbers[codes], a) else None
+
+
+def _encode_listed(column: Sequence[Any], known: Vocabulary, *, grow: bool, missing: Missing, where: str) -> tuple[IntArray, Vocabulary]:
+    """Values looked at through a dictionary: each distinct one is checked once."""
+    try:
+        distinct = dict.fromkeys(zip(map(type, column), column, strict=True))  # 1, True and 1.0 stay apart
+    except TypeError as error:
+        raise InputError(f"{where} holds a value that is no int, string or bool ({error})") from error
+    plain = {key: _plain(key[1], where) for key in distinct}
+    if missing == "error" and None in plain.values():
+        _raise_missing(where, next(i for i, key in enumerate(zip(map(type, column), column, strict=True)) if plain[key] is None))
+    kinds = {_kind_of(v) for v in plain.values() if v is not None} | ({known.kind} if known.kind else set())
+    if len(kinds) > 1:
+        vocabulary_says = f"; its vocabulary is {list(known.values)!r}" if known.values else ""
+        raise InputError(f"{where} mixes {' and '.join(sorted(kinds))} values{vocabulary_says}; a vocabulary has one type")
+    unknown = [v for v in dict.fromkeys(plain.values()) if v not in known.index]
+    if unknown and not grow:
+        _raise_unknown(unknown, known, where)
+    vocabulary = known.joined(unknown, name=where) if unknown else known
+    code = {key: vocabulary.index[v] for key, v in plain.items()}
+    codes = np.fromiter((code[key] for key in zip(map(type, column), column, strict=True)), dtype=np.int64, count=len(column))
+    return codes, vocabulary
+
+
+def _plain(value: Any, where: str) -> Value:
+    """One value as int, str or bool; None where it is missing."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, (float, np.floating)):
+        if value != value:
+            return None
+        if float(value).is_integer():
+            return int(value)
+    if isinstance(value, torch.Tensor) and value.ndim == 0:
+        return _plain(value.item(), where)
+    raise InputError(f"{where} holds {value!r} of type {type(value).__name__}; {_GROUPS_ARE}")
+
+
+def _kind_of(value: Value) -> str:
+    return _KINDS[type(value)]
+
+
+def _raise_missing(where: str, position: int) -> None:
+    raise InputError(f"{where} has a missing value at position {position}; fill it in, or pass missing_group='own' to make it a group")
+
+
+def _raise_unknown(unknown: Sequence[Value], known: Vocabulary, where: str) -> None:
+    shown = ", ".join(repr(v) for v in list(unknown)[:5])
+    kind = "declared groups are" if known.declared else "groups seen in training are"
+    raise InputError(f"{where} has the unknown value {shown}; the {kind} {list(known.values)!r}")

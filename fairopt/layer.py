@@ -1,0 +1,222 @@
+"""``FairnessLayer``: a notion as the last layer of a network. ``FairModel``: a network with one."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from fairopt.contract.base import GradientKind
+from fairopt.contract.registry import BackendLike, resolve
+from fairopt.compiler import OnInfeasible, OnMissing, compile_problem
+from fairopt.errors import InputError
+from fairopt.groups import Missing, Vocabulary, declare
+from fairopt.notions import Notion
+from fairopt.prepared import Prepared
+from fairopt.solve import Certificate, Solution
+from fairopt.solve.front import check_scores
+
+Space = Literal["value", "probability", "logit"]
+FORMAT = 1
+
+
+class FairnessLayer(nn.Module):
+    """Projects each batch of scores onto a parity notion; gradients pass through.
+
+    notion      what must hold; a tolerance, rho or gamma that is an ``nn.Parameter`` becomes a parameter of the layer
+    bounds      None or (lo, hi): the box of the scores; space="probability" has (0, 1) if none is given
+    groups      declared values of attributes; not declared: the layer learns them in train mode, and in eval mode an unknown value is an error
+    backend     "auto", a name, a class or an instance;  gradient  "implicit" or "native"
+    space       "value": scores in, scores out; "probability": logits in, projected probabilities out; "logit": logits in and out (the notion
+                is about mean logits)
+
+    Copies and pickles carry the groups known so far and no certificate. ``state_dict`` holds the groups; loading refuses other groups than
+    declared ones.
+
+    Shapes: scores (n,) or (n, 1) in, the same out. Source: Troxell, Roemer, Montufar 2026, equation of the layer; DESIGN 5.
+    """
+
+    def __init__(
+        self,
+        notion: Notion,
+        *,
+        bounds: Any = None,
+        groups: Mapping[str, Iterable[Any]] | None = None,
+        backend: BackendLike = "auto",
+        gradient: GradientKind = "implicit",
+        space: Space = "value",
+        missing_group: Missing = "error",
+        on_missing: OnMissing = "drop",
+        on_infeasible: OnInfeasible = "raise",
+        certify: bool = True,
+        solver_tol: float | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(notion, Notion):
+            raise InputError(f"notion: got {notion!r}, expected a notion such as fairopt.DemographicParity('sex', tolerance=0.05)")
+        if space not in ("value", "probability", "logit"):
+            raise InputError(f"space: got {space!r}, expected 'value', 'probability' or 'logit'")
+        if gradient not in ("implicit", "native"):
+            raise InputError(f"gradient: got {gradient!r}, expected 'implicit' or 'native'")
+        if not (isinstance(backend, str) and backend == "auto"):
+            resolve(backend)  # an unknown name is an error here, not in the first batch
+        self.bounds = (0.0, 1.0) if bounds is None and space == "probability" else bounds
+        self.backend, self.gradient, self.space = backend, gradient, space
+        self.missing_group, self.on_missing, self.on_infeasible = missing_group, on_missing, on_infeasible
+        self.certify, self.solver_tol = certify, solver_tol
+        self._vocabularies: dict[str, Vocabulary] = declare(groups)
+        self._lock = threading.Lock()
+        self._local = threading.local()
+        self._given = notion
+        self._learned: dict[str, str] = {}  # the notion's word for a parameter -> the name it is registered under
+        for name, tensor in notion.parameters.items():
+            if isinstance(tensor, nn.Parameter):
+                self._learned[name] = f"notion_{name}" if hasattr(self, name) else name
+                self.register_parameter(self._learned[name], tensor)
+
+    @property
+    def notion(self) -> Notion:
+        """The notion with the layer's present parameters, also where ``load_state_dict(assign=True)`` or ``functional_call`` put others."""
+        if not self._learned:
+            return self._given
+        old = self._given.parameters
+        new = {name: getattr(self, registered) for name, registered in self._learned.items()}
+        if all(new[name] is old[name] for name in new):
+            return self._given
+        swaps = {id(tensor): new.get(name, tensor) for name, tensor in old.items()}
+        return copy.deepcopy(self._given, swaps)  # the memo puts the present tensor where the old one was
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """Numbers of this thread's last call; None before the first."""
+        return getattr(self._local, "certificate", None)
+
+    @property
+    def groups(self) -> dict[str, list[Any]]:
+        """The values known of each attribute, declared or learned."""
+        return {name: vocabulary.to_list() for name, vocabulary in self._vocabularies.items()}
+
+    def forward(self, scores: Tensor, *, sensitive_features: Mapping[str, Any], targets: Any = None, weights: Any = None) -> Tensor:
+        """Fair scores for ``scores`` (n,) or (n, 1). See ``solution`` for prices and status."""
+        return self.solution(scores, sensitive_features=sensitive_features, targets=targets, weights=weights).scores
+
+    def solution(self, scores: Tensor, *, sensitive_features: Mapping[str, Any], targets: Any = None, weights: Any = None) -> Solution:
+        """As calling the layer, with prices, status and certificate."""
+        if self._given.needs_targets and targets is None:
+            raise InputError(
+                f"targets: got None, but {self._given!r} is about labels; pass targets=, or for rows without labels use layer.freeze(...) on "
+                "calibration data"
+            )
+        if not isinstance(scores, Tensor):
+            raise InputError(f"scores: got {type(scores).__name__}, expected a torch tensor of shape (n,) or (n, 1)")
+        if scores.dim() not in (1, 2):
+            raise InputError(f"scores: got shape {tuple(scores.shape)}, expected (n,) or (n, 1)")
+        prepared = self.prepare(scores.shape[0], sensitive_features, targets, weights)
+        inputs = scores
+        if self.space == "probability":
+            check_scores(scores, scores.shape[0])  # the sigmoid would turn an infinite logit into a probability of 0 or 1
+            inputs = torch.sigmoid(scores)
+        solution = prepared.solution(
+            inputs, backend=self.backend, gradient=self.gradient, certify=self.certify, solver_tol=self.solver_tol
+        )
+        self._local.certificate = solution.certificate
+        return solution
+
+    def prepare(self, n: int, sensitive_features: Mapping[str, Any], targets: Any = None, weights: Any = None) -> Prepared:
+        """The batch compiled: in train mode new group values are learned."""
+        compiled = compile_problem(
+            self.notion,
+            n=n,
+            sensitive_features=sensitive_features,
+            targets=targets,
+            bounds=self.bounds,
+            weights=weights,
+            vocabularies=self._vocabularies,
+            grow=self.training,
+            missing_group=self.missing_group,
+            on_missing=self.on_missing,
+            on_infeasible=self.on_infeasible,
+        )
+        if self.training:
+            self._learn(compiled.vocabularies)
+        return Prepared(compiled, self.on_infeasible)
+
+    def _learn(self, seen: Mapping[str, Vocabulary]) -> None:
+        known = self._vocabularies
+        if all(name in known and v.index.keys() <= known[name].index.keys() for name, v in seen.items()):
+            return
+        with self._lock:  # another thread may have learned others meanwhile
+            merged = dict(self._vocabularies)
+            for name, v in seen.items():
+                merged[name] = merged[name].joined(v.values, name=f"sensitive_features[{name!r}]") if name in merged else v
+            self._vocabularies = merged
+
+    def freeze(self, scores: Tensor, *, sensitive_features: Mapping[str, Any], targets: Any = None, confidence: float = 0.95) -> Any:
+        """A FrozenLayer: shifts per group fitted on calibration scores, no solver at serving time. See ``fairopt.frozen``."""
+        from fairopt.frozen import freeze
+
+        return freeze(self, scores, sensitive_features=sensitive_features, targets=targets, confidence=confidence)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The known groups, in plain Python values (for ``state_dict``)."""
+        return {"format": FORMAT, "groups": self.groups, "declared": {k: v.declared for k, v in self._vocabularies.items()}}
+
+    def set_extra_state(self, state: Any) -> None:
+        version = state.get("format") if isinstance(state, dict) else state
+        if not isinstance(version, int) or version > FORMAT:
+            raise InputError(f"state: got format {version!r}, expected at most {FORMAT}")
+        saved = {
+            name: Vocabulary.of(values, name=f"groups[{name!r}]", declared=bool(state["declared"][name]))
+            for name, values in state["groups"].items()
+        }
+        declared = {name: v for name, v in self._vocabularies.items() if v.declared}
+        for name, vocabulary in declared.items():
+            if name in saved and saved[name].values != vocabulary.values:
+                raise InputError(f"state: got groups {saved[name].to_list()} of {name!r}, expected the declared ones {vocabulary.to_list()}")
+        self._vocabularies = {**saved, **declared}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and deepcopy: everything but the lock and the threads' certificates."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_local")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._lock, self._local = threading.Lock(), threading.local()
+
+    def extra_repr(self) -> str:
+        backend = self.backend if isinstance(self.backend, str) else getattr(self.backend, "name", self.backend)
+        return f"{self._given!r}, bounds={self.bounds}, backend={backend!r}, gradient={self.gradient!r}, space={self.space!r}"
+
+
+class FairModel(nn.Module):
+    """A network and its fairness layer: ``model(x, sensitive_features=...)`` gives fair scores.
+
+    ``with_distance`` also gives the mean squared move, to be added to the loss.
+    """
+
+    def __init__(self, network: nn.Module, layer: FairnessLayer) -> None:
+        super().__init__()
+        if not isinstance(network, nn.Module):
+            raise InputError(f"network: got {type(network).__name__}, expected a torch.nn.Module")
+        if not isinstance(layer, FairnessLayer):
+            raise InputError(f"layer: got {type(layer).__name__}, expected a FairnessLayer")
+        self.network = network
+        self.layer = layer
+
+    def forward(self, x: Any, *, sensitive_features: Mapping[str, Any], targets: Any = None) -> Tensor:
+        """``x`` goes to the network, whose output (n,) or (n, 1) goes to the layer."""
+        return self.layer(self.network(x), sensitive_features=sensitive_features, targets=targets)  # type: ignore[no-any-return]
+
+    def with_distance(self, x: Any, *, sensitive_features: Mapping[str, Any], targets: Any = None) -> tuple[Tensor, Tensor]:
+        """Fair scores and mean (y - z)^2, a scalar to be added to the loss with a weight mu.
+
+        A loss on clamped scores is flat: at a wrongly clamped sample its gradient is 0. This term's gradient reaches them (DESIGN 7).
+        """
+        z = self.network(x)
+        y = self.layer(z, sensitive_features=sensitive_features, targets=targets)
+        raw = torch.sigmoid(z) if self.layer.space == "probability" else z
+        return y, ((y - raw) ** 2).mean()

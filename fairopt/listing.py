@@ -1,0 +1,33 @@
+"""``backends``: which solvers there are, which of them can be used here, and what they declare."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from fairopt.contract.registry import installed, load
+from fairopt.errors import BackendError, MissingExtraError
+from fairopt.table import Table
+
+COLUMNS = (
+    "name", "available", "reason", "softness", "ranges", "bounds", "weights", "dense", "devices", "dtypes", "gradients",
+    "accuracy_y", "accuracy_gradient", "accuracy_native_y", "accuracy_native_gradient",
+)  # fmt: skip
+
+
+def backends() -> Table:
+    """One row per installed backend: whether it can be imported here, else why not and the line that installs it, and its capabilities."""
+    return Table(COLUMNS, tuple(_row(name) for name in installed()))
+
+
+def _row(name: str) -> tuple[object, ...]:
+    try:
+        cls = load(name)
+        absent = [m for m in getattr(cls, "requires", ()) if find_spec(m) is None]
+        reason = f"not installed: {', '.join(absent)}; {getattr(cls, 'install', '')}".rstrip("; ") if absent else ""
+    except (MissingExtraError, BackendError) as error:
+        return (name, False, str(error), *([None] * (len(COLUMNS) - 3)))
+    can = cls.capabilities
+    return (
+        name, not reason, reason, ", ".join(sorted(can.softness)), can.ranges, can.bounds, can.weights, can.dense, ", ".join(can.devices),
+        ", ".join(can.dtypes), ", ".join(can.gradients), can.accuracy_y, can.accuracy_gradient, can.accuracy_native_y, can.accuracy_native_gradient,
+    )  # fmt: skip

@@ -1,0 +1,276 @@
+"""What a notion sees of a batch: its groups, targets and strata, and the means that make functionals.
+
+Nothing here knows the scores: a notion is about *which* samples, not about their values. Columns of codes are made on first use and
+shared by all notions of one compilation.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairopt.errors import InputError
+from fairopt.groups import Missing, Value, Vocabulary, encode
+from fairopt.notions.events import Column, Mask, boolean_array
+from fairopt.notions.functional import Functional, Range
+from fairopt.notions.trap import trap
+from fairopt.problem import BoolArray
+
+Attribute = str | tuple[str, ...]
+
+
+class Batch:
+    """The facts of one batch of n samples.
+
+    ``groups(attribute)``, ``pairs(attribute)``, ``strata(given)`` and ``everyone`` give events; ``targets`` compares into events and may be
+    the ``of=`` of a mean; ``mean``, ``range`` and ``weighted`` make functionals of the scores.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        sensitive_features: Mapping[str, Any],
+        targets: Any = None,
+        *,
+        vocabularies: Mapping[str, Vocabulary] | None = None,
+        grow: bool = True,
+        missing_group: Missing = "error",
+    ) -> None:
+        self.n = n
+        self.used_targets = False
+        self.columns: list[Column] = []
+        self.values: list[Tensor] = []  # (n,) what of= and weighted name, as they came
+        self.vocabularies: dict[str, Vocabulary] = dict(vocabularies or {})
+        self._sensitive_features = sensitive_features
+        self._targets_given = targets
+        self._targets: Targets | None = None
+        self._grow = grow
+        self._missing: Missing = missing_group
+        self._column_of: dict[Any, int] = {}
+        self._masks: dict[Attribute, tuple[Mask, ...]] = {}
+        self.everyone = Mask(self, ("all",), "overall")
+
+    # events -----------------------------------------------------------------------------------------------------------------
+
+    def groups(self, attribute: Attribute) -> tuple[Mask, ...]:
+        """One event per group of the attribute, in the vocabulary's order; of a tuple of names, one per combination."""
+        key = normal_attribute(attribute)
+        if key not in self._masks:
+            j = self._attribute_column(key)
+            names = self.columns[j].names
+            self._masks[key] = tuple(Mask(self, ("=", j, code), name) for code, name in enumerate(names))
+        return self._masks[key]
+
+    def group(self, attribute: Attribute, value: Any) -> Mask | None:
+        """The event of one group, None where the vocabulary (not declared) lacks it. InputError where a declared one lacks it."""
+        key = normal_attribute(attribute)
+        masks = self.groups(key)
+        names = (key,) if isinstance(key, str) else key
+        values: tuple[Value, ...] = (value,) if isinstance(key, str) else tuple(value)
+        if len(values) != len(names):
+            raise InputError(f"the group {value!r} of {key!r} must name one value per attribute")
+        position = 0
+        for name, v in zip(names, values, strict=True):
+            vocabulary = self.vocabularies[name]
+            code = next((k for k, known in enumerate(vocabulary.values) if known == v and type(known) is type(v)), None)
+            if code is None:
+                if vocabulary.declared:
+                    raise InputError(f"{v!r} is no declared group of {name!r}; those are {list(vocabulary.values)!r}")
+                return None
+            position = position * len(vocabulary) + code
+        return masks[position]
+
+    def pairs(self, attribute: Attribute) -> Iterator[tuple[Mask, Mask]]:
+        """Every two groups of the attribute, each pair once."""
+        return itertools.combinations(self.groups(attribute), 2)
+
+    def strata(self, given: Attribute | None) -> Iterator[tuple[Mask, str]]:
+        """Each stratum of ``given`` with its words, e.g. 'race=white'; everyone and '' without ``given``."""
+        if given is None:
+            yield self.everyone, ""
+            return
+        words = attribute_words(given)
+        for stratum in self.groups(given):
+            yield stratum.named(f"{words}={stratum.name}"), f"{words}={stratum.name}"
+
+    def event(self, mask: Any) -> Mask:
+        """An event as it is, or from a boolean array or tensor (n,)."""
+        if isinstance(mask, Mask):
+            return mask
+        array = boolean_array(mask, self.n)
+        if array is None:
+            shape = tuple(getattr(mask, "shape", ()))
+            trap(f"an event must be made by the batch or be a boolean array of shape ({self.n},), came {type(mask).__name__} {shape}")
+        return self._boolean_event(array, "")
+
+    @property
+    def targets(self) -> Targets:
+        """The batch's targets. InputError where none were passed."""
+        if self._targets is None:
+            if self._targets_given is None:
+                raise InputError("this notion needs targets; pass targets= (n,)")
+            self._targets = Targets(self, read_vector(self._targets_given, self.n, "targets"))
+        self.used_targets = True
+        return self._targets
+
+    # functionals ------------------------------------------------------------------------------------------------------------
+
+    def mean(self, mask: Any = None, of: Any = None) -> Functional:
+        """Mean of the scores over an event (everyone without one); ``of=values`` (n,): the constant mean of the values instead."""
+        event = self.everyone if mask is None else self.event(mask)
+        if of is None:
+            return Functional(means=((1.0, event),))
+        return Functional(constants=((1.0, event, self._values_index(of)),))
+
+    def range(self, members: Iterable[Any]) -> Range:
+        """max - min over events (of their means) or functionals."""
+        return Range(tuple(m if isinstance(m, Functional) else self.mean(m) for m in members))
+
+    def weighted(self, values: Any) -> Functional:
+        """1/n sum_i values_i y_i: the dense case."""
+        return Functional(dense=((1.0, self._values_index(values)),))
+
+    def numbers(self, attribute: str) -> Tensor:
+        """A continuous attribute as (n,) float64."""
+        return read_vector(self._feature(attribute), self.n, f"sensitive_features[{attribute!r}]").detach().to("cpu", torch.float64)
+
+    # columns ----------------------------------------------------------------------------------------------------------------
+
+    def _feature(self, name: str) -> Any:
+        features = self._sensitive_features
+        if name not in features:
+            known = ", ".join(repr(k) for k in features)
+            raise InputError(f"sensitive_features has no attribute {name!r}; it has {known or 'none'}")
+        return features[name]
+
+    def _attribute_column(self, attribute: Attribute) -> int:
+        if attribute in self._column_of:
+            return self._column_of[attribute]
+        if isinstance(attribute, str):
+            codes, vocabulary = encode(
+                self._feature(attribute),
+                name=attribute,
+                vocabulary=self.vocabularies.get(attribute),
+                grow=self._grow,
+                missing=self._missing,
+            )
+            if codes.shape[0] != self.n:
+                raise InputError(f"sensitive_features[{attribute!r}] has {codes.shape[0]} values for {self.n} samples")
+            self.vocabularies[attribute] = vocabulary
+            column = Column(codes, len(vocabulary), vocabulary.names, attribute)
+        else:
+            parts = [self.columns[self._attribute_column(name)] for name in attribute]
+            codes = parts[0].codes
+            for part in parts[1:]:
+                codes = codes * part.size + part.codes
+            names = tuple(" & ".join(words) for words in itertools.product(*(p.names for p in parts)))
+            column = Column(codes, math.prod(p.size for p in parts), names, attribute_words(attribute))
+        self._column_of[attribute] = len(self.columns)
+        self.columns.append(column)
+        return self._column_of[attribute]
+
+    def _boolean_event(self, array: BoolArray, name: str) -> Mask:
+        key = ("bool", array.tobytes())  # equal arrays share one column
+        if key not in self._column_of:
+            word = name or f"mask {1 + sum(not c.attribute for c in self.columns)}"
+            self._column_of[key] = len(self.columns)
+            self.columns.append(Column(array.astype(np.int64), 2, (f"not {word}", word), ""))
+        j = self._column_of[key]
+        return Mask(self, ("=", j, 1), name or self.columns[j].names[1])
+
+    def _values_index(self, values: Any) -> int:
+        tensor = values.tensor if isinstance(values, Targets) else read_vector(values, self.n, "the values of a mean")
+        for k, known in enumerate(self.values):
+            if known is tensor or (not known.requires_grad and not tensor.requires_grad and torch.equal(known, tensor)):
+                return k
+        self.values.append(tensor)
+        return len(self.values) - 1
+
+
+class Targets:
+    """The targets (n,) inside a notion: comparisons give events, ``of=batch.targets`` means of them."""
+
+    __array_ufunc__ = None
+    __hash__ = object.__hash__
+
+    def __init__(self, batch: Batch, tensor: Tensor) -> None:
+        self.tensor = tensor
+        self._batch = batch
+        self._seen: dict[tuple[str, float], Mask] = {}
+
+    def _compare(self, word: str, other: Any, compare: Callable[[Any, float], Any]) -> Mask:
+        if self.tensor.requires_grad:
+            trap("targets that require grad cannot be compared: an event has no gradient to its targets; pass targets.detach()")
+        if not isinstance(other, (int, float, np.integer, np.floating)):
+            trap(f"targets can be compared with a number, came {type(other).__name__}")
+        key = (word, float(other))
+        if key not in self._seen:
+            array = compare(self.tensor.detach().to("cpu", torch.float64).numpy(), float(other))
+            self._seen[key] = self._batch._boolean_event(array, f"target{word}{other:g}")
+        return self._seen[key]
+
+    def __eq__(self, other: object) -> Mask:  # type: ignore[override]
+        return self._compare("=", other, lambda t, v: t == v)
+
+    def __ne__(self, other: object) -> Mask:  # type: ignore[override]
+        return self._compare("!=", other, lambda t, v: t != v)
+
+    def __lt__(self, other: object) -> Mask:
+        return self._compare("<", other, lambda t, v: t < v)
+
+    def __le__(self, other: object) -> Mask:
+        return self._compare("<=", other, lambda t, v: t <= v)
+
+    def __gt__(self, other: object) -> Mask:
+        return self._compare(">", other, lambda t, v: t > v)
+
+    def __ge__(self, other: object) -> Mask:
+        return self._compare(">=", other, lambda t, v: t >= v)
+
+    def __bool__(self) -> NoReturn:
+        trap("targets have no truth value")
+
+
+def read_vector(value: Any, n: int, what: str) -> Tensor:
+    """A finite real vector (n,) as a tensor, keeping dtype, device and gradient; float64 where no tensor came."""
+    if not isinstance(value, Tensor):
+        if hasattr(value, "to_numpy"):
+            value = value.to_numpy()
+        try:
+            value = torch.from_numpy(np.array(value, dtype=np.float64))  # copied: the caller's array may change
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{what} must be numbers of shape ({n},), came {type(value).__name__}: {error}") from error
+    tensor: Tensor = value
+    if tensor.is_complex():
+        raise InputError(f"{what} must be real, came {tensor.dtype}")
+    if tensor.ndim == 2 and tensor.shape[1] == 1:
+        tensor = tensor[:, 0]
+    if tuple(tensor.shape) != (n,):
+        raise InputError(f"{what} must have shape ({n},), came {tuple(tensor.shape)}")
+    if not tensor.dtype.is_floating_point:
+        return tensor.to(torch.float64)
+    if not bool(torch.isfinite(tensor.detach()).all()):
+        raise InputError(f"{what} holds NaN or infinite values")
+    return tensor
+
+
+def attribute_words(attribute: Attribute) -> str:
+    """'sex', or 'sex & race' of an intersection."""
+    return attribute if isinstance(attribute, str) else " & ".join(attribute)
+
+
+def normal_attribute(attribute: Any) -> Attribute:
+    """A name, or a tuple of distinct names; InputError for anything else."""
+    if isinstance(attribute, str):
+        return attribute
+    if isinstance(attribute, (tuple, list)) and attribute and all(isinstance(a, str) for a in attribute):
+        names = tuple(attribute)
+        if len(set(names)) == len(names):
+            return names[0] if len(names) == 1 else names
+    raise InputError(f"an attribute is a name or a tuple of distinct names, came {attribute!r}")

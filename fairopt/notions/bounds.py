@@ -1,0 +1,87 @@
+"""Ratio, bound and covariance forms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import permutations
+from typing import Any
+
+from torch import Tensor
+
+from fairopt.errors import InputError
+from fairopt.notions.amount import amount, check_at_least, is_number
+from fairopt.notions.batch import Batch
+from fairopt.notions.functional import Constraint
+from fairopt.notions.group_notion import GroupNotion
+
+
+class ImpactRatio(GroupNotion):
+    """The smallest group mean is at least ``ratio`` times the largest, 0 <= ratio <= 1 (the four-fifths rule at 0.8).
+
+    For scores >= 0: with two or more groups and ratio < 1 it implies that every group mean is >= 0 (claim L2), a surprise on logits.
+    """
+
+    def __init__(self, attribute: str | tuple[str, ...], *, ratio: float = 0.8, given: str | tuple[str, ...] | None = None) -> None:
+        super().__init__(attribute, given)
+        if not is_number(ratio) or (isinstance(ratio, Tensor) and ratio.requires_grad) or not 0.0 <= float(ratio) <= 1.0:
+            raise InputError(f"ratio of ImpactRatio must be a plain number in [0, 1], came {ratio!r}")
+        self.ratio = float(ratio)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return {"attribute": self.attribute, "ratio": self.ratio, "given": self.given}
+
+    def constraints(self, batch: Batch) -> Iterator[Constraint]:
+        for stratum, given in batch.strata(self.given):
+            groups = [(g & stratum).named(g.name) for g in batch.groups(self.attribute)]
+            for a, b in permutations(groups, 2):
+                yield (batch.mean(a) - self.ratio * batch.mean(b) >= 0).tagged(self.words, given)
+
+
+class GroupMeanBound(GroupNotion):
+    """lower <= mean of the scores over each group <= upper; either may be None (open)."""
+
+    def __init__(
+        self, attribute: str | tuple[str, ...], *, lower: Any = None, upper: Any = None, given: str | tuple[str, ...] | None = None
+    ) -> None:
+        super().__init__(attribute, given)
+        if lower is None and upper is None:
+            raise InputError("GroupMeanBound needs lower, upper or both")
+        for word, limit in (("lower", lower), ("upper", upper)):
+            if limit is not None:
+                check_at_least(limit, float("-inf"), f"{word} of GroupMeanBound")
+        if lower is not None and upper is not None and amount(lower, "lower").value() > amount(upper, "upper").value():
+            raise InputError(f"GroupMeanBound has lower {lower!r} > upper {upper!r}")
+        self.lower, self.upper = lower, upper
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return {"attribute": self.attribute, "lower": self.lower, "upper": self.upper, "given": self.given}
+
+    def constraints(self, batch: Batch) -> Iterator[Constraint]:
+        lower = None if self.lower is None else amount(self.lower, "lower")
+        upper = None if self.upper is None else amount(self.upper, "upper")
+        for stratum, given in batch.strata(self.given):
+            for g in batch.groups(self.attribute):
+                mean = batch.mean((g & stratum).named(g.name))
+                yield Constraint((mean,), lower=lower, upper=upper, attribute=self.words, given=given)
+
+
+class ScoreCovariance(GroupNotion):
+    """abs(1/n sum_i (s_i - mean s) y_i) <= tolerance for a continuous attribute s: a row with a weight of its own a sample."""
+
+    def __init__(self, attribute: str, *, tolerance: Any) -> None:
+        super().__init__(attribute)
+        if not isinstance(self.attribute, str):
+            raise InputError(f"ScoreCovariance takes one continuous attribute, came {attribute!r}")
+        self.tolerance = self.checked_tolerance(tolerance)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return {"attribute": self.attribute, "tolerance": self.tolerance}
+
+    def constraints(self, batch: Batch) -> Iterator[Constraint]:
+        assert isinstance(self.attribute, str)
+        s = batch.numbers(self.attribute)  # (n,)
+        covariance = batch.weighted(s - s.mean()).named("covariance")
+        yield (abs(covariance) <= self.tolerance).tagged(self.words)

@@ -1,0 +1,48 @@
+"""Parity of residuals y - target: no group is over- or under-predicted more than another, or at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from fairopt.notions.batch import Batch
+from fairopt.notions.functional import Constraint, Functional
+from fairopt.notions.group_notion import GroupNotion
+
+
+class _Residual(GroupNotion):
+    def __init__(self, attribute: str | tuple[str, ...], *, tolerance: Any, given: str | tuple[str, ...] | None = None) -> None:
+        super().__init__(attribute, given)
+        self.tolerance = self.checked_tolerance(tolerance)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return {"attribute": self.attribute, "tolerance": self.tolerance, "given": self.given}
+
+    @property
+    def needs_targets(self) -> bool:
+        return True
+
+    def _residuals(self, batch: Batch) -> Iterator[tuple[list[Functional], str]]:
+        """mean over g of (y - target), for the groups g of each stratum."""
+        targets = batch.targets
+        for stratum, given in batch.strata(self.given):
+            groups = [(g, g & stratum) for g in batch.groups(self.attribute)]
+            yield [(batch.mean(e) - batch.mean(e, of=targets)).named(g.name) for g, e in groups], given
+
+
+class MeanResidual(_Residual):
+    """abs(mean over g of (y - target)) <= tolerance for each group g."""
+
+    def constraints(self, batch: Batch) -> Iterator[Constraint]:
+        for residuals, given in self._residuals(batch):
+            for residual in residuals:
+                yield (abs(residual) <= self.tolerance).tagged(self.words, given)
+
+
+class ResidualParity(_Residual):
+    """Range over the groups g of mean over g of (y - target) <= tolerance."""
+
+    def constraints(self, batch: Batch) -> Iterator[Constraint]:
+        for residuals, given in self._residuals(batch):
+            yield (batch.range(residuals) <= self.tolerance).tagged(self.words, given)

@@ -1,0 +1,47 @@
+"""Exact sums of float64 numbers by cell, as fractions, in a few vectorised passes.
+
+A float64 is an integer of 53 bits times a power of two. Samples with the same exponent are summed as integers, in two halves of at
+most 27 bits, so that a float64 accumulator stays exact up to 2**26 samples; the few partial sums are joined as Python integers.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+from fairopt.arrays import Array, IntArray
+
+_EXACT = 1 << 26
+
+
+def exact_cell_sums(values: Array, cell: IntArray, cells: int) -> list[Fraction]:
+    """The exact sum of ``values`` (n,) finite float64 over each of the cells 0 .. cells - 1; ``cell`` (n,)."""
+    n = values.shape[0]
+    if n == 0:
+        return [Fraction(0)] * cells
+    if n > _EXACT:  # in two halves
+        half = n // 2
+        first, second = exact_cell_sums(values[:half], cell[:half], cells), exact_cell_sums(values[half:], cell[half:], cells)
+        return [a + b for a, b in zip(first, second, strict=True)]
+    if np.abs(values).max() < (1 << 26) and np.array_equal(values, np.rint(values)):
+        return [Fraction(int(s)) for s in np.bincount(cell, weights=values, minlength=cells)]
+    mantissa, exponent = np.frexp(values)
+    whole = np.ldexp(mantissa, 53).astype(np.int64)  # |whole| < 2**53
+    low = whole & ((1 << 27) - 1)
+    high = whole >> 27  # |high| <= 2**26
+    smallest = int(exponent.min())
+    span = int(exponent.max()) - smallest + 1
+    totals = [0] * cells
+    if span * cells > 8 * n + 4096:  # many empty bins: number the exponents that occur
+        present, place = np.unique(exponent, return_inverse=True)
+    else:
+        present, place = np.arange(smallest, smallest + span), exponent - smallest
+    bins = place.astype(np.int64) * cells + cell
+    lows = np.bincount(bins, weights=low, minlength=len(present) * cells)
+    highs = np.bincount(bins, weights=high, minlength=len(present) * cells)
+    for k in np.flatnonzero((lows != 0) | (highs != 0)).tolist():
+        totals[k % cells] += ((int(highs[k]) << 27) + int(lows[k])) << (int(present[k // cells]) - smallest)
+    # value = whole * 2 ** (exponent - 53)
+    shift = smallest - 53
+    return [Fraction(t << shift) if shift >= 0 else Fraction(t, 1 << -shift) for t in totals]

@@ -1,0 +1,189 @@
+"""One-shot projection and compiled batches: ``project``, ``compile``, ``Prepared``."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict, Unpack, overload
+
+import torch
+from torch import Tensor
+
+from fairopt.contract.base import GradientKind, Status
+from fairopt.contract.registry import BackendLike
+from fairopt.compiler import Compiled, OnInfeasible, OnMissing, compile_problem
+from fairopt.errors import BackendError, FairoptWarning, InputError
+from fairopt.groups import Missing
+from fairopt.notions import Notion
+from fairopt.problem import ProjectionProblem
+from fairopt.solve import Solution, solve
+from fairopt.solve.front import check_scores
+from fairopt.solve.passthrough import unchanged
+
+
+class How(TypedDict, total=False):
+    """How to solve: see ``fairopt.solve.solve``."""
+
+    backend: BackendLike
+    gradient: GradientKind
+    certify: bool
+    solver_tol: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A notion compiled for one batch composition, ready for any number of projections.
+
+    Tolerances that are tensors are read at each call. A copy or a pickle has tensors of its own.
+    """
+
+    compiled: Compiled
+    on_infeasible: OnInfeasible = "raise"
+
+    @property
+    def problem(self) -> ProjectionProblem:
+        return self.compiled.problem
+
+    @overload
+    def project(self, scores: Tensor, *, return_solution: Literal[False] = ..., **how: Unpack[How]) -> Tensor: ...
+    @overload
+    def project(self, scores: Tensor, *, return_solution: Literal[True], **how: Unpack[How]) -> Solution: ...
+    def project(
+        self,
+        scores: Tensor,
+        *,
+        backend: BackendLike = "auto",
+        gradient: GradientKind = "implicit",
+        certify: bool = True,
+        solver_tol: float | None = None,
+        return_solution: bool = False,
+    ) -> Tensor | Solution:
+        """The nearest fair scores to ``scores`` (n,) or (n, 1): same shape, dtype and device, differentiable.
+
+        With ``return_solution`` a Solution with prices, status and certificate. Raises InputError for bad scores, UnsupportedError where
+        the backend cannot take the problem, BackendError where it failed; warns where the answer is inaccurate.
+        """
+        solution = self.solution(scores, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
+        return solution if return_solution else solution.scores
+
+    def solution(
+        self,
+        scores: Tensor,
+        *,
+        backend: BackendLike = "auto",
+        gradient: GradientKind = "implicit",
+        certify: bool = True,
+        solver_tol: float | None = None,
+    ) -> Solution:
+        """As ``project`` with ``return_solution``."""
+        if self.on_infeasible == "passthrough" and not self.problem.feasible:
+            check_scores(scores, self.problem.n)
+            return unchanged(scores, self.problem)
+        limits = self.compiled.limits() if self.compiled.has_parameters else None
+        solution = solve(scores, self.problem, limits=limits, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
+        report(solution)
+        return solution
+
+    def project_batch(
+        self,
+        scores: Tensor,
+        *,
+        backend: BackendLike = "auto",
+        gradient: GradientKind = "implicit",
+        certify: bool = True,
+        solver_tol: float | None = None,
+    ) -> Tensor:
+        """``scores`` (B, n): B problems with the same groups, each projected as ``project`` would. Returns (B, n)."""
+        if not isinstance(scores, Tensor) or scores.dim() != 2:
+            shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+            raise InputError(f"scores: got {shape}, expected (B, {self.problem.n}): one row per problem")
+        if scores.shape[0] == 0:
+            raise InputError("scores: got an empty batch, expected at least one row")
+        how: How = {"backend": backend, "gradient": gradient, "certify": certify, "solver_tol": solver_tol}
+        return torch.stack([self.solution(row, **how).scores for row in scores])
+
+
+def report(solution: Solution) -> None:
+    """Raise BackendError for a failure, warn for an inaccurate answer; say nothing for a certified one."""
+    status = solution.status
+    if status in (Status.CERTIFIED, Status.WITHIN_ROUNDING):
+        return
+    words = f"backend {solution.backend!r}: {status.name}: {solution.message or status.advice}"
+    if status in (Status.FAILED, Status.INFEASIBLE):
+        raise BackendError(words)
+    residual = solution.certificate.kkt_residual
+    warnings.warn(f"{words} (KKT residual {residual:.1e}, worst violation {solution.certificate.max_violation:.1e})", FairoptWarning, stacklevel=4)
+
+
+def compile(
+    notion: Notion,
+    *,
+    sensitive_features: Mapping[str, Any],
+    targets: Any = None,
+    bounds: Any = None,
+    weights: Any = None,
+    groups: Mapping[str, Iterable[Any]] | None = None,
+    missing_group: Missing = "error",
+    on_missing: OnMissing = "drop",
+    on_infeasible: OnInfeasible = "raise",
+) -> Prepared:
+    """Compile a notion for one batch: groups are read, rows built and checked for feasibility once.
+
+    sensitive_features  attribute name -> n values (ints, strings, bools; lists, numpy, tensors, pandas)
+    targets (n,) where the notion needs them;  bounds  None or (lo, hi), numbers or (n,);  weights (n,) > 0 of the distance
+    groups              declared values of attributes: then an unknown value is an error and an absent group is known to be absent
+
+    Raises InputError, InfeasibleError (with a minimal conflicting set in ``.rows``). Source: DESIGN 4 and 5.
+    """
+    n = _samples(sensitive_features)
+    compiled = compile_problem(
+        notion, n=n, sensitive_features=sensitive_features, targets=targets, bounds=bounds, weights=weights, groups=groups,
+        missing_group=missing_group, on_missing=on_missing, on_infeasible=on_infeasible,
+    )  # fmt: skip
+    return Prepared(compiled, on_infeasible)
+
+
+def project(
+    scores: Tensor,
+    notion: Notion,
+    *,
+    sensitive_features: Mapping[str, Any],
+    targets: Any = None,
+    bounds: Any = None,
+    weights: Any = None,
+    groups: Mapping[str, Iterable[Any]] | None = None,
+    backend: BackendLike = "auto",
+    gradient: GradientKind = "implicit",
+    missing_group: Missing = "error",
+    on_missing: OnMissing = "drop",
+    on_infeasible: OnInfeasible = "raise",
+    certify: bool = True,
+    solver_tol: float | None = None,
+    return_solution: bool = False,
+) -> Any:
+    """The scores nearest to ``scores`` (n,) or (n, 1) that meet ``notion`` inside ``bounds``; differentiable.
+
+    Same shape, dtype and device as ``scores``; with ``return_solution`` a Solution with prices, status and certificate.
+    Arguments and errors: see ``compile`` and ``Prepared.project``.
+    """
+    prepared = compile(
+        notion, sensitive_features=sensitive_features, targets=targets, bounds=bounds, weights=weights, groups=groups,
+        missing_group=missing_group, on_missing=on_missing, on_infeasible=on_infeasible,
+    )  # fmt: skip
+    solution = prepared.solution(scores, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
+    return solution if return_solution else solution.scores
+
+
+def _samples(sensitive_features: Any) -> int:
+    """n, from the first attribute; the compiler checks the others."""
+    keys = getattr(sensitive_features, "keys", None)
+    if keys is None or not hasattr(sensitive_features, "__getitem__"):
+        kind = type(sensitive_features).__name__
+        raise InputError(f"sensitive_features: got {kind}, expected a mapping from attribute names to n values, e.g. {{'sex': [...]}}")
+    for key in keys():
+        column = sensitive_features[key]
+        if not hasattr(column, "__len__"):
+            raise InputError(f"sensitive_features[{key!r}]: got {type(column).__name__}, expected n values")
+        return len(column)
+    raise InputError("sensitive_features: got no attribute, expected at least one")

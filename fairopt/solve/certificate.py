@@ -1,0 +1,128 @@
+"""What a projection hands back besides scores: a status, prices, and numbers that a reader can check."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairopt.arrays import Array
+from fairopt.contract.base import Status
+from fairopt.problem import ProjectionProblem
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """Numbers about one projection, recomputed from the scores that were returned.
+
+    violation        (L + R,) signed, one per constraint of ``labels``: > 0 outside the limits; soft constraints may be outside
+    rounding_bound   how far a float64 row value can be from the exact one; a violation <= -rounding_bound is proved by floats,
+                     the rest were decided in exact arithmetic
+    bounds_violation how far scores lie outside the box (0 when certified)
+    kkt_residual     largest residual of the optimality conditions, in units of the scores
+    distance         sqrt(sum w (y - z)^2), computed when it is read: InputError if scores were changed in place by then
+    moved_by_repair  largest move of a score that made the rows hold after rounding
+    """
+
+    violation: Array
+    bounds_violation: float
+    kkt_residual: float
+    rounding_bound: float
+    moved_by_repair: float
+    status: Status
+    backend: str
+    dtype: str
+    problem: ProjectionProblem = field(repr=False)
+    _scores: tuple[Tensor, Tensor] = field(repr=False)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.problem.constraint_labels
+
+    @cached_property
+    def max_violation(self) -> float:
+        """Largest violation of a hard constraint; <= 0 when certified. 0.0 where there is none."""
+        hard = np.array([s.kind == "hard" for s in self.problem.softness], dtype=bool)
+        return float(self.violation[hard].max(initial=-np.inf)) if hard.any() else 0.0
+
+    @cached_property
+    def distance(self) -> float:
+        z, y = (t.detach().to("cpu", torch.float64) for t in self._scores)
+        squares = (y - z) ** 2
+        return float((squares if self.problem.weights is None else squares * self.problem.weights).sum().sqrt())
+
+    @property
+    def group_counts(self) -> dict[str, int]:
+        return dict(self.problem.group_counts)
+
+    @property
+    def dropped(self) -> tuple[tuple[str, str], ...]:
+        return self.problem.dropped
+
+    @property
+    def used_targets(self) -> bool:
+        return self.problem.used_targets
+
+    @property
+    def limits(self) -> dict[str, tuple[float, float]]:
+        """Lower and upper limit of each constraint; a range has lower limit 0."""
+        p = self.problem
+        pairs = [*zip(p.lower.tolist(), p.upper.tolist(), strict=True), *((0.0, w) for w in p.width.tolist())]
+        return dict(zip(p.constraint_labels, pairs, strict=True))
+
+    @cached_property
+    def problem_hash(self) -> str:
+        """sha256 of the rows, limits, bounds and weights."""
+        p, digest = self.problem, hashlib.sha256()
+        arrays: list[Any] = [p.rows.cell.numpy(), p.rows.masks, p.rows.scales, p.rows.offset, p.lower, p.upper, p.width, p.range_starts]
+        arrays += [t.numpy() if isinstance(t, Tensor) else np.array(t) for t in (p.lb, p.ub)]
+        arrays += [t.numpy() for t in (p.weights, p.rows.dense) if t is not None]
+        for a in arrays:
+            digest.update(repr(a.shape).encode() + np.ascontiguousarray(a).tobytes())
+        digest.update(repr(p.softness).encode())
+        return digest.hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain Python values, ready for JSON; ``format`` names the version of this layout."""
+        return {
+            "format": FORMAT,
+            "status": self.status.name,
+            "violation": dict(zip(self.labels, self.violation.tolist(), strict=True)),
+            "max_violation": self.max_violation,
+            "bounds_violation": self.bounds_violation,
+            "kkt_residual": self.kkt_residual,
+            "rounding_bound": self.rounding_bound,
+            "moved_by_repair": self.moved_by_repair,
+            "distance": self.distance,
+            "group_counts": self.group_counts,
+            "dropped": [list(d) for d in self.dropped],
+            "limits": {k: list(v) for k, v in self.limits.items()},
+            "used_targets": self.used_targets,
+            "backend": self.backend,
+            "dtype": self.dtype,
+            "problem_hash": self.problem_hash,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """scores: as the input in shape, dtype, device, differentiable; prices (m,) float64, one per ``labels``; see Certificate."""
+
+    scores: Tensor
+    prices: Tensor
+    status: Status
+    certificate: Certificate
+    backend: str
+    iterations: int
+    message: str = ""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.certificate.problem.labels

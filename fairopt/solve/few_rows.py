@@ -1,0 +1,118 @@
+"""Rounding, checking and repair for one or two hard linear rows, in plain floats: what ``outcome`` does, without its small arrays.
+
+Anything that floats cannot settle at the first attempt (limits closer than the margins, a check within its error bound) is left to
+``outcome``, which knows exact arithmetic, larger margins and the grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from fairopt.arrays import Array
+from fairopt.dual.piece import Piece
+from fairopt.dual.structure import structure
+from fairopt.problem import ProjectionProblem
+
+HALF_ULP = 2.0**-53
+NONE = np.zeros(0)
+
+
+@dataclass(frozen=True, eq=False)
+class FewRows:
+    """Limits and bounds of the rows as floats; kept with the problem."""
+
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
+    unit: tuple[float, ...]
+    metric: Array
+    offset: tuple[float, ...]
+    terms: int
+    lightest: float  # least distance weight
+
+    def error(self, magnitude: float) -> list[float]:
+        """How far a float64 row value can be from the exact one, for scores of at most ``magnitude``."""
+        return [HALF_ULP * (self.terms * u * magnitude + 8 * o) for u, o in zip(self.unit, self.offset, strict=True)]
+
+    def inside(self, f: list[float], error: list[float]) -> bool:
+        """Whether every row is inside its limits beyond doubt."""
+        return all(lo + e <= v <= hi - e for v, lo, hi, e in zip(f, self.lower, self.upper, error, strict=True))
+
+    def outside(self, f: list[float], error: list[float]) -> bool:
+        """Whether some row is outside its limits beyond doubt."""
+        return any(v > hi + e or v < lo - e for v, lo, hi, e in zip(f, self.lower, self.upper, error, strict=True))
+
+
+def few_rows(problem: ProjectionProblem) -> FewRows | None:
+    """The plan of a problem that this road takes, or None."""
+    if "_few_rows" not in problem.__dict__:
+        problem.__dict__["_few_rows"] = _plan(problem)
+    plan: FewRows | None = problem.__dict__["_few_rows"]
+    return plan
+
+
+def _plan(problem: ProjectionProblem) -> FewRows | None:
+    st = structure(problem)
+    if st.shape != "few_rows" or not problem.all_hard or problem.rows.dense is not None:
+        return None
+    rows = problem.rows
+    return FewRows(
+        lower=tuple(problem.lower.tolist()),
+        upper=tuple(problem.upper.tolist()),
+        unit=tuple(st.unit.tolist()),
+        metric=st.metric,
+        offset=tuple(np.abs(rows.offset).tolist()),
+        terms=int(rows.counts.max(initial=1)) + rows.masks.shape[1] + 8,
+        lightest=1.0 if problem.weights is None else float(problem.weights.min()),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Repaired:
+    """Prices of the tightened rows and the piece that they lie on, with the margins' magnitude."""
+
+    p: Array
+    piece: Piece
+
+
+def repaired_prices(
+    plan: FewRows, coefficients: Array, p: Array, f: Array, M: Array, magnitude: float, dtypes: tuple[torch.dtype, torch.dtype]
+) -> Repaired | None:
+    """Prices at limits moved inward by what rounding can do; None where the limits are too close for it.
+
+    ``dtypes``: of the scores that are returned, and of the pass that makes them.
+    """
+    prices, values = p.tolist(), f.tolist()
+    shift = float(np.abs(p @ coefficients).max(initial=0.0)) / plan.lightest
+    passing = torch.finfo(dtypes[1]).eps * (magnitude + shift) if dtypes[1] != torch.float64 else 0.0
+    spread = 0.5 * torch.finfo(dtypes[0]).eps * magnitude + 2.0 * HALF_ULP * shift + passing
+    error = plan.error(magnitude)
+    gaps, ell, active = [], [], []
+    for k, price in enumerate(prices):
+        margin = (plan.unit[k] * spread + 2.0 * error[k]) * (1 + 1e-9)
+        if plan.upper[k] - plan.lower[k] <= 2.0 * margin:
+            return None
+        if price != 0.0:
+            limit = plan.upper[k] if price > 0 else plan.lower[k]
+            ell.append(limit)
+            gaps.append(values[k] - (limit - margin if price > 0 else limit + margin))
+            active.append(k)
+    new = list(prices)
+    if len(active) == 1:
+        k = active[0]
+        if M[k, k] <= 0.0:
+            return None
+        new[k] += gaps[0] / float(M[k, k])
+    elif len(active) == 2:
+        a, b, c = float(M[0, 0]), float(M[0, 1]), float(M[1, 1])
+        det = a * c - b * b
+        if det <= 1e-12 * a * c:
+            return None
+        new[0] += (c * gaps[0] - b * gaps[1]) / det
+        new[1] += (a * gaps[1] - b * gaps[0]) / det
+    index = np.array(active, dtype=np.int64)
+    signs = np.array([1.0 if prices[k] > 0 else -1.0 for k in active])
+    piece = Piece(len(prices), index, signs, np.zeros((0, len(active))), NONE, (), np.array(ell), None, plan.metric[index])
+    return Repaired(np.array(new), piece)

@@ -1,0 +1,193 @@
+"""``solve``: one projection by any backend, with everything that a backend does not do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairopt.contract.base import Backend, Capabilities, GradientKind, Status
+from fairopt.contract.registry import BackendLike, instance, resolve
+from fairopt.contract.registry import backend as named
+from fairopt.dual.structure import structure, with_numbers
+from fairopt.errors import InputError, UnsupportedError
+from fairopt.problem import Limits, ProjectionProblem
+from fairopt.solve.certificate import Certificate, Solution
+from fairopt.solve.implicit import attach
+from fairopt.solve.native import native_scores
+from fairopt.solve.one_row import attach_one_row, one_row, project_one_row
+from fairopt.solve.outcome import Outcome, finish
+
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+def solve(
+    scores: Tensor,
+    problem: ProjectionProblem,
+    *,
+    limits: Limits | None = None,
+    backend: BackendLike = "auto",
+    gradient: GradientKind = "implicit",
+    certify: bool = True,
+    solver_tol: float | None = None,
+) -> Solution:
+    """Project ``scores`` (n,) or (n, 1) onto the problem's rows and box.
+
+    limits      the problem's numbers as tensors with gradients (tolerances, targets, rho, gamma); None: those in the problem
+    backend     "auto" (the cheapest exact one), a name, a Backend class or an instance
+    gradient    "implicit" (the optimality conditions; any backend) or "native" (the solver's own)
+    certify     repair and prove the rows in exact arithmetic; False leaves the solver's rounding
+    solver_tol  tolerance of the solver, in units of the scores; None: its tight default
+
+    Returns a Solution; inputs are not modified. Raises InputError, UnsupportedError, BackendError. Source: DESIGN 5 and 6.
+    """
+    flat = check_shape(scores, problem.n)
+    if gradient not in ("implicit", "native"):
+        raise InputError(f"gradient: got {gradient!r}, expected 'implicit' or 'native'")
+    if limits is None and certify and solver_tol is None and gradient == "implicit" and isinstance(backend, str) and backend in _SHORT:
+        short = _short_road(scores, flat, problem)
+        if short is not None:
+            return short
+    extent = check_finite(flat)
+    if limits is not None:
+        problem = with_numbers(problem, limits)
+    chosen = choose(backend, problem, solver_tol)
+    outcome = finish(flat.detach(), problem, chosen, extent, certify=certify)
+    connected = torch.is_grad_enabled() and (scores.requires_grad or (limits is not None and limits.requires_grad))
+    y = outcome.y
+    if connected and gradient == "native":
+        y = native_scores(flat, problem, limits, chosen, outcome)
+    elif connected:
+        y = attach(flat, limits, outcome, problem)
+    return _solution(scores, y.view(scores.shape) if scores.dim() == 2 else y, outcome, problem, chosen)
+
+
+def check_scores(scores: Tensor, n: int) -> Tensor:
+    """``scores`` as (n,). InputError for a wrong type, dtype or shape, an empty batch, NaN or infinity."""
+    flat = check_shape(scores, n)
+    check_finite(flat)
+    return flat
+
+
+def check_shape(scores: Tensor, n: int) -> Tensor:
+    """``scores`` as (n,). InputError for a wrong type, dtype or shape, or an empty batch."""
+    if not isinstance(scores, Tensor):
+        raise InputError(f"scores: got {type(scores).__name__}, expected a torch tensor of shape ({n},)")
+    if scores.dtype not in DTYPES:
+        raise InputError(f"scores: got dtype {scores.dtype}, expected a float dtype (float64, float32, bfloat16 or float16)")
+    shape = scores.shape
+    if len(shape) == 1:
+        flat = scores
+    elif len(shape) == 2 and shape[1] == 1:
+        flat = scores.reshape(-1)
+    else:
+        raise InputError(f"scores: got shape {tuple(shape)}, expected ({n},) or ({n}, 1)")
+    if shape[0] != n:
+        raise InputError(f"scores: got {shape[0]} scores, expected {n}, one per sample of the batch")
+    if n == 0:
+        raise InputError("scores: got an empty batch, expected at least one sample")
+    return flat
+
+
+def check_finite(flat: Tensor) -> float:
+    """The largest absolute score. InputError naming the first score that is NaN or infinite."""
+    low, high = (float(v) for v in torch.aminmax(flat.detach()))
+    if not (low > -float("inf") and high < float("inf")):  # also False for NaN
+        bad = int(torch.nonzero(~torch.isfinite(flat.detach()))[0])
+        raise InputError(f"scores: got {float(flat.detach()[bad])} at position {bad}, expected finite numbers")
+    return max(abs(low), abs(high))
+
+
+_SHORT = ("auto", "closed_form")
+
+
+def _short_road(scores: Tensor, flat: Tensor, problem: ProjectionProblem) -> Solution | None:
+    """One row without a box, in a few passes; None where the general road has to decide."""
+    plan = one_row(problem)
+    if plan is None or scores.device.type != "cpu" or scores.dtype not in (torch.float32, torch.float64):
+        return None
+    outcome = project_one_row(flat.detach(), plan)
+    if outcome is None:
+        return None
+    y = attach_one_row(flat, outcome) if scores.requires_grad and torch.is_grad_enabled() else outcome.y
+    f = outcome.value
+    certificate = Certificate(
+        violation=np.array([max(f - plan.upper, plan.lower - f)]),
+        bounds_violation=0.0,
+        kkt_residual=0.0,
+        rounding_bound=outcome.bound,
+        moved_by_repair=0.0,
+        status=Status.CERTIFIED,
+        backend="closed_form",
+        dtype=str(scores.dtype).removeprefix("torch."),
+        problem=problem,
+        _scores=(flat.detach(), outcome.y),
+    )
+    price = torch.tensor([outcome.price], dtype=torch.float64)
+    return Solution(y.view(scores.shape) if scores.dim() == 2 else y, price, Status.CERTIFIED, certificate, "closed_form", 0)
+
+
+def choose(backend: BackendLike, problem: ProjectionProblem, solver_tol: float | None) -> Backend:
+    """The backend instance. "auto": closed_form where it is exact, else dual_newton."""
+    if isinstance(backend, str) and backend == "auto":
+        simple = not problem.has_box and structure(problem).shape in ("separable", "empty") or (_one_row(problem) and not problem.has_box)
+        backend = "closed_form" if simple else "dual_newton"
+    chosen = resolve(backend)
+    if solver_tol is not None:
+        if not (isinstance(solver_tol, (int, float)) and 0 < solver_tol < 1):
+            raise InputError(f"solver_tol: got {solver_tol!r}, expected a number between 0 and 1")
+        if isinstance(backend, Backend):  # another instance would lose its options
+            raise InputError(f"solver_tol: got {solver_tol!r} beside an instance of {chosen.name!r}, expected it among the instance's options")
+        options = {"solver_tol": float(solver_tol)}
+        chosen = named(backend, **options) if isinstance(backend, str) else instance(type(chosen), options)
+    check_capable(chosen.capabilities, problem, chosen.name)
+    return chosen
+
+
+def _one_row(problem: ProjectionProblem) -> bool:
+    return problem.m == 1 and problem.rows.dense is None and problem.softness[0].kind != "budget"
+
+
+def check_capable(can: Capabilities, problem: ProjectionProblem, name: str) -> None:
+    """UnsupportedError naming the first thing in the problem that the backend does not declare."""
+    missing = [f"{s.kind} softness" for s in problem.softness if s.kind not in can.softness]
+    if problem.has_box and not can.bounds:
+        missing.append("bounds")
+    if problem.weights is not None and not can.weights:
+        missing.append("distance weights")
+    if problem.rows.dense is not None and not can.dense:
+        missing.append("rows with weights of their own (ScoreCovariance)")
+    if not can.ranges and any(s.kind != "hard" for s in problem.softness[problem.linear :]):
+        missing.append("soft ranges")
+    if missing:
+        raise UnsupportedError(f"backend {name!r} does not take {missing[0]}; backend='dual_newton' takes every problem")
+
+
+def _solution(scores: Tensor, y: Tensor, outcome: Outcome, problem: ProjectionProblem, backend: Backend) -> Solution:
+    certificate = Certificate(
+        violation=outcome.violation,
+        bounds_violation=_outside(outcome, problem) if outcome.status is not Status.CERTIFIED else 0.0,
+        kkt_residual=outcome.residual,
+        rounding_bound=outcome.bound,
+        moved_by_repair=outcome.moved,
+        status=outcome.status,
+        backend=backend.name,
+        dtype=str(scores.dtype).removeprefix("torch."),
+        problem=problem,
+        _scores=(scores.detach().reshape(-1), outcome.y.detach()),
+    )
+    prices = torch.from_numpy(np.array(outcome.p))
+    return Solution(y, prices, outcome.status, certificate, backend.name, outcome.iterations, outcome.message)
+
+
+def _outside(outcome: Outcome, problem: ProjectionProblem) -> float:
+    y = outcome.y.detach().to("cpu", torch.float64)
+    gap = torch.maximum(problem.lb - y, y - problem.ub)
+    return max(float(gap.max()), 0.0)
+
+
+def with_status(solution: Solution, status: Status, message: str) -> Solution:
+    """The same solution with another status and message."""
+    return replace(solution, status=status, message=message, certificate=replace(solution.certificate, status=status))

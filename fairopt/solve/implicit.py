@@ -1,0 +1,236 @@
+"""The gradient of the projection, from its optimality conditions: one small linear system whatever the solver was.
+
+With F the samples off their bounds and (theta, nu) = K^+ [A W^-1 D_F v; 0], K the saddle matrix of the active piece (fairopt.dual.piece):
+
+    J'v            = D_F (v - A' theta)                    to the scores (claim L4)
+    d / d limit    = theta on the rows where it binds;  d / d offset = -theta
+    d / d rho      = -nu of the cap;                       d / d gamma = -(q_v q) / gamma^2,  q the price or flow
+
+At ties, where the active set is not unique, this is the derivative of one of the adjoining pieces; it is always finite.
+Second and higher derivatives go through ``local_solution``: the same piece as a differentiable function.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairopt.arrays import Array
+from fairopt.dual.evaluate import SlicedDual, VectorDual
+from fairopt.dual.piece import gamma_pattern
+from fairopt.dual.structure import structure
+from fairopt.problem import Limits, ProjectionProblem
+from fairopt.solve.outcome import Outcome
+from fairopt.solve.rounding import to_cell_order, to_sample_order
+
+LimitGradients = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]
+
+
+def attach(scores: Tensor, limits: Limits | None, outcome: Outcome, problem: ProjectionProblem) -> Tensor:
+    """The outcome's scores (n,), connected to ``scores`` (n,) and to the limits."""
+    tensors = limits.tensors() if limits is not None else (None,) * 5
+    y: Tensor = _Implicit.apply(scores, *tensors, outcome, problem)  # type: ignore[no-untyped-call]
+    return y
+
+
+class _Implicit(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, scores: Tensor, lower: Any, upper: Any, width: Any, offset: Any, weight: Any, outcome: Outcome, problem: ProjectionProblem
+    ) -> Tensor:
+        ctx.save_for_backward(scores, lower, upper, width, offset, weight)
+        ctx.outcome, ctx.problem = outcome, problem
+        return outcome.y.detach()  # another tensor: the node must not hold its own output, a cycle that only the collector frees
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        (grad,) = gradients
+        scores, *limits = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return (*_differentiable(ctx, grad, scores, limits), None, None)
+        needs = ctx.needs_input_grad
+        to_scores, theta, nu = vector_jacobian(ctx.outcome, ctx.problem, grad)
+        to_limits = limit_gradients(ctx.outcome, ctx.problem, theta, nu) if any(needs[1:6]) else (None,) * 5
+        wanted = (g if need else None for g, need in zip(to_limits, needs[1:6], strict=True))
+        return (to_scores if needs[0] else None, *wanted, None, None)
+
+
+def _differentiable(ctx: Any, grad: Tensor, scores: Tensor, limits: list[Tensor | None]) -> tuple[Tensor | None, ...]:
+    """First derivatives that can be differentiated again."""
+    inputs = [scores, *limits]
+    y = local_solution(ctx.outcome, ctx.problem, scores, limits)
+    wanted = [k for k, t in enumerate(inputs) if ctx.needs_input_grad[k] and t is not None]
+    found = torch.autograd.grad(y, [inputs[k] for k in wanted], grad, create_graph=True, allow_unused=True)  # type: ignore[list-item]
+    out: list[Tensor | None] = [None] * len(inputs)
+    for k, g in zip(wanted, found, strict=True):
+        source = inputs[k]
+        assert source is not None
+        out[k] = torch.zeros_like(source) if g is None else g
+    return tuple(out)
+
+
+def vector_jacobian(outcome: Outcome, problem: ProjectionProblem, grad: Tensor) -> tuple[Tensor, Array, Array]:
+    """J'v for v = ``grad`` (n,), with theta (m,) and nu (q,) of the saddle system."""
+    dual, piece = outcome.dual, outcome.piece
+    if isinstance(dual, SlicedDual):
+        return _sliced(outcome, problem, dual, grad)
+    assert isinstance(dual, VectorDual)
+    order = problem.rows.order.numpy()
+    v = grad.detach().to("cpu", torch.float64).numpy()[order]
+    free = free_samples(outcome, problem)
+    masked = v if free is None else v * free
+    if piece.index.size == 0:
+        theta, nu = np.zeros(problem.m), np.zeros(0)
+        out = masked
+    else:
+        mass = masked if dual.inverse_weight is None else masked * dual.inverse_weight
+        r = dual.coefficients @ np.add.reduceat(mass, dual.starts)  # (m,)
+        if dual.dense is not None:
+            r[problem.rows.dense_rows] += dual.dense @ mass
+        theta, nu = _saddle(outcome, r)
+        shift = np.repeat(theta @ dual.coefficients, dual.counts)
+        if dual.dense is not None:
+            shift += theta[problem.rows.dense_rows] @ dual.dense
+        out = masked - (shift if free is None else shift * free)
+    result = torch.from_numpy(out[problem.rows.inverse_order.numpy()]).to(grad.dtype)
+    return result if grad.device.type == "cpu" else result.to(grad.device), theta, nu
+
+
+def _sliced(outcome: Outcome, problem: ProjectionProblem, dual: SlicedDual, grad: Tensor) -> tuple[Tensor, Array, Array]:
+    v = to_cell_order(grad.detach(), problem)
+    y = outcome.plain
+    sums = np.zeros(len(dual.active))
+    for c, a, b in dual.bounds:
+        if problem.has_box:
+            v[a:b] = _masked(v[a:b], y[a:b], *dual._limits(a, b))
+        if dual.active[c] and outcome.piece.index.size:
+            part = v[a:b] if dual.weights is None else v[a:b] / dual.weights[a:b]
+            sums[c] += float(part.sum(dtype=torch.float64))
+    if outcome.piece.index.size == 0:
+        return to_sample_order(v, problem), np.zeros(problem.m), np.zeros(0)
+    theta, nu = _saddle(outcome, dual.coefficients @ sums)
+    shifts = (theta @ dual.coefficients).tolist()
+    for c, a, b in dual.bounds:
+        if shifts[c] == 0.0:
+            continue
+        if problem.has_box:
+            lb, ub = dual._limits(a, b)
+            shift = torch.full((), shifts[c], dtype=v.dtype, device=v.device).expand(b - a)
+            v[a:b] -= _masked(shift, y[a:b], lb, ub)
+        else:
+            v[a:b] -= shifts[c]
+    return to_sample_order(v, problem), theta, nu
+
+
+def _masked(v: Tensor, y: Tensor, lb: float | Tensor, ub: float | Tensor) -> Tensor:
+    """v on the samples off their bounds, 0 elsewhere."""
+    if isinstance(lb, float) and isinstance(ub, float):
+        masked: Tensor = torch.ops.aten.hardtanh_backward(v.contiguous(), y, lb, ub)  # one pass, no branches
+        return masked
+    return v * ((y > lb) & (y < ub))
+
+
+def free_samples(outcome: Outcome, problem: ProjectionProblem) -> Array | None:
+    """(n,) in cell order: 1.0 for samples off their bounds, else 0.0; None without a box."""
+    if not problem.has_box:
+        return None
+    dual = outcome.dual
+    assert isinstance(dual, VectorDual)
+    y = outcome.plain.detach().to("cpu", torch.float64).numpy()
+    return ((y > dual.lb) & (y < dual.ub)).astype(np.float64)
+
+
+def _saddle(outcome: Outcome, r: Array) -> tuple[Array, Array]:
+    piece = outcome.piece
+    k = piece.index.size
+    inverse = piece.inverse(outcome.model)
+    solved = inverse[:, :k] @ r[piece.index]
+    theta = np.zeros(piece.m)
+    theta[piece.index] = solved[:k]
+    return theta, solved[k:]
+
+
+def limit_gradients(outcome: Outcome, problem: ProjectionProblem, theta: Array, nu: Array) -> LimitGradients:
+    """Gradients to lower (L,), upper (L,), width (R,), offset (m,) and softness_weight (L + R,)."""
+    piece = outcome.piece
+    L, R = problem.linear, problem.ranges
+    signs = np.zeros(piece.m)
+    signs[piece.index] = piece.signs
+    upper = np.where(signs[:L] > 0, theta[:L], 0.0)
+    lower = np.where(signs[:L] < 0, theta[:L], 0.0)
+    width = np.array([theta[rows][signs[rows] > 0].sum() for rows in problem.range_slices])
+    weight = np.zeros(L + R)
+    for equation, constraint in enumerate(piece.caps):
+        if constraint >= 0:
+            weight[constraint] -= nu[equation]
+    st = structure(problem)
+    p = outcome.p
+    for k, softness in enumerate(problem.softness):
+        if softness.kind == "quadratic":
+            pattern = gamma_pattern(st, signs, k) if k >= L else None
+            product = float(theta[k] * p[k] * (signs[k] != 0)) if pattern is None else float(theta @ pattern @ p)
+            weight[k] -= product / softness.weight**2
+    arrays = (lower, upper, width if R else np.zeros(0), -theta, weight)
+    return tuple(torch.from_numpy(np.ascontiguousarray(a, dtype=np.float64)) for a in arrays)  # type: ignore[return-value]
+
+
+def local_solution(outcome: Outcome, problem: ProjectionProblem, scores: Tensor, limits: list[Tensor | None]) -> Tensor:
+    """(n,) the projection on its present piece, as a differentiable function of the scores and limits (any order)."""
+    piece, rows = outcome.piece, problem.rows
+    f64 = torch.float64
+    inverse_order = rows.inverse_order
+    y0 = outcome.plain.detach().to("cpu", f64)[inverse_order]
+    z = scores.to("cpu", f64)
+    free = ((y0 > problem.lb) & (y0 < problem.ub)).to(f64) if problem.has_box else torch.ones_like(y0)
+    mass = free if problem.weights is None else free / problem.weights
+    base = free * z + (1 - free) * y0
+    k = piece.index.size
+    if k == 0:
+        return base.to(scores.dtype).to(scores.device)
+    A = rows.matrix()[torch.from_numpy(piece.index)]  # (k, n)
+    default = problem.limits().tensors()
+    lower, upper, width, offset, weight = (d if t is None else t.to("cpu", f64) for t, d in zip(limits, default, strict=True))
+    gap = (
+        A @ base
+        + offset[torch.from_numpy(piece.index)]
+        - _local_ell(problem, piece.index.tolist(), piece.signs.tolist(), lower, upper, width)
+    )
+    e = torch.stack([weight[c] if c >= 0 else torch.zeros((), dtype=f64) for c in piece.caps]) if piece.caps else torch.zeros(0, dtype=f64)
+    K = _local_saddle(outcome, problem, (A * mass) @ A.T, weight)
+    solved = torch.linalg.solve(K, torch.cat([gap, e]))
+    return (base - mass * (A.T @ solved[:k])).to(scores.dtype).to(scores.device)
+
+
+def _local_ell(problem: ProjectionProblem, index: list[int], signs: list[float], lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
+    zero = torch.zeros((), dtype=torch.float64)
+    out = []
+    for k, sign in zip(index, signs, strict=True):
+        if k < problem.linear:
+            out.append(upper[k] if sign > 0 else lower[k])
+        else:
+            r = next(r for r, rows in enumerate(problem.range_slices) if rows.start <= k < rows.stop)
+            out.append(width[r] if sign > 0 else zero)
+    return torch.stack(out)
+
+
+def _local_saddle(outcome: Outcome, problem: ProjectionProblem, M: Tensor, weight: Tensor) -> Tensor:
+    """The saddle matrix with gamma differentiable, made regular on its null space (redundant rows), where nothing depends on it."""
+    piece, st = outcome.piece, structure(problem)
+    k, q = piece.index.size, piece.E.shape[0]
+    signs = np.zeros(piece.m)
+    signs[piece.index] = piece.signs
+    for c, softness in enumerate(problem.softness):
+        if softness.kind == "quadratic":
+            pattern = gamma_pattern(st, signs, c)[np.ix_(piece.index, piece.index)]
+            if pattern.any():
+                M = M + torch.from_numpy(pattern) / weight[c]
+    E = torch.from_numpy(piece.E)
+    K = torch.cat([torch.cat([M, E.T], 1), torch.cat([E, torch.zeros(q, q, dtype=torch.float64)], 1)], 0)
+    scale = torch.cat([torch.from_numpy(1.0 / np.sqrt(piece.metric)), torch.ones(q, dtype=torch.float64)])
+    scaled = (K * scale * scale[:, None]).detach()
+    values, vectors = torch.linalg.eigh(scaled)
+    null = vectors[:, values.abs() <= 1e-12 * values.abs().max()]
+    return K + (null @ null.T) / scale / scale[:, None] if null.shape[1] else K

@@ -1,0 +1,178 @@
+"""From a backend's answer to certified scores: polish the prices, round, check every row, repair by tighter limits.
+
+Scores are always recomputed from prices, y = clip(z - A'p / w, lb, ub), so that m numbers decide all n. The repair shrinks the hard
+limits by a margin that covers the rounding of the returned dtype, takes the prices of the same piece there (no new
+search), and doubles the margin until the rows hold exactly. Measured in DESIGN 7: 0 failures in 5,664.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairopt.arrays import Array
+from fairopt.contract.base import Backend, RawSolution, Status
+from fairopt.dual.base import Dual
+from fairopt.dual.make import make_dual
+from fairopt.dual.newton import DualSolution
+from fairopt.dual.piece import Piece, read_piece
+from fairopt.dual.sliced import SlicedDual
+from fairopt.dual.structure import Numbers, Structure, numbers, structure
+from fairopt.dual.vector import VectorDual
+from fairopt.problem import ProjectionProblem
+from fairopt.solve.few_rows import FewRows, few_rows, repaired_prices
+from fairopt.solve.polish import polish
+from fairopt.solve.repair import repair, shortfall
+from fairopt.solve.rounding import Check, Finisher, box_holds_numbers, inside_box, largest, to_cell_order
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """Everything about one solved problem that the certificate and the gradient need.
+
+    y (n,) as returned, in the order of the samples; plain the scores before rounding and repair, in cell order: they tell which samples
+    are off their bounds (rounding may put a clamped one beside its bound); p (m,) prices
+    """
+
+    y: Tensor
+    plain: Tensor
+    dual: Dual
+    piece: Piece
+    model: Array
+    p: Array
+    violation: Array
+    bound: float
+    residual: float
+    moved: float
+    status: Status
+    iterations: int
+    message: str = ""
+
+
+def passes_unchanged(finisher: Finisher, sorted_z: Tensor) -> Check | None:
+    """The check of the input itself, or None where it lies outside the box or breaks a row (soft rows included)."""
+    problem = finisher.problem
+    low, high = (float(v) for v in torch.aminmax(sorted_z))
+    if problem.has_box and not inside_box(problem, sorted_z, low, high):
+        return None
+    check = finisher.check(sorted_z, max(abs(low), abs(high)))
+    soft_broken = (~finisher.st.hard) & (check.violation > 0)
+    return check if check.holds and not soft_broken.any() else None
+
+
+def finish(scores: Tensor, problem: ProjectionProblem, backend: Backend, extent: float, *, certify: bool) -> Outcome:
+    """Solve for ``scores`` (n,), detached, any float dtype, and return scores in the same. ``extent``: their largest absolute value."""
+    working = scores if scores.dtype in (torch.float32, torch.float64) else scores.to(torch.float32)
+    st, nums = structure(problem), numbers(problem)
+    exact = backend.capabilities.exact
+    if not exact:  # a solver would move feasible scores by its tolerance
+        finisher = Finisher(scores, problem, make_dual(working, problem), extent)
+        unchanged = _unchanged(finisher)
+        if unchanged is not None:
+            return unchanged
+    raw = backend.solve(_for_backend(working, backend), problem)
+    solution = raw.extra.get("dual_solution")
+    if isinstance(solution, DualSolution):
+        dual = raw.extra["dual"]
+        assert isinstance(dual, (VectorDual, SlicedDual))
+        finisher = Finisher(scores, problem, dual, extent)
+        # nearly no price: perhaps none is needed, and only rounding asked for one
+        if float((np.abs(solution.p) * st.metric / st.unit).max(initial=0.0)) <= 1e-6 * extent:
+            unchanged = _unchanged(finisher)
+            if unchanged is not None:
+                return unchanged
+        plan = few_rows(problem)
+        quick = _finish_few(finisher, raw, solution, plan) if plan is not None and certify and raw.status is None else None
+        if quick is not None:
+            return quick
+    else:
+        if exact:
+            finisher = Finisher(scores, problem, make_dual(working, problem), extent)
+        solution = polish(finisher.dual, st, nums, raw, working, problem)
+    return _finish_prices(finisher, raw, solution, st, nums, certify=certify)
+
+
+def _unchanged(finisher: Finisher) -> Outcome | None:
+    """The outcome that returns the input's own bits, where it is feasible."""
+    z = finisher.dual.z  # type: ignore[attr-defined]
+    sorted_z = z if isinstance(z, Tensor) else torch.from_numpy(z)
+    check = passes_unchanged(finisher, sorted_z)
+    if check is None:
+        return None
+    m = finisher.problem.m
+    p, M = np.zeros(m), np.zeros((m, m))
+    return Outcome(
+        finisher.scores.clone(), sorted_z, finisher.dual, _empty_piece(m), M, p, check.violation, check.bound, 0.0, 0.0, Status.CERTIFIED, 0
+    )
+
+
+def _finish_few(finisher: Finisher, raw: RawSolution, solution: DualSolution, plan: FewRows) -> Outcome | None:
+    """The outcome where one attempt in plain floats is enough; None otherwise."""
+    problem, dual = finisher.problem, finisher.dual
+    if not solution.converged or not box_holds_numbers(problem, finisher.dtype):
+        return None
+    M = solution.evaluation.model(dual.coefficients)
+    magnitude = finisher.magnitude(solution.p)
+    passing = dual.z.dtype if isinstance(dual, SlicedDual) else torch.float64
+    repaired = repaired_prices(plan, dual.coefficients, solution.p, solution.evaluation.f, M, magnitude, (finisher.dtype, passing))
+    if repaired is None:
+        return None
+    plain = dual.scores(repaired.p)
+    sorted_y = finisher.rounded(plain)
+    values, error = finisher.row_values(sorted_y).tolist(), plan.error(magnitude)
+    if not plan.inside(values, error):
+        return None
+    violation = np.array([max(v - hi, lo - v) for v, lo, hi in zip(values, plan.lower, plan.upper, strict=True)])
+    moved = finisher.shift(repaired.p - solution.p)
+    return Outcome(
+        finisher.unsorted(sorted_y), plain, dual, repaired.piece, M, repaired.p, violation, max(error), solution.residual, moved, Status.CERTIFIED,
+        raw.iterations, raw.message,
+    )  # fmt: skip
+
+
+def _finish_prices(finisher: Finisher, raw: RawSolution, solution: DualSolution, st: Structure, nums: Numbers, *, certify: bool) -> Outcome:
+    problem, dual = finisher.problem, finisher.dual
+    p, ev = solution.p, solution.evaluation
+    M = ev.model(dual.coefficients)
+    piece = read_piece(st, nums, ev.f, p)
+    status = raw.status
+    if not solution.converged:
+        status = status or (Status.INFEASIBLE if not problem.feasible else Status.INACCURATE)
+    elif status is Status.INACCURATE or status is Status.ITERATION_LIMIT:
+        status = None  # the polish reached the optimum
+    if status is not None:
+        sorted_y = (
+            finisher.rounded(dual.scores(p))
+            if raw.y is None
+            else finisher.rounded(to_cell_order(raw.y.to(finisher.dual.scores(p).device), problem))
+        )
+        check = finisher.check(sorted_y, largest(sorted_y))
+        return Outcome(
+            finisher.unsorted(sorted_y), dual.scores(p), dual, piece, M, p, check.violation, check.bound, solution.residual, 0.0, status, raw.iterations,
+            raw.message,
+        )  # fmt: skip
+    fixed = repair(finisher, solution, piece, M, certify=certify)
+    if not fixed.check.holds:
+        status = shortfall(finisher, fixed.check, largest(fixed.y), fixed.p)
+    else:
+        status = Status.CERTIFIED if box_holds_numbers(problem, finisher.dtype) else Status.WITHIN_ROUNDING
+    return Outcome(
+        finisher.unsorted(fixed.y), fixed.plain, dual, piece, M, fixed.p, fixed.check.violation, fixed.check.bound, solution.residual, fixed.moved,
+        status, raw.iterations, raw.message,
+    )  # fmt: skip
+
+
+def _empty_piece(m: int) -> Piece:
+    none = np.zeros(0)
+    return Piece(m, np.zeros(0, dtype=np.int64), none, np.zeros((0, 0)), none, (), none, None, none)
+
+
+def _for_backend(scores: Tensor, backend: Backend) -> Tensor:
+    """The scores in a dtype and on a device that the backend takes."""
+    names = backend.capabilities.dtypes
+    dtype = scores.dtype if str(scores.dtype).removeprefix("torch.") in names else torch.float64
+    device = scores.device if scores.device.type in backend.capabilities.devices else torch.device("cpu")
+    return scores.to(device, dtype).contiguous()

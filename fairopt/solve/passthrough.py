@@ -1,0 +1,40 @@
+"""An infeasible batch under on_infeasible="passthrough": the scores as they came, and a status that says so."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fairopt.contract.base import Status
+from fairopt.dual.make import make_dual
+from fairopt.dual.structure import structure
+from fairopt.problem import ProjectionProblem
+from fairopt.solve.certificate import Certificate, Solution
+from fairopt.solve.rows_check import summation_bound, violations
+
+
+def unchanged(scores: Tensor, problem: ProjectionProblem) -> Solution:
+    """The input (n,) or (n, 1), connected to itself, with status INFEASIBLE and its violations."""
+    flat = scores.detach().reshape(-1)
+    y = flat.to("cpu", torch.float64)
+    values = problem.rows.matrix().numpy() @ y.numpy() + problem.rows.offset if problem.n * problem.m < 1e7 else None
+    if values is None:
+        from dataclasses import replace
+
+        free = replace(problem, lb=float("-inf"), ub=float("inf"))
+        values = make_dual(flat, free).evaluate(torch.zeros(problem.m, dtype=torch.float64).numpy()).f
+    outside = torch.maximum(problem.lb - y, y - problem.ub)
+    certificate = Certificate(
+        violation=violations(structure(problem), problem, values),
+        bounds_violation=max(float(outside.max()), 0.0),
+        kkt_residual=float("inf"),
+        rounding_bound=float(summation_bound(problem, float(y.abs().max())).max(initial=0.0)),
+        moved_by_repair=0.0,
+        status=Status.INFEASIBLE,
+        backend="none",
+        dtype=str(scores.dtype).removeprefix("torch."),
+        problem=problem,
+        _scores=(flat, flat),
+    )
+    message = "no scores inside the bounds meet all hard rows; the scores are returned as they came"
+    return Solution(scores.clone(), torch.zeros(problem.m, dtype=torch.float64), Status.INFEASIBLE, certificate, "none", 0, message)

@@ -1,0 +1,109 @@
+"""Scores that hold every hard row exactly: limits tightened by what rounding can do, doubled until the check agrees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import Tensor
+
+from fairopt.arrays import Array, BoolArray
+from fairopt.contract.base import Status
+from fairopt.dual.newton import DualSolution, solve_dual
+from fairopt.dual.piece import Piece
+from fairopt.dual.sliced import SlicedDual
+from fairopt.dual.structure import Numbers, Structure
+from fairopt.solve.grid import to_grid
+from fairopt.solve.rounding import Check, Finisher, largest
+
+ATTEMPTS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Repaired:
+    """y (n,) in cell order and the returned dtype; plain before rounding; the check; how far the repair moved scores; prices."""
+
+    y: Tensor
+    plain: Tensor
+    check: Check
+    moved: float
+    p: Array
+
+
+def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Array, *, certify: bool) -> Repaired:
+    """Scores that hold every hard row, and how they came about."""
+    dual, st, nums = finisher.dual, finisher.st, finisher.nums
+    # large problems: one pass less, the repaired scores stand for the plain ones
+    plain = None if certify and isinstance(dual, SlicedDual) else dual.scores(solution.p)
+    if not certify or not st.hard.any():
+        plain = dual.scores(solution.p) if plain is None else plain
+        sorted_y = finisher.rounded(plain)
+        return Repaired(sorted_y, plain, finisher.check(sorted_y, largest(sorted_y)), 0.0, solution.p)
+    magnitude = finisher.magnitude(solution.p, plain)
+    margin = finisher.margin(magnitude, solution.p)
+    p, f = solution.p, solution.evaluation.f
+    first: Repaired | None = None
+    inverse = piece.inverse(M) if piece.index.size else None
+    for attempt in range(ATTEMPTS):
+        tight = nums.tightened(margin * 2.0**attempt, st.hard)
+        if attempt == 0 and inverse is not None:
+            p = replace(piece, ell=_ell(st, tight, piece)).prices(f, solution.p, M, inverse)
+        elif attempt > 0:
+            p = solve_dual(dual, st, tight, p).p
+        made = dual.scores(p)
+        plain = made if plain is None else plain
+        sorted_y = finisher.rounded(made)
+        check = finisher.check(sorted_y, magnitude)
+        if first is None:
+            first = Repaired(sorted_y, plain, check, _moved(finisher, p, solution.p), p)
+        if check.holds:
+            return Repaired(sorted_y, plain, check, _moved(finisher, p, solution.p), p)
+        if _cannot_shrink(nums, margin * 2.0**attempt, st.hard, check.violation):
+            break
+    assert first is not None and plain is not None
+    snapped = to_grid(finisher.problem, finisher.rounded(plain), magnitude)
+    if snapped is not None:
+        check = finisher.check(snapped, largest(snapped))
+        if check.holds:
+            return Repaired(snapped, plain, check, float((snapped.to(plain.dtype) - plain).abs().max()), solution.p)
+    return first
+
+
+def _moved(finisher: Finisher, p: Array, before: Array) -> float:
+    """How far the repair moved a free score."""
+    return finisher.shift(p - before)
+
+
+def shortfall(finisher: Finisher, check: Check, magnitude: float, p: Array) -> Status:
+    """What to call scores that break a hard row: within rounding, or a problem that has no solution (its prices run away)."""
+    margin = finisher.margin(magnitude, p)
+    hard = finisher.st.hard
+    if (check.violation[hard] <= 16.0 * margin[hard]).all() and not _runs_away(finisher, magnitude, p):
+        return Status.WITHIN_ROUNDING
+    return Status.INFEASIBLE if _runs_away(finisher, magnitude, p) else Status.INACCURATE
+
+
+def _runs_away(finisher: Finisher, magnitude: float, p: Array) -> bool:
+    """Whether prices would move free samples by far more than the scores' own size."""
+    st = finisher.st
+    reach = magnitude + finisher.extent
+    return bool((np.abs(p) * st.metric / st.unit > 1e8 * max(reach, 1e-300)).any())
+
+
+def _cannot_shrink(nums: Numbers, margin: Array, hard: BoolArray, violation: Array) -> bool:
+    """Whether every broken hard constraint is narrower than its margins already."""
+    L = nums.lower.shape[0]
+    room = np.concatenate([nums.upper - nums.lower - 2 * margin[:L], nums.width - margin[L:]])
+    broken = hard & (violation > -margin)
+    return bool(broken.any() and (room[broken] <= 0).all())
+
+
+def _ell(st: Structure, nums: Numbers, piece: Piece) -> Array:
+    """(k,) the limits that bind on a piece, with other numbers."""
+    ell = np.zeros(piece.m)
+    signs = np.zeros(piece.m)
+    signs[piece.index] = piece.signs
+    ell[: st.linear] = np.where(signs[: st.linear] > 0, nums.upper, nums.lower)
+    for r, rows in enumerate(st.slices):
+        ell[rows] = np.where(signs[rows] > 0, nums.width[r], 0.0)
+    return ell[piece.index]

@@ -1,0 +1,162 @@
+"""Rounding to the returned dtype inside the box, and the check of every row: the small decisions around one call's scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairopt.arrays import Array
+from fairopt.dual.base import Dual, round_inward
+from fairopt.dual.sliced import SlicedDual
+from fairopt.dual.structure import numbers, structure
+from fairopt.dual.vector import VectorDual
+from fairopt.problem import ProjectionProblem
+from fairopt.solve.rows_check import constraint_bound, exact_violations, summation_bound, violations
+
+EPS = 2.0**-52
+
+
+@dataclass(frozen=True, eq=False)
+class Check:
+    """Signed violation (L + R,) of every constraint, whether all hard ones hold exactly, and the bound of the float sums."""
+
+    violation: Array
+    holds: bool
+    bound: float
+
+
+class Finisher:
+    """``scores`` (n,) as they came; ``extent``: their largest absolute value."""
+
+    def __init__(self, scores: Tensor, problem: ProjectionProblem, dual: Dual, extent: float) -> None:
+        self.scores, self.problem, self.dual, self.extent = scores, problem, dual, extent
+        self.st, self.nums = structure(problem), numbers(problem)
+        self.dtype = scores.dtype
+        self.box = problem.has_box
+
+    def rounded(self, sorted_y: Tensor) -> Tensor:
+        """(n,) in the dtype of the scores, inside the box also after rounding."""
+        if sorted_y.dtype == self.dtype:
+            return sorted_y
+        y = sorted_y.to(self.dtype)
+        if self.box:
+            low, high = dtype_box(self.problem, self.dtype)
+            y = torch.minimum(torch.maximum(y, low), high)
+        return y
+
+    def unsorted(self, sorted_y: Tensor) -> Tensor:
+        return to_sample_order(sorted_y, self.problem)
+
+    def row_values(self, sorted_y: Tensor) -> Array:
+        """(m,) float64 values of scores in cell order."""
+        rows = self.problem.rows
+        if isinstance(self.dual, SlicedDual):
+            sums = np.zeros(rows.masks.shape[1])
+            for c, a, b in self.dual.bounds:
+                sums[c] += float(sorted_y[a:b].sum(dtype=torch.float64))
+            return np.asarray(rows.coefficients @ sums + rows.offset)
+        assert isinstance(self.dual, VectorDual)
+        y = (sorted_y if sorted_y.dtype == torch.float64 else sorted_y.to(torch.float64)).numpy()
+        f = rows.coefficients @ np.add.reduceat(y, self.dual.starts) + rows.offset
+        if self.dual.dense is not None:
+            f[rows.dense_rows] += self.dual.dense @ y
+        return np.asarray(f)
+
+    def check(self, sorted_y: Tensor, magnitude: float) -> Check:
+        """Whether all hard rows hold, decided exactly where floats cannot."""
+        row_bound = summation_bound(self.problem, magnitude)
+        bound = constraint_bound(self.st, row_bound)
+        violation = violations(self.st, self.problem, self.row_values(sorted_y))
+        hard = self.st.hard
+        unsure = np.flatnonzero(hard & (np.abs(violation) <= bound))
+        if (violation[hard] > bound[hard]).any():
+            return Check(violation, False, float(bound.max(initial=0.0)))
+        holds = True
+        if unsure.size:
+            y = self.unsorted(sorted_y).detach().to("cpu", torch.float64).numpy()
+            exact = exact_violations(self.st, self.problem, y, unsure.tolist())
+            holds = all(v <= 0 for v in exact.values())
+            for c, v in exact.items():
+                violation[c] = float(v)
+        return Check(violation, holds, float(bound.max(initial=0.0)))
+
+    def margin(self, magnitude: float, p: Array) -> Array:
+        """(L + R,) how far rounding can move each hard row of scores made from prices p, with the bound of the check.
+
+        A score is rounded to the returned dtype; the shift that it was moved by is rounded too, the same way for a whole cell.
+        """
+        shift = self.shift(p)
+        row = self.st.unit * (0.5 * torch.finfo(self.dtype).eps * magnitude + EPS * shift) + 2.0 * summation_bound(self.problem, magnitude)
+        if isinstance(self.dual, SlicedDual) and self.dual.z.dtype != torch.float64:
+            row = row + self.st.unit * torch.finfo(self.dual.z.dtype).eps * (magnitude + shift)
+        return constraint_bound(self.st, row)
+
+    def shift(self, p: Array) -> float:
+        """The farthest that prices p move a free score."""
+        shift = float(np.abs(p @ self.dual.coefficients).max(initial=0.0))
+        rows = self.problem.rows
+        if rows.dense is not None:
+            shift += float(np.abs(p[rows.dense_rows]) @ rows.dense.abs().amax(1).numpy())
+        return shift if self.problem.weights is None else shift / float(self.problem.weights.min())
+
+    def magnitude(self, p: Array, y: Tensor | None = None) -> float:
+        """A bound of the absolute scores at prices p; with ``y`` at hand their own where no cheaper bound is as good."""
+        lb, ub = self.problem.lb, self.problem.ub
+        if isinstance(lb, float) and isinstance(ub, float) and -float("inf") < lb and ub < float("inf"):
+            return max(abs(lb), abs(ub))
+        if not self.problem.has_box and y is None:
+            return self.extent + self.shift(p)
+        return largest(self.dual.scores(p) if y is None else y)
+
+
+def to_cell_order(t: Tensor, problem: ProjectionProblem) -> Tensor:
+    """(n,) from the order of the samples to that of the cells."""
+    order = problem.rows.order
+    return torch.index_select(t, 0, order if t.device.type == "cpu" else order.to(t.device))
+
+
+def to_sample_order(t: Tensor, problem: ProjectionProblem) -> Tensor:
+    """(n,) from the order of the cells to that of the samples."""
+    inverse = problem.rows.inverse_order
+    return torch.index_select(t, 0, inverse if t.device.type == "cpu" else inverse.to(t.device))
+
+
+def largest(y: Tensor) -> float:
+    """The largest absolute value."""
+    low, high = torch.aminmax(y)
+    return max(abs(float(low)), abs(float(high)))
+
+
+def inside_box(problem: ProjectionProblem, sorted_z: Tensor, low: float, high: float) -> bool:
+    inside = True
+    for bound, extreme, sign in ((problem.lb, low, 1.0), (problem.ub, high, -1.0)):
+        if isinstance(bound, Tensor):
+            gap = sign * (sorted_z.to("cpu", torch.float64) - to_cell_order(bound, problem))
+            inside &= bool((gap >= 0).all())
+        else:
+            inside &= sign * extreme >= sign * bound
+    return inside
+
+
+def dtype_box(problem: ProjectionProblem, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The box in cell order, rounded inward to ``dtype``; kept with the problem."""
+    key = f"_box_{dtype}"
+    cached = problem.__dict__.get(key)
+    if cached is None:
+        cached = tuple(
+            round_inward(to_cell_order(b, problem) if isinstance(b, Tensor) else torch.tensor(b, dtype=torch.float64), dtype, up=up)
+            for b, up in ((problem.lb, True), (problem.ub, False))
+        )
+        problem.__dict__[key] = cached
+    return cached[0], cached[1]
+
+
+def box_holds_numbers(problem: ProjectionProblem, dtype: torch.dtype) -> bool:
+    """Whether every sample's box holds a number of ``dtype``: between two neighbouring ones there is none."""
+    if not problem.has_box or dtype == torch.float64:
+        return True
+    low, high = dtype_box(problem, dtype)
+    return bool((low <= high).all())

@@ -1,0 +1,126 @@
+"""Whether returned scores meet every row: by float64 sums with a stated error bound, and where those cannot tell, exactly.
+
+The exact value of a row is the rational number  sum_j scale_j * (exact sum of y over mask j) / n_j  (+ exact offset), from the very numbers
+that are returned; limits are the float64 numbers that were given (DESIGN 6, "Certified means").
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+from fairopt.arrays import Array
+from fairopt.dual.structure import Structure, structure
+from fairopt.numerics.exact_sums import exact_cell_sums
+from fairopt.problem import ProjectionProblem
+
+HALF_ULP = 2.0**-53
+
+
+def summation_bound(problem: ProjectionProblem, magnitude: float) -> Array:
+    """(m,) how far a float64 row value can be from the exact one, for scores of at most ``magnitude``.
+
+    Any order of summation of k terms errs by at most (k - 1) half ulps of the sum of absolute values; a few more for coefficients.
+    """
+    rows = problem.rows
+    terms = int(rows.counts.max(initial=1)) if rows.dense is None else rows.n
+    offset = np.abs(rows.offset)
+    return np.asarray(HALF_ULP * ((terms + rows.masks.shape[1] + 8) * structure(problem).unit * magnitude + 8 * offset))
+
+
+def violations(st: Structure, problem: ProjectionProblem, f: Array) -> Array:
+    """(L + R,) signed violation of every constraint at row values f (m,): > 0 outside the limits, <= 0 inside."""
+    L = st.linear
+    out = np.empty(L + len(st.slices))
+    out[:L] = np.maximum(f[:L] - problem.upper, problem.lower - f[:L])
+    for r, rows in enumerate(st.slices):
+        out[L + r] = f[rows].max() - f[rows].min() - problem.width[r]
+    return out
+
+
+def constraint_bound(st: Structure, row_bound: Array) -> Array:
+    """(L + R,) error bound of each constraint's violation from that of its rows."""
+    L = st.linear
+    out = np.empty(L + len(st.slices))
+    out[:L] = row_bound[:L]
+    for r, rows in enumerate(st.slices):
+        out[L + r] = 2.0 * row_bound[rows].max()
+    return out * (1 + 1e-9)
+
+
+def exact_row_values(problem: ProjectionProblem, y: Array, rows: list[int]) -> dict[int, Fraction]:
+    """Exact values of some rows, for scores y (n,) float64 in the order of the samples."""
+    r = problem.rows
+    cell = r.cell.numpy()
+    cells = r.masks.shape[1]
+    sums = exact_cell_sums(y, cell, cells)
+    means = _mask_means(problem, sums)
+    offsets = _exact_offsets(problem)
+    out = {}
+    for k in rows:
+        value = offsets[k]
+        for j in np.flatnonzero(r.scales[k]).tolist():
+            value += Fraction(float(r.scales[k, j])) * means[j]
+        out[k] = value
+    if r.dense is not None:
+        for d, k in enumerate(r.dense_rows.tolist()):
+            if k in out:
+                out[k] += _exact_dot(r.dense[d].numpy(), y)
+    return out
+
+
+def exact_violations(st: Structure, problem: ProjectionProblem, y: Array, constraints: list[int]) -> dict[int, Fraction]:
+    """Exact signed violation of some constraints."""
+    L = st.linear
+    needed = sorted({k for c in constraints for k in ([c] if c < L else range(st.slices[c - L].start, st.slices[c - L].stop))})
+    values = exact_row_values(problem, y, needed)
+    out = {}
+    for c in constraints:
+        if c < L:
+            sides = [values[c] - Fraction(float(problem.upper[c]))] if np.isfinite(problem.upper[c]) else []
+            sides += [Fraction(float(problem.lower[c])) - values[c]] if np.isfinite(problem.lower[c]) else []
+            out[c] = max(sides)
+        else:
+            members = [values[k] for k in range(st.slices[c - L].start, st.slices[c - L].stop)]
+            out[c] = max(members) - min(members) - Fraction(float(problem.width[c - L]))
+    return out
+
+
+def _mask_means(problem: ProjectionProblem, sums: list[Fraction]) -> list[Fraction]:
+    r = problem.rows
+    return [
+        sum((sums[c] for c in np.flatnonzero(mask).tolist()), Fraction(0)) / int(count) if count else Fraction(0)
+        for mask, count in zip(r.masks, r.mask_counts, strict=True)
+    ]
+
+
+def _exact_offsets(problem: ProjectionProblem) -> list[Fraction]:
+    """(m,) the rows' constants, exact; kept with the rows."""
+    r = problem.rows
+    cached = r.__dict__.get("_exact_offsets")
+    if cached is None:
+        cached = [Fraction(0)] * r.m
+        if not r.offset_terms:
+            cached = [Fraction(float(v)) for v in r.offset]
+        means: dict[int, list[Fraction]] = {}
+        for k, scale, mask, value in r.offset_terms:
+            if mask < 0:
+                cached[k] += Fraction(scale)
+                continue
+            if value not in means:
+                means[value] = _mask_means(problem, exact_cell_sums(r.values[value].numpy(), r.cell.numpy(), r.masks.shape[1]))
+            cached[k] += Fraction(scale) * means[value][mask]
+        r.__dict__["_exact_offsets"] = cached
+    return list(cached)
+
+
+def _exact_dot(a: Array, b: Array) -> Fraction:
+    """The exact dot product: each product split without error into high and low parts (Dekker)."""
+    high = a * b
+    split = 134217729.0  # 2^27 + 1
+    ta, tb = split * a, split * b
+    ah, bh = ta - (ta - a), tb - (tb - b)
+    al, bl = a - ah, b - bh
+    low = ((ah * bh - high) + ah * bl + al * bh) + al * bl
+    return exact_cell_sums(np.concatenate([high, low]), np.zeros(2 * a.shape[0], dtype=np.int64), 1)[0]

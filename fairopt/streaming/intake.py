@@ -1,0 +1,161 @@
+"""From what the caller passes to float64 arrays, and back to the caller's type, shape, dtype and device. Torch is touched only if given.
+
+What is sent out is what is counted: the answer is rounded to the caller's dtype first, inward where a bound is no number of that dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from fairopt.errors import InputError
+from fairopt.streaming.vocabulary import Column, Value
+
+FloatArray = npt.NDArray[np.float64]
+Container = Literal["number", "list", "numpy", "torch"]
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """z (n,) float64 as it came (not clipped), and how to hand the answer back."""
+
+    z: FloatArray
+    container: Container
+    original: Any
+
+    def hand_back(self, y: FloatArray, lb: float, ub: float) -> tuple[Any, FloatArray]:
+        """(the answer in the caller's form, the same numbers as float64 (n,)): y rounded to the caller's dtype inside [lb, ub]."""
+        if self.container == "number":
+            return float(y[0]), y
+        if self.container == "list":
+            return y.tolist(), y
+        if self.container == "torch":
+            return _to_torch(y, self.original, lb, ub)
+        dtype = self.original.dtype if self.original.dtype.kind == "f" else np.dtype(np.float64)
+        out = y.astype(dtype)
+        if dtype != np.float64:
+            low, high = dtype.type(lb), dtype.type(ub)
+            low = np.nextafter(low, dtype.type(np.inf)) if float(low) < lb else low
+            high = np.nextafter(high, dtype.type(-np.inf)) if float(high) > ub else high
+            out = np.clip(out, low, high)
+        return out.reshape(self.original.shape), out.astype(np.float64).reshape(-1)
+
+
+def _to_torch(y: FloatArray, original: Any, lb: float, ub: float) -> tuple[Any, FloatArray]:
+    import torch
+
+    dtype = original.dtype if original.dtype.is_floating_point else torch.float64
+    out = torch.from_numpy(y).to(dtype)
+    if dtype != torch.float64:
+        limits = torch.tensor([lb, ub], dtype=dtype)
+        low, high = limits.tolist()
+        step = torch.nextafter(limits, torch.tensor([float("inf"), float("-inf")], dtype=dtype)).tolist()
+        out = out.clamp(step[0] if low < lb else low, step[1] if high > ub else high)
+    sent: FloatArray = out.to(torch.float64).numpy()
+    return out.reshape(original.shape).to(original.device), sent
+
+
+def read_scores(scores: Any) -> Scores:
+    """A number, a list, a numpy array or a torch tensor, (n,) or (n, 1), finite."""
+    if isinstance(scores, (float, int)) and not isinstance(scores, bool):
+        return Scores(_checked(np.array([scores], dtype=np.float64)), "number", scores)
+    if hasattr(scores, "detach") and hasattr(scores, "is_floating_point"):
+        flat = _column(scores.detach().cpu().double().numpy(), tuple(scores.shape))
+        return Scores(_checked(flat), "torch", scores.detach())
+    if isinstance(scores, np.generic):
+        return Scores(_checked(np.array([scores], dtype=np.float64)), "number", scores)
+    try:
+        array = np.asarray(scores)
+        numbers = array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"scores: expected numbers, got {type(scores).__name__}") from error
+    if array.dtype.kind not in "fiu":
+        raise InputError(f"scores: expected numbers, got dtype {array.dtype}")
+    flat = _column(numbers, array.shape)
+    return Scores(_checked(flat), "list" if isinstance(scores, (list, tuple)) else "numpy", array)
+
+
+def _column(values: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    if len(shape) > 2 or (len(shape) == 2 and shape[1] != 1):
+        raise InputError(f"scores: expected shape (n,) or (n, 1), got {shape}")
+    return np.ascontiguousarray(values.reshape(-1))
+
+
+def _checked(z: FloatArray) -> FloatArray:
+    if not np.isfinite(z).all():
+        raise InputError(f"scores: entry {int(np.flatnonzero(~np.isfinite(z))[0])} is not finite")
+    return z
+
+
+def read_features(features: Any, columns: Mapping[str, Column], n: int) -> dict[str, list[Value]]:
+    """{name: n checked values}. ``features``: a mapping of name to values (or one value, where n is 1); bare values for one attribute."""
+    if features is None:
+        raise InputError("sensitive_features: missing")
+    if not isinstance(features, Mapping):
+        if hasattr(features, "columns"):  # a data frame
+            features = {name: features[name] for name in columns if name in features.columns}
+        elif len(columns) == 1:
+            features = {next(iter(columns)): features}
+        else:
+            raise InputError(f"sensitive_features: expected a mapping with the keys {', '.join(columns)}")
+    out = {}
+    for name, column in columns.items():
+        if name not in features:
+            raise InputError(f"sensitive_features: no {name!r}; keys: {', '.join(map(str, features))}")
+        raw = features[name]
+        values = raw.tolist() if hasattr(raw, "tolist") else raw
+        if isinstance(values, (str, bytes)) or not isinstance(values, (Sequence, np.ndarray)):
+            values = [values]
+        if values and isinstance(values[0], list):  # (n, 1)
+            values = [v[0] if len(v) == 1 else v for v in values]
+        if len(values) != n:
+            raise InputError(f"sensitive_features[{name!r}]: expected {n} values, one a score, got {len(values)}")
+        out[name] = column.read_list(values)
+    return out
+
+
+def read_targets(targets: Any, n: int, *, what: str = "targets") -> FloatArray:
+    """(n,) float64, finite."""
+    if hasattr(targets, "detach"):
+        targets = targets.detach().cpu().double().numpy()
+    try:
+        array = np.asarray(targets, dtype=np.float64).reshape(-1)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what}: expected numbers, got {targets!r}") from error
+    if array.shape != (n,):
+        raise InputError(f"{what}: expected {n} values, one a score, got {array.shape[0]}")
+    if not np.isfinite(array).all():
+        raise InputError(f"{what}: entry {int(np.flatnonzero(~np.isfinite(array))[0])} is not finite")
+    return array
+
+
+def read_bounds(bounds: Any) -> tuple[float, float]:
+    """(lb, ub), both finite, lb < ub: every streaming guarantee is in units of R = ub - lb."""
+    try:
+        lb, ub = (float(b) for b in bounds)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"bounds: a stream needs one pair of numbers (lb, ub), got {bounds!r}") from error
+    if not (isfinite(lb) and isfinite(ub)):
+        raise InputError(f"bounds: a stream needs finite bounds (its guarantees are in units of ub - lb), got {bounds!r}")
+    if lb >= ub:
+        raise InputError(f"bounds: expected lb < ub, got {bounds!r}")
+    return lb, ub
+
+
+def read_keys(key: Any, n: int) -> list[str | int]:
+    """n keys: strings or whole numbers, all different."""
+    raw = key.tolist() if hasattr(key, "tolist") else key
+    keys = list(raw) if isinstance(raw, (list, tuple)) else [raw]
+    if len(keys) != n:
+        raise InputError(f"key: expected {n} keys, one a score, got {len(keys)}")
+    for k in keys:
+        if isinstance(k, bool) or not isinstance(k, (str, int)):
+            raise InputError(f"key: expected strings or whole numbers, got {k!r}")
+    if len(set(keys)) != n:
+        raise InputError("key: a key appears twice in one step")
+    return keys

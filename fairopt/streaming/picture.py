@@ -1,0 +1,43 @@
+"""The picture of a run: pooled gap and proved bound over time, and the distortion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from fairopt.errors import MissingExtraError
+from fairopt.streaming.report import StreamReport
+
+
+def stream_picture(reports: Mapping[str, StreamReport], path: str | Path, *, title: str = "") -> None:
+    """Write a PNG of the curves of one or several runs, by name. Needs matplotlib."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("pictures need matplotlib: pip install 'fairopt[experiments]'") from error
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    FigureCanvasAgg(figure)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    limit = 0.0
+    for name, report in reports.items():
+        points = [p for p in report.curve if p[1] is not None]
+        if not points:
+            continue
+        at = [p[0] for p in points]
+        (drawn,) = upper.plot(at, [p[1] for p in points], label=f"{name}: pooled gap", linewidth=1.2)
+        bounded = [(p[0], p[2]) for p in points if p[2] is not None]
+        if bounded:
+            upper.plot(*zip(*bounded, strict=True), label=f"{name}: proved bound", linestyle="--", linewidth=1.0, color=drawn.get_color())
+        lower.plot(at, [p[3] for p in points], color=drawn.get_color(), label=name)
+        limit = max(limit, report.limit)
+    upper.axhline(limit, color="black", linewidth=0.8, label="tolerance")
+    top = max((p[1] for r in reports.values() for p in r.curve if p[1] is not None and p[0] > r.samples // 20), default=limit)
+    upper.set_ylim(0.0, 1.6 * max(top, limit, 1e-6))
+    upper.set_ylabel("pooled gap of all that was sent")
+    upper.legend(fontsize=8)
+    lower.set_ylabel("mean squared change")
+    lower.set_xlabel("samples")
+    if title:
+        upper.set_title(title)
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,107 @@
+"""What a controller tells: one step's outcome, and the whole run's report with thinned curves."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+
+class StreamStep(NamedTuple):
+    """The outcome of one step, for the components (constraint and stratum) that it touched.
+
+    scores       in the type, shape, dtype and device that came: the numbers that were counted
+    prices       price of each constraint's limit (>= 0) at this step
+    pooled_gaps  the figure that the tolerance limits, over all that was sent so far (or the window); None while vacuous
+    counts       samples by constraint and group
+    dropped      constraints that are still vacuous: fewer than two groups seen
+    """
+
+    scores: Any
+    prices: dict[str, float]
+    pooled_gaps: dict[str, float | None]
+    counts: dict[str, dict[str, float]]
+    dropped: tuple[str, ...]
+
+
+class Curve:
+    """At most ``capacity`` points (samples, gap, bound, distortion); when full, every second one goes and the stride doubles."""
+
+    __slots__ = ("capacity", "points", "seen", "stride")
+
+    def __init__(self, capacity: int = 2000) -> None:
+        self.capacity = capacity
+        self.points: list[tuple[int, float | None, float | None, float]] = []
+        self.stride = 1
+        self.seen = 0
+
+    @property
+    def due(self) -> bool:
+        """Count one step; whether it is to be recorded."""
+        self.seen += 1
+        return self.seen % self.stride == 0
+
+    def add(self, samples: int, gap: float | None, bound: float | None, distortion: float) -> None:
+        self.points.append((samples, gap, bound, distortion))
+        if len(self.points) >= self.capacity:
+            self.points = self.points[1::2]
+            self.stride *= 2
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"stride": self.stride, "seen": self.seen, "points": [list(p) for p in self.points]}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.stride, self.seen = int(state["stride"]), int(state["seen"])
+        self.points = [(int(p[0]), p[1], p[2], float(p[3])) for p in state["points"]]
+
+
+@dataclass(frozen=True)
+class StreamReport:
+    """The state of a stream.
+
+    controller   the controller's name;  samples, steps  what it has sent
+    pooled_gaps  by constraint and stratum, None while vacuous;  limits  what each must not exceed in the long run
+    pooled_gap   the largest of them relative to its limit, and its limit
+    bound        the proved bound on that gap now in force, None where none is proved (``why_no_bound`` says why)
+    bounds       by constraint and stratum
+    distortion   mean squared change of the scores
+    prices       of the last step that touched each constraint
+    counts       samples by constraint and group;  pending  sent samples whose targets have not come
+    curve        points (samples, pooled gap, bound, distortion so far), at most 2,000
+    extra        what only this controller knows
+    """
+
+    controller: str
+    samples: int
+    steps: int
+    pooled_gap: float | None
+    limit: float
+    bound: float | None
+    why_no_bound: str
+    pooled_gaps: dict[str, float | None]
+    limits: dict[str, float]
+    bounds: dict[str, float | None]
+    distortion: float
+    prices: dict[str, float]
+    counts: dict[str, dict[str, float]]
+    pending: int
+    window: dict[str, Any]
+    curve: tuple[tuple[int, float | None, float | None, float], ...]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"format": 1, **asdict(self)}
+
+    def __str__(self) -> str:
+        def show(x: float | None) -> str:
+            return "none" if x is None else f"{x:.5f}"
+
+        lines = [
+            f"{self.controller}: {self.samples:,} samples in {self.steps:,} steps",
+            f"  pooled gap   {show(self.pooled_gap)}  (limit {self.limit:g})",
+            f"  bound        {show(self.bound)}" + (f"  ({self.why_no_bound})" if self.bound is None else ""),
+            f"  distortion   {self.distortion:.6f}  (mean squared change)",
+        ]
+        lines += [f"  {label}: gap {show(gap)}, price {self.prices[label]:.4g}" for label, gap in self.pooled_gaps.items()]
+        if self.pending:
+            lines.append(f"  {self.pending} samples wait for their targets")
+        return "\n".join(lines)

@@ -1,0 +1,70 @@
+"""Which past counts: all of it, the last n samples, or all with a fading weight. The guarantee of each stands beside it.
+
+| window            | memory                       | bound on the pooled gap D, two groups                                     |
+|-------------------|------------------------------|---------------------------------------------------------------------------|
+| ``AllTime()``     | a few numbers a group        | eps + pi R / (kappa sqrt(N))                (Theorem B)                   |
+| ``Forget(h)``     | a few numbers a group        | the same with N = sum of the weights        (Theorem B holds: see below)  |
+| ``Sliding(n)``    | n samples, about 200 n bytes | none: a sample that leaves can raise the gap, whatever is sent            |
+
+Why Theorem B survives forgetting: fading by f multiplies all counts and sums, so no mean moves. A saturated step then gives
+``|D_t| <= |D_{t-1}| f N_{t-1} / N_t``, and the threshold falls by sqrt(N_{t-1} / N_t) at most, which is no less, since f <= 1 and
+N_t >= f N_{t-1}. With N at its limit 1 / (1 - f) = h / ln 2 the bound stands still at eps + pi R / (kappa sqrt(h / ln 2)).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fairopt.errors import InputError
+
+
+@dataclass(frozen=True)
+class AllTime:
+    """Every sample ever sent counts the same."""
+
+    @property
+    def fading(self) -> float:
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Sliding:
+    """The last ``n`` samples count, the others not. Holds n samples in memory (about 200 bytes each). No bound is proved."""
+
+    n: int
+
+    def __post_init__(self) -> None:
+        if isinstance(self.n, bool) or not isinstance(self.n, int) or self.n < 1:
+            raise InputError(f"Sliding: n must be a whole number >= 1, got {self.n!r}")
+
+    @property
+    def fading(self) -> float:
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Forget:
+    """A sample's weight halves every ``half_life`` samples (of its stratum). Weighted sums are plain floats, not exact ones."""
+
+    half_life: float
+
+    def __post_init__(self) -> None:
+        if isinstance(self.half_life, bool) or not isinstance(self.half_life, (int, float)) or not 0 < self.half_life < float("inf"):
+            raise InputError(f"Forget: half_life must be a number > 0 (in samples), got {self.half_life!r}")
+
+    @property
+    def fading(self) -> float:
+        return float(0.5 ** (1.0 / self.half_life))
+
+
+Window = AllTime | Sliding | Forget
+
+
+def window_to_dict(window: Window) -> dict[str, Any]:
+    """For state_dict and the store."""
+    if isinstance(window, Sliding):
+        return {"kind": "sliding", "n": window.n}
+    if isinstance(window, Forget):
+        return {"kind": "forget", "half_life": window.half_life}
+    return {"kind": "all"}

@@ -1,0 +1,82 @@
+"""A small frozen table that prints itself: what ``gaps`` and ``backends`` return."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fairopt.errors import InputError, MissingExtraError
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows (tuples) under named columns. ``None`` is an absent value and prints as a dash."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...] = ()
+    title: str = ""
+
+    def __post_init__(self) -> None:
+        wrong = next((r for r in self.rows if len(r) != len(self.columns)), None)
+        if wrong is not None:
+            raise InputError(f"a row of {len(wrong)} values in a table of {len(self.columns)} columns")
+
+    @classmethod
+    def from_records(cls, columns: Sequence[str], records: Sequence[Mapping[str, Any]], title: str = "") -> Table:
+        """A table of ``records``, each a mapping with every one of ``columns``."""
+        return cls(tuple(columns), tuple(tuple(record[c] for c in columns) for record in records), title)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Row by row, as dictionaries."""
+        return (dict(zip(self.columns, row, strict=True)) for row in self.rows)
+
+    def __getitem__(self, column: str) -> tuple[Any, ...]:
+        """One column."""
+        if column not in self.columns:
+            raise InputError(f"the table has no column {column!r}; it has {', '.join(self.columns)}")
+        k = self.columns.index(column)
+        return tuple(row[k] for row in self.rows)
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Column name to list of values."""
+        return {c: [row[k] for row in self.rows] for k, c in enumerate(self.columns)}
+
+    def to_pandas(self) -> Any:
+        """A ``pandas.DataFrame``; absent values stay None. MissingExtraError without pandas."""
+        try:
+            import pandas
+        except ImportError as error:
+            raise MissingExtraError("Table.to_pandas needs pandas: pip install pandas") from error
+        columns = {c: pandas.Series(v, dtype=_column_dtype(v)) for c, v in self.to_dict().items()}
+        return pandas.DataFrame(columns, columns=list(self.columns))
+
+    def __str__(self) -> str:
+        cells = [list(self.columns), *([_word(v) for v in row] for row in self.rows)]
+        widths = [max(len(line[k]) for line in cells) for k in range(len(self.columns))]
+        right = [any(isinstance(row[k], (int, float)) and not isinstance(row[k], bool) for row in self.rows) for k in range(len(widths))]
+        lines = [
+            "  ".join(w.rjust(width) if r else w.ljust(width) for w, width, r in zip(line, widths, right, strict=True)).rstrip()
+            for line in cells
+        ]
+        rule = "  ".join("-" * width for width in widths)
+        return "\n".join([*([self.title] if self.title else []), lines[0], rule, *lines[1:]])
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _word(value: Any) -> str:
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value)
+
+
+def _column_dtype(values: Sequence[Any]) -> Any:
+    """None keeps pandas' own choice; object where None stands among values that are no numbers."""
+    return object if any(v is None for v in values) else None

@@ -1,0 +1,68 @@
+"""dual_newton against the reference, over drawn problems: same scores, optimality conditions met, few iterations, always an answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from fairopt.contract.base import Status
+from fairopt.problem import Array
+from fairopt.solve import Solution, solve
+from fairopt.testing.draws import Draw, drawn_problems, infeasible, wild
+from fairopt.testing.optimality import residuals, size_of
+from fairopt.testing.oracle import accepted_oracle
+
+ITERATIONS = 50
+
+
+def check(d: Draw) -> tuple[int, bool]:
+    """(iterations, whether there was a reference to compare with). Prices and scores are judged either way."""
+    solution = solve(d.scores, d.problem, backend="dual_newton")
+    y, p = as_arrays(solution)
+    assert solution.status in (Status.CERTIFIED, Status.WITHIN_ROUNDING), (d, solution.status, solution.message)
+    assert solution.iterations <= ITERATIONS, (d, solution.iterations)
+    found = residuals(d.problem, d.scores.numpy(), y, p)
+    assert max(found.stationarity, found.complementarity) <= 1e-10, (d, found)
+    assert found.violation <= 1e-10, (d, found)
+    reference = accepted_oracle(d)
+    if reference is not None:
+        error = float(np.abs(y - reference.y).max())
+        assert error <= 1e-8 * max(size_of(d.scores.numpy(), reference.y), d.scale), (d, error)
+    return solution.iterations, reference is not None
+
+
+def as_arrays(solution: Solution) -> tuple[Array, Array]:
+    return solution.scores.detach().double().numpy(), solution.prices.detach().numpy()
+
+
+def check_all(count: int, seed: int, max_n: int = 400) -> None:
+    found = [check(d) for d in wild(count, seed, max_n=max_n)]
+    assert np.mean([compared for _, compared in found]) > 0.99
+    assert np.mean([iterations for iterations, _ in found]) < 10
+
+
+def test_agrees_with_the_reference_on_300_draws() -> None:
+    check_all(300, seed=0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(drawn_problems(max_n=60))
+def test_agrees_with_the_reference_on_what_hypothesis_finds(d: Draw) -> None:
+    check(d)
+
+
+@pytest.mark.slow
+def test_agrees_with_the_reference_on_2000_draws() -> None:
+    check_all(2000, seed=10)
+
+
+@pytest.mark.slow
+def test_agrees_with_the_reference_on_20000_wild_draws() -> None:
+    check_all(20000, seed=20)
+
+
+def test_says_so_when_there_is_no_solution() -> None:
+    for d in infeasible(12, seed=1):
+        solution = solve(d.scores, d.problem, backend="dual_newton")
+        assert solution.status not in (Status.CERTIFIED, Status.WITHIN_ROUNDING), d

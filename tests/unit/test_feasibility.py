@@ -1,0 +1,214 @@
+"""Feasibility: witnesses, exact test against an LP, minimal conflicts, and what to do about them. Source: claim L2."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fairopt.compiler import compile_problem
+from fairopt.compiler.least_violation import Region, least_violation, residuals
+from fairopt.errors import InfeasibleError
+from fairopt.notions import (
+    Batch,
+    DemographicParity,
+    GroupMeanBound,
+    ImpactRatio,
+    MeanResidual,
+    Notion,
+    ResidualParity,
+    ScoreCovariance,
+    notion,
+)
+
+linprog = pytest.importorskip("scipy.optimize").linprog
+T4 = np.array([0.0, 0.0, 1.0, 1.0])
+G4 = {"g": [0, 0, 1, 1], "s": [0.0, 0.0, 1.0, 1.0], "three": [0, 1, 1, 2]}
+
+
+@notion
+def apart(batch: Batch, attribute: str, by: float) -> Any:
+    a, b = batch.groups(attribute)
+    yield batch.mean(a) - batch.mean(b) >= by
+
+
+def conflict(made: Notion, **options: Any) -> tuple[str, ...]:
+    with pytest.raises(InfeasibleError) as caught:
+        compile_problem(made, **{"n": 4, "sensitive_features": G4, "targets": T4, **options})
+    for label in caught.value.rows:
+        assert label in str(caught.value)
+    return caught.value.rows
+
+
+def feasible(made: Notion, **options: Any) -> bool:
+    return compile_problem(
+        made, **{"n": 4, "sensitive_features": G4, "targets": T4, "on_infeasible": "passthrough", **options}
+    ).problem.feasible
+
+
+DP, MR, RP = DemographicParity("g", tolerance=0.05), MeanResidual("g", tolerance=0.05), ResidualParity("g", tolerance=0.05)
+
+
+@pytest.mark.parametrize(
+    ("made", "options", "rows"),
+    [
+        (DP & MR, {}, ("DemographicParity(g): 0 - 1", "MeanResidual(g): 0", "MeanResidual(g): 1")),
+        (DP & RP, {}, ("DemographicParity(g): 0 - 1", "ResidualParity(g): 0 - 1")),
+        (ImpactRatio("g") & MR, {}, ("MeanResidual(g): 0", "MeanResidual(g): 1", "ImpactRatio(g): 0 - 0.8*1")),
+        (DP, {"bounds": ([0, 0, 0.6, 0.6], [0.2, 0.2, 1, 1])}, ("DemographicParity(g): 0 - 1",)),
+        (apart("g", 0.5), {"bounds": (0, 0.4)}, ("apart(g): 0 - 1",)),
+        (MR, {"bounds": (0.2, 0.5)}, ("MeanResidual(g): 1",)),  # either group alone is a conflict
+        (ImpactRatio("g"), {"bounds": (-2.0, -0.1)}, None),
+        (GroupMeanBound("g", upper=0.3) & GroupMeanBound("g", lower=0.4), {}, None),
+        (GroupMeanBound("g", lower=0.6), {"bounds": (0.0, 0.5)}, None),
+        (ScoreCovariance("s", tolerance=0.01) & MeanResidual("g", tolerance=0.1), {}, None),
+        (ResidualParity("three", tolerance=0.05), {"bounds": (0.4, 0.6)}, ("ResidualParity(three)",)),
+    ],
+)
+def test_the_notes_examples_conflict_minimally(made: Notion, options: dict[str, Any], rows: tuple[str, ...] | None) -> None:
+    found = conflict(made, **options)
+    if rows is not None:
+        assert set(found) == set(rows) or len(rows) == len(found) == 1
+    closest = compile_problem(made, **{"n": 4, "sensitive_features": G4, "targets": T4, "on_infeasible": "closest", **options}).problem
+    assert not closest.feasible
+
+
+@pytest.mark.parametrize(
+    ("made", "options"),
+    [
+        (DP, {}),
+        (DP & DemographicParity("g", tolerance=0.0, to="overall"), {"bounds": (0.3, 0.3)}),
+        (MR & RP, {"bounds": (0.0, 1.0)}),
+        (MeanResidual("g", tolerance=0.25), {"bounds": (0.2, 0.8)}),  # targets outside, means within reach
+        (ImpactRatio("g"), {"bounds": (-1.0, 0.0)}),
+        (ImpactRatio("g") & GroupMeanBound("g", lower=0.4), {"bounds": (0.0, 1.0)}),
+        (apart("g", 0.4), {"bounds": (0, 0.4)}),
+        (DP & MR.priced(1.0), {}),  # what is soft never conflicts
+        (ScoreCovariance("s", tolerance=0.0), {"bounds": (0.0, 1.0)}),
+        (DP, {"bounds": ([0, 0, 0.2, 0.2], [0.2, 0.2, 1, 1])}),
+    ],
+)
+def test_what_is_feasible_is_left_alone(made: Notion, options: dict[str, Any]) -> None:
+    assert feasible(made, **options)
+
+
+def test_both_of_two_crossing_bounds_are_named() -> None:
+    rows = conflict(GroupMeanBound("g", upper=0.3) & GroupMeanBound("g", lower=0.4))
+    assert len(rows) == 2
+    assert len({r.removesuffix(" #2") for r in rows}) == 1  # the same group twice
+
+
+def test_closest_shares_the_violation() -> None:
+    """0 <= u_0 <= 0.05, 0.95 <= u_1, |u_0 - u_1| <= 0.05: 0.85 too much, a third for each of the three."""
+    options: dict[str, Any] = {"n": 4, "sensitive_features": G4, "targets": T4}
+    problem = compile_problem(DP & MR, **options, on_infeasible="closest").problem
+    assert problem.lower == pytest.approx([-1 / 3, -0.05, -1 / 3], abs=1e-9)
+    assert problem.upper == pytest.approx([0.05, 1 / 3, 0.05], abs=1e-9)
+    same = compile_problem(DP & MR, **options, on_infeasible="passthrough").problem
+    assert same.upper.tolist() == [0.05] * 3
+    assert not same.feasible
+
+
+def test_closest_moves_learned_limits_too() -> None:
+    import torch
+
+    tolerance = torch.nn.Parameter(torch.tensor(0.05, dtype=torch.float64))
+    made = DemographicParity("g", tolerance=tolerance) & MR
+    result = compile_problem(made, n=4, sensitive_features=G4, targets=T4, on_infeasible="closest")
+    limits = result.limits()
+    assert limits.lower.detach().numpy() == pytest.approx(result.problem.lower)
+    assert limits.upper.detach().numpy() == pytest.approx(result.problem.upper)
+
+
+def draw_region(rng: np.random.Generator) -> Region:
+    unknowns = int(rng.integers(1, 7))
+    constraints: list[tuple[int, float, float]] = []
+    for _ in range(rng.integers(1, 6)):
+        if rng.random() < 0.6:
+            centre, half = rng.normal(), rng.choice([0, 0.05, 0.5])
+            low, high = centre - half, centre + half
+            side = rng.random()
+            constraints.append((1, -math.inf if side < 0.3 else low, math.inf if 0.3 <= side < 0.5 else high))
+        else:
+            constraints.append((int(rng.integers(3, 5)), math.nan, float(rng.choice([0, 0.05, 0.3]))))
+    rows = sum(k for k, _, _ in constraints)
+    lb, ub = np.zeros(unknowns), np.ones(unknowns)
+    if rng.random() < 0.3:
+        ub[:] = math.inf
+    if rng.random() < 0.2:
+        lb[:] = -math.inf
+    return Region(rng.normal(size=(rows, unknowns)), rng.normal(size=rows), lb, ub, tuple(constraints))
+
+
+def lp_feasible(region: Region, chosen: list[int]) -> bool:
+    ranges = [k for k in chosen if math.isnan(region.constraints[k][1])]
+    unknowns = region.matrix.shape[1]
+    a, b = [], []
+    for k in chosen:
+        _, low, high = region.constraints[k]
+        for i in range(region.slices()[k].start, region.slices()[k].stop):
+            line = np.concatenate([region.matrix[i], np.zeros(len(ranges))])
+            if math.isnan(low):
+                shifted = line.copy()
+                shifted[unknowns + ranges.index(k)] = -1
+                a += [shifted, -shifted]
+                b += [high - region.offset[i], region.offset[i]]
+            else:
+                a += [line] * int(high < math.inf) + [-line] * int(low > -math.inf)
+                b += [high - region.offset[i]] * int(high < math.inf) + [region.offset[i] - low] * int(low > -math.inf)
+    box = [(lo if lo > -math.inf else None, hi if hi < math.inf else None) for lo, hi in zip(region.lb, region.ub, strict=True)]
+    return bool(linprog(np.zeros(unknowns + len(ranges)), A_ub=np.array(a), b_ub=b, bounds=box + [(None, None)] * len(ranges)).status == 0)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_exact_test_agrees_with_an_lp(seed: int) -> None:
+    region = draw_region(np.random.default_rng(seed))
+    every = list(range(len(region.constraints)))
+    answer = least_violation(region, every)
+    assert answer.feasible == lp_feasible(region, every)
+    if not answer.feasible:
+        assert not lp_feasible(region, answer.support)  # the certificate's support is a conflict by itself
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_conflicts_are_minimal(seed: int) -> None:
+    from fairopt.compiler.feasibility import _minimal_conflict
+
+    region = draw_region(np.random.default_rng(seed))
+    answer = least_violation(region, list(range(len(region.constraints))))
+    if answer.feasible:
+        return
+    found = _minimal_conflict(region, answer.support)
+    assert not lp_feasible(region, found)
+    assert all(lp_feasible(region, [k for k in found if k != out]) for out in found if len(found) > 1)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_many_unknowns_agree_with_few(seed: int) -> None:
+    """Linear constraints only: there both methods minimise the same sum."""
+    from fairopt.compiler import least_violation as module
+
+    region = draw_region(np.random.default_rng(seed))
+    if any(math.isnan(low) for _, low, _ in region.constraints):
+        return
+    args = (region.matrix, region.offset, region.lb, region.ub, list(region.constraints))
+    few, many = (region.matrix @ solve(*args) + region.offset for solve in (module._interior, module._gradient))
+    sums = [float((residuals(f, list(region.constraints)) ** 2).sum()) for f in (few, many)]
+    assert sums[0] == pytest.approx(sums[1], abs=1e-6)
+    assert sums[0] <= sums[1] + 1e-9  # the interior point is the better one
+
+
+def test_a_large_batch_with_dense_rows_is_settled() -> None:
+    n = 3000
+    s = np.linspace(-1, 1, n)
+    features = {"s": s, "g": (s > 0).astype(int)}
+    targets = (s > 0).astype(np.float64)
+    loose = ScoreCovariance("s", tolerance=0.3) & MeanResidual("g", tolerance=0.1)
+    assert feasible(loose, n=n, sensitive_features=features, targets=targets, bounds=(0.05, 0.95))
+    tight = ScoreCovariance("s", tolerance=0.01) & MeanResidual("g", tolerance=0.1)
+    rows = conflict(tight, n=n, sensitive_features=features, targets=targets, bounds=(0.0, 1.0))
+    assert "ScoreCovariance(s): covariance" in rows

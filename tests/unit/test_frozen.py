@@ -1,0 +1,179 @@
+"""Freezing: the frozen layer equals the layer on its calibration data, serves single rows, exports, and its population bound covers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fairopt as fo
+from fairopt.frozen import FrozenLayer
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def data(seed, n=300, k=3):
+    rng = np.random.default_rng(seed)
+    groups = rng.integers(0, k, n)
+    other = rng.choice(["x", "y"], n)
+    z = torch.from_numpy(np.clip(0.3 + 0.15 * groups + 0.1 * (other == "x") + rng.normal(0, 0.2, n), 0, 1))
+    return z, {"g": groups, "h": other}, torch.from_numpy((rng.random(n) < 0.5).astype(float))
+
+
+NOTIONS = {
+    "pairs": lambda: fo.DemographicParity("g", tolerance=0.05),
+    "overall": lambda: fo.DemographicParity("g", tolerance=0.05, to="overall"),
+    "strata": lambda: fo.DemographicParity("g", tolerance=0.05, given="h"),
+    "two": lambda: fo.DemographicParity("g", tolerance=0.05) & fo.DemographicParity("h", tolerance=0.02),
+    "intersection": lambda: fo.DemographicParity(("g", "h"), tolerance=0.05),
+    "residual": lambda: fo.MeanResidual("g", tolerance=0.03),
+    "ratio": lambda: fo.ImpactRatio("g", ratio=0.9),
+}
+
+
+@settings(max_examples=15)
+@given(seeds, st.sampled_from(sorted(NOTIONS)))
+def test_on_the_calibration_data_it_is_the_layer(seed, name):
+    z, features, targets = data(seed)
+    notion = NOTIONS[name]()
+    features = {k: features[k] for k in notion.attributes}
+    targets = targets if notion.needs_targets else None
+    layer = fo.FairnessLayer(notion, bounds=(0, 1))
+    frozen = layer.freeze(z, sensitive_features=features, targets=targets)
+    expected = layer(z, sensitive_features=features, targets=targets)
+    got = frozen.predict(z, sensitive_features=features)
+    assert (got - expected).abs().max() <= 1e-9
+    for i in range(0, 300, 97):
+        one = frozen.predict(float(z[i]), sensitive_features={k: v[i] for k, v in features.items()})
+        assert one == pytest.approx(float(expected[i]), abs=1e-9)
+
+
+@pytest.mark.parametrize("space", ["value", "probability", "logit"])
+def test_spaces_and_dtypes(space):
+    z, features, _ = data(0)
+    logits = (z * 6 - 3).to(torch.float32)
+    layer = fo.FairnessLayer(NOTIONS["pairs"](), bounds=None if space != "value" else (-2, 2), space=space)
+    features = {"g": features["g"]}
+    frozen = layer.freeze(logits, sensitive_features=features)
+    got = frozen.predict(logits, sensitive_features=features)
+    assert got.dtype == torch.float32
+    assert (got - layer(logits, sensitive_features=features)).abs().max() <= 2e-6
+
+
+def test_an_unknown_group_gets_no_shift_and_its_own_index():
+    z, features, _ = data(1)
+    frozen = fo.FairnessLayer(NOTIONS["pairs"](), bounds=(0, 1)).freeze(z, sensitive_features={"g": features["g"]})
+    assert frozen.index({"g": [0, 99, "a", None]}).tolist() == [0, frozen.unknown, frozen.unknown, frozen.unknown]
+    assert frozen.predict(0.4, sensitive_features={"g": 99}) == 0.4
+    assert frozen.predict(0.4, sensitive_features={"g": 0}) != 0.4
+    assert len(frozen.table()) == 3
+    with pytest.raises(fo.InputError, match="no 'g'"):
+        frozen.index({"h": [1]})
+
+
+def test_what_needs_labels_cannot_be_frozen():
+    z, features, targets = data(2)
+    for notion in (fo.EqualOpportunity("g", tolerance=0.01), fo.EqualizedOdds("g", tolerance=0.01)):
+        with pytest.raises(fo.UnsupportedError, match="label"):
+            fo.FairnessLayer(notion, bounds=(0, 1)).freeze(z, sensitive_features={"g": features["g"]}, targets=targets)
+    with pytest.raises(fo.UnsupportedError, match="weight of its own"):
+        fo.FairnessLayer(fo.ScoreCovariance("g", tolerance=0.01), bounds=(0, 1)).freeze(
+            z, sensitive_features={"g": features["g"].astype(float)}
+        )
+    with pytest.raises(fo.InputError, match="confidence"):
+        fo.FairnessLayer(NOTIONS["pairs"](), bounds=(0, 1)).freeze(z, sensitive_features={"g": features["g"]}, confidence=1.0)
+
+
+def test_freezing_leaves_the_layer_as_it_was():
+    z, features, _ = data(3)
+    layer = fo.FairnessLayer(NOTIONS["pairs"](), bounds=(0, 1)).eval()
+    before = layer.groups
+    layer.freeze(z, sensitive_features={"g": features["g"]})
+    assert layer.groups == before
+    assert not layer.training
+
+
+def test_saving_and_loading(tmp_path):
+    z, features, _ = data(4)
+    frozen = fo.FairnessLayer(NOTIONS["two"](), bounds=(0, 1)).freeze(z, sensitive_features=features)
+    torch.save(frozen.state_dict(), tmp_path / "f.pt")
+    twin = FrozenLayer(frozen.attributes, frozen.keys, [0.0] * len(frozen.keys), lb=0, ub=1, space="value", bounds=frozen.bounds)
+    twin.load_state_dict(torch.load(tmp_path / "f.pt", weights_only=True))
+    assert torch.equal(twin.predict(z, sensitive_features=features), frozen.predict(z, sensitive_features=features))
+
+
+@pytest.mark.parametrize("space", ["value", "probability"])
+def test_torch_export_has_a_free_batch_size(space):
+    z, features, _ = data(5)
+    frozen = fo.FairnessLayer(NOTIONS["pairs"](), bounds=(0.1, 0.9), space=space).freeze(z, sensitive_features={"g": features["g"]})
+    program = frozen.export().module()
+    for n in (1, 3, 300):
+        scores, groups = z[:n].float(), frozen.index({"g": features["g"][:n]})
+        groups[0] = frozen.unknown
+        assert torch.equal(program(scores, groups), frozen(scores, groups))
+
+
+def test_onnx_runs_the_same(tmp_path):
+    z, features, _ = data(6)
+    frozen = fo.FairnessLayer(NOTIONS["pairs"](), bounds=(0, 1)).freeze(z, sensitive_features={"g": features["g"]})
+    try:
+        import onnxruntime
+    except ImportError:
+        with pytest.raises(fo.MissingExtraError, match="fairopt\\[export\\]"):
+            frozen.to_onnx(tmp_path / "f.onnx")
+        return
+    frozen.to_onnx(tmp_path / "f.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "f.onnx"))
+    assert session.get_modelmeta().custom_metadata_map["fairopt.unknown"] == str(frozen.unknown)
+    for n in (1, 7, 300):
+        scores, groups = z[:n].float(), frozen.index({"g": features["g"][:n]})
+        (got,) = session.run(None, {"scores": scores.numpy(), "groups": groups.numpy()})
+        assert np.abs(got - frozen(scores, groups).numpy()).max() <= 1e-6
+
+
+def population_gaps(frozen, rng, draw, attributes):
+    """Gap of the frozen scores by constraint on a large sample of the population."""
+    z, features = draw(rng, 200_000)
+    y = frozen.predict(torch.from_numpy(z), sensitive_features=features).numpy()
+    out = []
+    for name in attributes:
+        means = [y[features[name] == v].mean() for v in np.unique(features[name])]
+        out.append(max(means) - min(means))
+    return out
+
+
+def draw_disjoint(rng, n):
+    g = rng.choice(3, n, p=[0.6, 0.3, 0.1])
+    return (rng.random(n) < 0.3 + 0.2 * g).astype(float), {"g": g}
+
+
+def draw_overlapping(rng, n):
+    g, h = rng.integers(0, 2, n), rng.integers(0, 2, n)
+    return (rng.random(n) < 0.2 + 0.3 * g + 0.2 * h).astype(float), {"g": g, "h": h}
+
+
+@pytest.mark.parametrize("draw", [draw_disjoint, draw_overlapping])
+def test_the_population_bound_covers_and_is_no_formality(draw):
+    rng = np.random.default_rng(0)
+    names = ["g"] if draw is draw_disjoint else ["g", "h"]
+    notion = fo.DemographicParity("g", tolerance=0.02)
+    if len(names) > 1:
+        notion = notion & fo.DemographicParity("h", tolerance=0.02)
+    ratios = []
+    for _ in range(40):
+        z, features = draw(rng, 150)
+        frozen = fo.FairnessLayer(notion, bounds=(0, 1)).freeze(torch.from_numpy(z), sensitive_features=features, confidence=0.9)
+        for gap, bound in zip(population_gaps(frozen, rng, draw, names), frozen.bounds, strict=True):
+            assert bound.gap <= 0.02 + 1e-9
+            ratios.append(gap / bound.bound)
+            assert bound.held_out_margin < bound.margin
+    assert max(ratios) <= 1.0  # 90 % was promised, the bound is loose
+    assert max(ratios) > 0.15  # but not empty
+
+
+def test_without_bounds_there_is_no_population_bound():
+    z, features, _ = data(7)
+    frozen = fo.FairnessLayer(NOTIONS["pairs"]()).freeze(z, sensitive_features={"g": features["g"]})
+    assert [b.bound for b in frozen.bounds] == [None]
