@@ -17,7 +17,7 @@ PYTEST := FAIROPT_FULL=1 $(ONE_THREAD) $(BIN)/python -m pytest
 TYPED := fairopt backends/fairopt_backends tests .ci
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test slow check format clean
+.PHONY: help venv demo test slow check bench conformance crash-test format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,15 @@ check: $(INSTALLED) ## ruff, mypy --strict, the arrows between the parts
 	$(BIN)/ruff format --check .
 	$(BIN)/python .ci/arrows.py
 	$(BIN)/mypy --strict $(TYPED)
+
+bench: $(INSTALLED) ## forward + backward against torch.clamp and hardtanh, one thread
+	$(ONE_THREAD) $(BIN)/python tests/bench/test_speed.py
+
+conformance: $(INSTALLED) ## every installed backend against the shipped kit, 300 draws each (hours: theseus and qpth are slow)
+	FAIROPT_DRAWS=300 $(PYTEST) -n $(WORKERS) tests/conformance
+
+crash-test: $(INSTALLED) ## kill -9 a running stream 200 times
+	FAIROPT_KILLS=200 $(PYTEST) tests/streaming/test_store.py -k kill_9
 
 format: $(INSTALLED) ## rewrite the code in ruff's format, imports sorted
 	$(BIN)/ruff check --fix-only --select I,RUF022 .

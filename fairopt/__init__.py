@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from fairopt.contract.base import Backend, Capabilities, RawSolution, Status
     from fairopt.contract.registry import backend
+    from fairopt.decisions import decide
     from fairopt.errors import (
         BackendError,
         ConformanceError,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         MissingExtraError,
         UnsupportedError,
     )
+    from fairopt.frozen import FrozenLayer
     from fairopt.gap_table import gaps
     from fairopt.layer import FairModel, FairnessLayer
     from fairopt.listing import backends
@@ -46,30 +48,41 @@ if TYPE_CHECKING:
     )
     from fairopt.prepared import Prepared, compile, project
     from fairopt.problem import Limits, ProjectionProblem, Rows, Softness
+    from fairopt.race import Race, compare
     from fairopt.solve import Certificate, Solution
     from fairopt.table import Table
 
-_NAMES = {
-    "Backend": "contract.base", "Capabilities": "contract.base", "RawSolution": "contract.base", "Status": "contract.base",
-    "backend": "contract.registry",
-    "BackendError": "errors", "ConformanceError": "errors", "FairoptError": "errors", "FairoptWarning": "errors", "InfeasibleError": "errors",
-    "InputError": "errors", "MissingExtraError": "errors", "UnsupportedError": "errors",
-    "gaps": "gap_table", "FairModel": "layer", "FairnessLayer": "layer", "backends": "listing",
-    "DemographicParity": "notions", "EqualizedOdds": "notions", "EqualOpportunity": "notions", "GroupMeanBound": "notions", "ImpactRatio": "notions",
-    "MeanResidual": "notions", "Notion": "notions", "PredictiveEquality": "notions", "Reference": "notions", "ResidualParity": "notions",
-    "ScoreCovariance": "notions", "notion": "notions",
-    "Prepared": "prepared", "compile": "prepared", "project": "prepared",
-    "Limits": "problem", "ProjectionProblem": "problem", "Rows": "problem", "Softness": "problem",
-    "Certificate": "solve", "Solution": "solve", "Table": "table",
+_PARTS = {
+    "contract.base": ("Backend", "Capabilities", "RawSolution", "Status"),
+    "contract.registry": ("backend",),
+    "decisions": ("decide",),
+    "errors": (
+        "BackendError", "ConformanceError", "FairoptError", "FairoptWarning", "InfeasibleError", "InputError", "MissingExtraError",
+        "UnsupportedError",
+    ),
+    "frozen": ("FrozenLayer",),
+    "gap_table": ("gaps",),
+    "layer": ("FairModel", "FairnessLayer"),
+    "listing": ("backends",),
+    "notions": (
+        "DemographicParity", "EqualOpportunity", "EqualizedOdds", "GroupMeanBound", "ImpactRatio", "MeanResidual", "Notion",
+        "PredictiveEquality", "Reference", "ResidualParity", "ScoreCovariance", "notion",
+    ),
+    "prepared": ("Prepared", "compile", "project"),
+    "problem": ("Limits", "ProjectionProblem", "Rows", "Softness"),
+    "race": ("Race", "compare"),
+    "solve": ("Certificate", "Solution"),
+    "table": ("Table",),
 }  # fmt: skip
-_MODULES = ("streaming", "testing", "experiments")
+_NAMES = {name: part for part, names in _PARTS.items() for name in names}
+_MODULES = ("streaming", "testing", "experiments", "race")
 
 __all__ = [
-    "Backend", "BackendError", "Capabilities", "Certificate", "ConformanceError", "DemographicParity", "EqualOpportunity", "EqualizedOdds",
-    "FairModel", "FairnessLayer", "FairoptError", "FairoptWarning", "GroupMeanBound", "ImpactRatio", "InfeasibleError", "InputError", "Limits",
-    "MeanResidual", "MissingExtraError", "Notion", "PredictiveEquality", "Prepared", "ProjectionProblem", "RawSolution", "Reference",
-    "ResidualParity", "Rows", "ScoreCovariance", "Softness", "Solution", "Status", "Table", "UnsupportedError", "backend", "backends", "compile",
-    "gaps", "notion", "project",
+    "Backend", "BackendError", "Capabilities", "Certificate", "ConformanceError", "DemographicParity", "EqualOpportunity",
+    "EqualizedOdds", "FairModel", "FairnessLayer", "FairoptError", "FairoptWarning", "FrozenLayer", "GroupMeanBound", "ImpactRatio",
+    "InfeasibleError", "InputError", "Limits", "MeanResidual", "MissingExtraError", "Notion", "PredictiveEquality", "Prepared",
+    "ProjectionProblem", "Race", "RawSolution", "Reference", "ResidualParity", "Rows", "ScoreCovariance", "Softness", "Solution", "Status",
+    "Table", "UnsupportedError", "backend", "backends", "compare", "compile", "decide", "gaps", "notion", "project",
 ]  # fmt: skip
 
 

@@ -7,21 +7,30 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fairopt.compiler import OnInfeasible, OnMissing, compile_problem
+from fairopt.compiler.facts import read_bounds
 from fairopt.contract.base import GradientKind
 from fairopt.contract.registry import BackendLike, resolve
-from fairopt.compiler import OnInfeasible, OnMissing, compile_problem
 from fairopt.errors import InputError
 from fairopt.groups import Missing, Vocabulary, declare
 from fairopt.notions import Notion
 from fairopt.prepared import Prepared
 from fairopt.solve import Certificate, Solution
-from fairopt.solve.front import check_scores
+from fairopt.solve.front import check_scores, check_solver_tol
 
 Space = Literal["value", "probability", "logit"]
 FORMAT = 1
+CHOICES: dict[str, tuple[str, ...]] = {
+    "space": ("value", "probability", "logit"),
+    "gradient": ("implicit", "native"),
+    "missing_group": ("error", "own"),
+    "on_missing": ("drop", "warn", "raise"),
+    "on_infeasible": ("raise", "closest", "passthrough"),
+}
 
 
 class FairnessLayer(nn.Module):
@@ -29,10 +38,10 @@ class FairnessLayer(nn.Module):
 
     notion      what must hold; a tolerance, rho or gamma that is an ``nn.Parameter`` becomes a parameter of the layer
     bounds      None or (lo, hi): the box of the scores; space="probability" has (0, 1) if none is given
-    groups      declared values of attributes; not declared: the layer learns them in train mode, and in eval mode an unknown value is an error
+    groups      declared values of attributes; not declared: the layer learns them in train mode, in eval mode an unknown value is an error
     backend     "auto", a name, a class or an instance;  gradient  "implicit" or "native"
-    space       "value": scores in, scores out; "probability": logits in, projected probabilities out; "logit": logits in and out (the notion
-                is about mean logits)
+    space       "value": scores in, scores out; "probability": logits in, projected probabilities out; "logit": logits in and out,
+                means taken of the logits
 
     Copies and pickles carry the groups known so far and no certificate. ``state_dict`` holds the groups; loading refuses other groups than
     declared ones.
@@ -58,13 +67,22 @@ class FairnessLayer(nn.Module):
         super().__init__()
         if not isinstance(notion, Notion):
             raise InputError(f"notion: got {notion!r}, expected a notion such as fairopt.DemographicParity('sex', tolerance=0.05)")
-        if space not in ("value", "probability", "logit"):
-            raise InputError(f"space: got {space!r}, expected 'value', 'probability' or 'logit'")
-        if gradient not in ("implicit", "native"):
-            raise InputError(f"gradient: got {gradient!r}, expected 'implicit' or 'native'")
+        chosen = {
+            "space": space,
+            "gradient": gradient,
+            "missing_group": missing_group,
+            "on_missing": on_missing,
+            "on_infeasible": on_infeasible,
+        }
+        for name, allowed in CHOICES.items():
+            if chosen[name] not in allowed:
+                *others, last = map(repr, allowed)
+                raise InputError(f"{name}: got {chosen[name]!r}, expected {', '.join(others)} or {last}")
         if not (isinstance(backend, str) and backend == "auto"):
             resolve(backend)  # an unknown name is an error here, not in the first batch
+        check_solver_tol(solver_tol)
         self.bounds = (0.0, 1.0) if bounds is None and space == "probability" else bounds
+        read_bounds(self.bounds, _samples(self.bounds))
         self.backend, self.gradient, self.space = backend, gradient, space
         self.missing_group, self.on_missing, self.on_infeasible = missing_group, on_missing, on_infeasible
         self.certify, self.solver_tol = certify, solver_tol
@@ -108,8 +126,8 @@ class FairnessLayer(nn.Module):
         """As calling the layer, with prices, status and certificate."""
         if self._given.needs_targets and targets is None:
             raise InputError(
-                f"targets: got None, but {self._given!r} is about labels; pass targets=, or for rows without labels use layer.freeze(...) on "
-                "calibration data"
+                f"targets: got None, expected one label a sample, for {self._given!r} is about labels; for rows without labels use "
+                "layer.freeze(...) on calibration data"
             )
         if not isinstance(scores, Tensor):
             raise InputError(f"scores: got {type(scores).__name__}, expected a torch tensor of shape (n,) or (n, 1)")
@@ -120,9 +138,7 @@ class FairnessLayer(nn.Module):
         if self.space == "probability":
             check_scores(scores, scores.shape[0])  # the sigmoid would turn an infinite logit into a probability of 0 or 1
             inputs = torch.sigmoid(scores)
-        solution = prepared.solution(
-            inputs, backend=self.backend, gradient=self.gradient, certify=self.certify, solver_tol=self.solver_tol
-        )
+        solution = prepared.solution(inputs, backend=self.backend, gradient=self.gradient, certify=self.certify, solver_tol=self.solver_tol)
         self._local.certificate = solution.certificate
         return solution
 
@@ -176,7 +192,8 @@ class FairnessLayer(nn.Module):
         declared = {name: v for name, v in self._vocabularies.items() if v.declared}
         for name, vocabulary in declared.items():
             if name in saved and saved[name].values != vocabulary.values:
-                raise InputError(f"state: got groups {saved[name].to_list()} of {name!r}, expected the declared ones {vocabulary.to_list()}")
+                got, expected = saved[name].to_list(), vocabulary.to_list()
+                raise InputError(f"state: got groups {got} of {name!r}, expected the declared ones {expected}")
         self._vocabularies = {**saved, **declared}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -190,6 +207,13 @@ class FairnessLayer(nn.Module):
     def extra_repr(self) -> str:
         backend = self.backend if isinstance(self.backend, str) else getattr(self.backend, "name", self.backend)
         return f"{self._given!r}, bounds={self.bounds}, backend={backend!r}, gradient={self.gradient!r}, space={self.space!r}"
+
+
+def _samples(bounds: Any) -> int:
+    """n of bounds that are given for each sample; 1 where they are numbers."""
+    sides = bounds if isinstance(bounds, (tuple, list)) else ()
+    shapes = [np.shape(side.detach() if isinstance(side, Tensor) else side) for side in sides if side is not None]
+    return max((shape[0] for shape in shapes if shape), default=1)
 
 
 class FairModel(nn.Module):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
-from fairopt.contract.registry import installed, load
+from fairopt.contract.registry import absent, installed, load
 from fairopt.errors import BackendError, MissingExtraError
 from fairopt.table import Table
 
@@ -22,12 +20,12 @@ def backends() -> Table:
 def _row(name: str) -> tuple[object, ...]:
     try:
         cls = load(name)
-        absent = [m for m in getattr(cls, "requires", ()) if find_spec(m) is None]
-        reason = f"not installed: {', '.join(absent)}; {getattr(cls, 'install', '')}".rstrip("; ") if absent else ""
+        reason = absent(cls)
     except (MissingExtraError, BackendError) as error:
         return (name, False, str(error), *([None] * (len(COLUMNS) - 3)))
     can = cls.capabilities
     return (
         name, not reason, reason, ", ".join(sorted(can.softness)), can.ranges, can.bounds, can.weights, can.dense, ", ".join(can.devices),
-        ", ".join(can.dtypes), ", ".join(can.gradients), can.accuracy_y, can.accuracy_gradient, can.accuracy_native_y, can.accuracy_native_gradient,
+        ", ".join(can.dtypes), ", ".join(can.gradients), can.accuracy_y, can.accuracy_gradient, can.accuracy_native_y,
+        can.accuracy_native_gradient,
     )  # fmt: skip

@@ -10,9 +10,9 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 import torch
 from torch import Tensor
 
+from fairopt.compiler import Compiled, OnInfeasible, OnMissing, compile_problem
 from fairopt.contract.base import GradientKind, Status
 from fairopt.contract.registry import BackendLike
-from fairopt.compiler import Compiled, OnInfeasible, OnMissing, compile_problem
 from fairopt.errors import BackendError, FairoptWarning, InputError
 from fairopt.groups import Missing
 from fairopt.notions import Notion
@@ -113,7 +113,9 @@ def report(solution: Solution) -> None:
     if status in (Status.FAILED, Status.INFEASIBLE):
         raise BackendError(words)
     residual = solution.certificate.kkt_residual
-    warnings.warn(f"{words} (KKT residual {residual:.1e}, worst violation {solution.certificate.max_violation:.1e})", FairoptWarning, stacklevel=4)
+    warnings.warn(
+        f"{words} (KKT residual {residual:.1e}, worst violation {solution.certificate.max_violation:.1e})", FairoptWarning, stacklevel=4
+    )
 
 
 def compile(
@@ -144,6 +146,26 @@ def compile(
     return Prepared(compiled, on_infeasible)
 
 
+class Facts(How, total=False):
+    """Everything about a batch but its groups, and how to solve: see ``compile``."""
+
+    targets: Any
+    bounds: Any
+    weights: Any
+    groups: Mapping[str, Iterable[Any]] | None
+    missing_group: Missing
+    on_missing: OnMissing
+    on_infeasible: OnInfeasible
+
+
+@overload
+def project(
+    scores: Tensor, notion: Notion, *, sensitive_features: Mapping[str, Any], return_solution: Literal[False] = ..., **facts: Unpack[Facts]
+) -> Tensor: ...
+@overload
+def project(
+    scores: Tensor, notion: Notion, *, sensitive_features: Mapping[str, Any], return_solution: Literal[True], **facts: Unpack[Facts]
+) -> Solution: ...
 def project(
     scores: Tensor,
     notion: Notion,
@@ -161,7 +183,7 @@ def project(
     certify: bool = True,
     solver_tol: float | None = None,
     return_solution: bool = False,
-) -> Any:
+) -> Tensor | Solution:
     """The scores nearest to ``scores`` (n,) or (n, 1) that meet ``notion`` inside ``bounds``; differentiable.
 
     Same shape, dtype and device as ``scores``; with ``return_solution`` a Solution with prices, status and certificate.

@@ -210,7 +210,7 @@ class ProjectionProblem:
         rows = self.rows
         if not np.array_equal(numbers["offset"], rows.offset):
             cached = {k: v for k, v in rows.__dict__.items() if k in _CELL_CACHES}
-            rows = replace(rows, offset=numbers["offset"])
+            rows = replace(rows, offset=numbers["offset"], offset_terms=())  # the terms described the old offset
             rows.__dict__.update(cached)
         softness = tuple(replace(s, weight=float(w)) for s, w in zip(self.softness, numbers["softness_weight"], strict=True))
         return replace(
@@ -236,6 +236,7 @@ class Limits:
     """The numbers of a problem that may carry gradients, as float64 tensors: what tolerances, targets, rho and gamma become.
 
     lower, upper (L,), width (R,), offset (m,), softness_weight (L + R,): see ``ProjectionProblem``.
+    A copy or a pickle holds the numbers, not the graph.
     """
 
     lower: Tensor
@@ -243,6 +244,9 @@ class Limits:
     width: Tensor
     offset: Tensor
     softness_weight: Tensor
+
+    def __getstate__(self) -> dict[str, Tensor]:
+        return {name: t if t.is_leaf else t.detach() for name, t in self.__dict__.items()}
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         return self.lower, self.upper, self.width, self.offset, self.softness_weight

@@ -19,6 +19,7 @@ from fairopt.dual.prox import prox, residual
 from fairopt.dual.structure import numbers, structure
 from fairopt.errors import UnsupportedError
 from fairopt.problem import ProjectionProblem
+from fairopt_backends.adapter import positive
 
 
 class ClosedForm(Backend):
@@ -37,6 +38,7 @@ class ClosedForm(Backend):
     )
 
     def __init__(self, solver_tol: float | None = None) -> None:
+        positive("solver_tol", solver_tol)
         self.solver_tol = solver_tol
 
     def solve(self, scores: Tensor, problem: ProjectionProblem) -> RawSolution:

@@ -21,7 +21,7 @@ from fairopt.problem import Array
 from fairopt_backends.adapter import Adapter, Answer, one_of, positive, positive_integer
 from fairopt_backends.cache import Cache
 from fairopt_backends.lowering import Lowered, Numbers
-from fairopt_backends.modules import load
+from fairopt_backends.modules import INSTALL, load
 from fairopt_backends.programme import Programme, Sides, sides, unit_of_cone
 
 DENSE_UP_TO = 120  # variables + rows of the cone programme: below this the dense derivative is exact and as fast as lsqr (1e-6)
@@ -43,6 +43,8 @@ class CvxpyLayers(Adapter):
     """``solver``: DIFFCP's inner solver, "SCS" or "Clarabel". ``compilations`` counts the layers built; ``cache_size`` are kept."""
 
     name: ClassVar[str] = "cvxpylayers"
+    requires: ClassVar[tuple[str, ...]] = ("cvxpy", "cvxpylayers", "diffcp", "scipy")
+    install: ClassVar[str] = INSTALL["cvxpylayers"]
     capabilities: ClassVar[Capabilities] = Capabilities(
         softness=ALL_SOFTNESS,
         ranges=True,

@@ -22,7 +22,7 @@ from fairopt.errors import BackendError
 from fairopt.problem import Array, IntArray
 from fairopt_backends.adapter import Adapter, Answer, one_of, positive, positive_integer
 from fairopt_backends.lowering import Lowered, Numbers
-from fairopt_backends.modules import load
+from fairopt_backends.modules import INSTALL, load
 from fairopt_backends.programme import Programme, Sides, sides, unit_of_cone
 
 DENSE_UP_TO = 120  # variables + rows: below this the dense derivative is exact and as fast as lsqr (1e-6)
@@ -75,6 +75,8 @@ class Diffcp(Adapter):
     """``solver``: "SCS" or "Clarabel" (stops at 1e-4 on second-order cones). ``mode``: diffcp's derivative; "auto" is dense when small."""
 
     name: ClassVar[str] = "diffcp"
+    requires: ClassVar[tuple[str, ...]] = ("diffcp", "scipy")
+    install: ClassVar[str] = INSTALL["diffcp"]
     capabilities: ClassVar[Capabilities] = Capabilities(
         softness=ALL_SOFTNESS,
         ranges=True,

@@ -10,8 +10,8 @@ from fairopt.contract.base import ALL_SOFTNESS, Backend, Capabilities, RawSoluti
 from fairopt.dual.make import make_dual
 from fairopt.dual.newton import MAX_ITER, solve_dual
 from fairopt.dual.structure import numbers, structure
-from fairopt.errors import InputError
 from fairopt.problem import ProjectionProblem
+from fairopt_backends.adapter import positive, positive_integer
 
 
 class DualNewton(Backend):
@@ -29,14 +29,15 @@ class DualNewton(Backend):
     )
 
     def __init__(self, max_iter: int = MAX_ITER, solver_tol: float | None = None) -> None:
-        if max_iter < 1:
-            raise InputError(f"max_iter: got {max_iter!r}, expected at least 1")
+        positive_integer("max_iter", max_iter)
         self.max_iter = max_iter
+        positive("solver_tol", solver_tol)
         self.solver_tol = solver_tol
 
     def solve(self, scores: Tensor, problem: ProjectionProblem) -> RawSolution:
         dual = make_dual(scores, problem)
         solution = solve_dual(dual, structure(problem), numbers(problem), tol=self.solver_tol, max_iter=self.max_iter)
-        stopped = not solution.converged and solution.iterations >= self.max_iter
-        status = Status.ITERATION_LIMIT if stopped else None
+        status = None
+        if not solution.converged:
+            status = Status.ITERATION_LIMIT if solution.iterations >= self.max_iter else Status.INACCURATE
         return RawSolution(None, solution.p, status, solution.iterations, extra={"dual": dual, "dual_solution": solution})

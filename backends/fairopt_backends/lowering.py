@@ -259,7 +259,7 @@ def lower(problem: ProjectionProblem, *, pairs: bool = False) -> Lowered:
 
 
 def _budget_slacks(b: _Builder) -> dict[int, tuple[int, float]]:
-    """One shared slack a budget block: block -> (extra, scale). cost = rho / scale, with rho the mean weight of the block."""
+    """One shared slack a budget block: block -> (extra, scale). cost = rho / scale; rho is the first member's weight."""
     members: dict[int, list[int]] = {}
     for k, softness in enumerate(b.problem.softness):
         if softness.kind == "budget":
@@ -268,7 +268,7 @@ def _budget_slacks(b: _Builder) -> dict[int, tuple[int, float]]:
     for block, constraints in members.items():
         scale = float(np.mean([_constraint_scale(b, k) for k in constraints]))
         s = b.extra(0.0)
-        b.maps["cost"] += [(s, k, 1.0 / (len(constraints) * scale)) for k in constraints]
+        b.maps["cost"].append((s, constraints[0], 1.0 / scale))
         slacks[block] = (s, scale)
     return slacks
 

@@ -1,8 +1,9 @@
 """``moreau``: its own torch solver, active-set or interior point, with its own gradient.
 
-The active-set method is exact on strictly convex programmes without redundant equalities, and fails on many others; "auto" takes it
-where the Hessian is positive (small ranges are written as pairs for that), checks the residual, and goes on with the interior point
-where that is large. The interior point's gradient is wrong where a multiplier is below 1e-5 of the scores, the active set's is not.
+The active-set method is exact where the Hessian is the identity (hard constraints; small ranges are written as pairs for that) and no
+equality is redundant. It fails on many others, and its gradient is wrong where an entry of the Hessian is 1e4. "auto" takes it there,
+checks the residual, and takes the interior point elsewhere. The interior point's gradient is wrong where a multiplier is below 1e-5 of
+the scores, the active set's is not.
 
 Guarded: the default primal tolerance of the active-set method leaves errors of 3e-4 (set to 1e-11 here); option names that its
 settings do not know are dropped in silence (the settings are built field by field here); an infeasible problem comes back as 0
@@ -23,7 +24,7 @@ from fairopt.errors import BackendError
 from fairopt.problem import Array, ProjectionProblem
 from fairopt_backends.adapter import Adapter, Answer, one_of, positive, positive_integer
 from fairopt_backends.lowering import Lowered, Numbers, lower
-from fairopt_backends.modules import load
+from fairopt_backends.modules import INSTALL, load
 from fairopt_backends.programme import Programme, sides
 
 SMALL_RANGE = 8  # up to 28 pairs
@@ -37,6 +38,8 @@ class Moreau(Adapter):
     """``method``: "auto", "active_set" or "ipm"."""
 
     name: ClassVar[str] = "moreau"
+    requires: ClassVar[tuple[str, ...]] = ("moreau", "scipy")
+    install: ClassVar[str] = INSTALL["moreau"]
     capabilities: ClassVar[Capabilities] = Capabilities(
         softness=ALL_SOFTNESS,
         ranges=True,
@@ -71,7 +74,7 @@ class Moreau(Adapter):
         """x, multipliers, the solver's status, iterations."""
         if self.method != "auto":
             return self._run_method(self.method, lowered, numbers, centre)
-        if bool((numbers.hess > 0).all()):
+        if not lowered.extras:
             found = self._run_method("active_set", lowered, numbers, centre)
             if Programme(lowered, numbers, centre.detach().numpy()).residual(found[0].detach().numpy(), found[1]) <= EXACT:
                 return found

@@ -18,7 +18,7 @@ from fairopt.contract.base import ALL_SOFTNESS, Capabilities
 from fairopt.problem import Array
 from fairopt_backends.adapter import Adapter, Answer, positive, positive_integer
 from fairopt_backends.lowering import Lowered, Numbers
-from fairopt_backends.modules import load
+from fairopt_backends.modules import INSTALL, load
 from fairopt_backends.programme import Programme, sides
 
 OPEN = 1e20  # proxsuite's own infinity
@@ -28,6 +28,8 @@ class ProxQP(Adapter):
     """``rho_backward`` regularises the backward's KKT system (and so does mu)."""
 
     name: ClassVar[str] = "proxqp"
+    requires: ClassVar[tuple[str, ...]] = ("proxsuite", "scipy")
+    install: ClassVar[str] = INSTALL["proxsuite"]
     capabilities: ClassVar[Capabilities] = Capabilities(
         softness=ALL_SOFTNESS,
         ranges=True,
@@ -53,7 +55,11 @@ class ProxQP(Adapter):
         equal, lower, upper = limits
         a, c = _matrices(lowered)
         h = load("scipy.sparse").diags(hessian, format="csc")
-        qp = (proxqp.dense if dense else proxqp.sparse).QP(lowered.variables, a.shape[0], c.shape[0])
+        shape = (lowered.variables, a.shape[0], c.shape[0])
+        if dense:  # the automatic choice, PrimalLDLT, gave gradients off by 1e-2 where the Hessian is singular
+            qp = proxqp.dense.QP(*shape, False, dense_backend=proxqp.dense.DenseBackend.PrimalDualLDLT)
+        else:
+            qp = proxqp.sparse.QP(*shape)
         self._set(qp.settings)
         qp.settings.initial_guess = proxqp.InitialGuess.NO_INITIAL_GUESS
         if dense:

@@ -14,7 +14,7 @@ import numpy as np
 from fairopt.contract.base import ALL_SOFTNESS, Capabilities
 from fairopt.errors import InputError
 from fairopt_backends.adapter import Adapter, Answer, one_of, positive, positive_integer
-from fairopt_backends.modules import load
+from fairopt_backends.modules import INSTALL, load
 from fairopt_backends.programme import Programme, sides
 
 SOLVERS = ("clarabel", "daqp", "highs", "osqp", "piqp", "scs")
@@ -46,6 +46,9 @@ class QPSolvers(Adapter):
     """One solver of the qpsolvers package. ``solver_tol`` is its own stopping tolerance (None: tight)."""
 
     name: ClassVar[str] = "qpsolvers"
+    requires: ClassVar[tuple[str, ...]] = ("qpsolvers", "scipy")
+    install: ClassVar[str] = INSTALL["qpsolvers"]
+    members: ClassVar[tuple[str, ...]] = SOLVERS
     capabilities: ClassVar[Capabilities] = Capabilities(softness=ALL_SOFTNESS, ranges=True)
 
     def __init__(self, solver: str, *, solver_tol: float | None = None, max_iter: int | None = None) -> None:
@@ -61,8 +64,14 @@ class QPSolvers(Adapter):
         self.name = f"qpsolvers:{solver}"  # type: ignore[misc]  # one class, one name a solver
 
     def _solve(self, programme: Programme) -> Answer:
+        answer = self._attempt(programme, box_as_rows=False)
+        if self.solver == "highs" and (answer.x is None or not np.isfinite(answer.x).all()):
+            return self._attempt(programme, box_as_rows=True)  # now and then it returns NaN for variables with a bound on one side
+        return answer
+
+    def _attempt(self, programme: Programme, *, box_as_rows: bool) -> Answer:
         qp = load("qpsolvers")
-        s = sides(programme.lowered, box=False)
+        s = sides(programme.lowered, box=box_as_rows)
         h, b = s.h(programme.numbers).numpy(), s.b(programme.numbers).numpy()
         g: Any
         a: Any
@@ -71,7 +80,7 @@ class QPSolvers(Adapter):
             g, a = (m.tocsc() for m in s.sparse)
         else:
             hessian, (g, a) = np.diag(programme.diagonal), s.dense
-        boxed = np.isfinite(programme.lbx).any() or np.isfinite(programme.ubx).any()
+        boxed = not box_as_rows and (np.isfinite(programme.lbx).any() or np.isfinite(programme.ubx).any())
         box = (programme.lbx, programme.ubx) if boxed else (None, None)
         rows = (g, h) if h.size else (None, None)
         equalities = (a, b) if b.size else (None, None)

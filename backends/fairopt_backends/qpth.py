@@ -28,7 +28,7 @@ from fairopt.errors import BackendError
 from fairopt.problem import Array
 from fairopt_backends.adapter import Adapter, Answer, positive, positive_integer
 from fairopt_backends.lowering import Lowered, Numbers
-from fairopt_backends.modules import load
+from fairopt_backends.modules import INSTALL, load
 from fairopt_backends.programme import Programme, Sides, sides
 
 STALLED = 1e-7  # a residual that PDIPM stays below when it works
@@ -43,6 +43,8 @@ class Qpth(Adapter):
     """``max_iter`` interior-point iterations; ``solver_tol`` the sum of residuals at which it stops."""
 
     name: ClassVar[str] = "qpth"
+    requires: ClassVar[tuple[str, ...]] = ("qpth", "cvxpy", "scipy")
+    install: ClassVar[str] = INSTALL["qpth"]
     pairs: ClassVar[bool] = True
     capabilities: ClassVar[Capabilities] = Capabilities(
         softness=frozenset({"hard", "quadratic"}),

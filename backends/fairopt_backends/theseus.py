@@ -24,7 +24,7 @@ from fairopt.errors import BackendError
 from fairopt.problem import Array
 from fairopt_backends.adapter import Adapter, Answer, positive, positive_integer
 from fairopt_backends.lowering import Lowered, Numbers
-from fairopt_backends.modules import load
+from fairopt_backends.modules import INSTALL, load
 from fairopt_backends.programme import Programme, unit_of_cone
 from fairopt_backends.theseus_cost import cost_class, distance
 
@@ -68,6 +68,8 @@ class Theseus(Adapter):
     """``outer``: most multiplier updates at ``rho``; ``max_iter``: Gauss-Newton steps a call."""
 
     name: ClassVar[str] = "theseus"
+    requires: ClassVar[tuple[str, ...]] = ("theseus", "scipy")
+    install: ClassVar[str] = INSTALL["theseus"]
     pairs: ClassVar[bool] = True
     capabilities: ClassVar[Capabilities] = Capabilities(
         softness=frozenset({"hard", "quadratic"}),

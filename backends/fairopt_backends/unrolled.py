@@ -162,7 +162,7 @@ def _prox(problem: ProjectionProblem, limits: Limits, unit: Array, groups: list[
     gamma = torch.where(quadratic, limits.softness_weight, torch.ones_like(infinite))
     slope = torch.where(quadratic, s**2 / gamma, torch.zeros_like(infinite))
     budget = tuple(
-        (members, (limits.softness_weight[list(members)] / s[list(members)]).mean())
+        (members, limits.softness_weight[members[0]] / s[members[0]])
         for _, members in groups
         if problem.softness[members[0]].kind == "budget"
     )

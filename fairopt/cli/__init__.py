@@ -21,9 +21,9 @@ def main() -> None:
 
 def _app() -> Callable[[], object]:
     try:
-        from fairopt.cli.app import app
+        from fairopt.cli.app import build
     except ModuleNotFoundError as error:
         if error.name not in {"typer", "rich"}:
             raise
         raise MissingExtraError(EXTRA) from error
-    return app
+    return build(sys.argv[1:])

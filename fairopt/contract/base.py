@@ -84,10 +84,17 @@ class RawSolution:
 
 
 class Backend(ABC):
-    """A solver. Instances are immutable values: all options are constructor arguments, no state is kept between calls but caches."""
+    """A solver. Instances are immutable values: all options are constructor arguments, no state is kept between calls but caches.
+
+    ``requires`` names the modules that must be there, ``install`` the line that brings them. Both are read without importing the solver.
+    ``members`` names the solvers of a family, each asked for as "family:member".
+    """
 
     name: ClassVar[str]
     capabilities: ClassVar[Capabilities]
+    requires: ClassVar[tuple[str, ...]] = ()
+    install: ClassVar[str] = ""
+    members: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def solve(self, scores: Tensor, problem: ProjectionProblem) -> RawSolution:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from typing import Any
 
 from fairopt.contract.base import Backend
@@ -28,10 +30,10 @@ def installed() -> dict[str, EntryPoint]:
 
 
 def load(name: str) -> type[Backend]:
-    """The class behind a name (without the part after a colon). InputError for an unknown name, MissingExtraError / BackendError otherwise."""
+    """The class behind a name (without the part after a colon). InputError for an unknown name, else MissingExtraError or BackendError."""
     point = installed().get(name)
     if point is None:
-        raise InputError(f"backend: got {name!r}, expected 'auto' or one of {', '.join(installed()) or '(none installed)'}")
+        raise InputError(f"backend: got {name!r}, expected one of {', '.join(installed()) or '(none installed)'}, or 'auto' in a projection")
     try:
         cls = point.load()
     except MissingExtraError:
@@ -46,23 +48,35 @@ def load(name: str) -> type[Backend]:
 def backend(name: str, **options: Any) -> Backend:
     """An instance with options: ``fo.backend("qpth", max_iter=50)``; "qpsolvers:osqp" names a solver within a family.
 
-    Raises InputError for an unknown name or option.
+    Raises InputError for an unknown name or option, MissingExtraError (with the line that installs it) where its solver is absent.
     """
     if not isinstance(name, str):
         raise InputError(f"name: got {type(name).__name__}, expected a backend's name")
     return instance(load(name.partition(":")[0]), options, name)
 
 
+def absent(cls: type[Backend]) -> str:
+    """ "" if all modules that a backend requires are there, else which are not, and the line that installs them."""
+    missing = [m for m in cls.requires if m not in sys.modules and find_spec(m) is None]
+    return f"{', '.join(missing)} not installed; install with:\n    {cls.install}" if missing else ""
+
+
 def instance(cls: type[Backend], options: dict[str, Any], name: str | None = None) -> Backend:
-    """An instance of a backend class; options that its constructor does not know are an InputError."""
+    """An instance of a backend class. InputError for options that its constructor does not know, MissingExtraError without its solver."""
     name = cls.name if name is None else name
-    _, _, member = name.partition(":")
-    arguments: tuple[str, ...] = (member,) if member else ()
+    _, colon, member = name.partition(":")
+    arguments: tuple[str, ...] = (member,) if colon else ()
+    signature = inspect.signature(cls)
+    first = next(iter(signature.parameters.values()), None)
+    if colon and (first is None or first.default is not first.empty):  # a family's first argument is the member, and required
+        raise InputError(f"backend: got {name!r}, expected {cls.name!r}: there are no solvers to choose from within it")
     try:
-        inspect.signature(cls).bind(*arguments, **options)
+        signature.bind(*arguments, **options)
     except TypeError as error:
-        known = ", ".join(inspect.signature(cls).parameters) or "none"
+        known = ", ".join(signature.parameters) or "none"
         raise InputError(f"backend {name!r}: {error}; its options are: {known}") from error
+    if reason := absent(cls):
+        raise MissingExtraError(f"backend {name!r}: {reason}")
     return cls(*arguments, **options)
 
 

@@ -157,5 +157,6 @@ def _scaled(d: Domain, structure: Structure) -> Domain:
     """The domain with prices counted in row units, so that every part has a gradient in score units."""
     rows = np.abs(d.lift).argmax(0)  # (N,) each part belongs to one row
     s = 1.0 / np.sqrt(structure.metric[rows])
-    norms = np.abs(d.G * s).max(1) if d.G.shape[0] else np.ones(0)
+    norms = np.abs(d.G * s).max(1, initial=0.0)
+    norms[norms == 0.0] = 1.0  # the cap of a constraint whose limits are open
     return Domain(d.lift * s, d.cost * s, d.quadratic * s * s[:, None], d.G * s / norms[:, None], d.g / norms, d.E * s)

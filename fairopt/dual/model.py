@@ -262,8 +262,6 @@ class ModelSolver:
         if reach > 0:
             self.banned.clear()
         if binding != NONE:
-            mine = cap == binding
-            self.x[mine] *= self.rho[binding] / float(self.x[mine].sum())
             self.active.add(binding)
         if who != NONE:
             if reach == 0 and who == self.x.shape[0] - 1:

@@ -56,9 +56,9 @@ class _State:
 class _Search:
     """One solve: evaluations, the model's minimiser, the line search, and the way out."""
 
-    def __init__(self, dual: Dual, structure: Structure, numbers: Numbers, resolution: float) -> None:
+    def __init__(self, dual: Dual, structure: Structure, numbers: Numbers, resolution: float, solved: float) -> None:
         self.dual, self.structure, self.numbers = dual, structure, numbers
-        self.resolution = resolution
+        self.resolution, self.solved = resolution, solved  # residuals: noise, and good enough to be called solved
         self.spread = 1.0  # the residual at the start
 
     @cached_property
@@ -132,7 +132,7 @@ class _Search:
             a = min(4 * a, reach)
             trial = self.at(state.p + a * d)
             slope_new = -self.derivative(trial, -d)
-            if slope_new > 0 and trial.res > new.res:
+            if slope_new > 0 and trial.res > 0.5 * new.res:
                 break
             new = trial
         return new
@@ -187,7 +187,8 @@ def solve_dual(
     if start is None:
         start = _guess(dual, structure, numbers)
     used, p = 0, np.zeros(structure.metric.shape[0]) if start is None else start
-    search = _Search(dual, structure, numbers, resolution)
+    solved = max(goal, min(1e4 * resolution, 1e-7 * magnitude))
+    search = _Search(dual, structure, numbers, resolution, solved)
     if structure.shape == "few_rows" and dual.problem.rows.dense is None:
         found = few_rows(dual, structure, numbers, start, goal, max_iter)
         state, used = _State(found.p, found.evaluation, found.residual), found.iterations
@@ -195,7 +196,7 @@ def solve_dual(
         state = search.at(p if start is None else search.solver.feasible(p))
     if state.res > goal:
         state, used = _newton(search, state, goal, used, max_iter)
-    return DualSolution(state.p, state.ev, state.res, used, state.res <= max(goal, 1e4 * resolution))
+    return DualSolution(state.p, state.ev, state.res, used, state.res <= solved)
 
 
 def _newton(search: _Search, state: _State, goal: float, iteration: int, max_iter: int) -> tuple[_State, int]:
@@ -205,9 +206,9 @@ def _newton(search: _Search, state: _State, goal: float, iteration: int, max_ite
     best, stale, interior = state, 0, False
     while iteration < max_iter and stale < 4:
         hidden = EPS * float((reach * np.abs(state.p)).max(initial=0.0))  # what the rounding of f + s p hides
-        if state.res <= max(goal, min(hidden, 1e4 * search.resolution)):
+        if state.res <= max(goal, min(hidden, search.solved)):
             break
-        settled = interior or best.res <= 1e4 * search.resolution
+        settled = interior or best.res <= search.solved
         if iteration >= TRUST and not settled:
             interior = True
             new, used = search.interior(min(INTERIOR, max_iter - iteration))

@@ -133,7 +133,7 @@ class SlicedDual(Dual):
         parts: list[Tensor] = []
         for c, a, b in used:
             lb, ub = self._limits(a, b)
-            x = self._moved(a, b, shift[c])
+            x = self._moved(a, b, shift[c], torch.float64)  # float32 would leave noise that Newton chases
             free = (x > lb) & (x < ub)
             mass = free.sum(dtype=torch.float64) if self.weights is None else (free / self.weights[a:b]).sum(dtype=torch.float64)
             parts += [_clip(x, lb, ub).sum(dtype=torch.float64), mass]
@@ -151,19 +151,21 @@ class SlicedDual(Dual):
 
     # -- scores --------------------------------------------------------------------------------------------------------------
 
-    def _moved(self, a: int, b: int, t: float) -> Tensor:
+    def _moved(self, a: int, b: int, t: float, dtype: torch.dtype) -> Tensor:
         """(b - a,) z - t / w, before clamping."""
-        z = self.z[a:b]
+        z = self.z[a:b].to(dtype)
         if t == 0.0:
             return z
-        return z - t if self.weights is None else torch.addcdiv(z, torch.full((), -t, dtype=z.dtype, device=z.device), self.weights[a:b])
+        if self.weights is None:
+            return z - t
+        return torch.addcdiv(z, torch.full((), -t, dtype=dtype, device=z.device), self.weights[a:b].to(dtype))
 
     def scores(self, p: Array) -> Tensor:
         shift = (p @ self.coefficients).tolist()
         out = torch.empty_like(self.z)
         for c, a, b in self.bounds:
             lb, ub = self._limits(a, b)
-            x = torch.sub(self.z[a:b], shift[c], out=out[a:b]) if self.weights is None else self._moved(a, b, shift[c])
+            x = torch.sub(self.z[a:b], shift[c], out=out[a:b]) if self.weights is None else self._moved(a, b, shift[c], self.z.dtype)
             if not self.has_box:
                 if self.weights is not None:
                     out[a:b].copy_(x)

@@ -56,10 +56,11 @@ class _Side:
 
     def __init__(self, depths: Array, weights: Array) -> None:
         total = weights.cumsum()
-        moment = (weights * depths).cumsum()
-        self.flows: list[float] = (total * depths - moment).tolist()
+        flows = np.zeros_like(depths)
+        np.cumsum(np.diff(depths) * total[:-1], out=flows[1:])  # terms of one sign: no digit is lost beside a huge weight
+        self.depths: list[float] = depths.tolist()
+        self.flows: list[float] = flows.tolist()
         self.total: list[float] = total.tolist()
-        self.moment: list[float] = moment.tolist()
 
     def pushed(self, q: float) -> int:
         """The last member that a flow q pushes (the first one always)."""
@@ -67,7 +68,7 @@ class _Side:
 
     def depth(self, q: float, k: int) -> float:
         """The level's depth at flow q where members 0 .. k are pushed."""
-        return (q + self.moment[k]) / self.total[k]
+        return self.depths[k] + (q - self.flows[k]) / self.total[k]
 
 
 def _balanced(flows: Array, inverse: Array, q: float) -> Array:

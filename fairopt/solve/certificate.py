@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fairopt.arrays import Array
 from fairopt.contract.base import Status
+from fairopt.errors import InputError
 from fairopt.problem import ProjectionProblem
 
 FORMAT = 1
@@ -40,7 +41,20 @@ class Certificate:
     backend: str
     dtype: str
     problem: ProjectionProblem = field(repr=False)
-    _scores: tuple[Tensor, Tensor] = field(repr=False)
+    _scores: tuple[Tensor, Tensor] | None = field(repr=False)  # (z, y), each (n,), as long as nobody changes them
+
+    def __post_init__(self) -> None:
+        if self._scores is None:
+            return
+        if any(t.is_inference() for t in self._scores):  # these count no changes
+            self.__dict__["_scores"] = tuple(t.clone() for t in self._scores)
+        self.__dict__["_versions"] = tuple(0 if t.is_inference() else t._version for t in self._scores)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and deepcopy: the numbers, without the scores."""
+        distance = self._distance()
+        kept = {name: value for name, value in self.__dict__.items() if name not in ("_scores", "_versions")}
+        return {**kept, "_scores": None, **({} if distance is None else {"distance": distance})}
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -54,6 +68,19 @@ class Certificate:
 
     @cached_property
     def distance(self) -> float:
+        distance = self._distance()
+        if distance is None:
+            raise InputError("scores: changed in place since the projection, expected certificate.distance to be read before that")
+        return distance
+
+    def _distance(self) -> float | None:
+        """The distance, or None where the scores are not what they were."""
+        if "distance" in self.__dict__:
+            return float(self.__dict__["distance"])
+        if self._scores is None:
+            return None
+        if any(not t.is_inference() and t._version != v for t, v in zip(self._scores, self.__dict__["_versions"], strict=True)):
+            return None
         z, y = (t.detach().to("cpu", torch.float64) for t in self._scores)
         squares = (y - z) ** 2
         return float((squares if self.problem.weights is None else squares * self.problem.weights).sum().sqrt())
@@ -113,7 +140,10 @@ class Certificate:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """scores: as the input in shape, dtype, device, differentiable; prices (m,) float64, one per ``labels``; see Certificate."""
+    """scores: as the input in shape, dtype, device, differentiable; prices (m,) float64, one per ``labels``; see Certificate.
+
+    A copy or a pickle holds the numbers, not the graph: its scores are detached.
+    """
 
     scores: Tensor
     prices: Tensor
@@ -122,6 +152,9 @@ class Solution:
     backend: str
     iterations: int
     message: str = ""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "scores": self.scores.detach()}
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -64,6 +64,12 @@ def solve(
     return _solution(scores, y.view(scores.shape) if scores.dim() == 2 else y, outcome, problem, chosen)
 
 
+def check_solver_tol(solver_tol: float | None) -> None:
+    """InputError unless None or a number in (0, 1)."""
+    if solver_tol is not None and not (isinstance(solver_tol, (int, float)) and 0 < solver_tol < 1):
+        raise InputError(f"solver_tol: got {solver_tol!r}, expected a number between 0 and 1")
+
+
 def check_scores(scores: Tensor, n: int) -> Tensor:
     """``scores`` as (n,). InputError for a wrong type, dtype or shape, an empty batch, NaN or infinity."""
     flat = check_shape(scores, n)
@@ -132,14 +138,14 @@ def _short_road(scores: Tensor, flat: Tensor, problem: ProjectionProblem) -> Sol
 def choose(backend: BackendLike, problem: ProjectionProblem, solver_tol: float | None) -> Backend:
     """The backend instance. "auto": closed_form where it is exact, else dual_newton."""
     if isinstance(backend, str) and backend == "auto":
-        simple = not problem.has_box and structure(problem).shape in ("separable", "empty") or (_one_row(problem) and not problem.has_box)
+        simple = (not problem.has_box and structure(problem).shape in ("separable", "empty")) or (_one_row(problem) and not problem.has_box)
         backend = "closed_form" if simple else "dual_newton"
     chosen = resolve(backend)
     if solver_tol is not None:
-        if not (isinstance(solver_tol, (int, float)) and 0 < solver_tol < 1):
-            raise InputError(f"solver_tol: got {solver_tol!r}, expected a number between 0 and 1")
+        check_solver_tol(solver_tol)
         if isinstance(backend, Backend):  # another instance would lose its options
-            raise InputError(f"solver_tol: got {solver_tol!r} beside an instance of {chosen.name!r}, expected it among the instance's options")
+            came = f"{solver_tol!r} beside an instance of {chosen.name!r}"
+            raise InputError(f"solver_tol: got {came}, expected it among the instance's options")
         options = {"solver_tol": float(solver_tol)}
         chosen = named(backend, **options) if isinstance(backend, str) else instance(type(chosen), options)
     check_capable(chosen.capabilities, problem, chosen.name)

@@ -2,7 +2,7 @@
 
 Rounding leaves means a few ulps apart, and no tighter limit can help where both limits are the same. On the grid h = one ulp at the
 largest magnitude, sums of fewer than 2^53 / n samples are integers, and any group can be given the sum k n_g h by moving samples by a
-step or two: then all means are exactly k h. For disjoint groups (one attribute).
+step or two: then all means are exactly k h. For disjoint groups (one attribute), and for the groups of two attributes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fairopt.arrays import Array, IntArray
 from fairopt.problem import ProjectionProblem
+from fairopt.solve.two_way import cell_changes
 
 
 def to_grid(problem: ProjectionProblem, sorted_y: Tensor, magnitude: float) -> Tensor | None:
@@ -24,24 +25,44 @@ def to_grid(problem: ProjectionProblem, sorted_y: Tensor, magnitude: float) -> T
         return None
     h = 2.0 ** (math.floor(math.log2(magnitude)) + 1) * torch.finfo(sorted_y.dtype).eps / 2
     y = np.rint(sorted_y.to(torch.float64).numpy() / h).astype(np.int64)  # (n,) grid steps
-    starts = problem.rows.starts
     low, high = _box_steps(problem, h)
     y = np.minimum(np.maximum(y, low), high)
-    for tie in ties:
-        members = [np.concatenate([np.arange(starts[c], starts[c + 1]) for c in cells]) for cells in tie]
-        total, count = sum(int(y[m].sum()) for m in members), sum(m.size for m in members)
-        k = round(total / count)
-        for m in members:
-            if not _set_sum(y, m, k * m.size, low, high):
-                return None
+    goals = _cell_goals(ties, np.add.reduceat(y, problem.rows.starts[:-1]), problem.rows.counts)
+    if goals is None:
+        return None
+    starts = problem.rows.starts
+    for c, goal in goals.items():
+        if not _set_sum(y, np.arange(starts[c], starts[c + 1]), goal, low, high):
+            return None
     return torch.from_numpy(y * h).to(sorted_y.dtype)
 
 
+def _cell_goals(ties: list[list[IntArray]], sums: IntArray, counts: IntArray) -> dict[int, int] | None:
+    """The sum in grid steps that each cell gets, so that the groups of each tie have one whole mean; None where there is no way."""
+    means = [round(int(sum(sums[g].sum() for g in tie)) / int(sum(counts[g].sum() for g in tie))) for tie in ties]
+    groups = [{int(c): k for k, g in enumerate(tie) for c in g} for tie in ties]  # cell -> group
+    if len(ties) == 2 and groups[0].keys() & groups[1].keys():
+        if groups[0].keys() == groups[1].keys():
+            means[1] = means[0]  # one population has one mean
+        missing = [[mean * int(counts[g].sum()) - int(sums[g].sum()) for g in tie] for tie, mean in zip(ties, means, strict=True)]
+        cells = {c: (groups[0].get(c, -1), groups[1].get(c, -1)) for c in sorted(groups[0].keys() | groups[1].keys())}
+        changes = cell_changes(cells, *missing)
+        return None if changes is None else {c: int(sums[c]) + d for c, d in changes.items()}
+    goals: dict[int, int] = {}
+    for tie, mean in zip(ties, means, strict=True):
+        for g in tie:
+            if goals.keys() & set(g.tolist()):
+                return None
+            largest = int(g[np.argmax(counts[g])])  # its members share what the group has left over
+            goals |= {int(c): int(sums[c]) for c in g}
+            goals[largest] += mean * int(counts[g].sum()) - int(sums[g].sum())
+    return goals
+
+
 def _tied_groups(problem: ProjectionProblem) -> list[list[IntArray]] | None:
-    """For each hard constraint of width 0: the cells of each of its groups. None unless groups are plain means and share no cell."""
+    """For each hard constraint of width 0: the cells of each of its groups. None unless its groups are plain means and share no cell."""
     rows = problem.rows
     ties: list[list[IntArray]] = []
-    used = np.zeros(rows.masks.shape[1], dtype=np.int64)
     slices = problem.range_slices
     for c in range(problem.linear + problem.ranges):
         if problem.softness[c].kind != "hard":
@@ -62,10 +83,10 @@ def _tied_groups(problem: ProjectionProblem) -> list[list[IntArray]] | None:
                 return None
             masks = np.argmax(block, axis=1).tolist()
         cells = [np.flatnonzero(rows.masks[j]) for j in masks]
-        for group in cells:
-            used[group] += 1
+        if sum(len(g) for g in cells) != len({int(c) for g in cells for c in g}):
+            return None
         ties.append(cells)
-    return ties if ties and used.max(initial=0) <= 1 else None
+    return ties or None
 
 
 def _box_steps(problem: ProjectionProblem, h: float) -> tuple[Array, Array]:

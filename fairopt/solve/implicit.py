@@ -62,12 +62,10 @@ def _differentiable(ctx: Any, grad: Tensor, scores: Tensor, limits: list[Tensor 
     """First derivatives that can be differentiated again."""
     inputs = [scores, *limits]
     y = local_solution(ctx.outcome, ctx.problem, scores, limits)
-    wanted = [k for k, t in enumerate(inputs) if ctx.needs_input_grad[k] and t is not None]
-    found = torch.autograd.grad(y, [inputs[k] for k in wanted], grad, create_graph=True, allow_unused=True)  # type: ignore[list-item]
+    wanted = {k: t for k, t in enumerate(inputs) if ctx.needs_input_grad[k] and t is not None}
+    found = torch.autograd.grad(y, list(wanted.values()), grad, create_graph=True, allow_unused=True)
     out: list[Tensor | None] = [None] * len(inputs)
-    for k, g in zip(wanted, found, strict=True):
-        source = inputs[k]
-        assert source is not None
+    for (k, source), g in zip(wanted.items(), found, strict=True):
         out[k] = torch.zeros_like(source) if g is None else g
     return tuple(out)
 
@@ -201,7 +199,8 @@ def local_solution(outcome: Outcome, problem: ProjectionProblem, scores: Tensor,
     e = torch.stack([weight[c] if c >= 0 else torch.zeros((), dtype=f64) for c in piece.caps]) if piece.caps else torch.zeros(0, dtype=f64)
     K = _local_saddle(outcome, problem, (A * mass) @ A.T, weight)
     solved = torch.linalg.solve(K, torch.cat([gap, e]))
-    return (base - mass * (A.T @ solved[:k])).to(scores.dtype).to(scores.device)
+    y: Tensor = base - mass * (A.T @ solved[:k])
+    return y.to(scores.dtype).to(scores.device)
 
 
 def _local_ell(problem: ProjectionProblem, index: list[int], signs: list[float], lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
@@ -219,7 +218,7 @@ def _local_ell(problem: ProjectionProblem, index: list[int], signs: list[float],
 def _local_saddle(outcome: Outcome, problem: ProjectionProblem, M: Tensor, weight: Tensor) -> Tensor:
     """The saddle matrix with gamma differentiable, made regular on its null space (redundant rows), where nothing depends on it."""
     piece, st = outcome.piece, structure(problem)
-    k, q = piece.index.size, piece.E.shape[0]
+    q = piece.E.shape[0]
     signs = np.zeros(piece.m)
     signs[piece.index] = piece.signs
     for c, softness in enumerate(problem.softness):

@@ -7,7 +7,7 @@ search), and doubles the margin until the rows hold exactly. Measured in DESIGN 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,8 +24,9 @@ from fairopt.dual.structure import Numbers, Structure, numbers, structure
 from fairopt.dual.vector import VectorDual
 from fairopt.problem import ProjectionProblem
 from fairopt.solve.few_rows import FewRows, few_rows, repaired_prices
+from fairopt.solve.pairs import as_pairs
 from fairopt.solve.polish import polish
-from fairopt.solve.repair import repair, shortfall
+from fairopt.solve.repair import repair, runs_away, shortfall
 from fairopt.solve.rounding import Check, Finisher, box_holds_numbers, inside_box, largest, to_cell_order
 
 
@@ -73,7 +74,7 @@ def finish(scores: Tensor, problem: ProjectionProblem, backend: Backend, extent:
         unchanged = _unchanged(finisher)
         if unchanged is not None:
             return unchanged
-    raw = backend.solve(_for_backend(working, backend), problem)
+    raw = _solved(working, problem, backend)
     solution = raw.extra.get("dual_solution")
     if isinstance(solution, DualSolution):
         dual = raw.extra["dual"]
@@ -93,6 +94,16 @@ def finish(scores: Tensor, problem: ProjectionProblem, backend: Backend, extent:
             finisher = Finisher(scores, problem, make_dual(working, problem), extent)
         solution = polish(finisher.dual, st, nums, raw, working, problem)
     return _finish_prices(finisher, raw, solution, st, nums, certify=certify)
+
+
+def _solved(scores: Tensor, problem: ProjectionProblem, backend: Backend) -> RawSolution:
+    """The backend's answer; one that takes no ranges gets them as pairs."""
+    z = _for_backend(scores, backend)
+    if problem.ranges == 0 or backend.capabilities.ranges:
+        return backend.solve(z, problem)
+    pairs = as_pairs(problem)
+    raw = backend.solve(z, pairs.problem)
+    return replace(raw, prices=None if raw.prices is None else pairs.lift @ raw.prices)
 
 
 def _unchanged(finisher: Finisher) -> Outcome | None:
@@ -140,7 +151,9 @@ def _finish_prices(finisher: Finisher, raw: RawSolution, solution: DualSolution,
     piece = read_piece(st, nums, ev.f, p)
     status = raw.status
     if not solution.converged:
-        status = status or (Status.INFEASIBLE if not problem.feasible else Status.INACCURATE)
+        status = status or Status.INACCURATE
+        if not problem.feasible or runs_away(finisher, finisher.extent, p):
+            status = Status.INFEASIBLE
     elif status is Status.INACCURATE or status is Status.ITERATION_LIMIT:
         status = None  # the polish reached the optimum
     if status is not None:

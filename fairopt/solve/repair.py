@@ -78,12 +78,12 @@ def shortfall(finisher: Finisher, check: Check, magnitude: float, p: Array) -> S
     """What to call scores that break a hard row: within rounding, or a problem that has no solution (its prices run away)."""
     margin = finisher.margin(magnitude, p)
     hard = finisher.st.hard
-    if (check.violation[hard] <= 16.0 * margin[hard]).all() and not _runs_away(finisher, magnitude, p):
+    if (check.violation[hard] <= 16.0 * margin[hard]).all() and not runs_away(finisher, magnitude, p):
         return Status.WITHIN_ROUNDING
-    return Status.INFEASIBLE if _runs_away(finisher, magnitude, p) else Status.INACCURATE
+    return Status.INFEASIBLE if runs_away(finisher, magnitude, p) else Status.INACCURATE
 
 
-def _runs_away(finisher: Finisher, magnitude: float, p: Array) -> bool:
+def runs_away(finisher: Finisher, magnitude: float, p: Array) -> bool:
     """Whether prices would move free samples by far more than the scores' own size."""
     st = finisher.st
     reach = magnitude + finisher.extent

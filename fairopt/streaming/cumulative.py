@@ -40,15 +40,19 @@ class Cumulative(Controller):
             )
 
     def _answer(self, z: FloatArray, touches: Sequence[Touch]) -> FloatArray:
-        if not self.plan.coupled:
-            y = z
-            for touch in touches:
-                shifts = answer_hard(z, touch, self.lb, self.ub)
-                after = touch.counts_after()
-                touch.component.price = max((abs(s) * after[g] for g, s in shifts.items()), default=0.0)
-                y = apply_shifts(y, touch, shifts)
-            return np.clip(y, self.lb, self.ub)
-        return self._one_by_one(z, touches)
+        if self.plan.coupled or len(z) == 1:
+            y = self._one_by_one(z, touches)
+            for touch in touches:  # of one sample the shift is z - y; of several families together the prices are not unique
+                c = touch.component
+                c.price = abs(float(z[0] - y[0])) * (c.counts[int(touch.codes[0])] + 1.0) if len(touches) == 1 and len(z) == 1 else 0.0
+            return y
+        y = z
+        for touch in touches:
+            shifts = answer_hard(z, touch, self.lb, self.ub)
+            after = touch.counts_after()
+            touch.component.price = max((abs(s) * after[g] for g, s in shifts.items()), default=0.0)
+            y = apply_shifts(y, touch, shifts)
+        return np.clip(y, self.lb, self.ub)
 
     def _one_by_one(self, z: FloatArray, touches: Sequence[Touch]) -> FloatArray:
         """Several families: each sample goes to the nearest point of the intersection of the families' intervals, in order of the batch.

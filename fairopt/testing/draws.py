@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SCALES = {"tiny": 1e-3, "huge": 1e3}
 MUTATIONS = (
-    "box", "narrow_box", "one_sided_box", "sample_box", "weights", "wild_weights",
+    "box", "narrow_box", "wide_box", "one_sided_box", "sample_box", "weights", "wild_weights",
     "priced", "budget", "quadratic", "mixed_softness", "zero_tolerance", "loose",
     "duplicate", "redundant", "scaled_rows", "singleton", "ties", "constant_scores", "far", "tiny", "huge", "infeasible",
 )  # fmt: skip
@@ -174,6 +174,8 @@ def _box(setting: Setting, seed: int, chosen: frozenset[str]) -> tuple[float | A
         lb, ub = 0.0, s
     if "narrow_box" in chosen:
         lb, ub = c - 0.1 * s * float(rng.uniform(0.1, 1.0)), c + 0.1 * s * float(rng.uniform(0.1, 1.0))
+    if "wide_box" in chosen:
+        lb, ub = max(lb, -50.0 * s), min(ub, 50.0 * s)
     if "one_sided_box" in chosen:
         lb, ub = (max(lb, 0.0), INF) if rng.uniform() < 0.5 else (-INF, min(ub, s))
     if "sample_box" in chosen:

@@ -22,7 +22,7 @@ from fairopt.testing.sensitivity import is_generic
 
 MAX_N = 24
 _TRIES = 60
-BOXES = frozenset({"box", "narrow_box", "one_sided_box", "sample_box", "far"})
+BOXES = frozenset({"box", "narrow_box", "wide_box", "one_sided_box", "sample_box", "far"})
 WEIGHTS = frozenset({"weights", "wild_weights"})
 
 
@@ -192,19 +192,16 @@ def targeted(capabilities: Capabilities, seed: int, each: int = 1) -> Iterator[t
     if capabilities.ranges:
         wanted.append(("ranges", "range", (), lambda problem: problem.ranges > 0))
     if capabilities.bounds:
-        wanted.append(("bounds", "range", ("box",), lambda problem: problem.has_box))
+        wanted.append(("bounds", "range", ("box", "wide_box"), lambda problem: problem.has_box))
         wanted.append(("bounds by sample", "pairs", ("sample_box",), lambda problem: not problem.uniform_box))
     if capabilities.weights:
         wanted.append(("weights", "range", ("weights",), lambda problem: problem.weights is not None))
     if capabilities.dense:
         wanted.append(("dense", "covariance", (), lambda problem: problem.rows.dense is not None))
     for name, structure, mutations, shows in wanted:
-        # pairs of two groups are what a backend of linear rows takes in every softness
-        tried = (
-            draw(s, seed + k, mutations, max_n=MAX_N)
-            for k in range(100)
-            for s in (structure, "pairs" if structure == "range" else structure)
-        )
+        kinds = (structure, "pairs") if structure == "range" else (structure,)  # soft ranges are not for backends of linear rows
+        alternatives: list[tuple[str, ...]] = [(m,) for m in mutations] or [()]
+        tried = (draw(kind, seed + k, m, max_n=MAX_N) for k in range(100) for kind in kinds for m in alternatives)
         fitting = (d for d in tried if shows(d.problem) and within(d.problem, capabilities))
         yield from ((name, d) for d in islice(fitting, each))
 

@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 # Issues that land later pin these.
-NOT_PINNED = {"lightning", "onnx", "onnxscript", "onnxruntime"}
+NOT_PINNED = {"lightning"}
 
 
 def _pins() -> dict[str, str]:

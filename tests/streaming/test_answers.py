@@ -100,7 +100,7 @@ def history(controller, rng, names, sizes):
     st.lists(st.integers(2, 5), min_size=1, max_size=3),
     st.sampled_from([0.0, 0.05, 0.2]),
     st.sampled_from([0.02, 0.25, 5.0]),
-    st.integers(1, 40),
+    st.one_of(st.just(1), st.integers(1, 40)),
 )
 def test_a_pooled_step_is_the_optimum_of_its_potential(seed, sizes, eps, kappa, n):
     """y = clip(z - slope of the potential at y): the optimality condition, evaluated by an independent projection."""
@@ -127,6 +127,27 @@ def test_a_pooled_step_is_the_optimum_of_its_potential(seed, sizes, eps, kappa, 
         r[present] = nearest_in_range(total[present] / count[present], metric[present], eps)
         pull += (metric * r / np.maximum(count, 1))[code]
     assert np.abs(y - np.clip(z - pull, 0, 1)).max() <= 1e-8
+
+
+@given(seeds, st.sampled_from([0.0, 0.05]), st.sampled_from([0.02, 0.25, 5.0]))
+def test_one_score_of_two_groups_is_the_optimum_and_its_price_the_slope(seed, eps, kappa):
+    """y = clip(z - p / N_g) with p = kappa N^1.5 (abs(D) - eps)_+ after the step: Theorem B's rule written out."""
+    rng = np.random.default_rng(seed)
+    controller = PooledParity(parity("g", tolerance=eps), bounds=(0, 1), kappa=kappa)
+    counts, sums = np.zeros(2), np.zeros(2)
+    for _ in range(60):
+        g, z = int(rng.integers(0, 2)), float(np.clip(rng.normal(0.3, 0.3), 0, 1))
+        step = controller.step(z, sensitive_features=g)
+        counts[g] += 1
+        sums[g] += step.scores
+        if (counts == 0).any():
+            assert step.scores == z
+            continue
+        d = sums[0] / counts[0] - sums[1] / counts[1]
+        price = kappa * counts.sum() ** 1.5 * max(abs(d) - eps, 0.0)
+        sign = np.sign(d) * (1 if g == 0 else -1)
+        assert step.scores == pytest.approx(np.clip(z - sign * price / counts[g], 0, 1), abs=1e-8)
+        assert step.prices["DemographicParity(g)"] == pytest.approx(price, rel=1e-7, abs=1e-7)
 
 
 @settings(max_examples=60)

@@ -82,11 +82,11 @@ def test_arrays_lists_and_numbers(dtype):
 
 
 def test_float32_arrays_stay_inside_bounds_that_are_no_float32():
-    controller = PooledParity(DP, bounds=(0.1, 0.7))
-    y = controller.step(np.array([-1.0, 2.0, 0.1, 0.7], dtype=np.float32), sensitive_features=["a", "a", "a", "a"]).scores
+    controller = PooledParity(DP, bounds=(0.7, 1.1))  # as float32 0.7 is less than 0.7, and 1.1 more than 1.1
+    y = controller.step(np.array([-1.0, 2.0, 0.7, 1.1], dtype=np.float32), sensitive_features=["a", "a", "a", "a"]).scores
     assert y.dtype == np.float32
-    assert all(0.1 <= float(v) <= 0.7 for v in y)
-    assert controller.step(np.array([0.5], dtype=np.float32), sensitive_features=["a"]).scores[0] == np.float32(0.5)
+    assert all(0.7 <= float(v) <= 1.1 for v in y)
+    assert controller.step(np.array([0.9], dtype=np.float32), sensitive_features=["a"]).scores[0] == np.float32(0.9)
 
 
 @settings(max_examples=50)

@@ -117,7 +117,10 @@ def check_theorem_d(structure: Structure, seed: int, kappa: float, eps: float) -
             spread = np.abs(means[:, None] - means[None, :])
             limit = eps + np.sqrt((1 / sizes[:, None] + 1 / sizes[None, :]) * running)
             assert (spread <= limit + SLACK).all()
-            assert spread.max() <= bounds[f"DemographicParity({name})"] + SLACK
+            smallest = np.sort(sizes)[:2]
+            proved = eps + sqrt((1 / smallest).sum() * running)
+            assert bounds[f"DemographicParity({name})"] == pytest.approx(proved, rel=1e-9)
+            assert spread.max() <= proved + SLACK
             worst = max(worst, float(((spread - eps) / (limit - eps)).max()))
     return worst
 

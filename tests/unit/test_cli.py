@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from typer.testing import CliRunner
 
 import fairopt as fo
 from fairopt import cli
-from fairopt.cli.app import app
+from fairopt.cli.app import COMMANDS, build
 from fairopt.cli.show import figure, word
 from fairopt.experiments import loanapp
 
@@ -18,13 +20,26 @@ RUNNER = CliRunner()
 
 
 def test_backends_shows_every_backend_and_the_two_that_have_no_extra() -> None:
-    shown = RUNNER.invoke(app, ["backends"])
+    shown = RUNNER.invoke(build(["backends"]), ["backends"])
     assert shown.exit_code == 0, shown.output
     for name in fo.backends()["name"]:
         assert name in shown.output
     lines = [line.strip() for line in shown.output.splitlines() if "--no-deps" in line]
     assert any("qpth==0.0.18" in line for line in lines)
     assert any("theseus-ai==0.2.3" in line and "--no-build-isolation" in line for line in lines)
+
+
+def test_help_names_every_command() -> None:
+    shown = RUNNER.invoke(build([]), ["--help"])
+    assert shown.exit_code == 0, shown.output
+    for name in COMMANDS:
+        assert re.search(rf"\b{name}\b", shown.output), name
+
+
+def test_the_stream_command_loads_no_torch() -> None:
+    code = "import sys; from fairopt.cli.app import build; build(['stream']); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_the_lines_without_extras_name_the_pinned_versions() -> None:
@@ -39,7 +54,7 @@ def test_the_lines_without_extras_name_the_pinned_versions() -> None:
 
 def test_demo_prints_its_table_and_writes_its_picture(tmp_path: Path) -> None:
     picture = tmp_path / "seen.png"
-    shown = RUNNER.invoke(app, ["demo", "--quick", "--picture", str(picture)])
+    shown = RUNNER.invoke(build(["demo"]), ["demo", "--quick", "--picture", str(picture)])
     assert shown.exit_code == 0, shown.output
     for name in (loanapp.CONSTANT, loanapp.LOGISTIC, loanapp.PLAIN, loanapp.AFTERWARDS, loanapp.INSIDE):
         assert name in shown.output

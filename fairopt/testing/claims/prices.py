@@ -7,9 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from fairopt.problem import Array, ProjectionProblem, Softness
+from fairopt.testing.active import piece_at
 from fairopt.testing.claims.measurement import Measurement, worst
 from fairopt.testing.claims.projection import ROOM
 from fairopt.testing.claims.subject import Case, Generator, Layer, clipped, constraint_prices, distances, norm, row_values, scale_of
+from fairopt.testing.optimality import written_out
 
 
 def cost(case: Case, y: Array) -> float:
@@ -19,7 +21,7 @@ def cost(case: Case, y: Array) -> float:
 
 def check_prices(rng: Generator, layer: Layer) -> Measurement:
     """L8: y = clip(z - W^-1 A^T p, lb, ub), and dV/d(upper) = -p^+, dV/d(lower) = +p^-, dV/d(width) = -(price of the range)."""
-    case = layer.case(rng, max_n=16, strict=True, avoid=("huge", "tiny", "far"))
+    case = layer.case(rng, max_n=16, strict=True, avoid=("huge", "tiny", "far", "duplicate", "redundant", "scaled_rows"))
     problem = case.problem
     y, p = layer.project(case.scores, problem)
     scale = scale_of(case, y)
@@ -27,6 +29,8 @@ def check_prices(rng: Generator, layer: Layer) -> Measurement:
     k = int(rng.integers(len(problem.softness)))
     if problem.linear > k and problem.lower[k] == problem.upper[k] or k >= problem.linear and problem.width[k - problem.linear] == 0:
         return form  # both sides move at once: one derivative only from one side
+    if not _unique_prices(case, y, p):
+        return form  # several multipliers: one-sided derivatives
     rows = [k] if k < problem.linear else list(range(problem.m))[problem.range_slices[k - problem.linear]]
     reach = float(problem.rows.absolute_sum[rows].max())
     h = 1e-5 * scale * reach
@@ -34,7 +38,17 @@ def check_prices(rng: Generator, layer: Layer) -> Measurement:
     numeric = (cost(case, layer.project(case.scores, _wider(problem, k, h, price))[0])
                - cost(case, layer.project(case.scores, _wider(problem, k, -h, price))[0])) / (2 * h)  # fmt: skip
     size = abs(price) + scale * float(case.w.max()) / reach
-    return worst(form, Measurement(abs(numeric + abs(price)) / size, 1e-4 + 1e2 * layer.accuracy / 1e-5, note="derivative of the cost"))
+    return worst(form, Measurement(abs(numeric + abs(price)) / size, 1e-4 + layer.accuracy / 1e-5, note="derivative of the cost"))
+
+
+def _unique_prices(case: Case, y: Array, p: Array) -> bool:
+    """Whether the active rows have full rank on the free samples."""
+    piece = piece_at(case.problem, case.z, y, p)
+    c = (piece.columns.T @ written_out(case.problem).a)[:, piece.free]
+    if c.shape[0] == 0:
+        return True
+    length = np.linalg.norm(c, axis=1)
+    return bool((length > 0).all()) and int(np.linalg.matrix_rank(c / length[:, None], tol=1e-6)) == c.shape[0]
 
 
 def _wider(problem: ProjectionProblem, k: int, h: float, price: float) -> ProjectionProblem:

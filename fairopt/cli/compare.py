@@ -1,0 +1,98 @@
+"""``fairopt compare``: race the backends, with a progress bar, a table, pictures and a report."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from fairopt.cli.show import console, rich_table
+from fairopt.errors import InputError
+from fairopt.race import PRESETS, Race
+from fairopt.race import Progress as Now
+from fairopt.race import compare as race_of
+from fairopt.race.settings import Settings
+
+# More cells than this are left to the files: the terminal gets the failures alone.
+TABLE = 120
+
+
+def compare(
+    preset: Annotated[
+        str | None, typer.Option(help=f"{' or '.join(PRESETS)}, in place of the grid below; quick if no grid is given.")
+    ] = None,
+    backend: Annotated[
+        list[str] | None, typer.Option(help="A backend's name; repeat for several. All that are installed by default.")
+    ] = None,
+    notion: Annotated[list[str] | None, typer.Option(help="demographic_parity, equalized_odds, ...; repeat for several.")] = None,
+    n: Annotated[list[int] | None, typer.Option("--n", help="Samples; repeat for several.")] = None,
+    groups: Annotated[list[int] | None, typer.Option(help="Groups; repeat for several.")] = None,
+    dtype: Annotated[list[str] | None, typer.Option(help="float64 or float32; repeat for both.")] = None,
+    box: Annotated[list[str] | None, typer.Option(help="none, inactive or active; repeat for several.")] = None,
+    gradient: Annotated[list[str] | None, typer.Option(help="implicit or native; repeat for both.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder of the table, the pictures, the report and the finished cells.")] = Path(
+        "fairopt-race"
+    ),
+    form: Annotated[str, typer.Option(help="parquet or csv.")] = "parquet",
+    time_limit: Annotated[float, typer.Option(help="Seconds after which a cell is given up.")] = 60.0,
+    memory_limit: Annotated[float, typer.Option(help="GB beyond the state after import.")] = 4.0,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed calls a cell, at most.")] = 25,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the drawn problems.")] = 0,
+) -> None:
+    """Race solver backends: time, memory, exact violation, distance to the optimum, gradient error. Ctrl-C loses no finished cell."""
+    start = time.perf_counter()
+    lists = {"notions": notion, "n": n, "groups": groups, "dtypes": dtype, "boxes": box, "gradients": gradient}
+    grid = {name: values for name, values in lists.items() if values}
+    if form not in ("parquet", "csv"):
+        raise InputError(f"--form: got {form!r}, expected parquet or csv")
+    if preset is not None and grid:
+        raise InputError(f"--preset: expected no {', '.join(grid)} beside it")
+    if preset is None and not grid:
+        preset = "quick"
+    settings = Settings(repeats=repeats, time_limit=time_limit, memory_limit=int(memory_limit * 1e9), seed=seed)
+    output.mkdir(parents=True, exist_ok=True)
+    finished = output / "finished.jsonl"
+    screen = console()
+    try:
+        race = _watch(screen, preset, backend, grid, finished, settings)
+    except KeyboardInterrupt:
+        screen.print(f"stopped; every finished cell is in {finished}: the same command goes on from there", highlight=False, soft_wrap=True)
+        raise typer.Exit(130) from None
+    _show(screen, race)
+    for path in race.save(output, form=form):
+        screen.print(str(path), markup=False, highlight=False, soft_wrap=True)
+    screen.print(f"{time.perf_counter() - start:.1f} s", highlight=False)
+
+
+def _watch(
+    screen: Console,
+    preset: str | None,
+    backends: list[str] | None,
+    grid: dict[str, list[str] | list[int]],
+    finished: Path,
+    settings: Settings,
+) -> Race:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("cells"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("starting", total=None)
+
+        def show(now: Now) -> None:
+            bars.update(task, description=now.backend, completed=now.done, total=now.total)
+
+        return race_of(backends, preset=preset, finished=finished, settings=settings, on_progress=show, **grid)  # type: ignore[arg-type]
+
+
+def _show(screen: Console, race: Race) -> None:
+    shown = race.shown()
+    if len(shown) <= TABLE:
+        screen.print(rich_table(shown))
+    else:
+        screen.print(f"{len(shown)} cells: the table is in the report", highlight=False)
+    for row in race.failures():
+        screen.print(
+            f"{row['backend']}: {row['what']} ({row['cells']} cells): {row['message']}", markup=False, highlight=False, soft_wrap=True
+        )

@@ -1,0 +1,112 @@
+"""Cells of the race: a backend on one kind of problem. Grids multiply them out; presets are sums of grids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Any, Literal, get_args
+
+from fairopt.contract.base import GradientKind
+from fairopt.errors import InputError
+
+NotionName = Literal["demographic_parity", "equal_opportunity", "equalized_odds", "two_attributes", "mean_residual", "impact_ratio"]
+DType = Literal["float64", "float32"]
+# "none": no bounds; "inactive": bounds that no score reaches; "active": bounds that clamp about a fifth of the scores.
+Box = Literal["none", "inactive", "active"]
+CHOICES: dict[str, tuple[str, ...]] = {
+    "notion": get_args(NotionName), "dtype": get_args(DType), "box": get_args(Box), "gradient": get_args(GradientKind)
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is solved: the same drawn numbers for every backend."""
+
+    notion: NotionName
+    n: int
+    groups: int
+    dtype: DType
+    box: Box
+
+    @property
+    def words(self) -> str:
+        return f"{self.notion}, {self.groups} groups, {self.dtype}, box {self.box}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement: ``backend`` is the label of a contestant."""
+
+    backend: str
+    subject: Subject
+    gradient: GradientKind = "implicit"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"backend": self.backend, **asdict(self.subject), "gradient": self.gradient}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Cell:
+        subject = Subject(**{name: data[name] for name in ("notion", "n", "groups", "dtype", "box")})
+        return cls(data["backend"], subject, data["gradient"])
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Every combination of its members. Raises InputError for a word or number that is none of the choices."""
+
+    notions: tuple[str, ...] = ("demographic_parity",)
+    n: tuple[int, ...] = (64, 1024)
+    groups: tuple[int, ...] = (2,)
+    dtypes: tuple[str, ...] = ("float64",)
+    boxes: tuple[str, ...] = ("none", "active")
+    gradients: tuple[str, ...] = ("implicit",)
+
+    def __post_init__(self) -> None:
+        for argument, values, key in (
+            ("notions", self.notions, "notion"), ("dtypes", self.dtypes, "dtype"),
+            ("boxes", self.boxes, "box"), ("gradients", self.gradients, "gradient"),
+        ):  # fmt: skip
+            for value in values:
+                if value not in CHOICES[key]:
+                    raise InputError(f"{argument}: got {value!r}, expected some of {', '.join(CHOICES[key])}")
+        for argument, numbers, least in (("n", self.n, 2), ("groups", self.groups, 2)):
+            for number in numbers:
+                if isinstance(number, bool) or not isinstance(number, int) or number < least:
+                    raise InputError(f"{argument}: got {number!r}, expected whole numbers >= {least}")
+        if self.n and self.groups and min(self.n) < 2 * max(self.groups):
+            raise InputError(f"n: got {min(self.n)}, expected at least twice the largest number of groups, {2 * max(self.groups)}")
+
+    def subjects(self) -> list[tuple[Subject, str]]:
+        """(subject, gradient), n running slowest: small problems of every kind come first."""
+        return [
+            (Subject(notion, n, groups, dtype, box), gradient)  # type: ignore[arg-type]
+            for n, notion, groups, dtype, box, gradient in product(
+                self.n, self.notions, self.groups, self.dtypes, self.boxes, self.gradients
+            )
+        ]
+
+
+# quick: 5 problems, so that 16 backends make 80 cells at most.
+PRESETS: dict[str, tuple[Grid, ...]] = {
+    "quick": (
+        Grid(n=(64, 1024), boxes=("active",)),
+        Grid(n=(64, 1024), dtypes=("float32",), boxes=("none",)),
+        Grid(("equalized_odds",), n=(256,), groups=(4,), boxes=("active",)),
+    ),
+    "full": (
+        Grid(
+            ("demographic_parity", "equalized_odds", "two_attributes", "mean_residual"),
+            n=(64, 256, 1024, 4096, 16384), groups=(2, 8), dtypes=("float64", "float32"), boxes=("none", "active"),
+        ),
+        Grid(n=(64, 256, 1024), boxes=("active",), gradients=("native",)),
+    ),
+}  # fmt: skip
+
+
+def cells(backends: Sequence[str], grids: Iterable[Grid]) -> list[Cell]:
+    """Backend by backend, for one process each; within one, small n first, so that the peak of memory rises with n."""
+    subjects = sorted({pair: None for grid in grids for pair in grid.subjects()}, key=lambda pair: pair[0].n)
+    if not backends or not subjects:
+        raise InputError("the race has no cells: expected at least one backend and one value of everything else")
+    return [Cell(name, subject, gradient) for name in backends for subject, gradient in subjects]  # type: ignore[arg-type]

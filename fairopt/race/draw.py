@@ -1,0 +1,77 @@
+"""The numbers of a subject: groups, scores, targets and the vector that is sent backwards, from a seed and the subject's name alone."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairopt.arrays import Array, IntArray
+from fairopt.notions import DemographicParity, EqualizedOdds, EqualOpportunity, ImpactRatio, MeanResidual, Notion
+from fairopt.prepared import Prepared, compile
+from fairopt.race.cells import Box, Subject
+
+TOLERANCE = 0.05
+VARIANTS = 4
+BOUNDS: dict[Box, tuple[float, float] | None] = {"none": None, "inactive": (-10.0, 10.0), "active": (0.1, 0.9)}
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """``scores`` (1 + VARIANTS, n): the first is judged, the others are timed, so that no answer can be remembered; ``cotangent`` (n,)."""
+
+    subject: Subject
+    notion: Notion
+    features: dict[str, IntArray]
+    targets: Array | None
+    scores: Tensor
+    cotangent: Tensor
+
+    def prepare(self) -> Prepared:
+        """The compiled batch; what it takes is part of a backend's set-up time."""
+        return compile(self.notion, sensitive_features=self.features, targets=self.targets, bounds=BOUNDS[self.subject.box])
+
+
+def draw(subject: Subject, seed: int) -> Drawn:
+    """The same numbers in every process. float32 scores are the float64 ones, rounded."""
+    name = f"{seed} {subject.notion} {subject.n} {subject.groups} {subject.box}"
+    rng = np.random.default_rng(list(hashlib.sha256(name.encode()).digest()))
+    n, k = subject.n, subject.groups
+    first = rng.permutation(np.arange(n) % k)  # every group is there, of nearly equal size
+    second = rng.permutation(np.arange(n) % 2)
+    raw = rng.normal(0.5, 0.25, n) + 0.3 * first / (k - 1) - 0.15 + 0.1 * second
+    notion, targets = _notion(subject, first, rng)
+    others = raw + rng.normal(0.0, 0.01, (VARIANTS, n))
+    dtype = getattr(torch, subject.dtype)
+    scores = torch.from_numpy(np.vstack([raw, others])).to(dtype)
+    cotangent = torch.from_numpy(rng.normal(0.0, 1.0, n)).to(dtype)
+    return Drawn(subject, notion, {"first": first, "second": second}, targets, scores, cotangent)
+
+
+def _notion(subject: Subject, first: IntArray, rng: np.random.Generator) -> tuple[Notion, Array | None]:
+    labels = _labels(first, rng)
+    match subject.notion:
+        case "demographic_parity":
+            return DemographicParity("first", tolerance=TOLERANCE), None
+        case "two_attributes":
+            return DemographicParity("first", tolerance=TOLERANCE) & DemographicParity("second", tolerance=TOLERANCE), None
+        case "impact_ratio":
+            return ImpactRatio("first", ratio=0.9), None
+        case "equal_opportunity":
+            return EqualOpportunity("first", tolerance=TOLERANCE), labels
+        case "equalized_odds":
+            return EqualizedOdds("first", tolerance=TOLERANCE), labels
+        case "mean_residual":
+            return MeanResidual("first", tolerance=TOLERANCE), np.asarray(rng.uniform(0.2, 0.8, first.shape[0]))
+
+
+def _labels(first: IntArray, rng: np.random.Generator) -> Array:
+    """0/1 targets (n,), both of them in every group."""
+    labels = np.asarray(rng.integers(0, 2, first.shape[0]), dtype=np.float64)
+    for group in np.unique(first):
+        members = np.flatnonzero(first == group)
+        labels[members[0]], labels[members[1]] = 0.0, 1.0
+    return labels

@@ -1,0 +1,184 @@
+"""Pictures of a race, as PNG files: time against n, accuracy against time, and what happened to every cell. Needs matplotlib.
+
+A picture without a single mark is not drawn: where nothing was solved there is only the third.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fairopt.errors import MissingExtraError
+from fairopt.race.result import Race, failure_of
+from fairopt.race.store import Record
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# A float64 figure that is exactly right is drawn here.
+FLOOR = 1e-17
+COLOURS = {
+    "ok": "#2a9d5c", "inaccurate": "#e9c46a", "iteration limit": "#f4a261", "unsupported": "#d9d9d9", "skipped": "#b0b0c8",
+    "absent": "#9ecae1", "broken": "#5b4b8a", "error": "#c1121f", "memory": "#a44a9c", "time": "#e76f51", "crashed": "#222222",
+}  # fmt: skip
+MARKS = "osD^v<>PXhp*"
+
+
+def draw_pictures(race: Race, folder: Path) -> list[Path]:
+    """Write the pictures into ``folder`` and return their paths."""
+    try:
+        from matplotlib.figure import Figure as Canvas
+    except ImportError as error:
+        raise MissingExtraError("the pictures need matplotlib: pip install 'fairopt[race]'") from error
+    written: list[Path] = []
+    for name, make in PICTURES.items():
+        figure = Canvas(layout="constrained")
+        if make(figure, race):
+            path = folder / f"{name}.png"
+            figure.savefig(path, dpi=110)
+            written.append(path)
+    return written
+
+
+def _solved(race: Race) -> list[Record]:
+    return [row for row in race.table() if row["outcome"] == "ok" and row["total_s"]]
+
+
+def _kind(row: Record) -> str:
+    native = "" if row["gradient"] == "implicit" else ", native gradient"
+    return f"{row['notion']}, {row['groups']} groups,\n{row['dtype']}, box {row['box']}{native}"
+
+
+def _style(race: Race) -> Callable[[str], dict[str, Any]]:
+    """A colour and a mark for each backend, the same in every picture."""
+    from matplotlib import colormaps
+
+    names = list(dict.fromkeys(record["backend"] for record in race.records))
+    palette = colormaps["tab20"].colors  # type: ignore[attr-defined]
+    return lambda name: {
+        "color": palette[names.index(name) * 2 % 20 + names.index(name) // 10 % 2],
+        "marker": MARKS[names.index(name) % len(MARKS)],
+    }
+
+
+def _grid_of(figure: Figure, kinds: list[str], across: int, width: float, height: float) -> list[Axes]:
+    """One axes a kind, ``across`` to a line."""
+    across = min(across, len(kinds))
+    down = math.ceil(len(kinds) / across)
+    figure.set_size_inches(width * across + 2.2, height * down)
+    axes = list(figure.subplots(down, across, squeeze=False, sharey=True).flat)
+    for spare in axes[len(kinds) :]:
+        spare.remove()
+    return axes[: len(kinds)]
+
+
+def time_against_n(figure: Figure, race: Race) -> bool:
+    """Forward + backward seconds by n, one panel a kind of problem; a bar is the spread of the forward calls."""
+    rows = _solved(race)
+    kinds = list(dict.fromkeys(_kind(row) for row in rows))
+    if not kinds:
+        return False
+    style = _style(race)
+    for axes, kind in zip(_grid_of(figure, kinds, 4, 3.6, 4.2), kinds, strict=True):
+        here = [row for row in rows if _kind(row) == kind]
+        for name in dict.fromkeys(row["backend"] for row in here):
+            line = sorted((row for row in here if row["backend"] == name), key=lambda row: row["n"])
+            spread = [min((row["forward_spread_s"] or 0.0) / 2, 0.9 * row["total_s"]) for row in line]
+            axes.errorbar(
+                [row["n"] for row in line],
+                [row["total_s"] for row in line],
+                yerr=spread,
+                markersize=5,
+                linewidth=1.2,
+                label=name,
+                **style(name),
+            )
+        axes.set(xscale="log", yscale="log", title=kind, xlabel="n")
+        _ticks(axes, sorted({row["n"] for row in here}))
+        axes.grid(alpha=0.25, which="major")
+    figure.supylabel("seconds, forward + backward (median)", fontsize="medium")
+    _legend(figure)
+    return True
+
+
+def accuracy_against_time(figure: Figure, race: Race) -> bool:
+    """What the solver alone, the front door's answer and its gradient are off by, against the time of a call; left and low is good."""
+    rows = _solved(race)
+    offered = (
+        ("solver_distance", "solver alone: max |y - y*|"),
+        ("distance", "as returned: max |y - y*|"),
+        ("gradient_error", "relative gradient error"),
+    )
+    panels = [(c, t) for c, t in offered if any(row[c] is not None for row in rows)]
+    if not panels:
+        return False
+    style = _style(race)
+    for axes, (column, title) in zip(_grid_of(figure, [c for c, _ in panels], 3, 4.6, 4.8), panels, strict=True):
+        clock = "solver_s" if column == "solver_distance" else "total_s"
+        for name in dict.fromkeys(row["backend"] for row in rows):
+            points = [
+                (row[clock], max(row[column], FLOOR)) for row in rows if row["backend"] == name and row[column] is not None and row[clock]
+            ]
+            if points:
+                axes.scatter([t for t, _ in points], [e for _, e in points], s=34, alpha=0.85, label=name, linewidths=0, **style(name))
+        axes.set(
+            xscale="log",
+            yscale="log",
+            title=title,
+            xlabel="seconds, solver alone" if clock == "solver_s" else "seconds, forward + backward",
+        )
+        axes.grid(alpha=0.25)
+    figure.supylabel(f"error (drawn at {FLOOR:g} where it is 0)", fontsize="medium")
+    _legend(figure)
+    return True
+
+
+def outcomes(figure: Figure, race: Race) -> bool:
+    """A square a cell: green where there is an answer that holds, else what happened."""
+    from matplotlib.patches import Patch, Rectangle
+
+    names = list(dict.fromkeys(record["backend"] for record in race.records))
+    problems = sorted({(_kind(r).replace("\n", " "), r["n"]) for r in race.records})
+    if not race.records:
+        return False
+    figure.set_size_inches(4.4 + 0.36 * len(problems), 3.4 + 0.28 * len(names))
+    axes = figure.subplots()
+    seen: dict[str, None] = {}
+    for record in race.records:
+        what = failure_of(record) or "ok"
+        seen[what] = None
+        x, y = problems.index((_kind(record).replace("\n", " "), record["n"])), names.index(record["backend"])
+        axes.add_patch(Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, color=COLOURS.get(what, COLOURS["error"])))
+    axes.set_xlim(-0.6, len(problems) - 0.4)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xticks(range(len(problems)), [f"{kind}, n = {n}" for kind, n in problems], rotation=40, ha="right", fontsize="small")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title("What happened to every cell")
+    patches = [Patch(color=COLOURS.get(what, COLOURS["error"]), label=what) for what in COLOURS if what in seen]
+    axes.legend(handles=patches, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    return True
+
+
+def _ticks(axes: Axes, numbers: list[int]) -> None:
+    axes.set_xticks(numbers, [f"{n:,}" for n in numbers], rotation=30 if len(numbers) > 3 else 0)
+    axes.set_xticks([], minor=True)
+    axes.set_xlim(numbers[0] / 1.5, numbers[-1] * 1.5)
+
+
+def _legend(figure: Figure) -> None:
+    """One legend of all panels."""
+    found: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    figure.legend(found.values(), found.keys(), loc="outside right upper", frameon=False)
+
+
+PICTURES: dict[str, Callable[[Figure, Race], bool]] = {
+    "time": time_against_n, "accuracy": accuracy_against_time, "outcomes": outcomes
+}  # fmt: skip
