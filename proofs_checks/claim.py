@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fairopt.errors import FairoptError
 from fairopt.testing.claims.measurement import Measurement, worst
 from fairopt.testing.claims.verify import instance_rng
 
@@ -58,7 +59,7 @@ class Claim:
         """Instance ``number``: the same for ever. An error in the code under check is a failure of the claim."""
         try:
             return self.check(instance_rng(self.name, seed, number), self.part if part is None else part)
-        except (ArithmeticError, ValueError, RuntimeError, AssertionError) as error:
+        except (ArithmeticError, ValueError, RuntimeError, AssertionError, LookupError, TypeError, FairoptError) as error:
             return Measurement(float("inf"), 0.0, note=f"{type(error).__name__}: {error}")
 
 

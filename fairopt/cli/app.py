@@ -13,6 +13,7 @@ COMMANDS = {
     "demo": ("demo", "demo"),
     "replay": ("replay", "replay"),
     "stream": ("stream", "stream"),
+    "verify": ("verify", "verify"),
 }
 
 

@@ -15,10 +15,13 @@ from fairopt.errors import InputError
 from fairopt.race import PRESETS, Race
 from fairopt.race import Progress as Now
 from fairopt.race import compare as race_of
+from fairopt.race.cells import PACE
 from fairopt.race.settings import Settings
+from fairopt.table import Table
 
 # More cells than this are left to the files: the terminal gets the failures alone.
 TABLE = 120
+PROBLEM = ("notion", "n", "groups", "dtype", "box", "gradient")
 
 
 def compare(
@@ -38,7 +41,7 @@ def compare(
         "fairopt-race"
     ),
     form: Annotated[str, typer.Option(help="parquet or csv.")] = "parquet",
-    time_limit: Annotated[float, typer.Option(help="Seconds after which a cell is given up.")] = 60.0,
+    time_limit: Annotated[float | None, typer.Option(help="Seconds after which a cell is given up; 20 for quick, else 60.")] = None,
     memory_limit: Annotated[float, typer.Option(help="GB beyond the state after import.")] = 4.0,
     repeats: Annotated[int, typer.Option(min=1, help="Timed calls a cell, at most.")] = 25,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the drawn problems.")] = 0,
@@ -53,7 +56,11 @@ def compare(
         raise InputError(f"--preset: expected no {', '.join(grid)} beside it")
     if preset is None and not grid:
         preset = "quick"
-    settings = Settings(repeats=repeats, time_limit=time_limit, memory_limit=int(memory_limit * 1e9), seed=seed)
+    if preset not in PACE:
+        raise InputError(f"--preset: got {preset!r}, expected {' or '.join(PRESETS)}")
+    seconds, limit = PACE[preset]
+    limit = limit if time_limit is None else time_limit
+    settings = Settings(repeats=repeats, seconds=seconds, time_limit=limit, memory_limit=int(memory_limit * 1e9), seed=seed)
     output.mkdir(parents=True, exist_ok=True)
     finished = output / "finished.jsonl"
     screen = console()
@@ -86,10 +93,25 @@ def _watch(
         return race_of(backends, preset=preset, finished=finished, settings=settings, on_progress=show, **grid)  # type: ignore[arg-type]
 
 
+def by_problem(shown: Table) -> list[Table]:
+    """One table a problem, with the problem in its title: the columns that are left fit a terminal."""
+    columns = tuple(c for c in shown.columns if c not in PROBLEM)
+    found: dict[str, list[dict[str, object]]] = {}
+    for row in shown:
+        native = "" if row["gradient"] == "implicit" else ", native gradient"
+        title = f"{row['notion']}, n = {row['n']}, {row['groups']} groups, {row['dtype']}, box {row['box']}{native}"
+        found.setdefault(title, []).append(row)
+    return [
+        Table.from_records([c.replace("_", "\n") for c in columns], [{c.replace("_", "\n"): r[c] for c in columns} for r in rows], title)
+        for title, rows in found.items()
+    ]
+
+
 def _show(screen: Console, race: Race) -> None:
     shown = race.shown()
     if len(shown) <= TABLE:
-        screen.print(rich_table(shown))
+        for table in by_problem(shown):
+            screen.print(rich_table(table))
     else:
         screen.print(f"{len(shown)} cells: the table is in the report", highlight=False)
     for row in race.failures():

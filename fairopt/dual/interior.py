@@ -19,8 +19,9 @@ import numpy as np
 
 from fairopt.arrays import Array, IntArray
 from fairopt.dual.domain import Domain, domain
-from fairopt.dual.evaluate import VectorDual
+from fairopt.dual.model import PROXIMAL
 from fairopt.dual.structure import Numbers, Structure
+from fairopt.dual.vector import VectorDual
 from fairopt.numerics.interior_point import direction, factor, reach
 
 
@@ -106,7 +107,8 @@ class InteriorPoint:
         f = self.dual.row_values(self.y)
         rx = d.cost + d.quadratic @ self.x - d.lift.T @ f + d.G.T @ self.multiplier + d.E.T @ self.nu
         rt, re = d.G @ self.x + self.t - d.g, d.E @ self.x
-        H = d.lift.T @ M @ d.lift + d.quadratic
+        # a proximal term: redundant rows leave directions that cost nothing, in which rounding would carry the prices away
+        H = d.lift.T @ M @ d.lift + d.quadratic + PROXIMAL * np.eye(self.x.shape[0])
         ratio = self.multiplier / self.t
         solve = factor(H + (d.G.T * ratio) @ d.G, d.E)
         offset = self.dual.offset
@@ -154,7 +156,7 @@ def _start(z: Array, lb: Array, ub: Array) -> tuple[Array, float]:
 
 
 def _scaled(d: Domain, structure: Structure) -> Domain:
-    """The domain with prices counted in row units, so that every part has a gradient in score units."""
+    """The domain with each part counted in units of 1 / sqrt(metric), and inequalities of norm 1."""
     rows = np.abs(d.lift).argmax(0)  # (N,) each part belongs to one row
     s = 1.0 / np.sqrt(structure.metric[rows])
     norms = np.abs(d.G * s).max(1, initial=0.0)

@@ -107,21 +107,19 @@ class _Search:
         if slope_new <= 0:
             return self.expand(state, new, d, slope_old, slope_new)
         low, high, slope_low, slope_high = 0.0, 1.0, min(slope_old, 0.0), slope_new
-        best = new
+        lowest: _State | None = None  # Phi has fallen all the way to it
         for _ in range(12):
             a = low + (high - low) * (-slope_low / (slope_high - slope_low)) if slope_high > slope_low else 0.5 * (low + high)
             a = min(max(a, low + 0.05 * (high - low)), high - 0.05 * (high - low))
             new = self.at(state.p + a * d)
             slope = -self.derivative(new, -d)
-            if new.res < best.res:
-                best = new
             if slope <= 0:
-                low, slope_low = a, slope
+                low, slope_low, lowest = a, slope, new
             else:
                 high, slope_high = a, slope
             if abs(slope) <= 0.2 * abs(slope_old) or new.res <= 0.1 * state.res:
                 return new
-        return best if best.res < new.res else new
+        return new if lowest is None else lowest
 
     def expand(self, state: _State, new: _State, d: Array, slope_old: float, slope_new: float) -> _State:
         """Longer steps while Phi falls nearly as fast as at the start: cells without a free sample make it linear."""

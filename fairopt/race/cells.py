@@ -104,6 +104,10 @@ PRESETS: dict[str, tuple[Grid, ...]] = {
 }  # fmt: skip
 
 
+# Seconds of timing and limit of time a cell, where they are not chosen.
+PACE: dict[str | None, tuple[float, float]] = {"quick": (0.2, 20.0), "full": (0.5, 60.0), None: (0.5, 60.0)}
+
+
 def cells(backends: Sequence[str], grids: Iterable[Grid]) -> list[Cell]:
     """Backend by backend, for one process each; within one, small n first, so that the peak of memory rises with n."""
     subjects = sorted({pair: None for grid in grids for pair in grid.subjects()}, key=lambda pair: pair[0].n)

@@ -10,7 +10,7 @@ from typing import Any
 from fairopt.contract.base import Backend
 from fairopt.contract.registry import BackendLike, installed, load
 from fairopt.errors import FairoptError, InputError
-from fairopt.race.cells import PRESETS, Cell, Grid, cells
+from fairopt.race.cells import PACE, PRESETS, Cell, Grid, cells
 from fairopt.race.machine import machine, versions, without_paths
 from fairopt.race.result import Race
 from fairopt.race.settings import Settings
@@ -52,7 +52,7 @@ def compare(
     notions    of demographic_parity, equal_opportunity, equalized_odds, two_attributes, mean_residual, impact_ratio (tolerance 0.05)
     n, groups  samples and groups;  dtypes  float64, float32;  boxes  none, inactive, active;  gradients  implicit, native
     finished   a file of finished cells: a race that was stopped goes on from it. Written cell by cell
-    settings   repeats, seconds a cell, limits of time and memory, seed
+    settings   repeats, seconds a cell, limits of time and memory, seed; by default the preset's pace
 
     A backend that is absent, broken at import, raises, dies or exceeds a limit is recorded as that. Workers are spawned: a script calls
     this under ``if __name__ == "__main__"``. Raises InputError for bad arguments and for a file of other settings. Source: DESIGN 3.
@@ -65,7 +65,9 @@ def compare(
     else:
         raise InputError(f"preset: got {preset!r}, expected one of {', '.join(PRESETS)}")
     wanted = cells(list(contestants), grids)
-    settings = Settings() if settings is None else settings
+    if settings is None:
+        seconds, limit = PACE[preset]
+        settings = Settings(seconds=seconds, time_limit=limit)
     path = None if finished is None else Path(finished)
     with Store(path, settings, machine(), versions()) as store:
         _run(contestants, wanted, store, settings, on_progress or _silent)

@@ -30,6 +30,14 @@ class Drawn:
     scores: Tensor
     cotangent: Tensor
 
+    @property
+    def fingerprint(self) -> str:
+        """What the drawn numbers hash to: worker and judge must speak of the same ones."""
+        digest = hashlib.sha256(self.scores.numpy().tobytes() + self.cotangent.numpy().tobytes())
+        for values in (*self.features.values(), self.targets):
+            digest.update(b"" if values is None else values.tobytes())
+        return digest.hexdigest()
+
     def prepare(self) -> Prepared:
         """The compiled batch; what it takes is part of a backend's set-up time."""
         return compile(self.notion, sensitive_features=self.features, targets=self.targets, bounds=BOUNDS[self.subject.box])

@@ -28,12 +28,13 @@ MARGIN = 1e-7
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """``y`` (n,), ``gradient`` (n,) of the drawn cotangent, or None at a kink; ``source``: which reference it is."""
+    """``y`` (n,), ``gradient`` (n,) of the drawn cotangent, or None at a kink; ``source``: which reference it is; ``fingerprint`` of the draw."""
 
     problem: ProjectionProblem
     y: Array
     gradient: Array | None
     source: str
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ class Judge:
         assert measured.y is not None
         assert measured.gradient is not None
         best = self.reference(subject)
+        if measured.fingerprint != best.fingerprint:
+            raise BackendError("the worker drew other numbers than the judge: was fairopt changed during the race?")
         raw = measured.raw if measured.raw is not None and np.isfinite(measured.raw).all() else None
         return Judged(
             violation=float(violation_exact(best.problem, torch.from_numpy(measured.y)).worst),
@@ -89,7 +92,7 @@ def make_reference(drawn: Drawn) -> Reference:
     y = prepared.project(x, backend="dual_newton", certify=False)
     torch.autograd.backward(y, drawn.cotangent.double())
     assert x.grad is not None
-    return Reference(prepared.problem, y.detach().numpy(), x.grad.numpy(), "dual_newton, float64")
+    return Reference(prepared.problem, y.detach().numpy(), x.grad.numpy(), "dual_newton, float64", drawn.fingerprint)
 
 
 class _NotAccepted(Exception):
@@ -107,7 +110,7 @@ def _by_oracle(drawn: Drawn, problem: ProjectionProblem) -> Reference:
     if not solution.accepted:
         raise _NotAccepted
     gradient = exact_jacobian(as_draw, solution).T @ drawn.cotangent.double().numpy() if is_generic(as_draw, solution, MARGIN) else None
-    return Reference(problem, solution.y, gradient, "oracle")
+    return Reference(problem, solution.y, gradient, "oracle", drawn.fingerprint)
 
 
 def _apart(a: Array, b: Array) -> float:

@@ -47,6 +47,7 @@ class Measured:
     y: Array | None = None
     gradient: Array | None = None
     raw: Array | None = None
+    fingerprint: str = ""
 
 
 def measure(cell: Cell, like: BackendLike, settings: Settings, base: int) -> Measured:
@@ -84,6 +85,7 @@ def _measured(cell: Cell, like: BackendLike, settings: Settings, base: int) -> M
     setup = time.perf_counter() - start
     assert x.grad is not None
     found = Measured("ok", solution.message, solution.status.name, solution.iterations, setup)
+    found.fingerprint = drawn.fingerprint
     found.y, found.gradient = solution.scores.detach().numpy(), x.grad.numpy()
     if not (torch.isfinite(solution.scores).all() and torch.isfinite(x.grad).all()):
         return Measured("error", "returned NaN or infinity", solution.status.name)

@@ -76,7 +76,7 @@ def _grid_of(figure: Figure, kinds: list[str], across: int, width: float, height
 
 
 def time_against_n(figure: Figure, race: Race) -> bool:
-    """Forward + backward seconds by n, one panel a kind of problem; a bar is the spread of the forward calls."""
+    """Forward + backward seconds by n, one panel a kind of problem; a bar goes from quartile to quartile."""
     rows = _solved(race)
     kinds = list(dict.fromkeys(_kind(row) for row in rows))
     if not kinds:
@@ -86,11 +86,12 @@ def time_against_n(figure: Figure, race: Race) -> bool:
         here = [row for row in rows if _kind(row) == kind]
         for name in dict.fromkeys(row["backend"] for row in here):
             line = sorted((row for row in here if row["backend"] == name), key=lambda row: row["n"])
-            spread = [min((row["forward_spread_s"] or 0.0) / 2, 0.9 * row["total_s"]) for row in line]
+            low = [row["total_s"] - (row["total_q1_s"] or row["total_s"]) for row in line]
+            high = [(row["total_q3_s"] or row["total_s"]) - row["total_s"] for row in line]
             axes.errorbar(
                 [row["n"] for row in line],
                 [row["total_s"] for row in line],
-                yerr=spread,
+                yerr=[low, high],
                 markersize=5,
                 linewidth=1.2,
                 label=name,

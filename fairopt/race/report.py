@@ -13,7 +13,7 @@ from fairopt.table import Table
 
 CAPTIONS = {
     "time": "Time against n: forward and backward of one projection through the front door (inputs checked, certified), median of the "
-    "calls, one thread; a bar is the range between the quartiles of the forward calls.",
+    "calls, one thread; a bar goes from quartile to quartile.",
     "accuracy": "Accuracy against time. Left: the solver by itself. The front door then polishes and repairs, so that what is returned "
     "and its implicit gradient are off by about rounding whatever the solver was (float32 answers by about 1e-7).",
     "outcomes": "Every cell of the race. Green: an answer that holds, exactly or up to the rounding of its dtype.",

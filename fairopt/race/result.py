@@ -14,7 +14,7 @@ from fairopt.table import Table
 
 COLUMNS = (
     "backend", "notion", "n", "groups", "dtype", "box", "gradient", "outcome", "status", "forward_s", "forward_spread_s", "backward_s",
-    "backward_spread_s", "total_s", "solver_s", "setup_s", "import_s", "calls", "memory_mb", "violation", "distance", "solver_distance",
+    "backward_spread_s", "total_s", "total_q1_s", "total_q3_s", "solver_s", "setup_s", "import_s", "calls", "memory_mb", "violation", "distance", "solver_distance",
     "gradient_error", "reference", "iterations", "message",
 )  # fmt: skip
 SHOWN = (
@@ -35,7 +35,7 @@ class Race:
         return Table(COLUMNS, tuple(_row(record) for record in self.records))
 
     def table(self) -> Table:
-        """One row a cell. Times are medians in seconds, spreads the range between the quartiles; absent figures are None."""
+        """One row a cell. Times are medians in seconds, spreads the range between the quartiles (q1, q3); absent figures are None."""
         return self._tidy
 
     def shown(self) -> Table:
@@ -94,7 +94,7 @@ def _row(record: Record) -> tuple[object, ...]:
     memory = record["memory_bytes"]
     return (
         *(record[name] for name in ("backend", "notion", "n", "groups", "dtype", "box", "gradient", "outcome")), record["status"] or None,
-        _median(forward), _spread(forward), _median(backward), _spread(backward), _median(total), _median(record["solver_seconds"]),
+        _median(forward), _spread(forward), _median(backward), _spread(backward), _median(total), *_quartiles(total), _median(record["solver_seconds"]),
         record["setup_seconds"], record["import_seconds"], len(forward), None if memory is None else memory / 1e6,
         *(record[name] for name in ("violation", "distance", "solver_distance", "gradient_error", "reference", "iterations", "message")),
     )  # fmt: skip
@@ -106,10 +106,15 @@ def _median(values: Sequence[float]) -> float | None:
 
 def _spread(values: Sequence[float]) -> float | None:
     """Between the quartiles; None for fewer than two calls."""
+    low, high = _quartiles(values)
+    return None if low is None or high is None else high - low
+
+
+def _quartiles(values: Sequence[float]) -> tuple[float | None, float | None]:
     if len(values) < 2:
-        return None
+        return None, None
     low, _, high = statistics.quantiles(values, n=4, method="inclusive")
-    return high - low
+    return low, high
 
 
 def _problem(row: Record) -> tuple[object, ...]:

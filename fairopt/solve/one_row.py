@@ -44,7 +44,7 @@ class OneRow:
 
 @dataclass(frozen=True, eq=False)
 class OneRowOutcome:
-    """y (n,) certified scores; price; value of the row at y, with the bound of its error; the multiplier of the gradient; how far y moved."""
+    """y (n,) certified scores; price; value of the row at y with the bound of its error; the gradient's multiplier; how far y moved."""
 
     y: Tensor
     price: float

@@ -139,9 +139,20 @@ def _finish_few(finisher: Finisher, raw: RawSolution, solution: DualSolution, pl
     violation = np.array([max(v - hi, lo - v) for v, lo, hi in zip(values, plan.lower, plan.upper, strict=True)])
     moved = finisher.shift(repaired.p - solution.p)
     return Outcome(
-        finisher.unsorted(sorted_y), plain, dual, repaired.piece, M, repaired.p, violation, max(error), solution.residual, moved, Status.CERTIFIED,
-        raw.iterations, raw.message,
-    )  # fmt: skip
+        finisher.unsorted(sorted_y),
+        plain,
+        dual,
+        repaired.piece,
+        M,
+        repaired.p,
+        violation,
+        max(error),
+        solution.residual,
+        moved,
+        Status.CERTIFIED,
+        raw.iterations,
+        raw.message,
+    )
 
 
 def _finish_prices(finisher: Finisher, raw: RawSolution, solution: DualSolution, st: Structure, nums: Numbers, *, certify: bool) -> Outcome:
@@ -164,18 +175,40 @@ def _finish_prices(finisher: Finisher, raw: RawSolution, solution: DualSolution,
         )
         check = finisher.check(sorted_y, largest(sorted_y))
         return Outcome(
-            finisher.unsorted(sorted_y), dual.scores(p), dual, piece, M, p, check.violation, check.bound, solution.residual, 0.0, status, raw.iterations,
+            finisher.unsorted(sorted_y),
+            dual.scores(p),
+            dual,
+            piece,
+            M,
+            p,
+            check.violation,
+            check.bound,
+            solution.residual,
+            0.0,
+            status,
+            raw.iterations,
             raw.message,
-        )  # fmt: skip
+        )
     fixed = repair(finisher, solution, piece, M, certify=certify)
     if not fixed.check.holds:
         status = shortfall(finisher, fixed.check, largest(fixed.y), fixed.p)
     else:
         status = Status.CERTIFIED if box_holds_numbers(problem, finisher.dtype) else Status.WITHIN_ROUNDING
     return Outcome(
-        finisher.unsorted(fixed.y), fixed.plain, dual, piece, M, fixed.p, fixed.check.violation, fixed.check.bound, solution.residual, fixed.moved,
-        status, raw.iterations, raw.message,
-    )  # fmt: skip
+        finisher.unsorted(fixed.y),
+        fixed.plain,
+        dual,
+        piece,
+        M,
+        fixed.p,
+        fixed.check.violation,
+        fixed.check.bound,
+        solution.residual,
+        fixed.moved,
+        status,
+        raw.iterations,
+        raw.message,
+    )
 
 
 def _empty_piece(m: int) -> Piece:

@@ -60,7 +60,8 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Array, *
             return Repaired(sorted_y, plain, check, _moved(finisher, p, solution.p), p)
         if _cannot_shrink(nums, margin * 2.0**attempt, st.hard, check.violation):
             break
-    assert first is not None and plain is not None
+    assert first is not None
+    assert plain is not None
     snapped = to_grid(finisher.problem, finisher.rounded(plain), magnitude)
     if snapped is not None:
         check = finisher.check(snapped, largest(snapped))

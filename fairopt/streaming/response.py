@@ -58,14 +58,13 @@ class Response:
         points, values = self._points, self._values
         if mean < at_zero:  # smallest s > 0 with M(s) <= mean
             j = self._first(mean, strict=False)
-            if j == len(values):
-                j -= 1
         else:  # largest s < 0 with M(s) >= mean
             j = self._first(mean, strict=True)
             if j == 0:
                 return min(0.0, points[0])
         if j == 0:
             return max(0.0, points[0])
+        j = min(j, len(values) - 1)  # beyond the last value, by rounding where the mean lies above M(0)
         a, b = values[j - 1], values[j]
         s = points[j] if a <= b else points[j - 1] + (points[j] - points[j - 1]) * min(1.0, max(0.0, (a - mean) / (a - b)))
         return max(0.0, s) if mean < at_zero else min(0.0, s)

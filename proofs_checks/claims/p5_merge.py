@@ -40,9 +40,10 @@ def merge_counts_only(into: PooledParity, other: PooledParity) -> None:
     """Forgets the other's samples."""
 
 
-def sums_of(controller: PooledParity) -> list[object]:
-    state = controller.state_dict()
-    return [state["components"]]
+def sums_of(controller: PooledParity) -> dict[object, tuple[float, tuple[float, ...]]]:
+    """Count and exact sum by group."""
+    (state,) = controller.state_dict()["components"]
+    return {g: (n, tuple(s)) for g, n, s in zip(state["groups"], state["counts"], state["sums"], strict=True)}
 
 
 def check(rng: Generator, join: Merge) -> Measurement:

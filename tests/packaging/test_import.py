@@ -130,6 +130,7 @@ CALLS: dict[str, Callable[[], object]] = {
     "compile": lambda: fo.compile(fo.DemographicParity("sex", tolerance=0.1), sensitive_features=GROUPS),
     "gaps": lambda: fo.gaps(SCORES, fo.DemographicParity("sex", tolerance=0.1), sensitive_features=GROUPS),
     "backends": lambda: fo.backends(),
+    "decide": lambda: fo.decide(SCORES, sensitive_features=GROUPS, generator=torch.Generator()),
     "backend": lambda: fo.backend("dual_newton"),
     "notion": lambda: fo.notion(lambda batch, attribute, tolerance: iter(())),
 }

@@ -1,0 +1,154 @@
+"""What a run leaves: a table on the terminal, JSON, one HTML page with a picture a claim, and the docs pages."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from proofs_checks.claim import Claim
+from proofs_checks.run import Result
+
+FORMAT = 1
+
+
+def ratio_words(value: float) -> str:
+    return f"{value:.3f}" if 0.001 <= value < 10 else f"{value:.1e}" if value else "0"
+
+
+def table(results: Sequence[Result], seed: int) -> Table:
+    """One row a claim."""
+    shown = Table(title=f"claims, seed {seed}", box=box.SIMPLE_HEAD, title_justify="left")
+    for name, justify in (
+        ("claim", "left"), ("kind", "left"), ("instances", "right"), ("worst measured / bound", "right"), ("by search", "right"),
+        ("z3", "left"), ("mutants", "right"), ("s", "right"), ("verdict", "left"),
+    ):  # fmt: skip
+        shown.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for r in results:
+        shown.add_row(
+            f"{r.name} {r.title}", f"{r.kind}, {r.whose}", str(r.instances), ratio_words(r.ratio),
+            "-" if r.tight is None else ratio_words(float(r.tight["ratio"])), _exact(r) or "-", f"{r.killed}/{len(r.mutants)}", f"{r.seconds:.1f}",
+            r.verdict,
+        )  # fmt: skip
+    return shown
+
+
+def _exact(r: Result) -> str:
+    return f"{r.exact}, {r.exact_seconds:.1f} s" if r.exact else ""
+
+
+def write_json(results: Sequence[Result], seed: int, path: Path) -> None:
+    path.write_text(json.dumps({"format": FORMAT, "seed": seed, "claims": [r.to_dict() for r in results]}, indent=1, default=float))
+
+
+def write_html(claims: Sequence[Claim], results: Sequence[Result], seed: int, path: Path) -> None:
+    """One page: statement, proof, figures and the picture of every claim."""
+    parts = [
+        "<!doctype html><meta charset='utf-8'><title>fairopt: claims</title>",
+        "<style>body{font:15px/1.5 system-ui;max-width:60em;margin:2em auto;padding:0 1em}pre{white-space:pre-wrap}img{max-width:100%}"
+        "table{border-collapse:collapse}td,th{padding:.2em .6em;border-bottom:1px solid #ddd;text-align:left}.bad{color:#b00}</style>",
+        f"<h1>The claims, measured (seed {seed})</h1><table><tr><th>claim<th>kind<th>instances<th>worst<th>mutants<th>verdict</tr>",
+    ]
+    for r in results:
+        state = "" if r.verdict == "holds" else " class='bad'"
+        parts.append(
+            f"<tr><td><a href='#{r.name}'>{r.name}</a> {html.escape(r.title)}<td>{r.kind}, {r.whose}<td>{r.instances}"
+            f"<td>{ratio_words(r.ratio)}<td>{r.killed}/{len(r.mutants)}<td{state}>{html.escape(r.verdict)}</tr>"
+        )
+    parts.append("</table>")
+    for claim, r in zip(claims, results, strict=True):
+        parts.append(
+            f"<h2 id='{claim.name}'>{claim.name}: {html.escape(claim.title)}</h2><pre>{html.escape(page(claim, r))}</pre>"
+            f"<img alt='measured against the bound' src='data:image/png;base64,{picture(r)}'>"
+        )
+    path.write_text("\n".join(parts))
+
+
+def picture(r: Result) -> str:
+    """Measured against the bound, every instance: PNG, base64. The line is the bound; nothing may lie above it."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    points = np.array([p for p in r.points if np.isfinite(p).all()], dtype=float).reshape(-1, 2)
+    figure = Figure(figsize=(6.0, 3.6), dpi=80)
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    positive = points[(points > 0).all(axis=1)]
+    if len(positive) > 1 and np.ptp(np.log10(positive[:, 1])) > 1e-9:
+        axes.loglog(positive[:, 1], positive[:, 0], ".", ms=3)
+        ends = [float(positive[:, 1].min()), float(positive[:, 1].max())]
+        axes.plot(ends, ends, "-", lw=1, color="black")
+        axes.set_xlabel("bound")
+        axes.set_ylabel("measured")
+    else:
+        shares = [m / b if b > 0 else 0.0 for m, b in points.tolist()]
+        axes.hist(np.log10(np.maximum(shares, 1e-18)) if shares else [], bins=40)
+        axes.axvline(0.0, lw=1, color="black")
+        axes.set_xlabel("log10 of measured / bound (0 below 1e-18)")
+        axes.set_ylabel("instances")
+    axes.set_title(f"{r.name}: {r.instances} instances")
+    figure.tight_layout()
+    out = io.BytesIO()
+    figure.savefig(out, format="png", metadata={"Software": None})
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def page(claim: Claim, result: Result | None) -> str:
+    """The Markdown page of a claim: from the very text that stands beside its check."""
+    lines = [f"# {claim.name}: {claim.title}", "", f"{claim.kind.capitalize()}, {WHOSE[claim.whose]}.", "", "## Statement", "", claim.statement.strip(), ""]
+    lines += ["## Proof", "", claim.proof.strip(), "", "## Check", "", _checked(claim), ""]
+    if claim.loose:
+        lines += ["## Why it is not tight", "", claim.loose, ""]
+    if claim.open:
+        lines += ["## Open", "", claim.open, ""]
+    if result is not None:
+        lines += ["## Last run", "", *_figures(claim, result), ""]
+    return "\n".join(lines)
+
+
+WHOSE = {"ours": "ours", "paper": "the paper's", "textbook": "known"}
+
+
+def _checked(claim: Claim) -> str:
+    words = (claim.check.__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
+    text = f"`{claim.check.__module__}.{claim.check.__name__}`: {' '.join(words.split())}" if words else f"`{claim.check.__module__}.{claim.check.__name__}`."
+    text += f"\n\nMutants, on each of which the check fails: {', '.join(claim.mutants)}."
+    if claim.exact is not None:
+        text += f"\n\nExactly, by z3: {claim.exact.what}. A broken formula is not proved."
+    return text
+
+
+def _figures(claim: Claim, r: Result) -> list[str]:
+    out = [f"- {r.instances} instances, seed {r.seed}: worst measured / bound {ratio_words(r.ratio)} (instance {r.worst_number}; {r.worst.get('note') or 'as stated'})"]
+    if r.tight is not None:
+        out.append(f"- by search: {ratio_words(float(r.tight['ratio']))} of the bound")
+    out.append(f"- mutants killed: {r.killed} of {len(r.mutants)}")
+    if r.exact:
+        out.append(f"- z3: {r.exact}")
+    out.append(f"- verdict: {r.verdict}")
+    out.append(f"- again: `python -m proofs_checks --replay {claim.name} {r.worst_number} --seed {r.seed}`")
+    return out
+
+
+def write_docs(claims: Sequence[Claim], results: Sequence[Result] | dict[str, Any], folder: Path) -> None:
+    """A page a claim and an index. ``results`` in the order of the claims."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {r.name: r for r in results} if not isinstance(results, dict) else results
+    index = ["# The claims behind fairopt", "", "Written by `python -m proofs_checks --docs docs/claims`; the text stands beside each check in `proofs_checks/claims`.", ""]
+    index += ["| claim | kind | instances | worst measured / bound | z3 | mutants | verdict |", "|---|---|---|---|---|---|---|"]
+    for claim in claims:
+        r = found.get(claim.name)
+        (folder / f"{claim.name}.md").write_text(page(claim, r))
+        figures = f"{r.instances} | {ratio_words(r.best)} | {r.exact or '-'} | {r.killed}/{len(r.mutants)} | {r.verdict}" if r else "- | - | - | - | not run"
+        index.append(f"| [{claim.name}]({claim.name}.md) {claim.title} | {claim.kind}, {WHOSE[claim.whose]} | {figures} |")
+    still = [f"- {c.name}: {c.open}" for c in claims if c.open]
+    index += ["", "## Open", "", *still, ""]
+    (folder / "README.md").write_text("\n".join(index))

@@ -1,0 +1,393 @@
+"""The race on tiny grids: what it measures is right, whatever a backend does is told, and a stopped race goes on."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import fairopt as fo
+from fairopt.cli.app import build
+from fairopt.contract import registry
+from fairopt.errors import InputError
+from fairopt.race import PRESETS, Cell, Grid, Progress, compare
+from fairopt.race.cells import Subject, cells
+from fairopt.race.contest import everyone
+from fairopt.race.draw import BOUNDS, draw
+from fairopt.race.judge import Judge, make_reference
+from fairopt.race.machine import machine, without_paths
+from fairopt.race.measure import Measured, measure
+from fairopt.race.settings import Settings
+from fairopt.race.store import Store
+
+QUICK = Settings(repeats=3, seconds=0.05)
+TINY = Subject("demographic_parity", 16, 2, "float64", "none")
+
+# A stranger's backends, each wrong in its own way. They stand in a module on the path, as an installed package would.
+STRANGERS = '''
+import os, time, torch
+from typing import ClassVar
+from fairopt.contract.base import Backend, Capabilities, RawSolution
+
+class Base(Backend):
+    capabilities: ClassVar[Capabilities] = Capabilities()
+    def solve(self, scores, problem):
+        raise NotImplementedError
+
+class Raises(Base):
+    name = "raises"
+    def solve(self, scores, problem):
+        raise ZeroDivisionError("the pivot is 0")
+
+class Dies(Base):
+    name = "dies"
+    def solve(self, scores, problem):
+        if problem.n > 8:
+            print("pivot overflow", flush=True)
+            os._exit(3)
+        raise RuntimeError("too small")
+
+class Sleeps(Base):
+    name = "sleeps"
+    def solve(self, scores, problem):
+        if problem.n > 8:
+            time.sleep(600)
+        raise RuntimeError("too small")
+
+class Hungry(Base):
+    name = "hungry"
+    def solve(self, scores, problem):
+        return RawSolution(torch.zeros(4 << 30, dtype=torch.uint8)[: problem.n].double())
+
+class Off(Base):
+    """Right about the scores, wrong by 1 % about the limit."""
+    name = "off"
+    def solve(self, scores, problem):
+        from fairopt.contract.registry import backend
+        raw = backend("dual_newton").solve(scores, problem)
+        return RawSolution(scores - 1.01 * torch.from_numpy(raw.prices @ problem.rows.coefficients)[problem.rows.cell], raw.prices)
+'''
+POINTS = """[fairopt.backends]
+stranger_absent = strangers_absent:Solver
+stranger_broken = strangers_broken:Solver
+stranger_raises = strangers:Raises
+"""
+ABSENT = """
+from strangers import Base
+class Solver(Base):
+    name = "stranger_absent"
+    requires = ("a_module_that_nobody_has",)
+    install = "pip install it"
+"""
+
+
+@pytest.fixture
+def strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The module of strangers; three of them are installed through entry points."""
+    (tmp_path / "strangers.py").write_text(textwrap.dedent(STRANGERS))
+    (tmp_path / "strangers_absent.py").write_text(ABSENT)
+    (tmp_path / "strangers_broken.py").write_text("raise OSError('libpivot.so.3: cannot open')")
+    info = tmp_path / "strangers-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: strangers\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(POINTS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry.installed.cache_clear()
+    import strangers as module  # type: ignore[import-not-found]
+
+    yield module
+    for name in [name for name in sys.modules if name.startswith("strangers")]:
+        del sys.modules[name]
+    registry.installed.cache_clear()
+
+
+def records(race: fo.Race, backend: str) -> list[dict[str, Any]]:
+    return [record for record in race.records if record["backend"] == backend]
+
+
+def test_a_backend_that_is_absent_broken_or_raises_is_told_as_that_and_stops_nothing(strangers: Any) -> None:
+    race = compare(
+        ["stranger_absent", "stranger_broken", "stranger_raises", "dual_newton"], n=(16,), boxes=("none", "active"), settings=QUICK
+    )
+    found = {
+        name: [(r["outcome"], r["message"]) for r in records(race, name)] for name in dict.fromkeys(r["backend"] for r in race.records)
+    }
+    assert {name: [o for o, _ in pairs] for name, pairs in found.items()} == {
+        "stranger_absent": ["absent"] * 2,
+        "stranger_broken": ["broken"] * 2,
+        "stranger_raises": ["error"] * 2,
+        "dual_newton": ["ok"] * 2,
+    }
+    assert "a_module_that_nobody_has" in found["stranger_absent"][0][1]
+    assert "pip install it" in found["stranger_absent"][0][1]
+    assert "libpivot.so.3" in found["stranger_broken"][0][1]
+    assert re.search(r"ZeroDivisionError: the pivot is 0 \(strangers.py:\d+\)", found["stranger_raises"][0][1])
+    assert sorted((row["backend"], row["what"], row["cells"]) for row in race.failures()) == [
+        ("stranger_absent", "absent", 2), ("stranger_broken", "broken", 2), ("stranger_raises", "error", 2)
+    ]  # fmt: skip
+
+
+def test_death_time_and_memory_end_a_cell_but_not_the_race(strangers: Any) -> None:
+    limits = replace(QUICK, time_limit=1.0, memory_limit=512 << 20)
+    race = compare([strangers.Dies, strangers.Sleeps, strangers.Hungry, "closed_form"], n=(16, 32), boxes=("none",), settings=limits)
+    assert [(r["backend"], r["n"], r["outcome"]) for r in race.records] == [
+        ("dies", 16, "crashed"), ("dies", 32, "crashed"), ("sleeps", 16, "time"), ("sleeps", 32, "skipped"),
+        ("hungry", 16, "memory"), ("hungry", 32, "skipped"), ("closed_form", 16, "ok"), ("closed_form", 32, "ok"),
+    ]  # fmt: skip
+    assert records(race, "dies")[0]["message"] == "the process ended with exit code 3; its last words: pivot overflow"
+    assert "more than 1 s" in records(race, "sleeps")[0]["message"]
+
+
+def test_a_wrong_solver_shows_in_the_column_of_the_solver_alone(strangers: Any) -> None:
+    """The front door polishes what comes back; the race must show both."""
+    race = compare([strangers.Off], n=(32,), boxes=("none",), settings=QUICK)
+    (record,) = race.records
+    assert record["outcome"] == "ok"
+    assert record["solver_distance"] > 1e-4
+    assert record["distance"] < 1e-12
+
+
+def test_figures_of_a_measured_cell() -> None:
+    race = compare(["dual_newton"], notions=("equalized_odds",), n=(64,), dtypes=("float64", "float32"), settings=QUICK)
+    assert len(race.records) == 4
+    for row in race.table():
+        single = row["dtype"] == "float32"
+        assert (row["status"], row["violation"], row["reference"]) == ("CERTIFIED", 0.0, "oracle")
+        assert 0 < row["distance"] < (1e-6 if single else 1e-12)
+        assert row["gradient_error"] < (1e-5 if single else 1e-12)
+        assert row["calls"] == 3
+        assert 0 < row["forward_s"] < row["total_s"] < 1
+        assert row["setup_s"] > row["forward_s"] / 2
+        assert 0 <= row["memory_mb"] < 200
+        assert row["import_s"] > 0
+
+
+def test_the_judge_sees_a_small_error_of_each_kind() -> None:
+    subject = replace(TINY, box="active", n=40)
+    prepared, drawn = draw(subject, 0).prepare(), draw(subject, 0)
+    x = drawn.scores[0].clone().requires_grad_(True)
+    y = prepared.project(x)
+    torch.autograd.backward(y, drawn.cotangent)
+    assert x.grad is not None
+    good, judge = Measured("ok", y=y.detach().numpy(), gradient=x.grad.numpy(), raw=y.detach().numpy()), Judge(0)
+    right = judge.judge(subject, good)
+    assert (right.violation, right.reference) == (0.0, "oracle")
+    assert right.distance < 1e-12
+    assert right.gradient_error is not None
+    assert right.gradient_error < 1e-12
+    spread = np.where(prepared.problem.rows.cell.numpy() == 0, -1e-6, 1e-6) * (
+        1 if good.y[prepared.problem.rows.cell.numpy() == 1].mean() > 0.5 else -1
+    )  # type: ignore[index]
+    off = judge.judge(subject, replace(good, y=good.y + spread, gradient=1.01 * good.gradient, raw=good.raw + 1e-3))
+    assert off.violation == pytest.approx(2e-6, rel=0.6)
+    assert off.distance == pytest.approx(1e-6, rel=1e-3)
+    assert off.solver_distance == pytest.approx(1e-3, rel=1e-3)
+    assert off.gradient_error == pytest.approx(0.01, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "notion", ["demographic_parity", "equal_opportunity", "equalized_odds", "two_attributes", "mean_residual", "impact_ratio"]
+)
+def test_drawn_problems_bind_and_the_two_references_agree(notion: Any) -> None:
+    for box in BOUNDS:
+        drawn = draw(Subject(notion, 60, 3, "float64", box), 1)
+        problem, z = drawn.prepare().problem, drawn.scores[0]
+        assert z.shape == (60,)
+        oracle = make_reference(drawn)
+        assert oracle.source == "oracle"
+        assert np.abs(oracle.y - z.clamp(*(BOUNDS[box] or (-99.0, 99.0))).numpy()).max() > 1e-3, "no row binds"
+        clamped = 0 if BOUNDS[box] is None else int(((oracle.y <= BOUNDS[box][0]) | (oracle.y >= BOUNDS[box][1])).sum())  # type: ignore[index]
+        assert (clamped > 0) == (box == "active")
+        x = z.clone().requires_grad_(True)
+        y = drawn.prepare().project(x, backend="dual_newton", certify=False)
+        torch.autograd.backward(y, drawn.cotangent)
+        assert np.abs(y.detach().numpy() - oracle.y).max() < 1e-11
+        if oracle.gradient is not None:
+            assert x.grad is not None
+            assert np.abs(x.grad.numpy() - oracle.gradient).max() < 1e-9 * np.abs(oracle.gradient).max()
+        assert problem.n == 60
+
+
+def test_the_same_numbers_for_every_dtype_and_every_process() -> None:
+    first, again, single = draw(TINY, 3), draw(TINY, 3), draw(replace(TINY, dtype="float32"), 3)
+    assert torch.equal(first.scores, again.scores)
+    assert torch.equal(first.scores.float(), single.scores)
+    assert not torch.equal(first.scores, draw(TINY, 4).scores)
+    assert not torch.equal(first.scores[0], first.scores[1])
+
+
+def test_a_stopped_race_goes_on_and_measures_nothing_twice(tmp_path: Path) -> None:
+    path = tmp_path / "finished.jsonl"
+
+    def stop(now: Progress) -> None:
+        if now.done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(["closed_form"], n=(16, 32, 64, 128), boxes=("none",), finished=path, settings=QUICK, on_progress=stop)
+    before = path.read_text().splitlines()
+    assert len(before) == 3  # a header and two cells
+    path.write_text("\n".join(before) + '\n{"backend": "torn')
+    seen: list[Progress] = []
+    race = compare(["closed_form"], n=(16, 32, 64, 128), boxes=("none",), finished=path, settings=QUICK, on_progress=seen.append)
+    after = path.read_text().splitlines()
+    assert after[:3] == before
+    assert len(after) == 5
+    assert [r["n"] for r in race.records] == [16, 32, 64, 128]
+    assert [json.loads(line) for line in after[1:]] == list(race.records)
+    assert (seen[-1].done, seen[-1].total) == (4, 4)
+
+
+def test_finished_cells_of_other_settings_machines_versions_or_formats_are_refused(tmp_path: Path) -> None:
+    here, packages = {"processor": "one"}, {"torch": "2"}
+    cell, path = Cell("x", TINY), tmp_path / "finished.jsonl"
+    with Store(path, QUICK, here, packages) as store:
+        store.add(cell, {**cell.to_dict(), "outcome": "ok"})
+    with Store(path, QUICK, here, {**packages, "new": "1"}) as store:
+        assert list(store.records) == [cell]
+    with pytest.raises(InputError, match="other settings.*seed"):
+        Store(path, replace(QUICK, seed=7), here, packages)
+    with pytest.raises(InputError, match="other machine"):
+        Store(path, QUICK, {"processor": "two"}, packages)
+    with pytest.raises(InputError, match="torch 2, now it is 3"):
+        Store(path, QUICK, here, {"torch": "3"})
+    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(InputError, match="format 2, this fairopt reads 1"):
+        Store(path, QUICK, here, packages)
+    (tmp_path / "other.txt").write_text("hello\n")
+    with pytest.raises(InputError, match="no JSON"):
+        Store(tmp_path / "other.txt", QUICK, here, packages)
+
+
+def test_results_on_disk(strangers: Any, tmp_path: Path) -> None:
+    import pandas
+
+    race = compare(["closed_form", "dual_newton", "stranger_raises"], n=(16, 64), settings=QUICK)
+    table, *pictures, report = race.save(tmp_path / "out")
+    frame = pandas.read_parquet(table)
+    assert list(frame.columns) == list(race.table().columns)
+    assert len(frame) == 12
+    assert frame.total_s.notna().sum() == (frame.outcome == "ok").sum() == 6
+    assert [p.name for p in pictures] == ["time.png", "accuracy.png", "outcomes.png"]
+    words = report.read_text()
+    assert words.count("data:image/png;base64,") == 3
+    assert not re.search(r'(src|href)="(?!data:)', words)
+    assert "the pivot is 0" in words
+    assert "<script" not in words
+    for secret in (str(tmp_path), str(Path.home()), sys.prefix, *({__import__("socket").gethostname()} - {"localhost"})):
+        assert secret not in words
+    assert pandas.read_csv(race.save_table(tmp_path / "cells.csv")).shape == frame.shape
+    with pytest.raises(InputError, match="parquet or .csv"):
+        race.save_table(tmp_path / "cells.xlsx")
+
+
+def test_no_picture_is_empty(strangers: Any, tmp_path: Path) -> None:
+    """Where nothing was solved, times and accuracies have no picture; what happened has one."""
+    race = compare(["stranger_raises"], n=(16,), settings=QUICK)
+    assert [p.name for p in race.save(tmp_path)] == ["cells.parquet", "outcomes.png", "report.html"]
+
+
+def test_pictures_have_a_mark_for_every_answer(strangers: Any) -> None:
+    from matplotlib.figure import Figure
+
+    from fairopt.race.pictures import PICTURES
+
+    race = compare(["closed_form", "dual_newton"], n=(16, 64), boxes=("none",), settings=QUICK)
+    for name, make in PICTURES.items():
+        figure = Figure()
+        assert make(figure, race)
+        marks = sum(len(line.get_xdata()) for axes in figure.axes for line in axes.get_lines())  # type: ignore[arg-type]
+        dots = sum(len(c.get_offsets()) for axes in figure.axes for c in axes.collections if hasattr(c, "get_offsets"))  # type: ignore[arg-type]
+        squares = sum(len(axes.patches) for axes in figure.axes)
+        assert {"time": marks >= 4, "accuracy": dots == 12, "outcomes": squares == 4}[name], (name, marks, dots, squares)
+
+
+def test_presets_are_as_large_as_they_say() -> None:
+    names = everyone()
+    assert {"qpsolvers:osqp", "dual_newton"} <= set(names)
+    assert "qpsolvers" not in names
+    assert len(cells(names, PRESETS["quick"])) <= 80
+    full = cells(["x"], PRESETS["full"])
+    assert len(full) == len(set(full))
+    assert [c.subject.n for c in full] == sorted(c.subject.n for c in full)
+    assert all(Cell.from_dict(c.to_dict()) == c for c in full)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"backends": ["nobody"]}, "backends: got 'nobody', expected some of"),
+        ({"backends": "dual_newton"}, "backends: got 'dual_newton', expected a list"),
+        ({"backends": ["closed_form", "closed_form"]}, "two of them are called 'closed_form'"),
+        ({"backends": []}, "no cells"),
+        ({"preset": "huge"}, "preset: got 'huge', expected one of quick, full"),
+        ({"notions": ("parity",)}, "notions: got 'parity', expected some of demographic_parity"),
+        ({"n": (2.5,)}, "n: got 2.5"),
+        ({"n": (8,), "groups": (5,)}, "n: got 8, expected at least twice"),
+        ({"boxes": ("tight",)}, "boxes: got 'tight'"),
+        ({"finished": "/nowhere/at/all"}, "the folder does not exist"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        compare(**{"backends": ["closed_form"], **arguments})
+
+
+def test_a_class_that_no_other_process_can_have_is_an_input_error() -> None:
+    class Local(fo.Backend):
+        name = "local"
+        capabilities = fo.Capabilities()
+
+        def solve(self, scores: torch.Tensor, problem: fo.ProjectionProblem) -> fo.RawSolution:
+            raise AssertionError
+
+    with pytest.raises(InputError, match="'local' cannot be sent to another process"):
+        compare([Local], n=(16,))
+
+
+def test_unsupported_and_native() -> None:
+    cell = Cell("closed_form", replace(TINY, box="active"))
+    assert measure(cell, "closed_form", QUICK, 0).outcome == "unsupported"
+    assert measure(Cell("dual_newton", TINY, "native"), "dual_newton", QUICK, 0).outcome == "unsupported"
+
+
+def test_machine_and_messages_name_no_place() -> None:
+    assert {"cores", "system", "python"} <= set(machine())
+    assert (
+        without_paths("cannot open /home/me/lib/libx.so: File '/usr/lib/python3/a.py', line 3")
+        == "cannot open libx.so: File 'a.py', line 3"
+    )
+    assert without_paths("1/2 of https://x.org/a/b and |y|/n") == "1/2 of https://x.org/a/b and |y|/n"
+
+
+def test_the_command(tmp_path: Path) -> None:
+    runner = CliRunner()
+    words = ["compare", "--backend", "closed_form", "--backend", "dual_newton", "--n", "16", "--box", "none", "--repeats", "2"]
+    shown = runner.invoke(build(["compare"]), [*words, "--output", str(tmp_path), "--form", "csv"])
+    assert shown.exit_code == 0, shown.output
+    assert "certified" in shown.output
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "finished.jsonl",
+        "cells.csv",
+        "time.png",
+        "accuracy.png",
+        "outcomes.png",
+        "report.html",
+    }
+    refused = runner.invoke(build(["compare"]), ["compare", "--preset", "quick", "--n", "16", "--output", str(tmp_path)])
+    assert isinstance(refused.exception, InputError)
+
+
+def test_a_grid_is_checked_and_small_problems_come_first() -> None:
+    made = cells(["a", "b"], [Grid(n=(64, 16)), Grid(n=(16,))])
+    assert [(c.backend, c.subject.n) for c in made] == [("a", 16)] * 2 + [("a", 64)] * 2 + [("b", 16)] * 2 + [("b", 64)] * 2
