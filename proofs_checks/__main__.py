@@ -38,7 +38,9 @@ def chosen(names: Sequence[str]) -> list[Claim]:
     if not names:
         return list(all_claims())
     families = {c.name[0] for c in all_claims()}
-    wanted = [c for n in names for c in ([c for c in all_claims() if c.name[0] == n.upper()] if n.upper() in families else [claim_named(n)])]
+    wanted = [
+        c for n in names for c in ([c for c in all_claims() if c.name[0] == n.upper()] if n.upper() in families else [claim_named(n)])
+    ]
     return list(dict.fromkeys(wanted))
 
 
@@ -59,7 +61,10 @@ def replay(name: str, number: int, seed: int, screen: Console) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         m = claim.measure(seed, number)
-    screen.print(f"{claim.name} instance {number}, seed {seed}: measured {m.measured!r}, bound {m.bound!r}, slack {m.slack:.1e} {m.note}", highlight=False)
+    screen.print(
+        f"{claim.name} instance {number}, seed {seed}: measured {m.measured!r}, bound {m.bound!r}, slack {m.slack:.1e} {m.note}",
+        highlight=False,
+    )
     screen.print("holds" if m.holds else "fails")
     return 0 if m.holds else 1
 

@@ -22,7 +22,9 @@ class PerBatch:
     tolerance_factor: float = 1.0
     pooled: bool = False
 
-    def send(self, batches: Sequence[tuple[FloatArray, IntArray]], eps: float, bounds: tuple[float, float] = (0.0, 1.0)) -> list[FloatArray]:
+    def send(
+        self, batches: Sequence[tuple[FloatArray, IntArray]], eps: float, bounds: tuple[float, float] = (0.0, 1.0)
+    ) -> list[FloatArray]:
         if self.pooled:
             z, codes = (np.concatenate(part) for part in zip(*batches, strict=True))
             return [self._one(z, codes, eps, bounds)]

@@ -113,6 +113,4 @@ class ToleranceSquared(Layer):
     """Projects to tolerance^2: feasible and non-increasing, but the cost is not convex in the tolerance."""
 
     def project(self, scores: Tensor, problem: ProjectionProblem) -> tuple[Array, Array]:
-        return super().project(
-            scores, replace(problem, lower=-(problem.lower**2), upper=problem.upper**2, width=problem.width**2)
-        )
+        return super().project(scores, replace(problem, lower=-(problem.lower**2), upper=problem.upper**2, width=problem.width**2))

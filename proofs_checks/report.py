@@ -103,7 +103,16 @@ def picture(r: Result) -> str:
 
 def page(claim: Claim, result: Result | None) -> str:
     """The Markdown page of a claim: from the very text that stands beside its check."""
-    lines = [f"# {claim.name}: {claim.title}", "", f"{claim.kind.capitalize()}, {WHOSE[claim.whose]}.", "", "## Statement", "", claim.statement.strip(), ""]
+    lines = [
+        f"# {claim.name}: {claim.title}",
+        "",
+        f"{claim.kind.capitalize()}, {WHOSE[claim.whose]}.",
+        "",
+        "## Statement",
+        "",
+        claim.statement.strip(),
+        "",
+    ]
     lines += ["## Proof", "", claim.proof.strip(), "", "## Check", "", _checked(claim), ""]
     if claim.loose:
         lines += ["## Why it is not tight", "", claim.loose, ""]
@@ -119,7 +128,11 @@ WHOSE = {"ours": "ours", "paper": "the paper's", "textbook": "known"}
 
 def _checked(claim: Claim) -> str:
     words = (claim.check.__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
-    text = f"`{claim.check.__module__}.{claim.check.__name__}`: {' '.join(words.split())}" if words else f"`{claim.check.__module__}.{claim.check.__name__}`."
+    text = (
+        f"`{claim.check.__module__}.{claim.check.__name__}`: {' '.join(words.split())}"
+        if words
+        else f"`{claim.check.__module__}.{claim.check.__name__}`."
+    )
     text += f"\n\nMutants, on each of which the check fails: {', '.join(claim.mutants)}."
     if claim.exact is not None:
         text += f"\n\nExactly, by z3: {claim.exact.what}. A broken formula is not proved."
@@ -127,7 +140,9 @@ def _checked(claim: Claim) -> str:
 
 
 def _figures(claim: Claim, r: Result) -> list[str]:
-    out = [f"- {r.instances} instances, seed {r.seed}: worst measured / bound {ratio_words(r.ratio)} (instance {r.worst_number}; {r.worst.get('note') or 'as stated'})"]
+    out = [
+        f"- {r.instances} instances, seed {r.seed}: worst measured / bound {ratio_words(r.ratio)} (instance {r.worst_number}; {r.worst.get('note') or 'as stated'})"
+    ]
     if r.tight is not None:
         out.append(f"- by search: {ratio_words(float(r.tight['ratio']))} of the bound")
     out.append(f"- mutants killed: {r.killed} of {len(r.mutants)}")
@@ -142,12 +157,21 @@ def write_docs(claims: Sequence[Claim], results: Sequence[Result] | dict[str, An
     """A page a claim and an index. ``results`` in the order of the claims."""
     folder.mkdir(parents=True, exist_ok=True)
     found = {r.name: r for r in results} if not isinstance(results, dict) else results
-    index = ["# The claims behind fairopt", "", "Written by `python -m proofs_checks --docs docs/claims`; the text stands beside each check in `proofs_checks/claims`.", ""]
+    index = [
+        "# The claims behind fairopt",
+        "",
+        "Written by `python -m proofs_checks --docs docs/claims`; the text stands beside each check in `proofs_checks/claims`.",
+        "",
+    ]
     index += ["| claim | kind | instances | worst measured / bound | z3 | mutants | verdict |", "|---|---|---|---|---|---|---|"]
     for claim in claims:
         r = found.get(claim.name)
         (folder / f"{claim.name}.md").write_text(page(claim, r))
-        figures = f"{r.instances} | {ratio_words(r.best)} | {r.exact or '-'} | {r.killed}/{len(r.mutants)} | {r.verdict}" if r else "- | - | - | - | not run"
+        figures = (
+            f"{r.instances} | {ratio_words(r.best)} | {r.exact or '-'} | {r.killed}/{len(r.mutants)} | {r.verdict}"
+            if r
+            else "- | - | - | - | not run"
+        )
         index.append(f"| [{claim.name}]({claim.name}.md) {claim.title} | {claim.kind}, {WHOSE[claim.whose]} | {figures} |")
     still = [f"- {c.name}: {c.open}" for c in claims if c.open]
     index += ["", "## Open", "", *still, ""]

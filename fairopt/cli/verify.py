@@ -67,7 +67,9 @@ def notion_named(text: str) -> fo.Notion:
         except (ImportError, AttributeError) as error:
             raise InputError(f"--notion: cannot import {text!r}: {error}") from error
         if not isinstance(found, fo.Notion):
-            raise InputError(f"--notion: {text!r} is a {type(found).__name__}, expected a notion such as DemographicParity('sex', tolerance=0.05)")
+            raise InputError(
+                f"--notion: {text!r} is a {type(found).__name__}, expected a notion such as DemographicParity('sex', tolerance=0.05)"
+            )
         return found
     if text not in NOTIONS:
         raise InputError(f"--notion: got {text!r}, expected one of {', '.join(NOTIONS)}, or module:object")

@@ -117,7 +117,7 @@ class _Search:
                 low, slope_low, lowest = a, slope, new
             else:
                 high, slope_high = a, slope
-            if abs(slope) <= 0.2 * abs(slope_old) or new.res <= 0.1 * state.res:
+            if 0.2 * slope_old <= slope <= 0 or new.res <= 0.1 * state.res:
                 return new
         return new if lowest is None else lowest
 

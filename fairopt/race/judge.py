@@ -28,7 +28,7 @@ MARGIN = 1e-7
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """``y`` (n,), ``gradient`` (n,) of the drawn cotangent, or None at a kink; ``source``: which reference it is; ``fingerprint`` of the draw."""
+    """``y`` (n,), ``gradient`` (n,) of the drawn cotangent, or None at a kink; ``source``: which reference; ``fingerprint`` of the draw."""
 
     problem: ProjectionProblem
     y: Array

@@ -13,9 +13,9 @@ from fairopt.race.store import Record
 from fairopt.table import Table
 
 COLUMNS = (
-    "backend", "notion", "n", "groups", "dtype", "box", "gradient", "outcome", "status", "forward_s", "forward_spread_s", "backward_s",
-    "backward_spread_s", "total_s", "total_q1_s", "total_q3_s", "solver_s", "setup_s", "import_s", "calls", "memory_mb", "violation", "distance", "solver_distance",
-    "gradient_error", "reference", "iterations", "message",
+    "backend", "notion", "n", "groups", "dtype", "box", "gradient", "outcome", "status",
+    "forward_s", "forward_spread_s", "backward_s", "backward_spread_s", "total_s", "total_q1_s", "total_q3_s", "solver_s", "setup_s",
+    "import_s", "calls", "memory_mb", "violation", "distance", "solver_distance", "gradient_error", "reference", "iterations", "message",
 )  # fmt: skip
 SHOWN = (
     "notion", "n", "groups", "dtype", "box", "gradient", "backend", "outcome", "forward_ms", "spread_ms", "backward_ms", "setup_ms",
@@ -94,8 +94,9 @@ def _row(record: Record) -> tuple[object, ...]:
     memory = record["memory_bytes"]
     return (
         *(record[name] for name in ("backend", "notion", "n", "groups", "dtype", "box", "gradient", "outcome")), record["status"] or None,
-        _median(forward), _spread(forward), _median(backward), _spread(backward), _median(total), *_quartiles(total), _median(record["solver_seconds"]),
-        record["setup_seconds"], record["import_seconds"], len(forward), None if memory is None else memory / 1e6,
+        _median(forward), _spread(forward), _median(backward), _spread(backward), _median(total), *_quartiles(total),
+        _median(record["solver_seconds"]), record["setup_seconds"], record["import_seconds"], len(forward),
+        None if memory is None else memory / 1e6,
         *(record[name] for name in ("violation", "distance", "solver_distance", "gradient_error", "reference", "iterations", "message")),
     )  # fmt: skip
 

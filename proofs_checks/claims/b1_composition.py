@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import sqrt
 
 import numpy as np
 
@@ -13,23 +12,30 @@ from proofs_checks.claim import Claim, Exact, Generator, Measurement, worst
 from proofs_checks.solver import all_of, number, proved, reals, where
 
 B1 = """
-Two groups. If n_{t,0} / n_{t,1} is the same in every batch (for conditional notions: of the cells), gap_t <= eps in every batch implies pooled gap <= eps.
+Two groups. If n_{t,0} / n_{t,1} is the same in every batch (for conditional notions: of the cells), gap_t <= eps in every batch
+implies pooled gap <= eps.
 """
 B1_PROOF = "w_{t,0} = w_{t,1} = w_t, so `M_0 - M_1 = sum_t w_t (mu_{t,0} - mu_{t,1})`: a weighted mean of numbers in [-eps, eps]."
 B2 = """
-Scores in a box of width R, both groups present in the whole. With w_{t,g} = n_{t,g} / N_g, gap_t = |mu_{t,0} - mu_{t,1}| (0 where a group is absent from the batch) and
-TV = 1/2 sum |w_{t,0} - w_{t,1}|: `|M_0 - M_1| <= sum_t min(w_{t,0}, w_{t,1}) gap_t + R TV <= (1 - TV) eps + TV R` if all gap_t <= eps. Both are reached. The form with the range of
-the present means of group 1 in place of R is false: batch 1 holds only group 0 at 1, batch 2 one of each at 0: D = 1/2 against 0.
+Scores in a box of width R, both groups present in the whole. With w_{t,g} = n_{t,g} / N_g, gap_t = |mu_{t,0} - mu_{t,1}| (0 where a
+group is absent from the batch) and TV = 1/2 sum |w_{t,0} - w_{t,1}|: `|M_0 - M_1| <= sum_t min(w_{t,0}, w_{t,1}) gap_t + R TV <= (1
+- TV) eps + TV R` if all gap_t <= eps. Both are reached. The form with the range of the present means of group 1 in place of R is
+false: batch 1 holds only group 0 at 1, batch 2 one of each at 0: D = 1/2 against 0.
 """
 B2_PROOF = """
-Let m_t = min(w_{t,0}, w_{t,1}). Then `M_0 - M_1 = sum_t m_t (mu_{t,0} - mu_{t,1}) + sum_t (w_{t,0} - m_t) mu_{t,0} - sum_t (w_{t,1} - m_t) mu_{t,1}`; an undefined mean has weight 0. The first sum is at
-most sum m_t gap_t. The other two have weights that sum to TV each, so their difference is TV times the difference of two means of scores: at most R TV. Finally sum m_t = 1 - TV.
+Let m_t = min(w_{t,0}, w_{t,1}). Then `M_0 - M_1 = sum_t m_t (mu_{t,0} - mu_{t,1}) + sum_t (w_{t,0} - m_t) mu_{t,0} - sum_t (w_{t,1}
+- m_t) mu_{t,1}`; an undefined mean has weight 0. The first sum is at most sum m_t gap_t. The other two have weights that sum to TV
+each, so their difference is TV times the difference of two means of scores: at most R TV. Finally sum m_t = 1 - TV.
 """
 N5 = """
-Pathwise, both groups in every batch: `|D| <= sum_t w_{t,0} gap_t + ||w_{.,0} - w_{.,1}||_2 ||mu_{.,1} - c||_2` for every constant c, for instance the mean of the mu_{t,1}. For iid
-batches of size n this is about `eps + sd(mu_{.,1}) / sqrt(n pi_0 pi_1)`: it tells which batch size is large enough.
+Pathwise, both groups in every batch: `|D| <= sum_t w_{t,0} gap_t + ||w_{.,0} - w_{.,1}||_2 ||mu_{.,1} - c||_2` for every constant
+c, for instance the mean of the mu_{t,1}. For iid batches of size n this is about `eps + sd(mu_{.,1}) / sqrt(n pi_0 pi_1)`: it tells
+which batch size is large enough.
 """
-N5_PROOF = "`D = sum_t w_{t,0} (mu_{t,0} - mu_{t,1}) + sum_t (w_{t,0} - w_{t,1}) (mu_{t,1} - c)`, as the differences of shares sum to 0; Cauchy-Schwarz on the second sum."
+N5_PROOF = """
+`D = sum_t w_{t,0} (mu_{t,0} - mu_{t,1}) + sum_t (w_{t,0} - w_{t,1}) (mu_{t,1} - c)`, as the differences of shares sum to 0;
+Cauchy-Schwarz on the second sum.
+"""
 
 Batches = list[tuple[FloatArray, IntArray]]
 Bound = Callable[[list[FloatArray], list[IntArray], float], float]
@@ -138,7 +144,13 @@ def prove_composition(broken: bool) -> bool:
     """Three batches, five patterns of sizes (groups missing too), all means in [0, 1]."""
     mu = reals("a0", "a1", "b0", "b1", "c0", "c1")
     box = [all_of(m >= 0, m <= 1) for m in mu]
-    for counts in ([(1, 2), (3, 1), (2, 2)], [(1, 0), (1, 1), (0, 3)], [(9, 1), (1, 9), (1, 1)], [(4, 4), (0, 1), (5, 0)], [(7, 2), (1, 1), (3, 8)]):
+    for counts in (
+        [(1, 2), (3, 1), (2, 2)],
+        [(1, 0), (1, 1), (0, 3)],
+        [(9, 1), (1, 9), (1, 1)],
+        [(4, 4), (0, 1), (5, 0)],
+        [(7, 2), (1, 1), (3, 8)],
+    ):
         totals = [sum(c[g] for c in counts) for g in (0, 1)]
         w = [(number(a, totals[0]), number(b, totals[1])) for a, b in counts]
         gaps = [
@@ -154,13 +166,29 @@ def prove_composition(broken: bool) -> bool:
 
 CLAIMS = (
     Claim(
-        "B1", "equal composition carries the gap over", "bound", "textbook", B1, B1_PROOF, check_equal, PerBatch(), {"tolerance doubled": PerBatch(2.0)},
+        "B1",
+        "equal composition carries the gap over",
+        "bound",
+        "textbook",
+        B1,
+        B1_PROOF,
+        check_equal,
+        PerBatch(),
+        {"tolerance doubled": PerBatch(2.0)},
         exact=Exact("three batches of (2, 3), (4, 6), (6, 9) samples, all real means", prove_equal),
     ),
     Claim(
-        "B2", "the composition bound", "bound", "ours", B2, B2_PROOF, check_bound, composition,
-        {"total variation forgotten": variation_forgotten, "range of the present means": range_of_present}, tight=reach,
+        "B2",
+        "the composition bound",
+        "bound",
+        "ours",
+        B2,
+        B2_PROOF,
+        check_bound,
+        composition,
+        {"total variation forgotten": variation_forgotten, "range of the present means": range_of_present},
+        tight=reach,
         exact=Exact("three batches, five patterns of sizes with missing groups, all means in [0, 1]", prove_composition),
     ),
     Claim("N5", "the batch-size law", "bound", "ours", N5, N5_PROOF, check_cauchy, cauchy, {"second term halved": cauchy_halved}),
-)  # fmt: skip
+)

@@ -13,23 +13,25 @@ from proofs_checks.batches import FloatArray, IntArray, PerBatch, gap, pooled_ga
 from proofs_checks.claim import Claim, Generator, Measurement, worst
 
 B3 = """
-(Simpson) For every d in (0, 1/2) there are two batches with gap 0 each and pooled gap 1 - 2d in the box [0, 1]: batch 1 holds the share 1 - d of group 0 and d of group 1 at score 1,
-batch 2 the rest at score 0. The layer changes nothing.
+(Simpson) For every d in (0, 1/2) there are two batches with gap 0 each and pooled gap 1 - 2d in the box [0, 1]: batch 1 holds the
+share 1 - d of group 0 and d of group 1 at score 1, batch 2 the rest at score 0. The layer changes nothing.
 """
 B3_PROOF = "M_0 = (1 - d) 1 + d 0 and M_1 = d 1 + (1 - d) 0. As d tends to 0 the pooled gap tends to the range."
 B4 = """
-Batches of one sample: each batch gap is undefined and counts as 0, TV of the shares is 1: the paper's rule sends every score unchanged, its price stays 0, it reports batch gap 0, and the pooled gap is
-the raw gap, whatever it is.
+Batches of one sample: each batch gap is undefined and counts as 0, TV of the shares is 1: the paper's rule sends every score
+unchanged, its price stays 0, it reports batch gap 0, and the pooled gap is the raw gap, whatever it is.
 """
 B4_PROOF = "G_t = -eps in every step, so p stays at max(0, -...) = 0 and y_t = z_t."
 B5 = """
-Parity of mean logits does not give parity of mean probabilities: with group 0 holding k logits at L and one at -kL, and group 1 the mirror image, both mean logits are 0 and the gap of mean probabilities is at
-least (k - 1)/(k + 1) - 2 e^{-L}: as near 1 as wanted.
+Parity of mean logits does not give parity of mean probabilities: with group 0 holding k logits at L and one at -kL, and group 1 the
+mirror image, both mean logits are 0 and the gap of mean probabilities is at least (k - 1)/(k + 1) - 2 e^{-L}: as near 1 as wanted.
 """
-B5_PROOF = "sigmoid(L) >= 1 - e^{-L}: group 0's mean probability is at least k/(k + 1) (1 - e^{-L}), group 1's at most 1/(k + 1) + e^{-L}."
+B5_PROOF = """
+sigmoid(L) >= 1 - e^{-L}: group 0's mean probability is at least k/(k + 1) (1 - e^{-L}), group 1's at most 1/(k + 1) + e^{-L}.
+"""
 B6 = """
-Parity of mean scores does not give parity of decisions at a threshold: group 0 all at 1/2, group 1 with m of n at 1 and the others just below 1/2 so that the means are equal: at threshold 1/2 the rates are 1 and m/n,
-with m/n as small as wanted.
+Parity of mean scores does not give parity of decisions at a threshold: group 0 all at 1/2, group 1 with m of n at 1 and the others
+just below 1/2 so that the means are equal: at threshold 1/2 the rates are 1 and m/n, with m/n as small as wanted.
 """
 B6_PROOF = "The others sit at v = (n/2 - m)/(n - m) < 1/2, so they are decided 0; the gap of rates is 1 - m/n."
 
@@ -62,7 +64,11 @@ def check_single(rng: Generator, make: Callable[..., Controller]) -> Measurement
     assert found is not None
     assert raw is not None
     told = controller.report().extra.get("batch_gap", 1.0)
-    return worst(Measurement(moved, 0.0, note="scores unchanged"), Measurement(float(told), 0.0, note="its own quantity"), Measurement(raw, found, 1e-12))
+    return worst(
+        Measurement(moved, 0.0, note="scores unchanged"),
+        Measurement(float(told), 0.0, note="its own quantity"),
+        Measurement(raw, found, 1e-12),
+    )
 
 
 def check_logits(rng: Generator, space: str) -> Measurement:
@@ -101,8 +107,49 @@ def check_threshold(rng: Generator, decide: Callable[[FloatArray, IntArray], Flo
 
 
 CLAIMS = (
-    Claim("B3", "Simpson: gap 0 in each batch, pooled gap near the range", "counterexample", "ours", B3, B3_PROOF, check_simpson, PerBatch(), {"all batches as one": PerBatch(pooled=True)}),
-    Claim("B4", "batches of one sample: the paper's rule does nothing", "counterexample", "ours", B4, B4_PROOF, check_single, PrimalDual, {"pooled rule": PooledParity}, instances=200),
-    Claim("B5", "parity of logits is not parity of probabilities", "counterexample", "ours", B5, B5_PROOF, check_logits, "logit", {"layer on probabilities": "probability"}),
-    Claim("B6", "parity of means is not parity of decisions", "counterexample", "textbook", B6, B6_PROOF, check_threshold, threshold, {"systematic rounding": systematic}),
-)  # fmt: skip
+    Claim(
+        "B3",
+        "Simpson: gap 0 in each batch, pooled gap near the range",
+        "counterexample",
+        "ours",
+        B3,
+        B3_PROOF,
+        check_simpson,
+        PerBatch(),
+        {"all batches as one": PerBatch(pooled=True)},
+    ),
+    Claim(
+        "B4",
+        "batches of one sample: the paper's rule does nothing",
+        "counterexample",
+        "ours",
+        B4,
+        B4_PROOF,
+        check_single,
+        PrimalDual,
+        {"pooled rule": PooledParity},
+        instances=200,
+    ),
+    Claim(
+        "B5",
+        "parity of logits is not parity of probabilities",
+        "counterexample",
+        "ours",
+        B5,
+        B5_PROOF,
+        check_logits,
+        "logit",
+        {"layer on probabilities": "probability"},
+    ),
+    Claim(
+        "B6",
+        "parity of means is not parity of decisions",
+        "counterexample",
+        "textbook",
+        B6,
+        B6_PROOF,
+        check_threshold,
+        threshold,
+        {"systematic rounding": systematic},
+    ),
+)

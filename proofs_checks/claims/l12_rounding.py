@@ -16,17 +16,20 @@ from proofs_checks.broken_layers import NotRepaired
 from proofs_checks.claim import Claim, Measurement, worst
 
 STATEMENT = """
-(Certified) CERTIFIED means: every hard row and bound holds in rational arithmetic for the very numbers returned, for every notion, dtype and size. (Distance) One row of two disjoint
-groups in a box: the certified answer lies within `C ulp` of the exact projection in the sup-norm, ulp the spacing at the box's largest bound, the rounding of the answer included: C = max_g n_g + 1/2 for
-float32. For float64 fairopt tightens by up to 3 b + 1 ulps, b the certificate's summation bound in ulps (about n): C = (3 b + 1) max_g n_g + 1/2; the smaller constant is possible
-there too, at the price of exact sums in the repair. The order n is needed: one free sample in a group whose others sit at a bound, the other group at its bound. (Tolerance 0) For disjoint groups equal means exist on
-the grid of the top binade, and the answer's means are exactly equal.
+(Certified) CERTIFIED means: every hard row and bound holds in rational arithmetic for the very numbers returned, for every notion,
+dtype and size. (Distance) One row of two disjoint groups in a box: the certified answer lies within `C ulp` of the exact projection
+in the sup-norm, ulp the spacing at the box's largest bound, the rounding of the answer included: C = max_g n_g + 1/2 for float32.
+For float64 fairopt tightens by up to 3 b + 1 ulps, b the certificate's summation bound in ulps (about n): C = (3 b + 1) max_g n_g +
+1/2; the smaller constant is possible there too, at the price of exact sums in the repair. The order n is needed: one free sample in
+a group whose others sit at a bound, the other group at its bound. (Tolerance 0) For disjoint groups equal means exist on the grid
+of the top binade, and the answer's means are exactly equal.
 """
 PROOF = """
-Tighten the row by one ulp (half an ulp for each mean) and round to nearest: each mean moves by at most half an ulp, so the rounded row holds. Tightening by u moves the exact projection by
-`u (1/n_g) / (f_0/n_0^2 + f_1/n_1^2)` in group g, f the free samples; with one free sample this is n_g u, and it is never more. Rounding adds 1/2. For tolerance 0: with grid h a group's
-sum is an integer multiple of h, and any integer can be reached by moving samples a step or two; give group g the sum k n_g h: its mean is k h.
-For many rows the constant is the Hoffman constant of the rows over the box.
+Tighten the row by one ulp (half an ulp for each mean) and round to nearest: each mean moves by at most half an ulp, so the rounded
+row holds. Tightening by u moves the exact projection by `u (1/n_g) / (f_0/n_0^2 + f_1/n_1^2)` in group g, f the free samples; with
+one free sample this is n_g u, and it is never more. Rounding adds 1/2. For tolerance 0: with grid h a group's sum is an integer
+multiple of h, and any integer can be reached by moving samples a step or two; give group g the sum k n_g h: its mean is k h. For
+many rows the constant is the Hoffman constant of the rows over the box.
 """
 
 
@@ -110,7 +113,16 @@ def tight(layer: Layer) -> Measurement:
 
 CLAIMS = (
     Claim(
-        "L12", "certified rounding", "bound", "ours", STATEMENT, PROOF, check, Layer(), {"not repaired": NotRepaired()}, tight=tight,
+        "L12",
+        "certified rounding",
+        "bound",
+        "ours",
+        STATEMENT,
+        PROOF,
+        check,
+        Layer(),
+        {"not repaired": NotRepaired()},
+        tight=tight,
         open="A universal constant for many rows (it is the Hoffman constant of the rows over the box); equal means for three or more attributes at tolerance 0.",
     ),
-)  # fmt: skip
+)

@@ -14,18 +14,19 @@ from fairopt.testing.claims.subject import excess
 from proofs_checks.claim import Claim, Generator, Measurement, worst
 
 STATEMENT = """
-Two witnesses settle feasibility. (C) A constant c in all boxes meets every row whose coefficients sum to zero if lower <= 0 <= upper, every ratio row
-`mean_a >= r mean_b` (0 <= r <= 1) if c >= 0, every group-mean bound that contains c. (T) y = targets, inside the boxes, meets MeanResidual and
-ResidualParity, overlapping attributes too. So any `&` of difference notions in boxes with a common point, and any `&` of residual notions with targets in
-the box, is feasible. Joins of different kinds can be infeasible although each alone is not: DemographicParity .05 & MeanResidual .05 with t = (0, 0, 1, 1).
-`min >= r max` over >= 2 groups with r < 1 is feasible iff ub >= 0. MeanResidual on disjoint groups in a common box is feasible iff each group's mean target lies in
-[lb - eps, ub + eps]. A row with an absent group is dropped whole.
+Two witnesses settle feasibility. (C) A constant c in all boxes meets every row whose coefficients sum to zero if lower <= 0 <=
+upper, every ratio row `mean_a >= r mean_b` (0 <= r <= 1) if c >= 0, every group-mean bound that contains c. (T) y = targets, inside
+the boxes, meets MeanResidual and ResidualParity, overlapping attributes too. So any `&` of difference notions in boxes with a
+common point, and any `&` of residual notions with targets in the box, is feasible. Joins of different kinds can be infeasible
+although each alone is not: DemographicParity .05 & MeanResidual .05 with t = (0, 0, 1, 1). `min >= r max` over >= 2 groups with r <
+1 is feasible iff ub >= 0. MeanResidual on disjoint groups in a common box is feasible iff each group's mean target lies in [lb -
+eps, ub + eps]. A row with an absent group is dropped whole.
 """
 PROOF = """
-(C) The row's value at a constant c is c times the sum of its coefficients, 0 for differences, (1 - r) c for ratios, c for means. (T) All residuals are 0.
-Ratio: `min >= r max >= r min` gives (1 - r) min >= 0, so some score is >= 0 and ub >= 0; conversely take the constant max(lb, 0). MeanResidual: group means range
-over [lb, ub] independently, and [lb, ub] meets [t_g - eps, t_g + eps] iff t_g is in [lb - eps, ub + eps]. The join: both groups' means are within .05 of 0 and of 1,
-so they are at least .9 apart.
+(C) The row's value at a constant c is c times the sum of its coefficients, 0 for differences, (1 - r) c for ratios, c for means.
+(T) All residuals are 0. Ratio: `min >= r max >= r min` gives (1 - r) min >= 0, so some score is >= 0 and ub >= 0; conversely take
+the constant max(lb, 0). MeanResidual: group means range over [lb, ub] independently, and [lb, ub] meets [t_g - eps, t_g + eps] iff
+t_g is in [lb - eps, ub + eps]. The join: both groups' means are within .05 of 0 and of 1, so they are at least .9 apart.
 """
 Compile = Callable[..., ProjectionProblem]
 
@@ -73,7 +74,9 @@ def check(rng: Generator, compile: Compile) -> Measurement:
     if family == 2:
         lb, ub = max(lb, 0.0), max(ub, 0.0)
     witness = targets if family == 1 else np.full(n, rng.uniform(lb, ub))
-    problem = compile(parts[family], sensitive_features=features, targets=targets, bounds=(lb, ub), groups={"a": range(4)} if family == 0 else None)
+    problem = compile(
+        parts[family], sensitive_features=features, targets=targets, bounds=(lb, ub), groups={"a": range(4)} if family == 0 else None
+    )
     met = Measurement(max(0.0, excess(problem, witness)), 0.0, 1e-12, note=f"witness of family {family}")
     return worst(met, _ratio(rng, compile), _residual(rng, compile), _contradiction(compile))
 
@@ -105,7 +108,14 @@ def _contradiction(compile: Compile) -> Measurement:
 
 CLAIMS = (
     Claim(
-        "L2", "which notions are always feasible", "theorem", "ours", STATEMENT, PROOF, check, compile_problem,
+        "L2",
+        "which notions are always feasible",
+        "theorem",
+        "ours",
+        STATEMENT,
+        PROOF,
+        check,
+        compile_problem,
         {"a term of a row dropped": term_dropped, "never says infeasible": never_infeasible},
     ),
-)  # fmt: skip
+)

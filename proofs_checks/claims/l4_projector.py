@@ -13,23 +13,24 @@ from proofs_checks.solver import all_of, number, proved, reals
 
 L4 = """
 Hard rows. At every z where the active set is locally constant (all z but a null set), J = dy/dz is the W-orthogonal projector on
-`{v : v_i = 0 on clamped samples, A_act v = 0}`: `J J = J`, `W J = J^T W`, eigenvalues 0 and 1, `trace J = |free| - rank(A_act on the free samples)`.
-J does not depend on which of several multipliers is taken. (At an equality row that z already meets, z comes back with the gradient of the
-identity; such z are a null set too.)
+`{v : v_i = 0 on clamped samples, A_act v = 0}`: `J J = J`, `W J = J^T W`, eigenvalues 0 and 1, `trace J = |free| - rank(A_act on
+the free samples)`. J does not depend on which of several multipliers is taken. (At an equality row that z already meets, z comes
+back with the gradient of the identity; such z are a null set too.)
 """
 L4_PROOF = """
-On an open set with a constant active set, y stays in one affine face F and W(z - y) in the span of the active normals, so y is the W-projection on
-F: an affine map whose linear part is the projector on the face's directions. The slacks are affine on each of finitely many pieces, so the active set
-is locally constant off the pieces' boundaries. The projector is a function of the face, not of the multipliers. Its trace is the dimension of the
-face: free samples less independent active rows.
+On an open set with a constant active set, y stays in one affine face F and W(z - y) in the span of the active normals, so y is the
+W-projection on F: an affine map whose linear part is the projector on the face's directions. The slacks are affine on each of
+finitely many pieces, so the active set is locally constant off the pieces' boundaries. The projector is a function of the face, not
+of the multipliers. Its trace is the dimension of the face: free samples less independent active rows.
 """
 L5 = """
-At every z, hard or soft: `||J^T g||_{W^-1} <= ||g||_{W^-1}`. For W = I, two groups and one active row:
-`||J^T g||^2 = ||g_F||^2 - (a_F . g_F)^2 / ||a_F||^2`, a = 1/n_0 on group 0 and -1/n_1 on group 1, F the free samples (no second term if a_F = 0).
+At every z, hard or soft: `||J^T g||_{W^-1} <= ||g||_{W^-1}`. For W = I, two groups and one active row: `||J^T g||^2 = ||g_F||^2 -
+(a_F . g_F)^2 / ||a_F||^2`, a = 1/n_0 on group 0 and -1/n_1 on group 1, F the free samples (no second term if a_F = 0).
 """
 L5_PROOF = """
-`W^{1/2} J W^{-1/2}` is an orthogonal projector (L4) or, for soft rows, symmetric with eigenvalues in [0, 1] (the layer is firmly non-expansive,
-L3); its norm is at most 1. With one active row J = D_F - D_F a a^T D_F / ||a_F||^2, and the formula is `||J g||^2 = <g, J g>`.
+`W^{1/2} J W^{-1/2}` is an orthogonal projector (L4) or, for soft rows, symmetric with eigenvalues in [0, 1] (the layer is firmly
+non-expansive, L3); its norm is at most 1. With one active row J = D_F - D_F a a^T D_F / ||a_F||^2, and the formula is `||J g||^2 =
+<g, J g>`.
 """
 
 
@@ -49,7 +50,9 @@ def check_gradient(rng: Generator, layer: Layer) -> Measurement:
 
 
 def prove(broken: bool) -> bool:
-    """Two groups of 2 and 3: J g = g - a (a . g) / ||a||^2 has ||J g||^2 = ||g||^2 - (a . g)^2 / ||a||^2 <= ||g||^2, a . J g = 0, J J g = J g."""
+    """Two groups of 2 and 3: J g = g - a (a . g) / ||a||^2 has ||J g||^2 = ||g||^2 - (a . g)^2 / ||a||^2 <= ||g||^2, a . J g = 0, J J
+    g = J g.
+    """
     g = reals("g1", "g2", "g3", "g4", "g5")
     a = [number(1, 2)] * 2 + [number(-1, 3)] * 3
     square = number(1, 2) + number(1, 3) if not broken else number(1, 2)
@@ -63,18 +66,36 @@ def prove(broken: bool) -> bool:
     inner = sum(x * y for x, y in zip(a, g, strict=True))
     lost = sum(x * x for x in g) - sum(y * y for y in once)  # type: ignore[operator]
     return proved(
-        all_of(lost * square == inner * inner, sum(x * y for x, y in zip(a, once, strict=True)) == 0, *(x == y for x, y in zip(once, twice, strict=True)))
+        all_of(
+            lost * square == inner * inner,
+            sum(x * y for x, y in zip(a, once, strict=True)) == 0,
+            *(x == y for x, y in zip(once, twice, strict=True)),
+        )
     )
 
 
 CLAIMS = (
     Claim(
-        "L4", "the derivative is the projector on the active face", "theorem", "textbook", L4, L4_PROOF, check_projector, Layer(),
+        "L4",
+        "the derivative is the projector on the active face",
+        "theorem",
+        "textbook",
+        L4,
+        L4_PROOF,
+        check_projector,
+        Layer(),
         {"rows forgotten": RowsForgottenInGradient(), "transposed": Transposed(), "step too long": GradientScaled()},
     ),
     Claim(
-        "L5", "stable backpropagation", "bound", "ours", L5, L5_PROOF, check_gradient, Layer(),
+        "L5",
+        "stable backpropagation",
+        "bound",
+        "ours",
+        L5,
+        L5_PROOF,
+        check_gradient,
+        Layer(),
         {"wrong sign": WrongSign(), "rows forgotten": RowsForgottenInGradient()},
         exact=Exact("two groups of 2 and 3 samples: the formula, J J = J and a . J g = 0 for all g", prove),
     ),
-)  # fmt: skip
+)

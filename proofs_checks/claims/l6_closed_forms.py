@@ -17,18 +17,19 @@ Two disjoint groups, both present, no box, weights w: with D = mu_0 - mu_1, `N_g
 `+sign(D) c / (n_1 w_i)`. Samples of other groups stay. For w = 1: N_g = n_g.
 """
 L6_PROOF = """
-`|D(y)| <= eps` is one row a with a_i = 1/n_0, -1/n_1, so y = z - p W^-1 a with one price p. If |D| <= eps then p = 0. Else D(y) = sign(D) eps, and
-`D(y) = D - p a^T W^-1 a` with `a^T W^-1 a = 1/N_0 + 1/N_1` gives p = sign(D) c. The objective is convex, so these conditions suffice.
+`|D(y)| <= eps` is one row a with a_i = 1/n_0, -1/n_1, so y = z - p W^-1 a with one price p. If |D| <= eps then p = 0. Else D(y) =
+sign(D) eps, and `D(y) = D - p a^T W^-1 a` with `a^T W^-1 a = 1/N_0 + 1/N_1` gives p = sign(D) c. The objective is convex, so these
+conditions suffice.
 """
 L7 = """
-K disjoint groups, all pairs within eps, no box, weights w: the new means are `clip(mu_g, t, t + eps)` where t is a root of the increasing function
-`sum_g N_g [(t - mu_g)_+ - (mu_g - t - eps)_+]`, N_g as in L6; the root may be an interval, the means are then the same. Sample i of g moves by
-`(new_g - mu_g) (n_g / w_i) / sum_{j in g} 1/w_j`, not by a common shift.
+K disjoint groups, all pairs within eps, no box, weights w: the new means are `clip(mu_g, t, t + eps)` where t is a root of the
+increasing function `sum_g N_g [(t - mu_g)_+ - (mu_g - t - eps)_+]`, N_g as in L6; the root may be an interval, the means are then
+the same. Sample i of g moves by `(new_g - mu_g) (n_g / w_i) / sum_{j in g} 1/w_j`, not by a common shift.
 """
 L7_PROOF = """
-Moving the mean of g by d at least cost spends `1/2 N_g d^2` and moves sample i by `d (n_g / w_i) / sum_g 1/w` (one Lagrange multiplier). What is left
-is `min over t of sum_g N_g dist(mu_g, [t, t + eps])^2`, convex in t, whose derivative is twice the function above. Its breakpoints are mu_g and
-mu_g - eps, so sorting 2K numbers finds t.
+Moving the mean of g by d at least cost spends `1/2 N_g d^2` and moves sample i by `d (n_g / w_i) / sum_g 1/w` (one Lagrange
+multiplier). What is left is `min over t of sum_g N_g dist(mu_g, [t, t + eps])^2`, convex in t, whose derivative is twice the
+function above. Its breakpoints are mu_g and mu_g - eps, so sorting 2K numbers finds t.
 """
 
 
@@ -61,13 +62,29 @@ def prove_many(broken: bool) -> bool:
 
 CLAIMS = (
     Claim(
-        "L6", "two groups: the closed form", "theorem", "ours", L6, L6_PROOF, check_two_groups, Layer(),
+        "L6",
+        "two groups: the closed form",
+        "theorem",
+        "ours",
+        L6,
+        L6_PROOF,
+        check_two_groups,
+        Layer(),
         {"tolerance doubled": ToleranceDoubled(), "weights ignored": WeightsIgnored()},
-        exact=Exact("groups of 2 and 3 samples, all real means and eps >= 0: the optimality conditions (the objective is convex)", prove_two),
+        exact=Exact(
+            "groups of 2 and 3 samples, all real means and eps >= 0: the optimality conditions (the objective is convex)", prove_two
+        ),
     ),
     Claim(
-        "L7", "many groups: clip the means to a window", "theorem", "ours", L7, L7_PROOF, check_many_groups, Layer(),
+        "L7",
+        "many groups: clip the means to a window",
+        "theorem",
+        "ours",
+        L7,
+        L7_PROOF,
+        check_many_groups,
+        Layer(),
         {"tolerance doubled": ToleranceDoubled(), "stops half way": HalfWay()},
         exact=Exact("K = 4, sizes 1, 2, 3, 5, all real means, eps >= 0 and roots t: the optimality conditions", prove_many),
     ),
-)  # fmt: skip
+)

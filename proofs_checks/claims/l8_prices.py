@@ -13,28 +13,31 @@ from proofs_checks.claim import Claim, Exact
 from proofs_checks.solver import all_of, number, proved, reals, where
 
 L8 = """
-y = clip(z - W^-1 A^T p, lb, ub) with prices p, one a row, whatever n. p is the shadow price: with V the least cost `1/2 ||y - z||_W^2`,
-`dV/d upper_k = -p_k^+`, `dV/d lower_k = +p_k^-`, for a range `dV/d width = -(sum of its positive prices)`, wherever p_k is the same in all multipliers;
-else the derivatives are one-sided: `V'(.; h) = max over multipliers of -(p^+ . du - p^- . dl)`. No Slater condition is needed (the set is
-polyhedral). The streaming rule of the paper has no 1/2: its prices are twice these. With several multipliers the sensitivity to a common tolerance is the
-least 1-norm, not the 1-norm of the least 2-norm: z = (-1, 0, 1), one member each, eps = 0: 4/3 against the true 1.
+y = clip(z - W^-1 A^T p, lb, ub) with prices p, one a row, whatever n. p is the shadow price: with V the least cost `1/2 ||y -
+z||_W^2`, `dV/d upper_k = -p_k^+`, `dV/d lower_k = +p_k^-`, for a range `dV/d width = -(sum of its positive prices)`, wherever p_k
+is the same in all multipliers; else the derivatives are one-sided: `V'(.; h) = max over multipliers of -(p^+ . du - p^- . dl)`. No
+Slater condition is needed (the set is polyhedral). The streaming rule of the paper has no 1/2: its prices are twice these. With
+several multipliers the sensitivity to a common tolerance is the least 1-norm, not the 1-norm of the least 2-norm: z = (-1, 0, 1),
+one member each, eps = 0: 4/3 against the true 1.
 """
 L8_PROOF = """
-For fixed p the Lagrangian `1/2 ||y - z||_W^2 + p . A y` separates over samples; each is a parabola with vertex `z_i - (A^T p)_i / w_i` on an interval, so
-its minimum is the clipped vertex. Strong duality of a convex quadratic programme gives a p at which this y is the solution. V is the maximum over p of
-functions affine in the limits, `d(p) - p^+ . u + p^- . l`; the directional derivative of a maximum is the maximum over the maximisers (Danskin).
+For fixed p the Lagrangian `1/2 ||y - z||_W^2 + p . A y` separates over samples; each is a parabola with vertex `z_i - (A^T p)_i /
+w_i` on an interval, so its minimum is the clipped vertex. Strong duality of a convex quadratic programme gives a p at which this y
+is the solution. V is the maximum over p of functions affine in the limits, `d(p) - p^+ . u + p^- . l`; the directional derivative
+of a maximum is the maximum over the maximisers (Danskin).
 """
 L9 = """
-Let p* be any multiplier of the hard problem, V its cost. (Cap) rho >= max |p*_k| gives the hard solution exactly; for any rho,
-`rho * (total violation) <= V - cost(rho)`. (Quadratic, gamma) one row: `0 <= violation <= |p*| / gamma`; several:
-`||violation||_2 <= ||p*||_2 / gamma` and `||y_gamma - y*||_W <= ||p*||_2 / (2 sqrt gamma)`. The bound row by row is false: means (0, .3, 1), eps .25,
+Let p* be any multiplier of the hard problem, V its cost. (Cap) rho >= max |p*_k| gives the hard solution exactly; for any rho, `rho
+* (total violation) <= V - cost(rho)`. (Quadratic, gamma) one row: `0 <= violation <= |p*| / gamma`; several: `||violation||_2 <=
+||p*||_2 / gamma` and `||y_gamma - y*||_W <= ||p*||_2 / (2 sqrt gamma)`. The bound row by row is false: means (0, .3, 1), eps .25,
 gamma .1 violate the row (0, 1) by .0192 although its price is 0. For a range, its price is the sum of its positive prices.
 """
 L9_PROOF = """
-Let d be the concave dual of the hard problem. A cap restricts |p_k| <= rho: with a maximiser inside, it is the maximum still. The hard solution is feasible
-for the soft problem at cost V, so `cost(rho) + rho * violation <= V`. Quadratic softness subtracts `|p|^2 / (2 gamma)`: p_gamma is the proximal point
-of the dual from 0, so `<p_gamma, p* - p_gamma> >= 0`, which puts p_gamma in the ball with diameter [0, p*]: `|p_gamma| <= |p*|`, and the violation
-is p_gamma / gamma. Strong convexity of the primal gives `||y_gamma - y*||_W^2 <= <p_gamma, p* - p_gamma> / gamma <= |p*|^2 / (4 gamma)`.
+Let d be the concave dual of the hard problem. A cap restricts |p_k| <= rho: with a maximiser inside, it is the maximum still. The
+hard solution is feasible for the soft problem at cost V, so `cost(rho) + rho * violation <= V`. Quadratic softness subtracts `|p|^2
+/ (2 gamma)`: p_gamma is the proximal point of the dual from 0, so `<p_gamma, p* - p_gamma> >= 0`, which puts p_gamma in the ball
+with diameter [0, p*]: `|p_gamma| <= |p*|`, and the violation is p_gamma / gamma. Strong convexity of the primal gives `||y_gamma -
+y*||_W^2 <= <p_gamma, p* - p_gamma> / gamma <= |p*|^2 / (4 gamma)`.
 """
 
 
@@ -73,13 +76,28 @@ def prove_quadratic(broken: bool) -> bool:
 
 CLAIMS = (
     Claim(
-        "L8", "prices determine the scores, and are shadow prices", "theorem", "textbook", L8, L8_PROOF, check_prices, Layer(),
+        "L8",
+        "prices determine the scores, and are shadow prices",
+        "theorem",
+        "textbook",
+        L8,
+        L8_PROOF,
+        check_prices,
+        Layer(),
         {"prices of an objective without 1/2": PricesHalved(), "stops half way": HalfWay()},
         exact=Exact("one sample, all real z, shift and v in [0, 1]: the clipped vertex obeys the variational inequality", prove_box),
     ),
     Claim(
-        "L9", "softness: caps are exact, quadratic violations are bounded by the prices", "bound", "ours", L9, L9_PROOF, check_both, Layer(),
-        {"softness too weak": SoftnessWeak(), "prices halved": PricesHalved()}, tight=tight,
+        "L9",
+        "softness: caps are exact, quadratic violations are bounded by the prices",
+        "bound",
+        "ours",
+        L9,
+        L9_PROOF,
+        check_both,
+        Layer(),
+        {"softness too weak": SoftnessWeak(), "prices halved": PricesHalved()},
+        tight=tight,
         exact=Exact("two groups of 2 and 3 samples, one row, all gamma > 0: 0 <= violation <= price / gamma", prove_quadratic),
     ),
-)  # fmt: skip
+)

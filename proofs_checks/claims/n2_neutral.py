@@ -14,17 +14,25 @@ from proofs_checks.solver import all_of, largest, number, proved, reals, smalles
 from proofs_checks.streams import FloatArray, Totals, drawn
 
 N2 = """
-All attributes partition one population (in each stratum). Whatever was sent before, answering any sample with the present overall mean raises no attribute's pooled range of group means, nor the potential Psi of P4: the notion can be recovered from any state, in any
-order of arrival. For residuals the reply is the target, for a reference group its mean. Marginal and conditional notions joined have no neutral reply.
+All attributes partition one population (in each stratum). Whatever was sent before, answering any sample with the present overall
+mean raises no attribute's pooled range of group means, nor the potential Psi of P4: the notion can be recovered from any state, in
+any order of arrival. For residuals the reply is the target, for a reference group its mean. Marginal and conditional notions joined
+have no neutral reply.
 """
 N2_PROOF = """
-The overall mean lies between the least and the largest group mean of every attribute, as it is a mixture of them. The sample moves one group mean of each attribute towards it, so no range grows. A group that is new starts at the overall mean, inside the range.
+The overall mean lies between the least and the largest group mean of every attribute, as it is a mixture of them. The sample moves
+one group mean of each attribute towards it, so no range grows. A group that is new starts at the overall mean, inside the range.
 """
 P6 = """
-`Cumulative` (the nearest scores that keep every gap <= eps after every step) is never infeasible from an empty history when a neutral reply exists: every stream, every time, several attributes too. It is dear (+76 % of the offline optimum's cost when iid): not a default. Marginal and conditional
-notions joined are refused: 50 each of a1, b1 at 1 and a0, b0 at 0 have all gaps 0, and after 1,000 of cell a1 the least possible worst gap is .2326 whatever is sent.
+`Cumulative` (the nearest scores that keep every gap <= eps after every step) is never infeasible from an empty history when a
+neutral reply exists: every stream, every time, several attributes too. It is dear (+76 % of the offline optimum's cost when iid):
+not a default. Marginal and conditional notions joined are refused: 50 each of a1, b1 at 1 and a0, b0 at 0 have all gaps 0, and
+after 1,000 of cell a1 the least possible worst gap is .2326 whatever is sent.
 """
-P6_PROOF = "From the empty history all gaps are <= eps; N2's reply keeps them so, hence the set of admissible replies is not empty, and the nearest one is sent. Induct."
+P6_PROOF = """
+From the empty history all gaps are <= eps; N2's reply keeps them so, hence the set of admissible replies is not empty, and the
+nearest one is sent. Induct.
+"""
 Reply = Callable[[FloatArray, FloatArray], float]
 
 
@@ -120,8 +128,27 @@ def _mixed_refused() -> Measurement:
 
 
 CLAIMS = (
-    Claim("N2", "the neutral reply", "bound", "ours", N2, N2_PROOF, check_reply, overall_mean,
-          {"mean of the group means": mean_of_means, "middle of the box": middle_of_the_box},
-          exact=Exact("two attributes of 2 groups, cells of 1, 2, 3, 5 samples, all real means, any arrival", prove)),
-    Claim("P6", "the hard cumulative rule is never infeasible", "bound", "ours", P6, P6_PROOF, check_cumulative, Cumulative, {"a wider tolerance": SlightlyWider}),
-)  # fmt: skip
+    Claim(
+        "N2",
+        "the neutral reply",
+        "bound",
+        "ours",
+        N2,
+        N2_PROOF,
+        check_reply,
+        overall_mean,
+        {"mean of the group means": mean_of_means, "middle of the box": middle_of_the_box},
+        exact=Exact("two attributes of 2 groups, cells of 1, 2, 3, 5 samples, all real means, any arrival", prove),
+    ),
+    Claim(
+        "P6",
+        "the hard cumulative rule is never infeasible",
+        "bound",
+        "ours",
+        P6,
+        P6_PROOF,
+        check_cumulative,
+        Cumulative,
+        {"a wider tolerance": SlightlyWider},
+    ),
+)

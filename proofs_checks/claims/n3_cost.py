@@ -17,20 +17,25 @@ from proofs_checks.broken_layers import ToleranceSquared
 from proofs_checks.claim import Claim, Generator, Measurement
 
 N3 = """
-Difference rows with one tolerance eps, no box: dist(eps) = ||y(eps) - z||_W is convex and non-increasing, V = dist^2/2 is piecewise quadratic, V'(eps) = -min ||p||_1 over multipliers, and
-`V(eps) <= (1 - eps / gap_raw)^2 V(0)`: removing half of the gap costs at most a quarter of removing all of it. Equality for two groups.
+Difference rows with one tolerance eps, no box: dist(eps) = ||y(eps) - z||_W is convex and non-increasing, V = dist^2/2 is piecewise
+quadratic, V'(eps) = -min ||p||_1 over multipliers, and `V(eps) <= (1 - eps / gap_raw)^2 V(0)`: removing half of the gap costs at
+most a quarter of removing all of it. Equality for two groups.
 """
 N3_PROOF = """
-The feasible sets grow with eps, so dist falls. If y is feasible at eps and y' at eps', the mixture `s y + (1-s) y'` is feasible at `s eps + (1-s) eps'`, and its distance is at most the mixture of distances: convex. With
-y(0) and z itself (feasible at gap_raw, distance 0), convexity gives `dist(eps) <= (1 - eps/gap_raw) dist(0)`.
+The feasible sets grow with eps, so dist falls. If y is feasible at eps and y' at eps', the mixture `s y + (1-s) y'` is feasible at
+`s eps + (1-s) eps'`, and its distance is at most the mixture of distances: convex. With y(0) and z itself (feasible at gap_raw,
+distance 0), convexity gives `dist(eps) <= (1 - eps/gap_raw) dist(0)`.
 """
 N4 = """
-Unit weights, one attribute of any number of groups, tolerance eps. Without a box: `||y(z) - y(z')||_inf <= 3 ||z - z'||_inf`, approached by a group of k and one of m >> k samples:
-`1 + 2 m (k-1) / (k (m + k))`. With a box at most sqrt(n), and about sqrt(n_1)/2 is reached. The gradient to the tolerance has norm `1/||a_F|| = (f_0/n_0^2 + f_1/n_1^2)^{-1/2}`, f the free samples: up to n.
+Unit weights, one attribute of any number of groups, tolerance eps. Without a box: `||y(z) - y(z')||_inf <= 3 ||z - z'||_inf`,
+approached by a group of k and one of m >> k samples: `1 + 2 m (k-1) / (k (m + k))`. With a box at most sqrt(n), and about
+sqrt(n_1)/2 is reached. The gradient to the tolerance has norm `1/||a_F|| = (f_0/n_0^2 + f_1/n_1^2)^{-1/2}`, f the free samples: up
+to n.
 """
 N4_PROOF = """
-y_i = z_i - mu_g + newmean_g. The map of means is monotone and commutes with adding constants, so it is 1-Lipschitz in the sup-norm; mu_g too. The three terms give 3. With a box, Cauchy-Schwarz and L3:
-`|y_i - y'_i| <= ||y - y'||_2 <= ||z - z'||_2 <= sqrt(n) ||z - z'||_inf`.
+y_i = z_i - mu_g + newmean_g. The map of means is monotone and commutes with adding constants, so it is 1-Lipschitz in the sup-norm;
+mu_g too. The three terms give 3. With a box, Cauchy-Schwarz and L3: `|y_i - y'_i| <= ||y - y'||_2 <= ||z - z'||_2 <= sqrt(n) ||z -
+z'||_inf`.
 """
 
 
@@ -79,8 +84,26 @@ def tight(layer: Layer) -> Measurement:
 
 CLAIMS = (
     Claim(
-        "N3", "half the gap costs at most a quarter", "bound", "ours", N3, N3_PROOF, check_cost_of_fairness, Layer(),
+        "N3",
+        "half the gap costs at most a quarter",
+        "bound",
+        "ours",
+        N3,
+        N3_PROOF,
+        check_cost_of_fairness,
+        Layer(),
         {"tolerance squared": ToleranceSquared()},
     ),
-    Claim("N4", "one person's score: factor 3 at most, without a box", "bound", "ours", N4, N4_PROOF, check, Layer(), {"overshoots": Overshoot()}, tight=tight),
-)  # fmt: skip
+    Claim(
+        "N4",
+        "one person's score: factor 3 at most, without a box",
+        "bound",
+        "ours",
+        N4,
+        N4_PROOF,
+        check,
+        Layer(),
+        {"overshoots": Overshoot()},
+        tight=tight,
+    ),
+)

@@ -11,12 +11,15 @@ from proofs_checks.claim import Claim, Generator, Measurement, worst
 from proofs_checks.streams import KAPPAS, FloatArray, IntArray, Totals, drawn
 
 STATEMENT = """
-Two groups, scores clipped into the box of width R first. Price `q_t = kappa sqrt(N_t) sign(D) (|D_{t-1}| - eps)_+`, shifts q / share, N_t and the shares after the batch. For every stream, every batch size and every t with both groups present:
-`|D_t| <= eps + pi_t R / (kappa sqrt N_t) + max_{s <= t} (N_s / N_t) J_s`, `J_s = min(R, R sum_g n_{s,g} / N_{s,g})`, pi_t the larger running share. Without clipping, or without the last term, it is false. The rule is not shipped: P2's needs no last term.
+Two groups, scores clipped into the box of width R first. Price `q_t = kappa sqrt(N_t) sign(D) (|D_{t-1}| - eps)_+`, shifts q /
+share, N_t and the shares after the batch. For every stream, every batch size and every t with both groups present: `|D_t| <= eps +
+pi_t R / (kappa sqrt N_t) + max_{s <= t} (N_s / N_t) J_s`, `J_s = min(R, R sum_g n_{s,g} / N_{s,g})`, pi_t the larger running share.
+Without clipping, or without the last term, it is false. The rule is not shipped: P2's needs no last term.
 """
 PROOF = """
-Let theta_t be the first two terms. If |D_{t-1}| <= theta_t the batch moves D by at most J_t. Else every shift exceeds R, all samples sit at the bounds that shrink D: `N_t |D_t| <= N_{t-1} |D_{t-1}|`, or the sign flips and |D_t| <= J_t. Induct on N_t |D_t|; for
-pi_t: an arrival in the smaller group contracts by N_1/(N_1+1) <= (N/(N+1))^{3/2}.
+Let theta_t be the first two terms. If |D_{t-1}| <= theta_t the batch moves D by at most J_t. Else every shift exceeds R, all
+samples sit at the bounds that shrink D: `N_t |D_t| <= N_{t-1} |D_{t-1}|`, or the sign flips and |D_t| <= J_t. Induct on N_t |D_t|;
+for pi_t: an arrival in the smaller group contracts by N_1/(N_1+1) <= (N/(N+1))^{3/2}.
 """
 
 
@@ -90,6 +93,15 @@ def check(rng: Generator, rule: Rule) -> Measurement:
 
 
 CLAIMS = (
-    Claim("P1", "the explicit pooled rule (Theorem A)", "bound", "ours", STATEMENT, PROOF, check, Rule(),
-          {"wrong sign": Rule(sign=-1.0), "without the overshoot term": Rule(overshoot=False)}),
-)  # fmt: skip
+    Claim(
+        "P1",
+        "the explicit pooled rule (Theorem A)",
+        "bound",
+        "ours",
+        STATEMENT,
+        PROOF,
+        check,
+        Rule(),
+        {"wrong sign": Rule(sign=-1.0), "without the overshoot term": Rule(overshoot=False)},
+    ),
+)

@@ -13,23 +13,30 @@ from proofs_checks.claim import Claim, Generator, Measurement, worst
 from proofs_checks.streams import KAPPAS, Totals, drawn
 
 P2 = """
-Two groups, scores clipped into the box of width R: `y_t = argmin 1/2 ||y - z||^2 + (kappa N_t^{3/2} / 2) (|D_t(y)| - eps)_+^2`, D_t and N_t after the batch. For every stream, any batch sizes, any drift, from the first moment both groups exist:
-`|D_t| <= eps + pi_t R / (kappa sqrt N_t)`, pi_t the larger running share. No burn-in, no assumption on shares, no overshoot.
+Two groups, scores clipped into the box of width R: `y_t = argmin 1/2 ||y - z||^2 + (kappa N_t^{3/2} / 2) (|D_t(y)| - eps)_+^2`, D_t
+and N_t after the batch. For every stream, any batch sizes, any drift, from the first moment both groups exist: `|D_t| <= eps + pi_t
+R / (kappa sqrt N_t)`, pi_t the larger running share. No burn-in, no assumption on shares, no overshoot.
 """
 P2_PROOF = """
-The price is p = kappa N^{3/2} v with v = (|D_t| - eps)_+, and group g is shifted by p / N_g = kappa sqrt(N) v / pi_g. If |D_t| exceeds the bound theta_t, every shift exceeds R, so the whole batch sits at the bounds that shrink D; then
-`|D_t| <= |D_{t-1}| N_{t-1}/N_t` (a group that is new and at its bound would give D_t <= 0), while `theta_t >= (N_{t-1}/N_t) theta_{t-1}`. So theta is never exceeded.
+The price is p = kappa N^{3/2} v with v = (|D_t| - eps)_+, and group g is shifted by p / N_g = kappa sqrt(N) v / pi_g. If |D_t|
+exceeds the bound theta_t, every shift exceeds R, so the whole batch sits at the bounds that shrink D; then `|D_t| <= |D_{t-1}|
+N_{t-1}/N_t` (a group that is new and at its bound would give D_t <= 0), while `theta_t >= (N_{t-1}/N_t) theta_{t-1}`. So theta is
+never exceeded.
 """
 P4 = """
-(C) One attribute of K groups, potential kappa N_t^{3/2} times the squared unweighted distance of the K means to {max - min <= eps}: `D_t <= max(eps + K R / (2 kappa sqrt N_t), D_{t-1})` for every stream and batch size (at K = 2 this potential is P2's). With the
-range row itself as the potential it fails: runs of tied extreme groups are never pushed. For K >= 3 no any-time bound in N alone exists: a gap between two groups that no longer arrive stays.
-(D) Several attributes of one population, potential `gamma_t/2 Psi_t`, Psi = sum over attributes of min over {range <= eps} of sum_g N_g (M_g - T_g)^2: for all pairs of all attributes
-`|M_a - M_b| <= eps + sqrt((1/N_a + 1/N_b) sum_{s<=t} n_s R^2 / (2 gamma_s))`; fairopt takes gamma_s = 4 kappa sqrt N_s.
+(C) One attribute of K groups, potential kappa N_t^{3/2} times the squared unweighted distance of the K means to {max - min <= eps}:
+`D_t <= max(eps + K R / (2 kappa sqrt N_t), D_{t-1})` for every stream and batch size (at K = 2 this potential is P2's). With the
+range row itself as the potential it fails: runs of tied extreme groups are never pushed. For K >= 3 no any-time bound in N alone
+exists: a gap between two groups that no longer arrive stays. (D) Several attributes of one population, potential `gamma_t/2 Psi_t`,
+Psi = sum over attributes of min over {range <= eps} of sum_g N_g (M_g - T_g)^2: for all pairs of all attributes `|M_a - M_b| <= eps
++ sqrt((1/N_a + 1/N_b) sum_{s<=t} n_s R^2 / (2 gamma_s))`; fairopt takes gamma_s = 4 kappa sqrt N_s.
 """
 P4_PROOF = """
-(C) The residuals of the upper groups and of the lower groups have the same sum v. If the top residual is at most h = R/(2 kappa sqrt N), then v <= K h/... and the gap is at most eps + K h; else the top and the bottom groups' samples are all saturated, and neither extreme moves outward.
-(D) The neutral reply c (the overall mean, N2) has Psi_t(c) <= Psi_{t-1}; first-order optimality gives `Psi_t(y) - Psi_t(c) <= (2/gamma) sum (y - z)(c - y) <= n R^2/(2 gamma)`. Sum up. A pair beyond eps by v costs at least v^2 / (1/N_a + 1/N_b).
-(D is not tight: the proof lets every sample spend R^2/4 in the same direction; searches reach .3 of it.)
+(C) The residuals of the upper groups and of the lower groups have the same sum v. If the top residual is at most h = R/(2 kappa
+sqrt N), then v <= K h/... and the gap is at most eps + K h; else the top and the bottom groups' samples are all saturated, and
+neither extreme moves outward. (D) The neutral reply c (the overall mean, N2) has Psi_t(c) <= Psi_{t-1}; first-order optimality
+gives `Psi_t(y) - Psi_t(c) <= (2/gamma) sum (y - z)(c - y) <= n R^2/(2 gamma)`. Sum up. A pair beyond eps by v costs at least v^2 /
+(1/N_a + 1/N_b). (D is not tight: the proof lets every sample spend R^2/4 in the same direction; searches reach .3 of it.)
 """
 Make = Callable[..., PooledParity]
 
@@ -137,8 +144,28 @@ def check_many(rng: Generator, make: Make) -> Measurement:
 
 
 CLAIMS = (
-    Claim("P2", "the pooled rule: the gap at any time, on every stream (Theorem B)", "bound", "ours", P2, P2_PROOF, check_two, PooledParity,
-          {"gain a quarter": weaker(0.25), "gain without sqrt N": GainOfStart}, tight=reach),
-    Claim("P4", "many groups and attributes (Theorems C and D)", "bound", "ours", P4, P4_PROOF, check_many, PooledParity, {"gain a tenth": weaker(0.02)},
-          open="The rate with recurrent arrivals of every group for K >= 3 (measured: at most 1.06 R / (kappa sqrt N)), and N^{-1/2} for several attributes at gamma ~ sqrt N."),
-)  # fmt: skip
+    Claim(
+        "P2",
+        "the pooled rule: the gap at any time, on every stream (Theorem B)",
+        "bound",
+        "ours",
+        P2,
+        P2_PROOF,
+        check_two,
+        PooledParity,
+        {"gain a quarter": weaker(0.25), "gain without sqrt N": GainOfStart},
+        tight=reach,
+    ),
+    Claim(
+        "P4",
+        "many groups and attributes (Theorems C and D)",
+        "bound",
+        "ours",
+        P4,
+        P4_PROOF,
+        check_many,
+        PooledParity,
+        {"gain a tenth": weaker(0.02)},
+        open="The rate with recurrent arrivals of every group for K >= 3 (measured: at most 1.06 R / (kappa sqrt N)), and N^{-1/2} for several attributes at gamma ~ sqrt N.",
+    ),
+)

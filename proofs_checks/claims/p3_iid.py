@@ -11,22 +11,29 @@ from fairopt.streaming import PooledParity, parity
 from proofs_checks.claim import Claim, Generator, Measurement, worst
 
 P3 = """
-iid streams (two groups, shares pi_g, raw gap above eps), P2's rule: `D_N - eps ~ q* / (kappa sqrt N)` with q* = (raw gap - eps) / (1/pi_0 + 1/pi_1) where no score is clipped: the price tends to that of the offline optimum. The average half-cost tends to the offline
-optimum; sqrt(T) times its excess tends to kappa sigma^2 / (2 pi_0 pi_1) - q*^2 / kappa. Under drift the price of the any-time guarantee is real (+26 % over the offline optimum with drifting composition, +112 % for Simpson's stream).
+iid streams (two groups, shares pi_g, raw gap above eps), P2's rule: `D_N - eps ~ q* / (kappa sqrt N)` with q* = (raw gap - eps) /
+(1/pi_0 + 1/pi_1) where no score is clipped: the price tends to that of the offline optimum. The average half-cost tends to the
+offline optimum; sqrt(T) times its excess tends to kappa sigma^2 / (2 pi_0 pi_1) - q*^2 / kappa. Under drift the price of the
+any-time guarantee is real (+26 % over the offline optimum with drifting composition, +112 % for Simpson's stream).
 """
 P3_PROOF = """
-With q = kappa sqrt(N) (D - eps), D drifts towards the gap d(q) of the scores shifted by q/pi_g: d(D)/dN = (d(q) - D)/N. d is strictly decreasing while it is above -R, so q is driven to the root of d(q) = eps with a rate kappa sqrt(N)/N |d'|, faster than
-N grows; its variance is kappa sigma^2 / (2 sqrt N) as for a linear stochastic approximation.
+With q = kappa sqrt(N) (D - eps), D drifts towards the gap d(q) of the scores shifted by q/pi_g: d(D)/dN = (d(q) - D)/N. d is
+strictly decreasing while it is above -R, so q is driven to the root of d(q) = eps with a rate kappa sqrt(N)/N |d'|, faster than N
+grows; its variance is kappa sigma^2 / (2 sqrt N) as for a linear stochastic approximation.
 """
 N1 = """
-P2's rule on an iid stream, scores in a box of width R, any static policy y* with population gap <= eps: `E sum_t 1/2 (y_t - z_t)^2 <= T E 1/2 (y* - z)^2 + R^2 sqrt(T) [kappa/(pi_0 pi_1) + 2/sqrt(pi_0 pi_1)] + O(log T)`, together with P2's bound on every stream.
+P2's rule on an iid stream, scores in a box of width R, any static policy y* with population gap <= eps: `E sum_t 1/2 (y_t - z_t)^2
+<= T E 1/2 (y* - z)^2 + R^2 sqrt(T) [kappa/(pi_0 pi_1) + 2/sqrt(pi_0 pi_1)] + O(log T)`, together with P2's bound on every stream.
 """
 N1_PROOF = """
-Optimality of y_t against y*: `1/2 (y - z)^2 + (kappa N^{3/2}/2) v(D + d)^2` is least at y; v(D + d)^2 <= v^2 + 2 v sign(D) d + d^2 with `E d = (D* - D)/N` plus share noise, and v sign(D)(D* - D) <= -v^2. The term -kappa sqrt(N) v^2 beats the 3/4 kappa sqrt(N) v^2
+Optimality of y_t against y*: `1/2 (y - z)^2 + (kappa N^{3/2}/2) v(D + d)^2` is least at y; v(D + d)^2 <= v^2 + 2 v sign(D) d + d^2
+with `E d = (D* - D)/N` plus share noise, and v sign(D)(D* - D) <= -v^2. The term -kappa sqrt(N) v^2 beats the 3/4 kappa sqrt(N) v^2
 of summing by parts. What is left is the d^2 term, kappa sqrt(N)/2 * O(R^2/(N pi_0 pi_1)) a sample, and the share noise.
 """
 N1_LOOSE = """
-The bound is a worst case over laws; on the law checked the excess is about a thousandth of it (P3's asymptotic value): the second moment R^2 stands for sigma^2, and the share noise for its worst sign. It is what can be proved together with the any-time guarantee, not a prediction.
+The bound is a worst case over laws; on the law checked the excess is about a thousandth of it (P3's asymptotic value): the second
+moment R^2 stands for sigma^2, and the share noise for its worst sign. It is what can be proved together with the any-time
+guarantee, not a prediction.
 """
 LENGTH = 20_000
 SHARE, GAP, SPREAD, EPS = 0.3, 0.3, 0.1, 0.05
@@ -84,6 +91,29 @@ class SendsBounds(PooledParity):
 
 
 CLAIMS = (
-    Claim("P3", "iid streams: the offline optimum's price, at rate 1/sqrt N", "theorem", "ours", P3, P3_PROOF, check_rate, PooledParity, {"gain half": GainTwice}, instances=20),
-    Claim("N1", "regret of the pooled rule", "bound", "ours", N1, N1_PROOF, check_regret, PooledParity, {"sends far scores": SendsBounds}, loose=N1_LOOSE.strip(), instances=100),
-)  # fmt: skip
+    Claim(
+        "P3",
+        "iid streams: the offline optimum's price, at rate 1/sqrt N",
+        "theorem",
+        "ours",
+        P3,
+        P3_PROOF,
+        check_rate,
+        PooledParity,
+        {"gain half": GainTwice},
+        instances=20,
+    ),
+    Claim(
+        "N1",
+        "regret of the pooled rule",
+        "bound",
+        "ours",
+        N1,
+        N1_PROOF,
+        check_regret,
+        PooledParity,
+        {"sends far scores": SendsBounds},
+        loose=N1_LOOSE.strip(),
+        instances=100,
+    ),
+)

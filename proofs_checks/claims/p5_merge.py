@@ -12,13 +12,16 @@ from proofs_checks.claim import Claim, Generator, Measurement, worst
 from proofs_checks.claims.p1_explicit import Rule
 
 STATEMENT = """
-The states of workers add: counts and exact sums. Merging in any order and grouping gives the same bits, and the pooled gap of everything sent. For the rule of P1 that has not seen d_{s,g} samples of group g at time s:
-`|D_t| <= eps + pi_t R/(kappa sqrt N_t) + max_s (N_s/N_t)(J_s + R sum_g d_{s,g}/N_{s,g})`. The cost is not covered: feedback that is late by d samples runs into a limit cycle (16 times the cost at d = 1,000) unless the gain is
-`min(kappa sqrt N, N pi_0 pi_1 / (e d))`, which `PooledParity(staleness=d)` takes.
+The states of workers add: counts and exact sums. Merging in any order and grouping gives the same bits, and the pooled gap of
+everything sent. For the rule of P1 that has not seen d_{s,g} samples of group g at time s: `|D_t| <= eps + pi_t R/(kappa sqrt N_t)
++ max_s (N_s/N_t)(J_s + R sum_g d_{s,g}/N_{s,g})`. The cost is not covered: feedback that is late by d samples runs into a limit
+cycle (16 times the cost at d = 1,000) unless the gain is `min(kappa sqrt N, N pi_0 pi_1 / (e d))`, which
+`PooledParity(staleness=d)` takes.
 """
 PROOF = """
-An exact sum is determined by the true sum alone (the nearest float, the nearest to what is left, ...), so it does not depend on the order. The unseen samples change a group's mean by at most R d_g / N_g; P1's proof then holds with D known to that accuracy. Linearising the delayed loop, d' = -g d(t - delay):
-stable without oscillation iff g * delay <= 1/e, with g = gain/(N pi_0 pi_1).
+An exact sum is determined by the true sum alone (the nearest float, the nearest to what is left, ...), so it does not depend on the
+order. The unseen samples change a group's mean by at most R d_g / N_g; P1's proof then holds with D known to that accuracy.
+Linearising the delayed loop, d' = -g d(t - delay): stable without oscillation iff g * delay <= 1/e, with g = gain/(N pi_0 pi_1).
 """
 Merge = Callable[[PooledParity, PooledParity], None]
 
@@ -84,6 +87,15 @@ def check(rng: Generator, join: Merge) -> Measurement:
 
 
 CLAIMS = (
-    Claim("P5", "merging workers: exact, and the bound with unseen samples", "bound", "ours", STATEMENT, PROOF, check, merge,
-          {"float sums": merge_rounded, "other worker forgotten": merge_counts_only}),
-)  # fmt: skip
+    Claim(
+        "P5",
+        "merging workers: exact, and the bound with unseen samples",
+        "bound",
+        "ours",
+        STATEMENT,
+        PROOF,
+        check,
+        merge,
+        {"float sums": merge_rounded, "other worker forgotten": merge_counts_only},
+    ),
+)

@@ -9,25 +9,29 @@ import torch
 
 import fairopt as fo
 from fairopt.frozen import FrozenLayer
-from proofs_checks.batches import FloatArray
+from proofs_checks.batches import FloatArray, IntArray
 from proofs_checks.claim import Claim, Generator, Measurement, worst
 
 STATEMENT = """
-iid calibration samples, disjoint groups, weights equal within a group, scores in a box of width R; prices fixed on the calibration set, then y = clip(z - shift_g). With probability >= 1 - alpha, for all
-pairs at once, `population gap <= calibration gap + R sum over the two groups of sqrt(log(2 K / alpha) / (2 n_g))`, uniformly over the shifts. On a held-out half, which did not choose the shifts,
-`R sqrt(log(2 / alpha) (1/n_0 + 1/n_1) / 2)` suffices. Equal opportunity cannot be frozen: its shift needs the label, unknown when the score is sent.
+iid calibration samples, disjoint groups, weights equal within a group, scores in a box of width R; prices fixed on the calibration
+set, then y = clip(z - shift_g). With probability >= 1 - alpha, for all pairs at once, `population gap <= calibration gap + R sum
+over the two groups of sqrt(log(2 K / alpha) / (2 n_g))`, uniformly over the shifts. On a held-out half, which did not choose the
+shifts, `R sqrt(log(2 / alpha) (1/n_0 + 1/n_1) / 2)` suffices. Equal opportunity cannot be frozen: its shift needs the label,
+unknown when the score is sent.
 """
 PROOF = """
-For every s, `|E clip(Z - s) - mean clip(z_i - s)| <= integral over the box of |F - F_n| <= R sup |F - F_n|`: one event for all shifts. Dvoretzky-Kiefer-Wolfowitz with Massart's constant bounds it by
-sqrt(log(2K/alpha) / (2 n_g)) with probability 1 - alpha/K; union over K groups; a pair adds its two margins. Fixed shifts: Hoeffding on the difference of two means.
+For every s, `|E clip(Z - s) - mean clip(z_i - s)| <= integral over the box of |F - F_n| <= R sup |F - F_n|`: one event for all
+shifts. Dvoretzky-Kiefer-Wolfowitz with Massart's constant bounds it by sqrt(log(2K/alpha) / (2 n_g)) with probability 1 - alpha/K;
+union over K groups; a pair adds its two margins. Fixed shifts: Hoeffding on the difference of two means.
 """
 LOOSE = """
-Searches reach about .45 of the bound: a union over K groups, uniformity over the shift, and two groups whose errors must point apart, each at its worst at once, while the shift is chosen on the same data, against the gap.
+Searches reach about .45 of the bound: a union over K groups, uniformity over the shift, and two groups whose errors must point
+apart, each at its worst at once, while the shift is chosen on the same data, against the gap.
 """
-Freeze = Callable[[fo.FairnessLayer, FloatArray, FloatArray], tuple[FrozenLayer, float, float]]
+Freeze = Callable[[fo.FairnessLayer, FloatArray, IntArray], tuple[FrozenLayer, float, float]]
 
 
-def freeze(layer: fo.FairnessLayer, z: FloatArray, codes: FloatArray) -> tuple[FrozenLayer, float, float]:
+def freeze(layer: fo.FairnessLayer, z: FloatArray, codes: IntArray) -> tuple[FrozenLayer, float, float]:
     """The frozen layer, its calibration gap and its margin at 95 %."""
     frozen = layer.freeze(torch.from_numpy(z), sensitive_features={"g": codes.tolist()}, confidence=0.95)
     bound = frozen.bounds[0]
@@ -35,13 +39,13 @@ def freeze(layer: fo.FairnessLayer, z: FloatArray, codes: FloatArray) -> tuple[F
     return frozen, bound.gap, bound.margin
 
 
-def margin_of_the_whole(layer: fo.FairnessLayer, z: FloatArray, codes: FloatArray) -> tuple[FrozenLayer, float, float]:
+def margin_of_the_whole(layer: fo.FairnessLayer, z: FloatArray, codes: IntArray) -> tuple[FrozenLayer, float, float]:
     """Takes the margin for n_g as if every group had ten times the samples."""
     frozen, gap, margin = freeze(layer, z, codes)
     return frozen, gap, margin / np.sqrt(10.0)
 
 
-def shift_reversed(layer: fo.FairnessLayer, z: FloatArray, codes: FloatArray) -> tuple[FrozenLayer, float, float]:
+def shift_reversed(layer: fo.FairnessLayer, z: FloatArray, codes: IntArray) -> tuple[FrozenLayer, float, float]:
     frozen, gap, margin = freeze(layer, z, codes)
     frozen.shifts.neg_()
     return frozen, gap, margin
@@ -52,7 +56,7 @@ def law(rng: Generator, kind: int, size: int) -> FloatArray:
     if kind == 1:
         return np.asarray((rng.random(size) < rng.uniform(0.2, 0.8)).astype(np.float64))
     if kind == 2:
-        return rng.beta(*rng.uniform(0.3, 4.0, 2), size)
+        return np.asarray(rng.beta(rng.uniform(0.3, 4.0), rng.uniform(0.3, 4.0), size))
     if kind == 3:
         return np.clip(rng.normal(0.9, 0.4, size), 0, 1)
     if kind == 4:
@@ -74,7 +78,7 @@ def check(rng: Generator, freeze: Freeze) -> Measurement:
     return worst(Measurement(max(means) - min(means) - gap, margin), _label_refused(labelled, z, codes))
 
 
-def _label_refused(layer: fo.FairnessLayer, z: FloatArray, codes: FloatArray) -> Measurement:
+def _label_refused(layer: fo.FairnessLayer, z: FloatArray, codes: IntArray) -> Measurement:
     targets = np.arange(z.size) % 2
     if len({(c, t) for c, t in zip(codes.tolist(), targets.tolist(), strict=True)}) < 4:
         return Measurement(0.0, 0.0)
@@ -87,7 +91,15 @@ def _label_refused(layer: fo.FairnessLayer, z: FloatArray, codes: FloatArray) ->
 
 CLAIMS = (
     Claim(
-        "Q1", "a frozen layer on the population", "bound", "ours", STATEMENT, PROOF, check, freeze,
-        {"margin of ten times the samples": margin_of_the_whole, "shift reversed": shift_reversed}, loose=LOOSE.strip(),
+        "Q1",
+        "a frozen layer on the population",
+        "bound",
+        "ours",
+        STATEMENT,
+        PROOF,
+        check,
+        freeze,
+        {"margin of ten times the samples": margin_of_the_whole, "shift reversed": shift_reversed},
+        loose=LOOSE.strip(),
     ),
-)  # fmt: skip
+)

@@ -15,13 +15,16 @@ from proofs_checks.claim import Claim, Exact, Generator, Measurement, worst
 from proofs_checks.solver import all_of, proved, reals
 
 STATEMENT = """
-Probabilities y in [0, 1], systematic rounding with one uniform start a group: decisions are 0 or 1, each is 1 with its own probability, every prefix of a group (in a stream too) and so every group sum differs from the sum
-of probabilities by less than 1, exactly 0 where the sum is whole. So the gap of decision rates is below the gap of mean probabilities + 1/n_0 + 1/n_1. Two attributes are possible (every cell, row and column off by less
-than 1); three are not: cells 000, 011, 101, 110 with one sample each at 1/2: every group sums to 1, but any two of the four share a group.
+Probabilities y in [0, 1], systematic rounding with one uniform start a group: decisions are 0 or 1, each is 1 with its own
+probability, every prefix of a group (in a stream too) and so every group sum differs from the sum of probabilities by less than 1,
+exactly 0 where the sum is whole. So the gap of decision rates is below the gap of mean probabilities + 1/n_0 + 1/n_1. Two
+attributes are possible (every cell, row and column off by less than 1); three are not: cells 000, 011, 101, 110 with one sample
+each at 1/2: every group sums to 1, but any two of the four share a group.
 """
 PROOF = """
-With c_i = p_1 + ... + p_i and u uniform on [0, 1), `d_i = floor(u + c_i) - floor(u + c_{i-1})` is 0 or 1 because p_i <= 1, and is 1 with probability p_i. A prefix sums to `floor(u + c_i) - floor(u)`, less than 1 from c_i.
-Two attributes: the incidence of rows and columns is bipartite, hence totally unimodular; moving along cycles and paths with a fair direction keeps every expectation.
+With c_i = p_1 + ... + p_i and u uniform on [0, 1), `d_i = floor(u + c_i) - floor(u + c_{i-1})` is 0 or 1 because p_i <= 1, and is 1
+with probability p_i. A prefix sums to `floor(u + c_i) - floor(u)`, less than 1 from c_i. Two attributes: the incidence of rows and
+columns is bipartite, hence totally unimodular; moving along cycles and paths with a fair direction keeps every expectation.
 """
 Decide = Callable[[FloatArray, list[IntArray], Generator], IntArray]
 
@@ -95,8 +98,15 @@ def prove_both(broken: bool) -> bool:
 
 CLAIMS = (
     Claim(
-        "Q2", "systematic rounding keeps every group's sum", "bound", "textbook", STATEMENT, PROOF, check, decide,
+        "Q2",
+        "systematic rounding keeps every group's sum",
+        "bound",
+        "textbook",
+        STATEMENT,
+        PROOF,
+        check,
+        decide,
         {"threshold at 1/2": at_half, "independent": independent},
         exact=Exact("three samples, all probabilities and starts; and that three attributes are impossible", prove_both),
     ),
-)  # fmt: skip
+)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import platform
 import re
 import sys
 import textwrap
@@ -14,12 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.collections import PathCollection
+from matplotlib.container import ErrorbarContainer
 from typer.testing import CliRunner
 
 import fairopt as fo
 from fairopt.cli.app import build
 from fairopt.contract import registry
-from fairopt.errors import InputError
+from fairopt.errors import BackendError, InputError
 from fairopt.race import PRESETS, Cell, Grid, Progress, compare
 from fairopt.race.cells import Subject, cells
 from fairopt.race.contest import everyone
@@ -67,7 +71,7 @@ class Sleeps(Base):
 class Hungry(Base):
     name = "hungry"
     def solve(self, scores, problem):
-        return RawSolution(torch.zeros(4 << 30, dtype=torch.uint8)[: problem.n].double())
+        return RawSolution(torch.zeros((4 << 30) if problem.n > 8 else 8, dtype=torch.uint8)[: problem.n].double())
 
 class Off(Base):
     """Right about the scores, wrong by 1 % about the limit."""
@@ -91,61 +95,63 @@ class Solver(Base):
 """
 
 
-@pytest.fixture
-def strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def strangers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The module of strangers; three of them are installed through entry points."""
-    (tmp_path / "strangers.py").write_text(textwrap.dedent(STRANGERS))
-    (tmp_path / "strangers_absent.py").write_text(ABSENT)
-    (tmp_path / "strangers_broken.py").write_text("raise OSError('libpivot.so.3: cannot open')")
-    info = tmp_path / "strangers-1.0.dist-info"
+    folder = tmp_path_factory.mktemp("strangers")
+    (folder / "strangers.py").write_text(textwrap.dedent(STRANGERS))
+    (folder / "strangers_absent.py").write_text(ABSENT)
+    (folder / "strangers_broken.py").write_text("raise OSError('libpivot.so.3: cannot open')")
+    info = folder / "strangers-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: strangers\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(POINTS)
-    monkeypatch.syspath_prepend(str(tmp_path))
+    sys.path.insert(0, str(folder))
     registry.installed.cache_clear()
-    import strangers as module  # type: ignore[import-not-found]
-
-    yield module
+    yield importlib.import_module("strangers")
+    sys.path.remove(str(folder))
     for name in [name for name in sys.modules if name.startswith("strangers")]:
         del sys.modules[name]
     registry.installed.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def race(strangers: Any) -> fo.Race:
+    """One race that most tests look at: three bad backends and two good ones, two sizes, two boxes."""
+    backends = ["stranger_absent", "stranger_broken", "stranger_raises", "closed_form", "dual_newton"]
+    return compare(backends, n=(16, 64), dtypes=("float64", "float32"), settings=QUICK)
 
 
 def records(race: fo.Race, backend: str) -> list[dict[str, Any]]:
     return [record for record in race.records if record["backend"] == backend]
 
 
-def test_a_backend_that_is_absent_broken_or_raises_is_told_as_that_and_stops_nothing(strangers: Any) -> None:
-    race = compare(
-        ["stranger_absent", "stranger_broken", "stranger_raises", "dual_newton"], n=(16,), boxes=("none", "active"), settings=QUICK
-    )
-    found = {
-        name: [(r["outcome"], r["message"]) for r in records(race, name)] for name in dict.fromkeys(r["backend"] for r in race.records)
-    }
-    assert {name: [o for o, _ in pairs] for name, pairs in found.items()} == {
-        "stranger_absent": ["absent"] * 2,
-        "stranger_broken": ["broken"] * 2,
-        "stranger_raises": ["error"] * 2,
-        "dual_newton": ["ok"] * 2,
-    }
-    assert "a_module_that_nobody_has" in found["stranger_absent"][0][1]
-    assert "pip install it" in found["stranger_absent"][0][1]
-    assert "libpivot.so.3" in found["stranger_broken"][0][1]
-    assert re.search(r"ZeroDivisionError: the pivot is 0 \(strangers.py:\d+\)", found["stranger_raises"][0][1])
+def test_a_backend_that_is_absent_broken_or_raises_is_told_as_that_and_stops_nothing(race: fo.Race) -> None:
+    found = {name: records(race, name) for name in dict.fromkeys(r["backend"] for r in race.records)}
+    assert {name: {r["outcome"] for r in these} for name, these in found.items()} == {
+        "stranger_absent": {"absent"}, "stranger_broken": {"broken"}, "stranger_raises": {"error"},
+        "closed_form": {"ok", "unsupported"}, "dual_newton": {"ok"},
+    }  # fmt: skip
+    assert all(len(these) == 8 for these in found.values())
+    assert "a_module_that_nobody_has" in found["stranger_absent"][0]["message"]
+    assert "pip install it" in found["stranger_absent"][0]["message"]
+    assert "libpivot.so.3" in found["stranger_broken"][0]["message"]
+    assert re.search(r"ZeroDivisionError: the pivot is 0 \(strangers.py:\d+\)", found["stranger_raises"][0]["message"])
     assert sorted((row["backend"], row["what"], row["cells"]) for row in race.failures()) == [
-        ("stranger_absent", "absent", 2), ("stranger_broken", "broken", 2), ("stranger_raises", "error", 2)
+        ("closed_form", "unsupported", 4), ("stranger_absent", "absent", 8), ("stranger_broken", "broken", 8),
+        ("stranger_raises", "error", 8),
     ]  # fmt: skip
 
 
 def test_death_time_and_memory_end_a_cell_but_not_the_race(strangers: Any) -> None:
-    limits = replace(QUICK, time_limit=1.0, memory_limit=512 << 20)
-    race = compare([strangers.Dies, strangers.Sleeps, strangers.Hungry, "closed_form"], n=(16, 32), boxes=("none",), settings=limits)
+    limits = replace(QUICK, time_limit=3.0, memory_limit=512 << 20)
+    race = compare([strangers.Dies, strangers.Sleeps, strangers.Hungry], n=(16, 32), boxes=("none",), settings=limits)
     assert [(r["backend"], r["n"], r["outcome"]) for r in race.records] == [
         ("dies", 16, "crashed"), ("dies", 32, "crashed"), ("sleeps", 16, "time"), ("sleeps", 32, "skipped"),
-        ("hungry", 16, "memory"), ("hungry", 32, "skipped"), ("closed_form", 16, "ok"), ("closed_form", 32, "ok"),
+        ("hungry", 16, "memory"), ("hungry", 32, "skipped"),
     ]  # fmt: skip
     assert records(race, "dies")[0]["message"] == "the process ended with exit code 3; its last words: pivot overflow"
-    assert "more than 1 s" in records(race, "sleeps")[0]["message"]
+    assert "more than 3 s" in records(race, "sleeps")[0]["message"]
 
 
 def test_a_wrong_solver_shows_in_the_column_of_the_solver_alone(strangers: Any) -> None:
@@ -157,17 +163,18 @@ def test_a_wrong_solver_shows_in_the_column_of_the_solver_alone(strangers: Any) 
     assert record["distance"] < 1e-12
 
 
-def test_figures_of_a_measured_cell() -> None:
-    race = compare(["dual_newton"], notions=("equalized_odds",), n=(64,), dtypes=("float64", "float32"), settings=QUICK)
-    assert len(race.records) == 4
-    for row in race.table():
+def test_figures_of_measured_cells(race: fo.Race) -> None:
+    good = [row for row in race.table() if row["outcome"] == "ok"]
+    assert len(good) == 12
+    for row in good:
         single = row["dtype"] == "float32"
         assert (row["status"], row["violation"], row["reference"]) == ("CERTIFIED", 0.0, "oracle")
         assert 0 < row["distance"] < (1e-6 if single else 1e-12)
         assert row["gradient_error"] < (1e-5 if single else 1e-12)
         assert row["calls"] == 3
         assert 0 < row["forward_s"] < row["total_s"] < 1
-        assert row["setup_s"] > row["forward_s"] / 2
+        assert row["total_q1_s"] <= row["total_s"] <= row["total_q3_s"]
+        assert row["setup_s"] > 0
         assert 0 <= row["memory_mb"] < 200
         assert row["import_s"] > 0
 
@@ -179,16 +186,18 @@ def test_the_judge_sees_a_small_error_of_each_kind() -> None:
     y = prepared.project(x)
     torch.autograd.backward(y, drawn.cotangent)
     assert x.grad is not None
-    good, judge = Measured("ok", y=y.detach().numpy(), gradient=x.grad.numpy(), raw=y.detach().numpy()), Judge(0)
+    scores, gradient = y.detach().numpy(), x.grad.numpy()
+    good, judge = Measured("ok", y=scores, gradient=gradient, raw=scores, fingerprint=drawn.fingerprint), Judge(0)
     right = judge.judge(subject, good)
     assert (right.violation, right.reference) == (0.0, "oracle")
     assert right.distance < 1e-12
     assert right.gradient_error is not None
     assert right.gradient_error < 1e-12
-    spread = np.where(prepared.problem.rows.cell.numpy() == 0, -1e-6, 1e-6) * (
-        1 if good.y[prepared.problem.rows.cell.numpy() == 1].mean() > 0.5 else -1
-    )  # type: ignore[index]
-    off = judge.judge(subject, replace(good, y=good.y + spread, gradient=1.01 * good.gradient, raw=good.raw + 1e-3))
+    with pytest.raises(BackendError, match="drew other numbers"):
+        judge.judge(subject, replace(good, fingerprint="another"))
+    first = prepared.problem.rows.cell.numpy() == 0
+    apart = np.where(first == (scores[first].mean() < scores[~first].mean()), -1e-6, 1e-6)  # the groups move apart by 2e-6
+    off = judge.judge(subject, replace(good, y=scores + apart, gradient=1.01 * gradient, raw=scores + 1e-3))
     assert off.violation == pytest.approx(2e-6, rel=0.6)
     assert off.distance == pytest.approx(1e-6, rel=1e-3)
     assert off.solver_distance == pytest.approx(1e-3, rel=1e-3)
@@ -269,47 +278,49 @@ def test_finished_cells_of_other_settings_machines_versions_or_formats_are_refus
         Store(tmp_path / "other.txt", QUICK, here, packages)
 
 
-def test_results_on_disk(strangers: Any, tmp_path: Path) -> None:
+def test_results_on_disk(race: fo.Race, tmp_path: Path) -> None:
     import pandas
 
-    race = compare(["closed_form", "dual_newton", "stranger_raises"], n=(16, 64), settings=QUICK)
     table, *pictures, report = race.save(tmp_path / "out")
     frame = pandas.read_parquet(table)
     assert list(frame.columns) == list(race.table().columns)
-    assert len(frame) == 12
-    assert frame.total_s.notna().sum() == (frame.outcome == "ok").sum() == 6
+    assert len(frame) == 40
+    assert frame.total_s.notna().sum() == (frame.outcome == "ok").sum() == 12
     assert [p.name for p in pictures] == ["time.png", "accuracy.png", "outcomes.png"]
     words = report.read_text()
     assert words.count("data:image/png;base64,") == 3
     assert not re.search(r'(src|href)="(?!data:)', words)
     assert "the pivot is 0" in words
     assert "<script" not in words
-    for secret in (str(tmp_path), str(Path.home()), sys.prefix, *({__import__("socket").gethostname()} - {"localhost"})):
-        assert secret not in words
+    places = (str(tmp_path), sys.prefix, str(Path(fo.__file__).parent))
+    assert not [place for place in places if place in words]
+    assert not re.search(rf"\b{re.escape(platform.node() or 'no name')}\b", re.sub(r"base64,[^\"]*", "", words))
     assert pandas.read_csv(race.save_table(tmp_path / "cells.csv")).shape == frame.shape
     with pytest.raises(InputError, match="parquet or .csv"):
         race.save_table(tmp_path / "cells.xlsx")
 
 
-def test_no_picture_is_empty(strangers: Any, tmp_path: Path) -> None:
+def test_no_picture_is_empty(race: fo.Race, tmp_path: Path) -> None:
     """Where nothing was solved, times and accuracies have no picture; what happened has one."""
-    race = compare(["stranger_raises"], n=(16,), settings=QUICK)
-    assert [p.name for p in race.save(tmp_path)] == ["cells.parquet", "outcomes.png", "report.html"]
+    nothing = fo.Race(tuple(records(race, "stranger_raises")), race.header)
+    assert [p.name for p in nothing.save(tmp_path)] == ["cells.parquet", "outcomes.png", "report.html"]
 
 
-def test_pictures_have_a_mark_for_every_answer(strangers: Any) -> None:
+def test_pictures_have_a_mark_for_every_answer(race: fo.Race) -> None:
     from matplotlib.figure import Figure
 
     from fairopt.race.pictures import PICTURES
 
-    race = compare(["closed_form", "dual_newton"], n=(16, 64), boxes=("none",), settings=QUICK)
     for name, make in PICTURES.items():
         figure = Figure()
         assert make(figure, race)
-        marks = sum(len(line.get_xdata()) for axes in figure.axes for line in axes.get_lines())  # type: ignore[arg-type]
-        dots = sum(len(c.get_offsets()) for axes in figure.axes for c in axes.collections if hasattr(c, "get_offsets"))  # type: ignore[arg-type]
+        lines = [box.lines[0] for axes in figure.axes for box in axes.containers if isinstance(box, ErrorbarContainer)]
+        clouds = [cloud for axes in figure.axes for cloud in axes.collections if isinstance(cloud, PathCollection)]
+        points = sum(len(np.asarray(line.get_xdata())) for line in lines if line is not None)
+        dots = sum(len(np.asarray(cloud.get_offsets())) for cloud in clouds)
         squares = sum(len(axes.patches) for axes in figure.axes)
-        assert {"time": marks >= 4, "accuracy": dots == 12, "outcomes": squares == 4}[name], (name, marks, dots, squares)
+        expected = {"time": (12, 0, 0), "accuracy": (0, 36, 0), "outcomes": (0, 0, 40)}
+        assert (points, dots, squares) == expected[name], name
 
 
 def test_presets_are_as_large_as_they_say() -> None:

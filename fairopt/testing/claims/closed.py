@@ -16,7 +16,9 @@ ACCURACY = 1e-9
 
 
 def groups_case(rng: Generator, groups: int, max_n: int = 40) -> tuple[Case, Array, float]:
-    """One attribute of ``groups`` groups, sizes mixed and often 1, weights or none, ties and extreme scores among them: case, codes, eps."""
+    """One attribute of ``groups`` groups, sizes mixed and often 1, weights or none, ties and extreme scores among them: case, codes,
+    eps.
+    """
     n = int(rng.integers(groups, max_n + 1))
     codes = np.concatenate([np.arange(groups), np.minimum(rng.geometric(0.5, n - groups) - 1, groups - 1)])
     rng.shuffle(codes)

@@ -28,7 +28,9 @@ def positive(x: Number, where: Where = choose) -> Number:
     return where(x > 0, x, 0 * x)
 
 
-def two_group_shifts(mean0: Number, mean1: Number, size0: Number, size1: Number, eps: Number, where: Where = choose) -> tuple[Number, Number]:
+def two_group_shifts(
+    mean0: Number, mean1: Number, size0: Number, size1: Number, eps: Number, where: Where = choose
+) -> tuple[Number, Number]:
     """(shift of mean 0, of mean 1), to be subtracted (claim L6): the excess over eps, split by 1 / effective size.
 
     Effective size N_g = n_g^2 / sum_{i in g} 1 / w_i, which is n_g for unit weights.

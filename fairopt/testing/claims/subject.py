@@ -16,9 +16,10 @@ from fairopt.notions import Notion, ScoreCovariance
 from fairopt.prepared import compile as compile_notion
 from fairopt.problem import Array, ProjectionProblem
 from fairopt.solve import Solution, solve
-from fairopt.testing.draws import MUTATIONS, SOFT, STRUCTURES, draw
+from fairopt.testing.draws import MUTATIONS, SOFT, draw
 from fairopt.testing.optimality import size_of, written_out
 from fairopt.testing.sensitivity import strictness
+from fairopt.testing.structures import STRUCTURES
 from fairopt.testing.subject import refused_mutations, within
 
 Generator = np.random.Generator
@@ -106,7 +107,8 @@ class Layer:
         continuous = {leaf.notion.attributes[0] for leaf in self.notion.leaves() if isinstance(leaf.notion, ScoreCovariance)}
         groups = int(rng.integers(2, 5))
         features = {
-            name: rng.normal(size=n).tolist() if name in continuous else rng.integers(0, groups, n).tolist() for name in self.notion.attributes
+            name: rng.normal(size=n).tolist() if name in continuous else rng.integers(0, groups, n).tolist()
+            for name in self.notion.attributes
         }
         targets = rng.integers(0, 2, n) if self.notion.needs_targets else None
         bounds = (0.0, 1.0) if rng.uniform() < 0.5 else None

@@ -15,7 +15,9 @@ from fairopt.testing.claims.subject import Case, Generator, Layer, distances, no
 def with_tolerance(case: Case, eps: float) -> Case:
     """Every symmetric linear limit and every width set to ``eps``."""
     p = case.problem
-    return replace(case, problem=replace(p, lower=np.full_like(p.lower, -eps), upper=np.full_like(p.upper, eps), width=np.full_like(p.width, eps)))
+    return replace(
+        case, problem=replace(p, lower=np.full_like(p.lower, -eps), upper=np.full_like(p.upper, eps), width=np.full_like(p.width, eps))
+    )
 
 
 def check_cost_of_fairness(rng: Generator, layer: Layer) -> Measurement:
@@ -27,8 +29,7 @@ def check_cost_of_fairness(rng: Generator, layer: Layer) -> Measurement:
     else:
         return Measurement(0.0, 1.0, note="no notion of this shape")
     zero = with_tolerance(case, 0.0)
-    z = np.clip(case.z, *(b if isinstance(b, float) else b.numpy() for b in (case.problem.lb, case.problem.ub)))
-    raw = max(distances(zero.problem, row_values(zero.problem, z)), default=0.0)
+    raw = max(distances(zero.problem, row_values(zero.problem, case.z)), default=0.0)
     at_zero, _ = layer.project(case.scores, zero.problem)
     scale = scale_of(case, at_zero)
     slack = ROOM * layer.accuracy * scale * float(np.sqrt(case.w.sum()))
@@ -39,9 +40,8 @@ def check_cost_of_fairness(rng: Generator, layer: Layer) -> Measurement:
     convex = Measurement(max(0.0, dist[2] - 0.5 * (dist[1] + dist[3])), slack, slack, note="convex")
     falls = Measurement(max(0.0, dist[3] - dist[1]), slack, slack, note="non-increasing")
     far = with_tolerance(case, a)
-    base = 0.5 * norm(z - case.z, case.w) ** 2  # what the box alone costs
     share = Measurement(
-        cost(far, layer.project(far.scores, far.problem)[0]) - base, (1 - a / raw) ** 2 * (0.5 * dist[0] ** 2 - base), slack * (dist[0] + scale),
+        cost(far, layer.project(far.scores, far.problem)[0]), (1 - a / raw) ** 2 * 0.5 * dist[0] ** 2, slack * (dist[0] + scale),
         note="(1 - eps / gap)^2",
     )  # fmt: skip
     return worst(convex, falls, share)

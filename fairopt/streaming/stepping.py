@@ -1,0 +1,327 @@
+"""How any controller takes a step: reading it, counting exactly what was sent, windows, late targets, the report.
+
+A controller answers each step by ``_answer`` (its own mathematics) and counts exactly the numbers that it hands out.
+One lock a controller: steps from several threads are taken one after the other, and none is lost.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fairopt.errors import InputError, UnsupportedError
+from fairopt.streaming.answer import FloatArray, Touch
+from fairopt.streaming.component import Component
+from fairopt.streaming.exact import Exact
+from fairopt.streaming.families import Family, Plan, plan_of
+from fairopt.streaming.intake import Scores, read_bounds, read_features, read_keys, read_scores, read_targets
+from fairopt.streaming.report import Curve, StreamReport, StreamStep
+from fairopt.streaming.vocabulary import Missing, Value, columns_of
+from fairopt.streaming.windows import AllTime, Sliding, Window, window_to_dict
+
+ComponentKey = tuple[int, tuple[Value, ...]]
+Spot = tuple[ComponentKey, int]  # where one sample counts: component, group
+
+
+class Stepping(ABC):
+    """A controller without its state on disk and its merging, which ``Controller`` adds.
+
+    notion       a fairopt notion of group means (pairs), or streaming families (``fairopt.streaming.parity(...)``: no torch needed)
+    bounds       (lb, ub), finite; scores are clipped into them first
+    groups       declared values by attribute (or, for one attribute, the values); unknown ones are then an error
+    window       ``AllTime()``, ``Sliding(n)`` or ``Forget(half_life)``
+    """
+
+    name: ClassVar[str]
+
+    def __init__(
+        self, notion: object, *, bounds: Any, groups: Any = None, window: Window | None = None, missing_group: Missing = "error"
+    ) -> None:
+        self.plan: Plan = plan_of(notion)
+        self.lb, self.ub = read_bounds(bounds)
+        self.range = self.ub - self.lb
+        self.window: Window = AllTime() if window is None else window
+        self.columns = columns_of(self.plan.columns, groups, missing_group)
+        self._fading = self.window.fading
+        self._exact = self._fading == 1.0
+        self._lock = threading.Lock()
+        self._components: dict[ComponentKey, Component] = {}
+        self._recent: deque[tuple[list[Spot], list[float]]] = deque()  # Sliding only: one entry a sample
+        self._pending: dict[str | int, tuple[list[Spot], float]] = {}  # key -> where it counts, its provisional target
+        self._origin: dict[ComponentKey, tuple[list[float], list[Exact]]] = {}
+        self._curve = Curve()
+        self._proved = True  # turned off for good by what no theorem covers (late targets, targets outside the box)
+        self._why = ""
+        self.samples = 0
+        self.steps = 0
+        self._distortion = 0.0
+        for f, family in enumerate(self.plan.families):
+            if not family.given:
+                self._components[f, ()] = Component(family, (), exact=self._exact)
+
+    # -- what a controller adds ---------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _answer(self, z: FloatArray, touches: Sequence[Touch]) -> FloatArray:
+        """The scores to send for ``z`` (n,), clipped already; called under the lock, before the batch is counted."""
+
+    @abstractmethod
+    def _update_bounds(self, touches: Sequence[Touch], before: Sequence[tuple[float, float | None]]) -> None:
+        """Set ``component.bound`` after the batch was counted. before: (total count, gap) of each touched component, faded."""
+
+    def _options(self) -> dict[str, Any]:
+        """The constructor's own numbers, for the state."""
+        return {}
+
+    def _extra(self) -> dict[str, Any]:
+        """State beyond counts and sums."""
+        return {}
+
+    def _load_extra(self, extra: Mapping[str, Any]) -> None:
+        del extra
+
+    # -- stepping -----------------------------------------------------------------------------------------------------------------
+
+    def step(self, scores: Any, *, sensitive_features: Any, targets: Any = None, key: Any = None) -> StreamStep:
+        """Send one number or a batch. A number gives a number; arrays and tensors come back in their type, shape, dtype and device.
+
+        targets: needed where the notion conditions on them; for residual notions they may come later through ``observe``: then
+        ``key`` (one a sample) names the samples. Raises InputError, and changes nothing then.
+        """
+        read = read_scores(scores)
+        n = len(read.z)
+        if n == 0:
+            raise InputError("scores: the batch is empty")
+        with self._lock:
+            features = read_features(sensitive_features, self.columns, n)
+            known = None if targets is None else read_targets(targets, n)
+            keys = self._keys(key, known, n)
+            return self._step(read, features, known, keys)
+
+    def _keys(self, key: Any, targets: FloatArray | None, n: int) -> list[str | int] | None:
+        conditioned = [f.label for f in self.plan.families if f.condition is not None]
+        if targets is None and conditioned:
+            raise InputError(f"targets: {conditioned[0]} needs each sample's target with the step (it decides whether the sample counts)")
+        if targets is not None or not self.plan.needs_targets:
+            return None if key is None else read_keys(key, n)
+        if key is None:
+            raise InputError("targets: this notion needs them; pass targets=, or key= and give them later with observe(keys, targets)")
+        keys = read_keys(key, n)
+        again = [k for k in keys if k in self._pending]
+        if again:
+            raise InputError(f"key: {again[0]!r} is already waiting for its target")
+        return keys
+
+    def _step(self, read: Scores, features: dict[str, list[Value]], targets: FloatArray | None, keys: list[str | int] | None) -> StreamStep:
+        z = np.clip(read.z, self.lb, self.ub)
+        provisional = z if targets is None else targets  # a target not yet known counts as the score that came
+        touches, spots = self._place(features, targets, provisional, len(z))
+        if self._fading < 1.0:
+            for touch in touches:
+                touch.component.fade(self._fading ** len(touch.where))
+        if isinstance(self.window, Sliding):
+            self._leave(len(z))
+        before = [(t.component.total, t.component.gap()) for t in touches]
+        y = self._answer(z, touches)
+        answer, sent = read.hand_back(y, self.lb, self.ub)
+        self._count(touches, spots, sent, provisional)
+        if targets is None and self.plan.needs_targets and keys is not None:
+            for i, k in enumerate(keys):
+                self._pending[k] = (spots[i], float(provisional[i]))
+            self._unprove("targets came late")
+        residual = any(f.residual for f in self.plan.families)
+        if targets is not None and residual and not ((targets >= self.lb) & (targets <= self.ub)).all():
+            self._unprove("a target lay outside the bounds")
+        self.samples += len(z)
+        self.steps += 1
+        difference = sent - read.z
+        self._distortion += float(difference @ difference)
+        self._update_bounds(touches, before)
+        self._record()
+        return self._outcome(answer, [t.component for t in touches])
+
+    def _place(
+        self, features: dict[str, list[Value]], targets: FloatArray | None, provisional: FloatArray, n: int
+    ) -> tuple[list[Touch], list[list[Spot]]]:
+        """Where each sample counts. New groups and strata are made here; a failing step may leave them, empty and vacuous."""
+        spots: list[list[Spot]] = [[] for _ in range(n)] if self._per_sample else []
+        touches: list[Touch] = []
+        for f, family in enumerate(self.plan.families):
+            groups: list[Any] = _tuples(features, family.attribute)
+            chosen = range(n) if family.condition is None or targets is None else np.flatnonzero(targets == family.condition).tolist()
+            by_stratum: dict[tuple[Value, ...], tuple[list[int], list[int]]] = {}
+            strata = [_as_tuple(s) for s in _tuples(features, family.given)] if family.given else None
+            for i in chosen:
+                stratum = strata[i] if strata is not None else ()
+                component = self._component(f, family, stratum)
+                g = component.code(groups[i])
+                where, codes = by_stratum.setdefault(stratum, ([], []))
+                where.append(i)
+                codes.append(g)
+                if spots:
+                    spots[i].append(((f, stratum), g))
+            for stratum, (where, codes) in by_stratum.items():
+                index = np.array(where, dtype=np.int64)
+                touches.append(
+                    Touch(
+                        self._components[f, stratum],
+                        index,
+                        np.array(codes, dtype=np.int64),
+                        provisional[index] if family.residual else None,
+                    )
+                )
+        return touches, spots
+
+    @property
+    def _per_sample(self) -> bool:
+        """Whether each sample's place must be remembered one by one."""
+        return isinstance(self.window, Sliding) or any(f.residual for f in self.plan.families)
+
+    def _component(self, f: int, family: Family, stratum: tuple[Value, ...]) -> Component:
+        component = self._components.get((f, stratum))
+        if component is None:
+            component = self._components[f, stratum] = Component(family, stratum, exact=self._exact)
+        return component
+
+    def _count(self, touches: Sequence[Touch], spots: list[list[Spot]], sent: FloatArray, targets: FloatArray) -> None:
+        for touch in touches:
+            values = sent[touch.where] if touch.targets is None else sent[touch.where] - touch.targets
+            component = touch.component
+            if len(values) == 1:
+                component.add(int(touch.codes[0]), float(values[0]))
+                continue
+            for g in np.unique(touch.codes).tolist():
+                part = values[touch.codes == g]
+                component.correct(g, part.tolist(), len(part))
+        if isinstance(self.window, Sliding):
+            for i, places in enumerate(spots):
+                self._recent.append(
+                    (places, [float(sent[i] - targets[i]) if self._family(k).residual else float(sent[i]) for k, _ in places])
+                )
+
+    def _leave(self, arriving: int) -> None:
+        """Take the oldest samples out, so that with the arriving ones the window is full."""
+        assert isinstance(self.window, Sliding)
+        if arriving > self.window.n:
+            raise InputError(f"scores: a step of {arriving} samples is larger than the window of {self.window.n}")
+        while len(self._recent) + arriving > self.window.n:
+            places, values = self._recent.popleft()
+            for (where, g), value in zip(places, values, strict=True):
+                self._components[where].correct(g, (-value,), -1)
+
+    def _family(self, key: ComponentKey) -> Family:
+        return self.plan.families[key[0]]
+
+    def _unprove(self, why: str) -> None:
+        self._proved = False
+        self._why = self._why or why
+
+    # -- late targets -------------------------------------------------------------------------------------------------------------
+
+    def observe(self, keys: Any, targets: Any) -> None:
+        """Targets of samples that were sent without: a key or several, with as many targets.
+
+        Until then such a sample counts with its own incoming score as target, so that the controller feels its own correction at once
+        and only the noise comes late. Raises InputError for a key that does not wait (nothing is changed then).
+        """
+        raw = keys.tolist() if hasattr(keys, "tolist") else keys
+        names = read_keys(raw, len(raw) if isinstance(raw, (list, tuple)) else 1)
+        values = read_targets(targets, len(names))
+        with self._lock:
+            self._observe(names, values)
+
+    def _observe(self, names: list[str | int], values: FloatArray) -> None:
+        unknown = [k for k in names if k not in self._pending]
+        if unknown:
+            raise InputError(f"keys: {unknown[0]!r} does not wait for a target")
+        if isinstance(self.window, Sliding):
+            raise UnsupportedError(
+                "late targets with a Sliding window: a sample may have left before its target comes; use AllTime or Forget"
+            )
+        for k, target in zip(names, values.tolist(), strict=True):
+            places, provisional = self._pending.pop(k)
+            for where, g in places:
+                if self._family(where).residual:
+                    self._components[where].correct(g, (provisional, -target), 0)
+
+    # -- reporting ----------------------------------------------------------------------------------------------------------------
+
+    def _record(self) -> None:
+        if self._curve.due:
+            gap, _, bound = self._worst()
+            self._curve.add(self.samples, gap, bound, self._distortion / self.samples)
+
+    def _worst(self) -> tuple[float | None, float, float | None]:
+        """(gap, limit, bound) of the component whose gap is furthest above its limit; the bound is None where any is."""
+        best: tuple[float, float, Component] | None = None
+        bounds: list[float | None] = []
+        for component in self._components.values():
+            gap = component.gap()
+            if gap is None:
+                continue
+            bounds.append(component.bound)
+            if best is None or gap - component.limit > best[0]:
+                best = (gap - component.limit, gap, component)
+        if best is None:
+            return None, max(f.limit_of_gap for f in self.plan.families), None
+        known = [b for b in bounds if b is not None]
+        component = best[2]
+        return best[1], component.limit, component.bound if len(known) == len(bounds) else None
+
+    def _outcome(self, answer: Any, components: Sequence[Component]) -> StreamStep:
+        gaps = {c.label: c.gap() for c in components}
+        return StreamStep(
+            answer,
+            {c.label: c.price for c in components},
+            gaps,
+            {c.label: dict(zip(c.names, c.counts, strict=True)) for c in components},
+            tuple(label for label, gap in gaps.items() if gap is None),
+        )
+
+    def report(self) -> StreamReport:
+        """Gaps, bounds, distortion, prices and curves so far; ``bound`` is None where none is proved, and ``why_no_bound`` says why."""
+        with self._lock:
+            gap, limit, bound = self._worst()
+            components = list(self._components.values())
+            return StreamReport(
+                controller=self.name,
+                samples=self.samples,
+                steps=self.steps,
+                pooled_gap=gap,
+                limit=limit,
+                bound=bound,
+                why_no_bound="" if bound is not None else self._reason(),
+                pooled_gaps={c.label: c.gap() for c in components},
+                limits={c.label: c.limit for c in components},
+                bounds={c.label: c.bound for c in components},
+                distortion=self._distortion / max(1, self.samples),
+                prices={c.label: c.price for c in components},
+                counts={c.label: dict(zip(c.names, c.counts, strict=True)) for c in components},
+                pending=len(self._pending),
+                window=window_to_dict(self.window),
+                curve=tuple(self._curve.points),
+                extra=self._extra(),
+            )
+
+    def _reason(self) -> str:
+        if self._why:
+            return self._why
+        if all(c.gap() is None for c in self._components.values()):
+            return "fewer than two groups have come"
+        if isinstance(self.window, Sliding):
+            return "none is proved for a sliding window"
+        return "none is proved for this notion and controller"
+
+
+def _tuples(features: dict[str, list[Value]], names: tuple[str, ...]) -> list[Any]:
+    """The values of one name, or the tuples of several."""
+    return features[names[0]] if len(names) == 1 else list(zip(*(features[n] for n in names), strict=True))
+
+
+def _as_tuple(value: Any) -> tuple[Value, ...]:
+    return value if isinstance(value, tuple) else (value,)
