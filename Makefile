@@ -14,10 +14,10 @@ INSTALLED := $(VENV)/.fairopt-installed-$(shell pwd -P | cksum | cut -d' ' -f1)
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 # In this environment every solver is there: FAIROPT_FULL turns a skip for an absent one into a failure (tests/conftest.py).
 PYTEST := FAIROPT_FULL=1 $(ONE_THREAD) $(BIN)/python -m pytest
-TYPED := fairopt backends/fairopt_backends tests .ci
+TYPED := fairopt backends/fairopt_backends proofs_checks tests .ci
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test slow check bench bench-paper conformance crash-test format clean
+.PHONY: help venv demo test slow proofs proofs-quick check bench bench-paper conformance crash-test format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,13 @@ test: $(INSTALLED) ## the tests
 
 slow: $(INSTALLED) ## the long tests
 	$(PYTEST) -n $(WORKERS) --dist loadgroup -m slow
+
+proofs: $(INSTALLED) ## every claim: at least 1,000 instances each, mutants, z3; writes docs/claims and build/proofs
+	mkdir -p build/proofs
+	$(ONE_THREAD) $(BIN)/python -m proofs_checks --workers $(WORKERS) --json build/proofs/claims.json --html build/proofs/claims.html --docs docs/claims
+
+proofs-quick: $(INSTALLED) ## the same with 200 instances a claim, nothing written
+	$(ONE_THREAD) $(BIN)/python -m proofs_checks --quick --workers $(WORKERS)
 
 check: $(INSTALLED) ## ruff, mypy --strict, the arrows between the parts
 	$(BIN)/ruff check .

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from fairopt.notions import Notion
 from fairopt.prepared import Prepared
 from fairopt.solve import Certificate, Solution
 from fairopt.solve.front import check_scores, check_solver_tol
+
+if TYPE_CHECKING:
+    from fairopt.frozen import FrozenLayer
 
 Space = Literal["value", "probability", "logit"]
 FORMAT = 1
@@ -163,15 +166,22 @@ class FairnessLayer(nn.Module):
 
     def _learn(self, seen: Mapping[str, Vocabulary]) -> None:
         known = self._vocabularies
-        if all(name in known and v.index.keys() <= known[name].index.keys() for name, v in seen.items()):
+        new = {
+            name: v
+            for name, v in seen.items()
+            if name not in known or not (known[name].declared or v.index.keys() <= known[name].index.keys())
+        }
+        if not new:
             return
         with self._lock:  # another thread may have learned others meanwhile
             merged = dict(self._vocabularies)
-            for name, v in seen.items():
+            for name, v in new.items():
                 merged[name] = merged[name].joined(v.values, name=f"sensitive_features[{name!r}]") if name in merged else v
             self._vocabularies = merged
 
-    def freeze(self, scores: Tensor, *, sensitive_features: Mapping[str, Any], targets: Any = None, confidence: float = 0.95) -> Any:
+    def freeze(
+        self, scores: Tensor, *, sensitive_features: Mapping[str, Any], targets: Any = None, confidence: float = 0.95
+    ) -> FrozenLayer:
         """A FrozenLayer: shifts per group fitted on calibration scores, no solver at serving time. See ``fairopt.frozen``."""
         from fairopt.frozen import freeze
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -183,7 +184,7 @@ class ProjectionProblem:
     def range_slices(self) -> tuple[slice, ...]:
         """The rows of each range."""
         bounds = self.range_starts.tolist()
-        return tuple(slice(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True))
+        return tuple(slice(a, b) for a, b in pairwise(bounds))
 
     @cached_property
     def all_hard(self) -> bool:
@@ -213,9 +214,7 @@ class ProjectionProblem:
             rows = replace(rows, offset=numbers["offset"], offset_terms=())  # the terms described the old offset
             rows.__dict__.update(cached)
         softness = tuple(replace(s, weight=float(w)) for s, w in zip(self.softness, numbers["softness_weight"], strict=True))
-        return replace(
-            self, rows=rows, lower=numbers["lower"], upper=numbers["upper"], width=numbers["width"], softness=softness
-        )
+        return replace(self, rows=rows, lower=numbers["lower"], upper=numbers["upper"], width=numbers["width"], softness=softness)
 
     def limits(self) -> Limits:
         """The limits as float64 tensors."""

@@ -35,7 +35,8 @@ def table(results: Sequence[Result], seed: int) -> Table:
     for r in results:
         shown.add_row(
             f"{r.name} {r.title}", f"{r.kind}, {r.whose}", str(r.instances), ratio_words(r.ratio),
-            "-" if r.tight is None else ratio_words(float(r.tight["ratio"])), _exact(r) or "-", f"{r.killed}/{len(r.mutants)}", f"{r.seconds:.1f}",
+            "-" if r.tight is None else ratio_words(float(r.tight["ratio"])),
+            _exact(r) or "-", f"{r.killed}/{len(r.mutants)}", f"{r.seconds:.1f}",
             r.verdict,
         )  # fmt: skip
     return shown
@@ -141,7 +142,8 @@ def _checked(claim: Claim) -> str:
 
 def _figures(claim: Claim, r: Result) -> list[str]:
     out = [
-        f"- {r.instances} instances, seed {r.seed}: worst measured / bound {ratio_words(r.ratio)} (instance {r.worst_number}; {r.worst.get('note') or 'as stated'})"
+        f"- {r.instances} instances, seed {r.seed}: worst measured / bound {ratio_words(r.ratio)} "
+        f"(instance {r.worst_number}; {r.worst.get('note') or 'as stated'})"
     ]
     if r.tight is not None:
         out.append(f"- by search: {ratio_words(float(r.tight['ratio']))} of the bound")

@@ -70,8 +70,10 @@ def non_negative_least_squares(a: Array, b: Array) -> Array:
             if not leaving.any():
                 x = trial
                 break
-            step = float(np.min(x[leaving] / np.maximum(x[leaving] - trial[leaving], 1e-300)))
-            x = x + min(1.0, step) * (trial - x)
+            ratios = np.where(leaving, x / np.where(leaving, np.maximum(x - trial, 1e-300), 1.0), np.inf)
+            first = int(np.argmin(ratios))
+            x = np.maximum(x + min(1.0, float(ratios[first])) * (trial - x), 0.0)
             held &= x > 0
+            held[first] = False  # whatever rounding left of it: else this never ends
             x[~held] = 0.0
     return x

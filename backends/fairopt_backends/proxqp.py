@@ -22,6 +22,7 @@ from fairopt_backends.modules import INSTALL, load
 from fairopt_backends.programme import Programme, sides
 
 OPEN = 1e20  # proxsuite's own infinity
+DIGITS = 10
 
 
 class ProxQP(Adapter):
@@ -46,25 +47,20 @@ class ProxQP(Adapter):
         self.max_iter = max_iter
         self.rho_backward = rho_backward
 
-    def _qp(self, lowered: Lowered, hessian: Array, q: Array, limits: tuple[Array, Array, Array], *, dense: bool) -> Any:
+    def _qp(self, lowered: Lowered, hessian: Array, q: Array, limits: tuple[Array, Array, Array]) -> Any:
         """A solved proxsuite QP: rows with equal limits as equalities, the other rows and the box as two-sided inequalities.
 
-        Sparse for a forward (scales, and repeats its bits; the dense one's last digits depend on memory), dense for the backward.
+        Always the dense solver: the sparse one never returns from some programmes with a singular Hessian. And of its factorisations
+        PrimalDualLDLT: the automatic choice, PrimalLDLT, gave gradients off by 1e-2 there.
         """
         proxqp = load("proxsuite").proxqp
         equal, lower, upper = limits
         a, c = _matrices(lowered)
-        h = load("scipy.sparse").diags(hessian, format="csc")
         shape = (lowered.variables, a.shape[0], c.shape[0])
-        if dense:  # the automatic choice, PrimalLDLT, gave gradients off by 1e-2 where the Hessian is singular
-            qp = proxqp.dense.QP(*shape, False, dense_backend=proxqp.dense.DenseBackend.PrimalDualLDLT)
-        else:
-            qp = proxqp.sparse.QP(*shape)
+        qp = proxqp.dense.QP(*shape, False, dense_backend=proxqp.dense.DenseBackend.PrimalDualLDLT)
         self._set(qp.settings)
         qp.settings.initial_guess = proxqp.InitialGuess.NO_INITIAL_GUESS
-        if dense:
-            h, a, c = h.toarray(), a.toarray(), c.toarray()
-        qp.init(H=h, g=q, A=a, b=equal, C=c, l=np.maximum(lower, -OPEN), u=np.minimum(upper, OPEN))
+        qp.init(H=np.diag(hessian), g=q, A=a, b=equal, C=c, l=np.maximum(lower, -OPEN), u=np.minimum(upper, OPEN))
         qp.solve()
         return qp
 
@@ -82,10 +78,12 @@ class ProxQP(Adapter):
     def _solve(self, programme: Programme) -> Answer:
         lowered, numbers = programme.lowered, programme.numbers
         equal, lower, upper = (t.numpy() for t in _limits(lowered, numbers))
-        qp = self._qp(lowered, programme.diagonal, programme.q, (equal, lower, upper), dense=False)
+        qp = self._qp(lowered, programme.diagonal, programme.q, (equal, lower, upper))
         status = str(qp.results.info.status).rsplit(".", 1)[-1]
         limit = "MAX_ITER" in status
-        return Answer(np.array(qp.results.x), _multipliers(lowered, qp), int(qp.results.info.iter), limit, status)
+        # its last digits (1e-12) depend on where its memory lies: rounded away, so that the same input gives the same bits
+        x, lam = np.round(qp.results.x, DIGITS), np.round(_multipliers(lowered, qp), DIGITS)
+        return Answer(x, lam, int(qp.results.info.iter), limit, status)
 
     def _native(self, lowered: Lowered, numbers: Numbers, centre: Tensor) -> tuple[Tensor, Array | None]:
         hessian = torch.cat([torch.ones(lowered.size, dtype=torch.float64), numbers.hess])
@@ -94,12 +92,10 @@ class ProxQP(Adapter):
         return x, lam.numpy()
 
 
-def _matrices(lowered: Lowered) -> tuple[Any, Any]:
-    """(equalities without those that others imply, rows and box), sparse."""
-    scipy = load("scipy.sparse")
-    c, eye = lowered.sparse, scipy.identity(lowered.variables, format="csr")
-    rows = scipy.vstack([c[np.flatnonzero(~lowered.equal)], eye[_boxed(lowered)]], format="csc")
-    return c[sides(lowered, independent=True).equal].tocsc(), rows
+def _matrices(lowered: Lowered) -> tuple[Array, Array]:
+    """(equalities without those that others imply, rows and box)."""
+    c, eye = lowered.dense(), np.eye(lowered.variables)
+    return c[sides(lowered, independent=True).equal], np.concatenate([c[~lowered.equal], eye[_boxed(lowered)]])
 
 
 def _boxed(lowered: Lowered) -> Array:
@@ -128,7 +124,7 @@ class _Solve(torch.autograd.Function):
         ctx: Any, hessian: Tensor, q: Tensor, equal: Tensor, lower: Tensor, upper: Tensor, lowered: Lowered, backend: ProxQP
     ) -> tuple[Tensor, Tensor]:
         h, linear, b, low, up = (t.detach().numpy() for t in (hessian, q, equal, lower, upper))
-        qp = backend._qp(lowered, h, linear, (b, low, up), dense=True)
+        qp = backend._qp(lowered, h, linear, (b, low, up))
         ctx.qp, ctx.rho = qp, backend.rho_backward
         lam = torch.from_numpy(_multipliers(lowered, qp))
         ctx.mark_non_differentiable(lam)

@@ -33,7 +33,9 @@ def load(name: str) -> type[Backend]:
     """The class behind a name (without the part after a colon). InputError for an unknown name, else MissingExtraError or BackendError."""
     point = installed().get(name)
     if point is None:
-        raise InputError(f"backend: got {name!r}, expected one of {', '.join(installed()) or '(none installed)'}, or 'auto' in a projection")
+        raise InputError(
+            f"backend: got {name!r}, expected one of {', '.join(installed()) or '(none installed)'}, or 'auto' in a projection"
+        )
     try:
         cls = point.load()
     except MissingExtraError:

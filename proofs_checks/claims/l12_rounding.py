@@ -123,6 +123,7 @@ CLAIMS = (
         Layer(),
         {"not repaired": NotRepaired()},
         tight=tight,
-        open="A universal constant for many rows (it is the Hoffman constant of the rows over the box); equal means for three or more attributes at tolerance 0.",
+        open="A universal constant for many rows (it is the Hoffman constant of the rows over the box); equal means for three or more "
+        "attributes at tolerance 0.",
     ),
 )

@@ -20,34 +20,46 @@ Batch t of n_t samples, scores in a box of width R: `y_t = argmin ||y - z_t||^2 
 G_t)`, `G_t = n_t (gap_t(y_t) - eps)`, eta_t = eta_0 / sqrt(t), p_1 = 0; batches with n_t >= b_tau take the hard layer and change
 neither p nor t; a batch where a group is absent has gap 0.
 """
-S1 = RULE + """
-For every stream and every T: `sum_{t <= T} G_t <= p_{T + 1} / eta_T`. (It says nothing of the batches whose gap is counted as 0.)
+S1 = (
+    RULE
+    + """
+For every stream and every T: `sum_{t <= T} G_t <= p_{T+1} / eta_T`. (It says nothing of the batches whose gap is counted as 0.)
 """
+)
 S1_PROOF = """
 `p_{t+1} >= p_t + eta_t G_t`, so `G_t <= (p_{t+1} - p_t) / eta_t`. Summing by parts, `sum G_t <= p_{T+1}/eta_T - p_1/eta_1 -
 sum_{t=2}^{T} p_t (1/eta_t - 1/eta_{t-1})`, and the last sum is >= 0 as eta does not increase and p >= 0.
 """
-S2 = RULE + """
+S2 = (
+    RULE
+    + """
 One attribute of K >= 2 groups: `gap_t(y_t) <= (R - 2 p_t)_+`, so `p_t <= (R - eps) max(1/2, eta_0 n_max)`, reached. Several
 attributes: `gap_t <= R^2 / (4 p_t)`, so `p_t <= R^2/(4 eps) + eta_0 n_max (R - eps)`; the price at which the gap closes grows with
 the number of attributes (thresholds C_k R with C_1 = 1/2, C_2 >= 1, C_3 >= 2, C_4 >= 4). Without the box both are false.
 """
+)
 S2_PROOF = """
-Above the threshold the shifts of the top and the bottom group obey s_top + s_bot = (p/2)(1/pi_top + 1/pi_bot) >= 2p; as long as the
-gap is open, the box makes room for at most R - gap: gap <= R - 2p. So the price rises only while 2 p_t < R - eps, by at most eta_0
-n_max (R - eps - 2 p_t) + ...: from p < (R - eps)/2 one step leads to at most p + eta_t n_t (R - 2p - eps), which is linear in p, so
-its largest value on [0, (R - eps)/2] is at an end: max(eta_0 n_max (R - eps), (R - eps)/2). Several: a constant c is always an
-answer with gap 0, at cost <= n R^2/4, so `p n gap <= n R^2 / 4`.
+While the gap is open, the top groups (tied ones taken together, share a) carry the price p n / 2 downwards and the bottom ones (share b)
+upwards, so their shifts sum to s_top + s_bot = (p/2)(1/a + 1/b) >= 2p, because a + b <= 1. Scores start inside the box, so the top mean
+is at most ub - s_top and the bottom one at least lb + s_bot: gap <= R - 2p. Hence the price does not rise from p >= (R - eps)/2, and from
+below one step leads to at most p + eta_0 n_max (R - eps - 2p), which is linear in p: its largest value on [0, (R - eps)/2] is at an end,
+eta_0 n_max (R - eps) or (R - eps)/2. Several attributes: any constant c has gap 0 and costs at most n R^2/4, so `p n gap <= n R^2 / 4`.
 """
-S3 = RULE + """
+S3 = (
+    RULE
+    + """
 One attribute: the sample-weighted mean of the gaps of the soft batches is at most `eps + (R - eps) max(1/(2 eta_0), n_max) sqrt(T)
 / N_T`.
 """
+)
 S3_PROOF = "S1 divided by N_T = sum n_t, with S2's bound on p_{T+1} and 1/eta_T = sqrt(T)/eta_0."
-S4 = RULE + """
+S4 = (
+    RULE
+    + """
 For every comparator y* that is feasible in every batch, with P the bound of S2: `sum_t ||y_t - z_t||^2 - ||y*_t - z_t||^2 + sum_t
 ||y_t - y*_t||^2 <= P^2 / (2 eta_T) + 1/2 sum_t eta_t G_t^2 = O(sqrt T)`.
 """
+)
 S4_PROOF = """
 y_t minimises the 2-strongly convex f_t + p_t n_t gap_t, so `f_t(y_t) + p_t G_t + ||y_t - y*_t||^2 <= f_t(y*_t) + p_t G_t(y*_t) <=
 f_t(y*_t)`. The drift `p_{t+1}^2 <= p_t^2 + 2 eta_t p_t G_t + eta_t^2 G_t^2` gives `-p_t G_t <= (p_t^2 - p_{t+1}^2)/(2 eta_t) +

@@ -131,6 +131,7 @@ CALLS: dict[str, Callable[[], object]] = {
     "gaps": lambda: fo.gaps(SCORES, fo.DemographicParity("sex", tolerance=0.1), sensitive_features=GROUPS),
     "backends": lambda: fo.backends(),
     "decide": lambda: fo.decide(SCORES, sensitive_features=GROUPS, generator=torch.Generator()),
+    "compare": lambda: fo.compare(["closed_form"], n=(8,), boxes=("none",)),
     "backend": lambda: fo.backend("dual_newton"),
     "notion": lambda: fo.notion(lambda batch, attribute, tolerance: iter(())),
 }

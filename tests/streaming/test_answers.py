@@ -116,6 +116,7 @@ def test_a_pooled_step_is_the_optimum_of_its_potential(seed, sizes, eps, kappa, 
     for (counts, heads, index), code, size in zip(before, codes, sizes, strict=True):
         count, total = np.zeros(size), np.zeros(size)
         for g, k in index.items():
+            assert isinstance(g, int)
             count[g], total[g] = counts[k], heads[k]
         count += np.bincount(code, minlength=size)
         total += np.bincount(code, weights=y, minlength=size)

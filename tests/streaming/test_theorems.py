@@ -77,7 +77,9 @@ def check_theorem_c(structure: Structure, seed: int, kappa: float, eps: float) -
         gap = means.max() - means.min()
         rule = eps + k / (2 * kappa * sqrt(total))
         assert gap <= max(rule, previous) + SLACK
-        assert gap <= controller.report().bound + SLACK
+        bound = controller.report().bound
+        assert bound is not None
+        assert gap <= bound + SLACK
         previous = gap
 
 
@@ -158,7 +160,9 @@ def test_mean_residuals_obey_the_group_wise_bound(structure, seed, kappa, eps):
         present = counts > 0
         means = np.abs(sums[present] / counts[present])
         assert (means <= eps + 1 / (2 * kappa * np.sqrt(counts[present])) + SLACK).all()
-        assert means.max() <= controller.report().bound + SLACK
+        bound = controller.report().bound
+        assert bound is not None
+        assert means.max() <= bound + SLACK
 
 
 def run_paper_rule(structure: Structure, seed: int, eta_0: float, eps: float):

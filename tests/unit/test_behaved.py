@@ -286,6 +286,8 @@ def test_a_state_of_other_declared_groups_or_a_newer_format_is_refused() -> None
     with pytest.raises(fo.InputError, match=r"state: got groups \[0, 1, 2\] of 'g', expected the declared ones \[0, 1\]"):
         second.load_state_dict(first.state_dict())
     assert second.groups == {"g": [0, 1]}
+    second.load_state_dict(fo.FairnessLayer(PARITY).state_dict())  # knows no groups yet
+    assert second.groups == {"g": [0, 1]}
     states: list[Any] = [{**first.get_extra_state(), "format": 2}, {"groups": {}}, None]
     for wrong in states:
         with pytest.raises(fo.InputError, match="state: got format .*, expected at most 1"):

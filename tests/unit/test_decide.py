@@ -85,7 +85,7 @@ def test_bad_input():
         with pytest.raises(fo.InputError, match=words):
             decide(p, sensitive_features=features, generator=rng)
     with pytest.raises(fo.InputError, match="generator"):
-        decide([0.5], sensitive_features=["a"], generator=3)
+        decide([0.5], sensitive_features=["a"], generator=3)  # type: ignore[arg-type]
     with pytest.raises(fo.UnsupportedError, match="3 attributes"):
         decide([0.5], sensitive_features={"a": [1], "b": [1], "c": [1]}, generator=rng)
 

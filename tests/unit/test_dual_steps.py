@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairopt.arrays import Array
@@ -16,7 +16,7 @@ from fairopt.dual.newton import _Search, solve_dual
 from fairopt.dual.prox import prox, residual
 from fairopt.dual.structure import Numbers, Structure, numbers, structure
 from fairopt.problem import Softness
-from fairopt.testing.assembly import Assembly, Linear
+from fairopt.testing.assembly import Assembly, Linear, Range
 from fairopt.testing.draws import Draw, draw, wild
 
 INF = float("inf")
@@ -84,11 +84,12 @@ def two_rows(rng: np.random.Generator) -> tuple[Structure, Numbers, Array]:
     return structure(problem), numbers(problem), problem.rows.coefficients
 
 
+@settings(max_examples=600)
 @given(SEEDS)
 def test_two_rows_by_trying_states_are_two_rows_by_the_active_set(seed: int) -> None:
     rng = np.random.default_rng(seed)
     st_, nums, coefficients = two_rows(rng)
-    slope = np.asarray(rng.uniform(0.5, 3.0, coefficients.shape[1]))
+    slope = np.exp(np.asarray(rng.uniform(-3.0, 3.0, coefficients.shape[1])))  # from nearly parallel rows to nearly orthogonal ones
     M = (coefficients * slope) @ coefficients.T
     p0, f = np.zeros(2), rng.normal(0, 2, 2) * st_.unit
     found = _minimise(read_rows(st_, nums), p0.tolist(), f.tolist(), [M[0, 0], M[0, 1], M[1, 1]])
@@ -217,3 +218,13 @@ def test_residual_of_a_range_does_not_vanish_with_huge_prices(price: float) -> N
     p = np.zeros(drawn.problem.m)
     p[0], p[1] = price, -price
     assert np.abs(residual(st_, nums, np.linspace(0.2, 0.9, drawn.problem.m), p)).max() > 0.1
+
+
+def test_residual_of_a_range_counts_the_rounding_that_hides_its_rows() -> None:
+    """Two groups of the same size, prices +-2^60: f + s p is +-s p exactly, and the proximal map returns these very prices."""
+    assembly = Assembly(4)
+    assembly.ranges.append(Range(tuple(assembly.mean(assembly.mask(np.arange(4) // 2 == g)) for g in range(2)), 0.0))
+    problem = assembly.problem()
+    p = np.array([2.0**60, -(2.0**60)])
+    np.testing.assert_array_equal(prox(structure(problem), numbers(problem), np.array([0.9, 0.2]) + 0.5 * p, np.full(2, 0.5)), p)
+    assert np.abs(residual(structure(problem), numbers(problem), np.array([0.9, 0.2]), p)).max() > 0.3

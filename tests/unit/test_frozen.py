@@ -158,7 +158,7 @@ def draw_overlapping(rng, n):
 def test_the_population_bound_covers_and_is_no_formality(draw):
     rng = np.random.default_rng(0)
     names = ["g"] if draw is draw_disjoint else ["g", "h"]
-    notion = fo.DemographicParity("g", tolerance=0.02)
+    notion: fo.Notion = fo.DemographicParity("g", tolerance=0.02)
     if len(names) > 1:
         notion = notion & fo.DemographicParity("h", tolerance=0.02)
     ratios = []
@@ -168,6 +168,8 @@ def test_the_population_bound_covers_and_is_no_formality(draw):
         for gap, bound in zip(population_gaps(frozen, rng, draw, names), frozen.bounds, strict=True):
             assert bound.gap <= 0.02 + 1e-9
             ratios.append(gap / bound.bound)
+            assert bound.held_out_margin is not None
+            assert bound.margin is not None
             assert bound.held_out_margin < bound.margin
     assert max(ratios) <= 1.0  # 90 % was promised, the bound is loose
     assert max(ratios) > 0.15  # but not empty

@@ -134,7 +134,9 @@ def test_without_grad_no_graph_is_made() -> None:
         assert not layer(z, sensitive_features=features).requires_grad
     with torch.inference_mode():
         y = layer(z, sensitive_features=features)
-        assert certificate(layer).distance > 0
+        distance = float((y - z).norm())
+        y.add_(1.0)
+        assert certificate(layer).distance == pytest.approx(distance)
     assert y.is_inference()
     assert layer(z, sensitive_features=features).requires_grad
     assert fo.FairnessLayer(parity())(z.detach(), sensitive_features=features).requires_grad is False
@@ -230,6 +232,16 @@ def test_declared_groups_never_change_and_absent_ones_are_listed() -> None:
         with pytest.raises(fo.InputError, match=r"unknown value 'x'; the declared groups are \['a', 'b', 'c'\]"):
             layer(torch.tensor([0.1, 0.9]), sensitive_features={"g": ["a", "x"]})
     assert layer.groups == {"g": ["a", "b", "c"]}
+
+
+def test_a_group_of_missing_values_does_not_join_the_declared_ones() -> None:
+    layer = fo.FairnessLayer(parity(), groups={"g": ["a", "b"]}, missing_group="own")
+    for mode in (True, False):
+        y = layer.train(mode)(torch.tensor([0.1, 0.5, 0.9], dtype=F64), sensitive_features={"g": ["a", "b", None]})
+        assert float(y.max() - y.min()) <= 0.05
+        assert layer.groups == {"g": ["a", "b"]}
+    fresh = fo.FairnessLayer(parity(), groups={"g": ["a", "b"]})
+    fresh.load_state_dict(layer.state_dict(), strict=True)
 
 
 def test_a_failed_batch_teaches_no_groups() -> None:

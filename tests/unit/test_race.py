@@ -34,6 +34,7 @@ from fairopt.race.measure import Measured, measure
 from fairopt.race.settings import Settings
 from fairopt.race.store import Store
 
+pytestmark = pytest.mark.xdist_group("race")  # one process: the race that most tests look at is run once
 QUICK = Settings(repeats=3, seconds=0.05)
 TINY = Subject("demographic_parity", 16, 2, "float64", "none")
 
@@ -324,7 +325,7 @@ def test_pictures_have_a_mark_for_every_answer(race: fo.Race) -> None:
 
 
 def test_presets_are_as_large_as_they_say() -> None:
-    names = everyone()
+    names = [name for name in everyone() if not name.startswith("stranger")]
     assert {"qpsolvers:osqp", "dual_newton"} <= set(names)
     assert "qpsolvers" not in names
     assert len(cells(names, PRESETS["quick"])) <= 80
@@ -383,7 +384,7 @@ def test_machine_and_messages_name_no_place() -> None:
 
 def test_the_command(tmp_path: Path) -> None:
     runner = CliRunner()
-    words = ["compare", "--backend", "closed_form", "--backend", "dual_newton", "--n", "16", "--box", "none", "--repeats", "2"]
+    words = ["compare", "--backend", "closed_form", "--n", "16", "--box", "none", "--repeats", "2"]
     shown = runner.invoke(build(["compare"]), [*words, "--output", str(tmp_path), "--form", "csv"])
     assert shown.exit_code == 0, shown.output
     assert "certified" in shown.output

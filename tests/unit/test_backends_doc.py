@@ -1,0 +1,71 @@
+"""The worked example of docs/backends.md: installed as a stranger's package, held to the kit, raced."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import fairopt as fo
+from fairopt.contract import registry
+from fairopt.race import compare
+from fairopt.race.settings import Settings
+from fairopt.testing import check_backend
+
+DOC = Path(__file__).parents[2] / "docs" / "backends.md"
+
+
+def block(language: str) -> str:
+    found = re.findall(rf"^```{language}\n(.*?)^```$", DOC.read_text(), re.DOTALL | re.MULTILINE)
+    assert len(found) == 1
+    return str(found[0])
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The example as the documentation says: a package with an entry point."""
+    folder = tmp_path_factory.mktemp("example")
+    (folder / "my_package").mkdir()
+    (folder / "my_package" / "my_daqp.py").write_text(block("python"))
+    info = folder / "my_package-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
+    points = block("toml").replace("[project.entry-points.", "[").replace('"', "")
+    (info / "entry_points.txt").write_text(points)
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    registry.installed.cache_clear()
+    registry._default.cache_clear()
+    yield
+    sys.path.remove(str(folder))
+    for name in [name for name in sys.modules if name.startswith("my_package")]:
+        del sys.modules[name]
+    registry.installed.cache_clear()
+    registry._default.cache_clear()
+
+
+def test_it_is_under_60_lines() -> None:
+    assert len(block("python").splitlines()) < 60
+
+
+def test_it_passes_the_conformance_kit(installed: None) -> None:
+    check_backend("my_daqp", draws=15)
+
+
+def test_it_projects_and_is_listed(installed: None) -> None:
+    scores, sex = torch.rand(40, generator=torch.Generator().manual_seed(0)), [0, 1, 2, 3] * 10
+    notion = fo.DemographicParity("sex", tolerance=0.01)
+    ours, theirs = (fo.project(scores, notion, sensitive_features={"sex": sex}, bounds=(0.2, 0.8), backend=b) for b in ("auto", "my_daqp"))
+    assert float((ours - theirs).abs().max()) < 1e-6
+    assert "my_daqp" in fo.backends()["name"]
+
+
+def test_it_races(installed: None) -> None:
+    race = compare(["my_daqp"], n=(16,), settings=Settings(repeats=2, seconds=0.02))
+    assert [r["outcome"] for r in race.records] == ["ok", "ok"]
+    assert all(r["solver_distance"] < 1e-9 for r in race.records)
