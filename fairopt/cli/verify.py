@@ -30,7 +30,9 @@ NOTIONS: dict[str, Callable[[], fo.Notion]] = {
 
 
 def verify(
-    backend: Annotated[str, typer.Option(help="A backend that `fairopt backends` lists.")] = "auto",
+    backend: Annotated[
+        str, typer.Option(help="A backend that `fairopt backends` lists; qpsolvers:clarabel for one of its solvers.")
+    ] = "auto",
     notion: Annotated[
         str, typer.Option(help="A notion's name with usual arguments, or module:object, a notion of your own. Default: drawn problems.")
     ] = "",

@@ -64,7 +64,7 @@ class Store:
     def _check(self, header: Record, path: Path) -> None:
         if header.get("format") != FORMAT:
             raise InputError(f"{path}: format {header.get('format')!r}, this fairopt reads {FORMAT}; update fairopt or choose another file")
-        for part in ("machine",):
+        for part in ("settings", "machine"):
             differs = sorted(k for k, v in header[part].items() if self.header[part].get(k, v) != v)
             if differs:
                 ours, theirs = ({k: h[part].get(k) for k in differs} for h in (self.header, header))

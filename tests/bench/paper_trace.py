@@ -22,7 +22,7 @@ EPS, ETA, B_TAU = 0.05, 0.5, 32
 TIGHT = {"eps_abs": 1e-10, "eps_rel": 1e-10, "max_iters": 200_000}
 SIZES = (1, 2, 3, 5, 8, 8, 13, 20, 31, 32, 40)
 METRICS = {"mean_pred": 1, "mean_pred, two attributes": 2, "mean_residual": 1}
-Layer = fair_model.CvxpyLayer
+Layer: Any = fair_model.CvxpyLayer
 
 
 class TightLayer(Layer):  # type: ignore[misc]

@@ -503,7 +503,7 @@ def test_merging_what_does_not_add_is_refused():
 
 def test_eight_threads_lose_no_sample():
     controller = fresh()
-    sent: list[list[float]] = [[] for _ in range(8)]
+    sent: list[list[tuple[float, int]]] = [[] for _ in range(8)]
 
     def work(k):
         rng = np.random.default_rng(k)
