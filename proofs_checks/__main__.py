@@ -30,6 +30,7 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--replay", nargs=2, metavar=("CLAIM", "NUMBER"), help="measure one instance again")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--html", type=Path)
+    parser.add_argument("--keep", type=Path, help="JSON of an earlier run: its figures stand for the claims that are not run now")
     parser.add_argument("--docs", type=Path, help="write a page a claim into this folder")
     return parser.parse_args(words)
 
@@ -81,6 +82,8 @@ def main(words: Sequence[str] | None = None) -> int:
         screen.print(error.args[0], highlight=False)
         return 2
     results = go(claims, options, screen)
+    if options.keep:
+        claims, results = report.kept(claims, results, options.keep)
     screen.print(report.table(results, options.seed))
     if options.json:
         report.write_json(results, options.seed, options.json)

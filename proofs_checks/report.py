@@ -8,13 +8,13 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich import box
 from rich.table import Table
 
 from proofs_checks.claim import Claim
+from proofs_checks.registry import all_claims
 from proofs_checks.run import Result
 
 FORMAT = 1
@@ -48,6 +48,17 @@ def _exact(r: Result) -> str:
 
 def write_json(results: Sequence[Result], seed: int, path: Path) -> None:
     path.write_text(json.dumps({"format": FORMAT, "seed": seed, "claims": [r.to_dict() for r in results]}, indent=1, default=float))
+
+
+def kept(claims: Sequence[Claim], results: Sequence[Result], path: Path) -> tuple[list[Claim], list[Result]]:
+    """All claims, with the figures of this run or, where there is none, of the run told in ``path``. ValueError for another format."""
+    told = json.loads(path.read_text())
+    if told.get("format") != FORMAT:
+        raise ValueError(f"{path}: format {told.get('format')!r}, expected {FORMAT}")
+    found = {c["name"]: Result(**{k: v for k, v in c.items() if k != "verdict"}) for c in told["claims"]}
+    found |= {r.name: r for r in results}
+    everything = [c for c in all_claims() if c.name in found]
+    return everything, [found[c.name] for c in everything]
 
 
 def write_html(claims: Sequence[Claim], results: Sequence[Result], seed: int, path: Path) -> None:
@@ -155,10 +166,10 @@ def _figures(claim: Claim, r: Result) -> list[str]:
     return out
 
 
-def write_docs(claims: Sequence[Claim], results: Sequence[Result] | dict[str, Any], folder: Path) -> None:
+def write_docs(claims: Sequence[Claim], results: Sequence[Result], folder: Path) -> None:
     """A page a claim and an index. ``results`` in the order of the claims."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = {r.name: r for r in results} if not isinstance(results, dict) else results
+    found = {r.name: r for r in results}
     index = [
         "# The claims behind fairopt",
         "",

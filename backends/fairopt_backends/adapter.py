@@ -18,11 +18,11 @@ from fairopt.contract.base import Backend, RawSolution, Status
 from fairopt.errors import BackendError, InfeasibleError, InputError, UnsupportedError
 from fairopt.problem import Array, Limits, ProjectionProblem
 from fairopt_backends.lowering import Lowered, Numbers, lower
-from fairopt_backends.multipliers import recovered
+from fairopt_backends.multipliers import at_a_vertex, recovered
 from fairopt_backends.programme import Programme, unit_of
 
 SOLVED = 1e-5  # a residual, in units of the clipped scores, above which no answer counts as solved
-EXACT = 1e-13  # a residual of multipliers that are a vertex already: an active-set method's
+EXACT = 1e-13  # a residual that needs no better multipliers, if they are at a vertex: an active-set method's
 WORSE = 1e-7  # a residual that multipliers at a vertex may have at most, unless the solver's own is larger
 RECOVER_UP_TO = 100_000  # rows times variables
 BROKEN = 1e-3  # and above which a native call raises: its gradient means nothing
@@ -141,7 +141,9 @@ def _at_a_vertex(programme: Programme, answer: Answer) -> Answer:
     if answer.x is None or answer.multipliers is None or programme.lowered.rows * programme.lowered.variables > RECOVER_UP_TO:
         return answer
     own = programme.residual(answer.x, answer.multipliers)
-    found = recovered(programme, answer.x) if own > EXACT else None
+    if own <= EXACT and at_a_vertex(programme, answer.x, answer.multipliers):
+        return answer
+    found = recovered(programme, answer.x)
     if found is None or programme.residual(answer.x, found) > max(own, WORSE):
         return answer
     return replace(answer, multipliers=found)

@@ -33,6 +33,15 @@ def recovered(programme: Programme, x: Array) -> Array | None:
     return best
 
 
+def at_a_vertex(programme: Programme, x: Array, lam: Array) -> bool:
+    """Whether the rows that carry a multiplier are independent on the variables off their bounds."""
+    inside = (x < programme.ubx - NEAR) & (x > programme.lbx + NEAR)
+    carrying = np.flatnonzero(np.abs(lam) > NEAR * max(1.0, float(np.abs(lam).max(initial=0.0))))
+    if carrying.size == 0:
+        return True
+    return bool(np.linalg.matrix_rank(programme.lowered.dense()[carrying][:, inside], tol=1e-9) == carrying.size)
+
+
 def _fit(programme: Programme, x: Array, *, free: bool) -> Array | None:
     c, f = programme.lowered, programme.lowered.times(x)
     inside = (x < programme.ubx - NEAR) & (x > programme.lbx + NEAR)

@@ -22,7 +22,7 @@ from fairopt_backends.modules import INSTALL, load
 from fairopt_backends.programme import Programme, sides
 
 OPEN = 1e20  # proxsuite's own infinity
-DIGITS = 10
+DIGITS, GRADIENT_DIGITS = 10, 9  # the digits that do not depend on where proxsuite's memory lies, in units of the scores / the loss
 
 
 class ProxQP(Adapter):
@@ -81,7 +81,7 @@ class ProxQP(Adapter):
         qp = self._qp(lowered, programme.diagonal, programme.q, (equal, lower, upper))
         status = str(qp.results.info.status).rsplit(".", 1)[-1]
         limit = "MAX_ITER" in status
-        # its last digits (1e-12) depend on where its memory lies: rounded away, so that the same input gives the same bits
+        # its last digits (1e-12) change from call to call: rounded away, so that the same input gives the same bits
         x, lam = np.round(qp.results.x, DIGITS), np.round(_multipliers(lowered, qp), DIGITS)
         return Answer(x, lam, int(qp.results.info.iter), limit, status)
 
@@ -142,4 +142,5 @@ class _Solve(torch.autograd.Function):
             parts = [np.array(part, dtype=np.float64) for part in (np.diag(data.dL_dH), data.dL_dg, data.dL_db, data.dL_dl, data.dL_du)]
             if all(np.isfinite(part).all() for part in parts):
                 break
-        return (*(torch.from_numpy(part) for part in parts), None, None)
+        unit = float(np.abs(loss).max(initial=0.0)) or 1.0
+        return (*(torch.from_numpy(np.round(part / unit, GRADIENT_DIGITS) * unit) for part in parts), None, None)

@@ -130,6 +130,8 @@ class _OneAtATime(torch.autograd.Function):
         leaves = [t.detach().requires_grad_(i == LINEAR or t.requires_grad) for i, t in enumerate(data)]
         with _running, torch.enable_grad():
             x = function(*leaves)
+        if x is None:  # its factorisation failed in the first iteration
+            raise RuntimeError("no iterate")
         node = x.grad_fn  # the multipliers are kept there alone
         of_h = node.lams.detach().clone()
         of_b = node.nus.detach().clone() if data[-1].numel() else torch.zeros(0, dtype=torch.float64)

@@ -1,6 +1,6 @@
 """What an evaluator of the dual is: row values, slopes and scores at given prices.
 
-    y(p) = clip(z - A'p / w, lb, ub),   f(p) = A y(p) + offset,   M(p) = A W^-1 D_F A'   (F the samples off their bounds)
+y(p) = clip(z - A'p / w, lb, ub),   f(p) = A y(p) + offset,   M(p) = A W^-1 D_F A'   (F the samples off their bounds)
 """
 
 from __future__ import annotations

@@ -186,6 +186,7 @@ def solve_dual(
         start = _guess(dual, structure, numbers)
     used, p = 0, np.zeros(structure.metric.shape[0]) if start is None else start
     solved = max(goal, min(1e4 * resolution, 1e-7 * magnitude))
+    most = 1e-8 * magnitude  # rounding beyond this is no excuse: prices of contradicting rows grow without end
     search = _Search(dual, structure, numbers, resolution, solved)
     if structure.shape == "few_rows" and dual.problem.rows.dense is None:
         found = few_rows(dual, structure, numbers, start, goal, max_iter)
@@ -193,18 +194,16 @@ def solve_dual(
     else:
         state = search.at(p if start is None else search.solver.feasible(p))
     if state.res > goal:
-        state, used = _newton(search, state, goal, used, max_iter)
-    return DualSolution(state.p, state.ev, state.res, used, state.res <= solved)
+        state, used = _newton(search, state, goal, used, max_iter, most)
+    return DualSolution(state.p, state.ev, state.res, used, state.res <= max(solved, min(2.0 * _hidden(structure, state.p), most)))
 
 
-def _newton(search: _Search, state: _State, goal: float, iteration: int, max_iter: int) -> tuple[_State, int]:
+def _newton(search: _Search, state: _State, goal: float, iteration: int, max_iter: int, most: float) -> tuple[_State, int]:
     """Newton steps, the interior point method once where they do not settle, and Newton again. Returns the best point."""
     search.spread = max(state.res, 1e-300)
-    reach = search.structure.metric / search.structure.unit
     best, stale, interior = state, 0, False
     while iteration < max_iter and stale < 4:
-        hidden = EPS * float((reach * np.abs(state.p)).max(initial=0.0))  # what the rounding of f + s p hides
-        if state.res <= max(goal, min(hidden, search.solved)):
+        if state.res <= max(goal, min(_hidden(search.structure, state.p), most)):
             break
         settled = interior or best.res <= search.solved
         if iteration >= TRUST and not settled:
@@ -218,6 +217,11 @@ def _newton(search: _Search, state: _State, goal: float, iteration: int, max_ite
             stale = 0 if new.res < 0.5 * best.res or not settled else stale + 1
         best = new if new.res < best.res else best
     return best, iteration
+
+
+def _hidden(structure: Structure, p: Array) -> float:
+    """What the rounding of f + s p hides, in score units."""
+    return EPS * float((structure.metric / structure.unit * np.abs(p)).max(initial=0.0))
 
 
 def _guess(dual: Dual, structure: Structure, numbers: Numbers) -> Array | None:

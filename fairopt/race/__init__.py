@@ -12,5 +12,6 @@ from __future__ import annotations
 from fairopt.race.cells import PRESETS, Cell, Grid
 from fairopt.race.contest import Progress, compare
 from fairopt.race.result import Race
+from fairopt.race.settings import Settings
 
-__all__ = ["PRESETS", "Cell", "Grid", "Progress", "Race", "compare"]
+__all__ = ["PRESETS", "Cell", "Grid", "Progress", "Race", "Settings", "compare"]

@@ -42,6 +42,7 @@ def main(connection: Connection, like: BackendLike, settings: Settings, log: str
         return
     _warm_up(like, settings)
     base = memory.resident()
+    memory.limit(settings.memory_limit)
     connection.send(("ready", time.perf_counter() - start))
     while (cell := connection.recv()) is not None:
         connection.send(measure(cell, like, settings, base))

@@ -77,7 +77,8 @@ def vector_jacobian(outcome: Outcome, problem: ProjectionProblem, grad: Tensor) 
         return _sliced(outcome, problem, dual, grad)
     assert isinstance(dual, VectorDual)
     order = problem.rows.order.numpy()
-    v = grad.detach().to("cpu", torch.float64).numpy()[order]
+    plain = grad.device.type == "cpu" and grad.dtype in (torch.float32, torch.float64)
+    v = (grad.detach().numpy() if plain else grad.detach().to("cpu", torch.float64).numpy())[order].astype(np.float64, copy=False)
     free = free_samples(outcome, problem)
     masked = v if free is None else v * free
     if piece.index.size == 0:
@@ -93,33 +94,29 @@ def vector_jacobian(outcome: Outcome, problem: ProjectionProblem, grad: Tensor) 
         if dual.dense is not None:
             shift += theta[problem.rows.dense_rows] @ dual.dense
         out = masked - (shift if free is None else shift * free)
-    result = torch.from_numpy(out[problem.rows.inverse_order.numpy()]).to(grad.dtype)
-    return result if grad.device.type == "cpu" else result.to(grad.device), theta, nu
+    if grad.dtype == torch.float32:
+        out = out.astype(np.float32)
+    result = torch.from_numpy(out[problem.rows.inverse_order.numpy()])
+    return result if plain else result.to(grad.device, grad.dtype), theta, nu
 
 
 def _sliced(outcome: Outcome, problem: ProjectionProblem, dual: SlicedDual, grad: Tensor) -> tuple[Tensor, Array, Array]:
     v = to_cell_order(grad.detach(), problem)
-    y = outcome.plain
-    sums = np.zeros(len(dual.active))
-    for c, a, b in dual.bounds:
-        if problem.has_box:
-            v[a:b] = _masked(v[a:b], y[a:b], *dual._limits(a, b))
-        if dual.active[c] and outcome.piece.index.size:
-            part = v[a:b] if dual.weights is None else v[a:b] / dual.weights[a:b]
-            sums[c] += float(part.sum(dtype=torch.float64))
-    if outcome.piece.index.size == 0:
-        return to_sample_order(v, problem), np.zeros(problem.m), np.zeros(0)
-    theta, nu = _saddle(outcome, dual.coefficients @ sums)
+    y, boxed, searched = outcome.plain, problem.has_box, outcome.piece.index.size > 0
+    theta, nu = np.zeros(problem.m), np.zeros(0)
+    if searched:
+        sums = np.zeros(len(dual.active))
+        for c, a, b in dual.bounds:
+            if dual.active[c]:
+                part = _masked(v[a:b], y[a:b], *dual._limits(a, b)) if boxed else v[a:b]
+                part = part if dual.weights is None else part / dual.weights[a:b]
+                sums[c] += float(part.sum(dtype=torch.float64))
+        theta, nu = _saddle(outcome, dual.coefficients @ sums)
     shifts = (theta @ dual.coefficients).tolist()
     for c, a, b in dual.bounds:
-        if shifts[c] == 0.0:
-            continue
-        if problem.has_box:
-            lb, ub = dual._limits(a, b)
-            shift = torch.full((), shifts[c], dtype=v.dtype, device=v.device).expand(b - a)
-            v[a:b] -= _masked(shift, y[a:b], lb, ub)
-        else:
-            v[a:b] -= shifts[c]
+        part = v[a:b] if shifts[c] == 0.0 else v[a:b].sub_(shifts[c])
+        if boxed:
+            part.copy_(_masked(part, y[a:b], *dual._limits(a, b)))
     return to_sample_order(v, problem), theta, nu
 
 
@@ -137,7 +134,7 @@ def free_samples(outcome: Outcome, problem: ProjectionProblem) -> Array | None:
         return None
     dual = outcome.dual
     assert isinstance(dual, VectorDual)
-    y = outcome.plain.detach().to("cpu", torch.float64).numpy()
+    y = outcome.plain.numpy()  # float64, as this evaluator makes them
     return ((y > dual.lb) & (y < dual.ub)).astype(np.float64)
 
 

@@ -114,6 +114,5 @@ CLAIMS = (
         PooledParity,
         {"sends far scores": SendsBounds},
         loose=N1_LOOSE.strip(),
-        instances=100,
     ),
 )

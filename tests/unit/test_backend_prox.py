@@ -5,18 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from fairopt.problem import HARD, Array, Limits, ProjectionProblem, Rows, Softness
 from fairopt.testing.oracle import solve_reference
 from fairopt_backends.unrolled import Unrolled, make_dual
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 pytest.importorskip("daqp")
 KINDS = ("hard", "priced", "quadratic", "budget")
 
 
 def identity(seed: int, kinds: tuple[str, ...], weight: float) -> tuple[ProjectionProblem, Array]:
-    """min sum tau/2 (f_k - a_k)^2 + softness(f): rows are the samples themselves. One linear row a kind, then one range of 2 to 5 a kind."""
+    """min sum tau/2 (f_k - a_k)^2 + softness(f): rows are the samples. One linear row a kind, then one range of 2 to 5 rows a kind."""
     rng = np.random.default_rng(seed)
     sizes = [int(k) for k in rng.integers(2, 6, len(kinds))]
     m = len(kinds) + sum(sizes)

@@ -12,10 +12,13 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+
 from fairopt.contract.base import Backend, Status
 from fairopt.errors import BackendError, InfeasibleError, InputError, MissingExtraError, UnsupportedError
 from fairopt.problem import Limits
@@ -183,6 +186,7 @@ def test_a_copy_and_a_pickle_answer_the_same(name: str) -> None:
     for other in (copy.deepcopy(backend), pickle.loads(pickle.dumps(backend))):
         assert other.name == backend.name
         again = other.solve(d.scores, d.problem).y
+        assert again is not None
         assert torch.equal(first, again)
 
 
@@ -250,8 +254,8 @@ def test_an_absent_solver_is_named_with_the_line_that_installs_it(name: str, mon
     family, _, solver = name.partition(":")
     module = "qpsolvers" if solver else CLASSES[family][1]
     for known in [m for m in sys.modules if m.split(".")[0] == module]:
-        monkeypatch.setitem(sys.modules, known, None)  # type: ignore[arg-type]
-    monkeypatch.setitem(sys.modules, module, None)  # type: ignore[arg-type]
+        monkeypatch.setitem(sys.modules, known, None)
+    monkeypatch.setitem(sys.modules, module, None)
     fresh = copy.deepcopy(backend)
     d, _ = next(taken(backend, references(), 1))
     if name == "theseus":
@@ -260,12 +264,11 @@ def test_an_absent_solver_is_named_with_the_line_that_installs_it(name: str, mon
         fresh.solve(d.scores, d.problem)
 
 
-def test_a_solver_that_breaks_at_import_is_reported_as_that(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_solver_that_breaks_at_import_is_reported_as_that(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from fairopt_backends import modules
 
-    folder = tmp_path_factory.mktemp("broken")
-    (folder / "a_broken_solver.py").write_text("raise RuntimeError('wrong build')")
-    monkeypatch.syspath_prepend(str(folder))
+    (tmp_path / "a_broken_solver.py").write_text("raise RuntimeError('wrong build')")
+    monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(modules.INSTALL, "a_broken_solver", "nothing")
     with pytest.raises(BackendError, match="RuntimeError: wrong build"):
         modules.load("a_broken_solver")
@@ -311,5 +314,6 @@ def test_a_wrong_option_is_an_input_error_that_names_it(name: str, options: dict
 
 
 def test_an_unknown_member_of_qpsolvers_is_an_input_error() -> None:
+    kind: Any = type(make("qpsolvers:daqp"))
     with pytest.raises(InputError, match="gurobi"):
-        type(make("qpsolvers:daqp"))("gurobi")
+        kind("gurobi")

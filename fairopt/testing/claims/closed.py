@@ -52,9 +52,12 @@ def moved_to(case: Case, codes: Array, shifts: Array) -> Array:
     return np.asarray(case.z - (shifts * counts / inverse)[codes] / case.w)
 
 
+HUGE, HUGE_SHARE = 100_000, 0.01
+
+
 def check_two_groups(rng: Generator, layer: Layer) -> Measurement:
-    """L6, with weights."""
-    case, codes, eps = groups_case(rng, 2)
+    """L6, with weights; one instance in a hundred with up to 100,000 samples."""
+    case, codes, eps = groups_case(rng, 2, HUGE if rng.uniform() < HUGE_SHARE else 40)
     _, sizes, means = sizes_and_means(case, codes, 2)
     shifts = formulas.two_group_shifts(float(means[0]), float(means[1]), float(sizes[0]), float(sizes[1]), eps)
     y, _ = layer.project(case.scores, case.problem)
@@ -73,9 +76,9 @@ def window(means: Array, sizes: Array, eps: float) -> float:
 
 
 def check_many_groups(rng: Generator, layer: Layer) -> Measurement:
-    """L7, with weights: new means clip(mu_g, t, t + eps) and the moves of the samples."""
+    """L7, with weights: new means clip(mu_g, t, t + eps) and the moves of the samples; some with up to 100,000 samples."""
     groups = int(rng.integers(2, 9))
-    case, codes, eps = groups_case(rng, groups)
+    case, codes, eps = groups_case(rng, groups, HUGE if rng.uniform() < HUGE_SHARE else 40)
     _, sizes, means = sizes_and_means(case, codes, groups)
     new = formulas.window_means(means.tolist(), window(means, sizes, eps), eps)
     y, _ = layer.project(case.scores, case.problem)

@@ -54,8 +54,9 @@ def instance_rng(claim: str, seed: int, number: int) -> Generator:
 
 
 def check_claim(claim: str, layer: Layer, *, instances: int, seed: int) -> Outcome:
-    """Run one claim until ``instances`` were measured. Problems that the backend refuses do not count; after ten times as many numbers
-    the rest is left out, and ``skipped`` has the backend's words."""
+    """Run one claim until ``instances`` were measured. Problems that the backend refuses, or that the claim is not about, do not
+    count; after ten times as many numbers the rest is left out, and ``skipped`` says why, in the words of the backend or of the claim.
+    """
     says, check, _ = CHECKS[claim]
     top: Measurement | None = None
     at = done = 0
@@ -66,7 +67,7 @@ def check_claim(claim: str, layer: Layer, *, instances: int, seed: int) -> Outco
             try:
                 found = check(instance_rng(claim, seed, number), layer)
             except UnsupportedError as error:
-                refusal = f"the backend refuses {'the others' if done else 'these problems'}: {error}"
+                refusal = f"left out: {error}"
                 continue
             except FairoptError as error:
                 found = Measurement(float("inf"), 0.0, note=f"{type(error).__name__}: {error}")

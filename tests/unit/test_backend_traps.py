@@ -1,0 +1,381 @@
+"""What the solvers get wrong in silence, and the guard against each. Every test here was seen to fail with its guard taken out."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from fairopt.contract.base import Capabilities, Status
+from fairopt.errors import BackendError, InfeasibleError
+from fairopt.problem import Limits, ProjectionProblem, Softness
+from fairopt.testing.assembly import Assembly, Linear
+from fairopt.testing.draws import draw, infeasible, wild
+from fairopt.testing.oracle import accepted_oracle, solve_reference
+from fairopt_backends.adapter import Adapter, Answer
+from fairopt_backends.cvxpylayers import CvxpyLayers
+from fairopt_backends.diffcp import Diffcp
+from fairopt_backends.moreau import Moreau, _strict
+from fairopt_backends.multipliers import non_negative_least_squares
+from fairopt_backends.programme import Programme, sides
+from fairopt_backends.proxqp import ProxQP
+from fairopt_backends.qpsolvers import QPSolvers
+from fairopt_backends.qpth import Qpth
+from fairopt_backends.theseus import Theseus
+from fairopt_backends.unrolled import Unrolled
+
+NEEDS: dict[Any, str] = {
+    CvxpyLayers: "cvxpylayers", Diffcp: "diffcp", Moreau: "moreau", ProxQP: "proxsuite", QPSolvers: "qpsolvers", Qpth: "qpth",
+    Theseus: "theseus", Unrolled: "torch",
+}  # fmt: skip
+Z = torch.tensor([0.5, 0.3, -0.1, 0.2], dtype=torch.float64)
+
+
+def need(*kinds: type) -> None:
+    for kind in kinds:
+        pytest.importorskip(NEEDS[kind])
+
+
+def difference(tolerance: float, copies: int = 1, softness: Softness | None = None) -> ProjectionProblem:
+    """abs(mean of the first two - mean of the last two) <= tolerance in the box [-1, 1], ``copies`` times in other units."""
+    assembly = Assembly(4)
+    a, b = assembly.mask(np.arange(4) < 2), assembly.mask(np.arange(4) >= 2)
+    gap = assembly.mean(a).plus(assembly.mean(b), -1.0)
+    for k in range(1, copies + 1):
+        row = gap.scaled(float(k))
+        assembly.linear.append(Linear(row, -k * tolerance, k * tolerance, *([] if softness is None else [softness])))
+    return assembly.problem(-1.0, 1.0)
+
+
+def gradient(backend: Adapter | Unrolled, problem: ProjectionProblem, v: Tensor, z: Tensor = Z) -> Tensor:
+    z = z.clone().requires_grad_(True)
+    (g,) = torch.autograd.grad(backend.solve_native(z, problem, problem.limits()) @ v, z)
+    return g
+
+
+def worst(backend: Adapter, count: int, seed: int) -> float:
+    """The largest raw error over drawn problems of order 1; no status may say that something is wrong."""
+    errors = []
+    for d in wild(count, seed, max_n=20, avoid=("infeasible", "huge", "tiny", "far")):
+        o = accepted_oracle(d)
+        if o is None or not {s.kind for s in d.problem.softness} <= backend.capabilities.softness:
+            continue
+        raw = backend.solve(d.scores, d.problem)
+        assert raw.status is None, (d, raw.message)
+        assert raw.y is not None
+        errors.append(float(np.abs(raw.y.numpy() - o.y).max()))
+    assert len(errors) >= count // 3
+    return max(errors)
+
+
+# a solver's word ------------------------------------------------------------------------------------------------------------------
+
+
+class Liar(Adapter):
+    """Says "solved" and returns zeros, as several solvers do for an infeasible problem."""
+
+    name = "liar"
+    capabilities = Capabilities(gradients=("implicit", "native"), ranges=True)
+
+    def _solve(self, programme: Programme) -> Answer:
+        return Answer(np.zeros(programme.lowered.variables), np.zeros(programme.lowered.rows))
+
+    def _native(self, lowered: object, numbers: object, centre: Tensor) -> tuple[Tensor, np.typing.NDArray[np.float64]]:
+        return 0.0 * centre, np.zeros(lowered.rows)  # type: ignore[attr-defined]
+
+
+def test_a_wrong_answer_is_inaccurate_whatever_the_solver_says() -> None:
+    raw = Liar().solve(Z, difference(0.01))
+    assert raw.status is Status.INACCURATE
+    with pytest.raises(BackendError, match="residual"):
+        Liar().solve_native(Z, difference(0.01), difference(0.01).limits())
+
+
+def test_a_silent_infeasible_problem_is_infeasible() -> None:
+    pytest.importorskip("scipy")
+    d = next(infeasible(1, 5, max_n=8))
+    assert Liar().solve(d.scores, d.problem).status is Status.INFEASIBLE
+    with pytest.raises(InfeasibleError):
+        Liar().solve_native(d.scores, d.problem, d.problem.limits())
+
+
+@pytest.mark.parametrize("kind", [Diffcp, CvxpyLayers])
+def test_clarabel_on_a_second_order_cone_is_watched(kind: type[Adapter]) -> None:
+    """It says "solved" at errors of 1e-4; whatever comes without a status is within 1e-4."""
+    need(kind)
+    backend = kind(solver="Clarabel")  # type: ignore[call-arg]
+    for d in wild(12, 4, max_n=12):
+        o = accepted_oracle(d)
+        raw = backend.solve(d.scores, d.problem)
+        if o is not None and raw.status is None:
+            assert raw.y is not None
+            assert np.abs(raw.y.numpy() - o.y).max() <= 1e-4 * max(1.0, float(d.scores.abs().max()))
+
+
+# tolerances and settings -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("solver", "bound"), [("highs", 1e-9), ("piqp", 2e-6), ("clarabel", 2e-6), ("osqp", 1e-6), ("scs", 1e-6)])
+def test_default_tolerances_are_tight(solver: str, bound: float) -> None:
+    """Without the options set here: highs 6e-1 (its regularisation), piqp and clarabel 6e-5 (no gap tolerance), osqp 2e-1."""
+    need(QPSolvers)
+    assert worst(QPSolvers(solver), 40, 1) <= bound
+
+
+def test_osqp_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """Its polishing prints to stdout, verbose or not."""
+    need(QPSolvers)
+    worst(QPSolvers("osqp"), 30, 1)
+    assert capfd.readouterr().out == ""
+
+
+def test_highs_does_not_return_nan_for_one_sided_bounds() -> None:
+    need(QPSolvers)
+    for seed in range(40):
+        d = draw("pairs", seed, ["sample_box"], n=12)
+        raw = QPSolvers("highs").solve(d.scores, d.problem)
+        assert raw.y is not None
+        assert bool(torch.isfinite(raw.y).all())
+
+
+def test_proxqp_tests_the_duality_gap() -> None:
+    """Without the test it called a feasible point "solved" that is off by 7e-3."""
+    need(ProxQP)
+    assembly = Assembly(3)
+    one, two = assembly.mask(np.array([False, True, False])), assembly.mask(np.array([True, False, True]))
+    assembly.linear += [Linear(assembly.mean(one), 0.7689, 0.7911), Linear(assembly.mean(two), 0.7689, 0.8143)]
+    problem = assembly.problem(np.array([-0.9419, 0.4115, 0.8714]), np.array([0.7573, 0.7827, 1.2456]))
+    z = torch.tensor([0.70809, -0.1047, 0.70809], dtype=torch.float64)
+    raw = ProxQP().solve(z, problem)
+    assert raw.status is None
+    assert raw.y is not None
+    assert np.abs(raw.y.numpy() - solve_reference(z.numpy(), problem).y).max() <= 1e-9
+
+
+def test_proxqp_differentiates_in_float64_without_bias() -> None:
+    """Its torch function: 3e-8 from float32 gradients, 2e-6 from rho = mu = 1e-6."""
+    need(ProxQP)
+    assert torch.get_default_dtype() == torch.float32
+    v = torch.tensor([1.0, 2.0, -1.0, 0.5], dtype=torch.float64)
+    a = torch.tensor([0.5, 0.5, -0.5, -0.5], dtype=torch.float64)
+    g = gradient(ProxQP(), difference(0.1), v)
+    assert float((g - (v - a * (a @ v) / (a @ a))).abs().max()) <= 2e-9
+
+
+def test_proxqp_has_a_gradient_on_dependent_rows() -> None:
+    """With its regularisation at 1e-10 alone the gradient is NaN in some of these draws."""
+    need(ProxQP)
+    for seed in range(25):
+        d = draw("covariance", seed, ["one_sided_box", "priced", "scaled_rows", "singleton", "weights", "zero_tolerance"], n=4)
+        assert bool(torch.isfinite(gradient(ProxQP(), d.problem, torch.ones(4, dtype=torch.float64), d.scores)).all())
+
+
+def test_moreau_is_exact_where_its_active_set_method_works_and_right_where_it_fails() -> None:
+    """By default the active-set method has errors of 3e-4, and fails on redundant equalities."""
+    need(Moreau)
+    for problem in (difference(0.1), difference(0.0, copies=3)):
+        raw = Moreau().solve(Z, problem)
+        assert raw.status is None
+        assert raw.y is not None
+        assert np.abs(raw.y.numpy() - solve_reference(Z.numpy(), problem).y).max() <= 1e-9
+    assert Moreau(method="active_set").solve(Z, difference(0.0, copies=3)).status is not None
+
+
+def test_moreau_knows_every_option_that_it_is_given() -> None:
+    """Settings drop names that they do not know; here that is an error."""
+    need(Moreau)
+    known = SimpleNamespace(model_fields={"tol": 1}, __name__="Settings")
+    with pytest.raises(BackendError, match="tol_gap"):
+        _strict(known, tol=1e-9, tol_gap=1e-9)
+    assert Moreau(solver_tol=1e-7)._settings("ipm").ipm_settings.tol_gap_abs == 1e-7
+    assert Moreau(solver_tol=1e-7)._settings("active_set").active_set_settings.primal_tol == 1e-7
+
+
+@pytest.mark.parametrize("gamma", [1.0, 1e2, 1e4])
+def test_moreau_differentiates_stiff_quadratic_rows(gamma: float) -> None:
+    """Its active-set adjoint is off by 0.17 at gamma = 1e4: quadratic rows go to the interior point."""
+    need(Moreau)
+    problem = difference(0.05, softness=Softness("quadratic", gamma))
+    v = torch.tensor([1.0, 2.0, -1.0, 0.5], dtype=torch.float64)
+    a = torch.tensor([0.5, 0.5, -0.5, -0.5], dtype=torch.float64)
+    exact = v - a * (a @ v) / (a @ a + 1 / gamma)
+    assert float((gradient(Moreau(), problem, v) - exact).abs().max()) <= 1e-4
+
+
+def test_theseus_does_not_cycle_and_works_in_float64() -> None:
+    """Undamped Gauss-Newton at these multipliers leaves one draw of this set off by 0.5."""
+    need(Theseus)
+    assert worst(Theseus(), 45, 1) <= 1e-8
+
+
+# gradients ------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [Qpth, ProxQP, Moreau, Diffcp, CvxpyLayers, Theseus, Unrolled])
+@pytest.mark.parametrize("margin", [1e-3, 1e-6, 1e-9, -1e-3, -1e-6, -1e-9])
+def test_the_adjoint_is_right_near_a_kink(kind: type[Adapter], margin: float) -> None:
+    """qpth clamps slacks and multipliers at 1e-8 and was off by 0.13 at 1e-7 from the kink. margin > 0: the row does not bind."""
+    need(kind)
+    gap = float(Z[:2].mean() - Z[2:].mean())
+    v = torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float64)
+    a = torch.tensor([0.5, 0.5, -0.5, -0.5], dtype=torch.float64)
+    exact = v if margin > 0 else v - a * (a @ v) / (a @ a)
+    assert float((gradient(kind(), difference(gap + margin), v) - exact).abs().max()) <= 1e-6
+
+
+def test_qpth_sums_the_gradient_of_a_shared_limit_over_the_batch() -> None:
+    """An un-batched parameter's gradient would come back as the mean over the batch."""
+    need(Qpth)
+    problem = difference(0.05)
+    backend = Qpth()
+    scores = torch.stack([Z, 2 * Z, Z + 0.1])
+    lowered = backend._lower(problem)
+
+    def total(batched: bool) -> Tensor:
+        limits = Limits(*(t.requires_grad_(True) for t in problem.limits().tensors()))
+        numbers, s = lowered.numbers(limits), sides(lowered, independent=True)
+        centres = torch.stack([lowered.functionals.centre(row) for row in scores])
+        if batched:
+            x, _ = backend._run(s, numbers, centres)
+        else:
+            x = torch.cat([backend._run(s, numbers, row[None])[0] for row in centres])
+        (g,) = torch.autograd.grad(x[:, 0].sum(), limits.upper)
+        return g
+
+    assert torch.allclose(total(True), total(False), rtol=1e-8, atol=1e-10)
+    assert float(total(True).abs().max()) > 0.1
+
+
+def test_qpth_takes_equalities_that_others_imply() -> None:
+    need(Qpth)
+    for seed in range(12):
+        d = draw("range", seed, ["zero_tolerance", "duplicate"], max_n=10)
+        raw = Qpth().solve(d.scores, d.problem)
+        assert raw.status is None, (d, raw.message)
+
+
+def test_qpth_goes_on_where_its_interior_point_stalls() -> None:
+    """A group pinned at the bound leaves no strict interior: PDIPM stops at 2e-1 and says nothing."""
+    need(Qpth)
+    stalled = 0
+    for d in wild(200, 7, max_n=12, avoid=("infeasible", "priced", "budget", "mixed_softness", "huge", "tiny", "far")):
+        backend = Qpth()
+        lowered = backend._lower(d.problem)
+        if lowered.rows == 0 or not d.mutations & {"box", "one_sided_box"} or "zero_tolerance" not in d.mutations:
+            continue
+        numbers, centre = lowered.numbers(d.problem.limits()), lowered.functionals.centre(d.scores)
+        programme = Programme(lowered, numbers, centre.numpy())
+        try:
+            x, lam = backend._run(sides(lowered, independent=True), numbers, centre[None])
+            bad = programme.residual(x[0].detach().numpy(), lam[0]) > 1e-4
+        except BackendError:
+            bad = True
+        stalled += bad
+        if bad:
+            assert backend.solve(d.scores, d.problem).status is None, d
+    assert stalled >= 1
+
+
+def test_qpth_in_threads_of_different_sizes() -> None:
+    """A module global in qpth holds an identity matrix of the last size: two threads took each other's."""
+    need(Qpth)
+    problems = [difference(0.05, copies=k) for k in (1, 4, 7)] * 6
+    barrier = threading.Barrier(4)
+
+    def work(i: int) -> list[Tensor]:
+        barrier.wait()
+        return [gradient(Qpth(), p, torch.ones(4, dtype=torch.float64)) for p in problems[i::4]]
+
+    expected = [gradient(Qpth(), p, torch.ones(4, dtype=torch.float64)) for p in problems]
+    with ThreadPoolExecutor(4) as pool:
+        for i, found in enumerate(pool.map(work, range(4))):
+            for a, b in zip(expected[i::4], found, strict=True):
+                assert torch.allclose(a, b, rtol=0, atol=1e-7)
+
+
+# cvxpylayers: what is compiled, and when -----------------------------------------------------------------------------------------------
+
+
+def test_cvxpylayers_compiles_once_for_a_composition() -> None:
+    need(CvxpyLayers)
+    backend = CvxpyLayers()
+    problem = difference(0.05)
+    for k in range(4):
+        other = difference(0.05 + 0.01 * k)
+        assert backend.solve(Z + 0.1 * k, other).status is None
+        gradient(backend, other, Z)
+    limits = problem.limits()
+    backend.solve(
+        Z, problem.with_limits(Limits(limits.lower - 1, limits.upper + 1, limits.width, limits.offset + 0.1, limits.softness_weight))
+    )
+    assert backend.compilations == 1
+    backend.solve(Z, difference(0.05, copies=2))
+    assert backend.compilations == 2
+    backend.solve(Z, problem)
+    assert backend.compilations == 2
+
+
+def test_cvxpylayers_keeps_a_bounded_number_of_layers_and_is_right_after_eviction() -> None:
+    need(CvxpyLayers)
+    backend = CvxpyLayers(cache_size=2)
+    reference = solve_reference(Z.numpy(), difference(0.05)).y
+    for copies in (1, 2, 3, 1):
+        y = backend.solve(Z, difference(0.05, copies=copies)).y
+        assert y is not None
+        assert np.abs(y.numpy() - reference).max() <= 1e-8
+    assert backend.compilations == 4
+    assert len(backend._cache) == 2
+
+
+def test_cvxpylayers_compiles_once_in_four_threads() -> None:
+    need(CvxpyLayers)
+    backend = CvxpyLayers()
+    reference = solve_reference(Z.numpy(), difference(0.05)).y
+    with ThreadPoolExecutor(4) as pool:
+        for raw in pool.map(lambda _: backend.solve(Z, difference(0.05)), range(12)):
+            assert raw.y is not None
+            assert np.abs(raw.y.numpy() - reference).max() <= 1e-8
+    assert backend.compilations == 1
+
+
+def test_importing_a_solver_warns_of_nothing(recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    need(Theseus)
+    modules = importlib.import_module("fairopt_backends.modules")
+    for name in [m for m in sys.modules if m == "theseus" or m.startswith("theseus.")]:
+        monkeypatch.delitem(sys.modules, name)
+    modules.load("theseus")
+    assert not [w for w in recwarn if "skparse" in str(w.message)]
+
+
+# multipliers ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_non_negative_least_squares_meets_its_optimality_conditions() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        rows, columns = rng.integers(1, 9, 2)
+        a = rng.normal(size=(rows, columns))
+        if columns > 2:
+            a[:, 1] = a[:, 0] * rng.choice([1.0, -1.0])  # duplicates
+        b = rng.normal(size=rows)
+        x = non_negative_least_squares(a, b)
+        slope = a.T @ (b - a @ x)
+        assert (x >= 0).all()
+        assert slope.max(initial=0.0) <= 1e-9
+        assert np.abs(slope[x > 0]).max(initial=0.0) <= 1e-9
+
+
+def test_multipliers_come_from_independent_rows() -> None:
+    """An interior point spreads the price over three copies of a row; one of them carries it here."""
+    need(QPSolvers)
+    prices = QPSolvers("clarabel").solve(Z, difference(0.05, copies=3)).prices
+    assert prices is not None
+    assert np.count_nonzero(np.abs(prices) > 1e-9) == 1
