@@ -74,7 +74,7 @@ class Moreau(Adapter):
         """x, multipliers, the solver's status, iterations."""
         if self.method != "auto":
             return self._run_method(self.method, lowered, numbers, centre)
-        if True:
+        if not lowered.extras:
             found = self._run_method("active_set", lowered, numbers, centre)
             if Programme(lowered, numbers, centre.detach().numpy()).residual(found[0].detach().numpy(), found[1]) <= EXACT:
                 return found
