@@ -52,10 +52,8 @@ class ClosedForm(Backend):
         M = start.model(dual.coefficients)
         slopes = np.maximum(np.diag(M), 1e-300)
         p = prox(st, nums, start.f, slopes) if problem.m else np.zeros(0)
-        if problem.has_box:
-            end = dual.evaluate(p)
-        else:  # nothing is clamped: row values are linear in the prices
-            end = Evaluation(start.f - M @ p, start.slope, start.dense_model)
+        # without a box nothing is clamped: row values are linear in the prices
+        end = dual.evaluate(p) if problem.has_box else Evaluation(start.f - M @ p, start.slope, start.dense_model)
         gap = float(np.abs(residual(st, nums, end.f, p)).max(initial=0.0))
         if problem.has_box and gap > 1e-12 * max(dual.magnitude(), 1e-300):
             raise UnsupportedError("backend 'closed_form' has no answer where bounds are active; backend='dual_newton' takes every problem")

@@ -167,4 +167,4 @@ class _ConeProgramme(torch.autograd.Function):
         data = da.tocsc()
         data.sort_indices()
         curved = torch.from_numpy(np.array(data.data[ctx.cone.at])) if ctx.cone.at.size else torch.zeros(0, dtype=torch.float64)
-        return torch.from_numpy(db), torch.from_numpy(dc), curved * 0, None, None, None
+        return torch.from_numpy(db), torch.from_numpy(dc), curved, None, None, None

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import sysconfig
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,31 +12,15 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.xdist_group("wheel")
 
 
-def _run(*words: str | Path, cwd: Path) -> str:
-    environment = {k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "PYTHONHOME"}}
-    done = subprocess.run([str(w) for w in words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+@pytest.fixture(scope="module")
+def wheel(build_wheel: Callable[[Path, Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(ROOT, tmp_path_factory.mktemp("dist"))
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dist")
-    _run(sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder, cwd=ROOT)
-    (built,) = folder.glob("*.whl")
-    return built
-
-
-@pytest.fixture(scope="module")
-def aside(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment with the wheel in it. It sees the packages beside this one, but not the editable install: a path that is
-    named in a .pth file does not have its own .pth files read."""
+def aside(wheel: Path, install_aside: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("aside")
-    _run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
-    site = Path(_run(folder / "venv/bin/python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip())
-    (site / "_others.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    offline = ("--no-deps", "--no-index", "--no-build-isolation", "--quiet")
-    _run(sys.executable, "-m", "pip", "--python", folder / "venv/bin/python", "install", *offline, wheel, cwd=folder)
+    install_aside(folder, wheel)
     return folder
 
 
@@ -54,22 +35,22 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     assert "fairopt = fairopt.cli:main" in entry_points
 
 
-def test_the_wheel_is_what_runs(aside: Path) -> None:
-    said = _run(
+def test_the_wheel_is_what_runs(aside: Path, run: Callable[..., str]) -> None:
+    said = run(
         aside / "venv/bin/python", "-c", "import fairopt, fairopt_backends; print(fairopt.__file__, fairopt_backends.__file__)", cwd=aside
     )
     assert all(Path(p).is_relative_to(aside) for p in said.split())
 
 
-def test_backends_from_another_folder(aside: Path) -> None:
-    said = _run(aside / "venv/bin/fairopt", "backends", cwd=aside)
+def test_backends_from_another_folder(aside: Path, run: Callable[..., str]) -> None:
+    said = run(aside / "venv/bin/fairopt", "backends", cwd=aside)
     for name in ("closed_form", "dual_newton", "cvxpylayers", "unrolled", "qpth", "theseus"):
         assert name in said
     assert "pip install --no-deps qpth" in said
 
 
-def test_demo_from_another_folder(aside: Path) -> None:
-    said = _run(aside / "venv/bin/fairopt", "demo", "--quick", "--picture", "seen.png", cwd=aside)
+def test_demo_from_another_folder(aside: Path, run: Callable[..., str]) -> None:
+    said = run(aside / "venv/bin/fairopt", "demo", "--quick", "--picture", "seen.png", cwd=aside)
     picture = aside / "seen.png"
     assert str(picture) in said
     assert picture.read_bytes().startswith(b"\x89PNG")
