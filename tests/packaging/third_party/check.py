@@ -13,4 +13,4 @@ if __name__ == "__main__":
     assert "uzawa" in fo.backends()["name"]
     check_notion(NOTION, draws=10)
     check_backend("uzawa", draws=5)
-    print("both hold")
+    print("both hold")  # noqa: T201
