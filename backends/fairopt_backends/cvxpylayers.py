@@ -50,7 +50,7 @@ class CvxpyLayers(Adapter):
         ranges=True,
         gradients=("implicit", "native"),
         accuracy_native_y=1e-6,
-        accuracy_native_gradient=1e-4,
+        accuracy_native_gradient=1e-5,
     )
 
     def __init__(self, *, solver: str = "SCS", solver_tol: float | None = None, max_iter: int = 100_000, cache_size: int = 32) -> None:

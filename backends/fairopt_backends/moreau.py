@@ -44,8 +44,8 @@ class Moreau(Adapter):
         softness=ALL_SOFTNESS,
         ranges=True,
         gradients=("implicit", "native"),
-        accuracy_native_y=1e-6,
-        accuracy_native_gradient=1e-4,
+        accuracy_native_y=1e-5,
+        accuracy_native_gradient=1e-3,
     )
 
     def __init__(self, *, method: str = "auto", solver_tol: float | None = None, max_iter: int = 10_000) -> None:

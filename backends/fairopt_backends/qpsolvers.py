@@ -13,6 +13,7 @@ import numpy as np
 
 from fairopt.contract.base import ALL_SOFTNESS, Capabilities
 from fairopt.errors import InputError
+from fairopt.problem import IntArray
 from fairopt_backends.adapter import Adapter, Answer, one_of, positive, positive_integer
 from fairopt_backends.modules import INSTALL, load
 from fairopt_backends.programme import Programme, sides
@@ -64,27 +65,29 @@ class QPSolvers(Adapter):
         self.name = f"qpsolvers:{solver}"  # type: ignore[misc]  # one class, one name a solver
 
     def _solve(self, programme: Programme) -> Answer:
-        answer = self._attempt(programme, box_as_rows=False)
+        order = np.arange(programme.lowered.variables)
+        answer = self._attempt(programme, order)
         if self.solver == "highs" and (answer.x is None or not np.isfinite(answer.x).all()):
-            return self._attempt(programme, box_as_rows=True)  # now and then it returns NaN for variables with a bound on one side
+            return self._attempt(programme, order[::-1])  # now and then it returns NaN; with the variables in another order it does not
         return answer
 
-    def _attempt(self, programme: Programme, *, box_as_rows: bool) -> Answer:
+    def _attempt(self, programme: Programme, order: IntArray) -> Answer:
+        """One solve, with the variables in this order."""
         qp = load("qpsolvers")
-        s = sides(programme.lowered, box=box_as_rows)
+        s = sides(programme.lowered, box=False)
         h, b = s.h(programme.numbers).numpy(), s.b(programme.numbers).numpy()
         g: Any
         a: Any
         if self.solver in SPARSE:
-            hessian: Any = load("scipy.sparse").diags(programme.diagonal, format="csc")
-            g, a = (m.tocsc() for m in s.sparse)
+            hessian: Any = load("scipy.sparse").diags(programme.diagonal[order], format="csc")
+            g, a = (m.tocsc()[:, order] for m in s.sparse)
         else:
-            hessian, (g, a) = np.diag(programme.diagonal), s.dense
-        boxed = not box_as_rows and (np.isfinite(programme.lbx).any() or np.isfinite(programme.ubx).any())
-        box = (programme.lbx, programme.ubx) if boxed else (None, None)
+            hessian, (g, a) = np.diag(programme.diagonal[order]), (m[:, order] for m in s.dense)
+        boxed = np.isfinite(programme.lbx).any() or np.isfinite(programme.ubx).any()
+        box = (programme.lbx[order], programme.ubx[order]) if boxed else (None, None)
         rows = (g, h) if h.size else (None, None)
         equalities = (a, b) if b.size else (None, None)
-        problem = qp.Problem(hessian, programme.q, *rows, *equalities, *box)
+        problem = qp.Problem(hessian, programme.q[order], *rows, *equalities, *box)
         tol = TOLERANCE[self.solver] if self.solver_tol is None else self.solver_tol
         try:
             solution = qp.solve_problem(problem, solver=self.solver, **options(self.solver, tol, self.max_iter))
@@ -94,4 +97,6 @@ class QPSolvers(Adapter):
             return Answer(None, None, message=f"{self.solver} found no solution")
         lam = s.multipliers(np.zeros(0) if solution.z is None else solution.z, np.zeros(0) if solution.y is None else solution.y)
         message = "" if solution.found else f"{self.solver} did not report a solution"
-        return Answer(np.asarray(solution.x), lam, message=message)
+        x = np.empty(order.size)
+        x[order] = solution.x
+        return Answer(x, lam, message=message)

@@ -76,7 +76,7 @@ class Theseus(Adapter):
         ranges=True,
         gradients=("implicit", "native"),
         accuracy_native_y=1e-6,
-        accuracy_native_gradient=1e-4,
+        accuracy_native_gradient=1e-3,
     )
 
     def __init__(self, *, outer: int = 60, rho: float = 10.0, max_iter: int = 60, solver_tol: float | None = None) -> None:

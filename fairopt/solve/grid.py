@@ -27,6 +27,8 @@ def to_grid(problem: ProjectionProblem, sorted_y: Tensor, magnitude: float) -> T
     y = np.rint(sorted_y.to(torch.float64).numpy() / h).astype(np.int64)  # (n,) grid steps
     low, high = _box_steps(problem, h)
     y = np.minimum(np.maximum(y, low), high)
+    if float(np.abs(y).sum(dtype=np.float64)) >= 2.0**61:  # int64 sums would wrap: float64 from about n = 300 on
+        return None
     goals = _cell_goals(ties, np.add.reduceat(y, problem.rows.starts[:-1]), problem.rows.counts)
     if goals is None:
         return None
