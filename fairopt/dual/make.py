@@ -20,8 +20,10 @@ def make_dual(scores: Tensor, problem: ProjectionProblem) -> Dual:
         z = scores if scores.dtype == torch.float64 else scores.to(torch.float64)
         z = z if z.device.type == "cpu" else z.cpu()
         return VectorDual(problem, z.numpy()[problem.rows.order.numpy()])
-    order = problem.rows.order
-    return SlicedDual(problem, torch.index_select(scores, 0, order if scores.device.type == "cpu" else order.to(scores.device)))
+    inverse = problem.rows.inverse_order
+    # reading in order and writing a stream a cell is twice as fast as reading many streams
+    z = torch.empty_like(scores).scatter_(0, inverse if scores.device.type == "cpu" else inverse.to(scores.device), scores)
+    return SlicedDual(problem, z)
 
 
 def _many_small_cells(problem: ProjectionProblem) -> bool:

@@ -38,6 +38,14 @@ class SlicedPlan:
     sample: IntArray | None
 
 
+def cell_sums(y: Tensor, starts: IntArray) -> Array:
+    """(C,) float64 sums of the cells of ``y`` (n,) in cell order, float32 or float64; ``starts`` (C + 1,)."""
+    if y.device.type == "cpu" and y.dtype in (torch.float32, torch.float64):
+        return np.asarray(np.add.reduceat(y.detach().numpy(), starts[:-1], dtype=np.float64))
+    bounds = starts.tolist()
+    return np.array([float(y[a:b].sum(dtype=torch.float64)) for a, b in pairwise(bounds)])
+
+
 def sliced_plan(problem: ProjectionProblem, like: Tensor) -> SlicedPlan:
     key = f"_sliced_plan_{like.dtype}_{like.device}"
     plan = problem.__dict__.get(key)
@@ -94,10 +102,7 @@ class SlicedDual(Dual):
         return self._general(shift.tolist())
 
     def _sums(self) -> Array:
-        sums = np.zeros(self.active.shape[0])
-        for c, a, b in self.bounds:
-            sums[c] += float(self.z[a:b].sum(dtype=torch.float64))
-        return sums
+        return cell_sums(self.z, self.problem.rows.starts)
 
     def _uniform(self, shift: list[float], lb: float, ub: float) -> tuple[Array, Array]:
         """One box for all, weights 1: a clamp, a sum and two counts for each chunk."""

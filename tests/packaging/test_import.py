@@ -50,7 +50,8 @@ EVERYTHING = "import fairopt; [getattr(fairopt, name) for name in fairopt.__all_
 
 
 def test_import_is_light() -> None:
-    code = f"import json, time, torch; t = time.perf_counter(); {EVERYTHING}; print(json.dumps(time.perf_counter() - t))"
+    # processor time: the other workers' load is not counted
+    code = f"import json, time, torch; t = time.process_time(); {EVERYTHING}; print(json.dumps(time.process_time() - t))"
     assert min(_python(code) for _ in range(3)) < 0.3
 
 
