@@ -64,8 +64,8 @@ bench: $(INSTALLED) ## forward + backward against torch.clamp and hardtanh, one 
 bench-paper: $(INSTALLED) ## beside the paper's own package, in a folder of its own (minutes; 8 GB)
 	$(ONE_THREAD) $(BIN)/python tests/bench/paper_speed.py build/paper $(PIP_FLAGS)
 
-conformance: $(INSTALLED) ## every installed backend against the shipped kit, 300 draws each (hours: theseus and qpth are slow)
-	FAIROPT_DRAWS=300 $(PYTEST) -n $(WORKERS) tests/conformance
+conformance: $(INSTALLED) ## every installed backend against the shipped kit, 300 draws each (about an hour: theseus is slow)
+	FAIROPT_DRAWS=300 $(PYTEST) -n $(WORKERS) -m "not slow" tests/conformance/test_installed.py
 
 crash-test: $(INSTALLED) ## kill -9 a running stream 200 times
 	FAIROPT_KILLS=200 $(PYTEST) tests/streaming/test_store.py -k kill_9

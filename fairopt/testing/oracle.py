@@ -159,7 +159,7 @@ def _slack(qp: _QP, softness: Softness, scale: float, reach: float, blocks: dict
     exact = softness.kind == "quadratic"
     unit = scale / np.sqrt(softness.weight) if exact else _SLACK_UNIT * scale * max(reach, 1e-300)
     qp.units.append(float(unit))
-    qp.costs.append(0.0 if exact else softness.weight * float(unit) / scale**2)
+    qp.costs.append(0.0 if exact else softness.weight * float(unit) / scale / scale)
     qp.exact.append(exact)
     if softness.kind == "budget":
         blocks[softness.block] = len(qp.units) - 1
