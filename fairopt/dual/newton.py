@@ -30,6 +30,7 @@ from fairopt.dual.sliced import SlicedDual
 from fairopt.dual.structure import Numbers, Structure
 
 MAX_ITER = 50  # Newton steps and iterations of the interior point method together
+ACCEPTED = 2e-10  # relative KKT residual that still counts as solved, where the search gets no further
 TRUST = 8  # Newton steps before the interior point method
 INTERIOR = 30
 GUESSES = 12  # Newton steps on a sample of the scores
@@ -179,7 +180,7 @@ def solve_dual(
     dual: Dual, structure: Structure, numbers: Numbers, start: Array | None = None, *, tol: float | None = None, max_iter: int = MAX_ITER
 ) -> DualSolution:
     """Prices that solve the dual. ``tol``: KKT residual in score units at which to stop; None: what float64 resolves."""
-    magnitude = dual.magnitude() + float(np.abs(numbers.offset / structure.unit).max(initial=0.0))
+    magnitude = max(dual.magnitude() + float(np.abs(numbers.offset / structure.unit).max(initial=0.0)), _limits(structure, numbers))
     resolution = 8 * dual.resolution * max(magnitude, 1e-300)
     goal = max(0.0 if tol is None else tol, resolution)
     if start is None:
@@ -195,7 +196,9 @@ def solve_dual(
         state = search.at(p if start is None else search.solver.feasible(p))
     if state.res > goal:
         state, used = _newton(search, state, goal, used, max_iter, most)
-    return DualSolution(state.p, state.ev, state.res, used, state.res <= max(solved, min(2.0 * _hidden(structure, state.p), most)))
+    return DualSolution(
+        state.p, state.ev, state.res, used, state.res <= max(solved, ACCEPTED * magnitude, min(2.0 * _hidden(structure, state.p), most))
+    )
 
 
 def _newton(search: _Search, state: _State, goal: float, iteration: int, max_iter: int, most: float) -> tuple[_State, int]:
@@ -217,6 +220,14 @@ def _newton(search: _Search, state: _State, goal: float, iteration: int, max_ite
             stale = 0 if new.res < 0.5 * best.res or not settled else stale + 1
         best = new if new.res < best.res else best
     return best, iteration
+
+
+def _limits(structure: Structure, numbers: Numbers) -> float:
+    """The largest finite limit, in score units."""
+    L = structure.linear
+    widths = [float(w) / float(structure.unit[rows].max()) for w, rows in zip(numbers.width, structure.slices, strict=True)]
+    both = np.concatenate([np.abs(numbers.lower) / structure.unit[:L], np.abs(numbers.upper) / structure.unit[:L], widths])
+    return float(both[np.isfinite(both)].max(initial=0.0))
 
 
 def _hidden(structure: Structure, p: Array) -> float:

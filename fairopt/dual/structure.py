@@ -30,7 +30,8 @@ class Numbers:
         lower, upper, width = self.lower + m[:L], self.upper - m[:L], np.maximum(self.width - m[L:], 0.0)
         crossed = lower > upper
         if crossed.any():
-            middle = 0.5 * (self.lower + self.upper)
+            middle = np.zeros_like(lower)  # crossed limits are finite
+            middle[crossed] = 0.5 * (self.lower[crossed] + self.upper[crossed])
             lower, upper = np.where(crossed, middle, lower), np.where(crossed, middle, upper)
         return Numbers(lower, upper, width, self.offset, self.rho, self.gamma)
 

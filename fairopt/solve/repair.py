@@ -9,12 +9,13 @@ from torch import Tensor
 
 from fairopt.arrays import Array, BoolArray
 from fairopt.contract.base import Status
-from fairopt.dual.newton import DualSolution, solve_dual
+from fairopt.dual.newton import ACCEPTED, DualSolution, solve_dual
 from fairopt.dual.piece import Piece
 from fairopt.dual.sliced import SlicedDual
 from fairopt.dual.structure import Numbers, Structure
 from fairopt.solve.grid import to_grid
 from fairopt.solve.rounding import Check, Finisher, largest
+from fairopt.solve.rows_check import constraint_bound
 
 ATTEMPTS = 8
 
@@ -42,7 +43,7 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Array, *
     magnitude = finisher.magnitude(solution.p, plain)
     margin = finisher.margin(magnitude, solution.p)
     p, f = solution.p, solution.evaluation.f
-    first: Repaired | None = None
+    nearest: Repaired | None = None
     inverse = piece.inverse(M) if piece.index.size else None
     for attempt in range(ATTEMPTS):
         tight = nums.tightened(margin * 2.0**attempt, st.hard)
@@ -54,20 +55,27 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Array, *
         plain = made if plain is None else plain
         sorted_y = finisher.rounded(made)
         check = finisher.check(sorted_y, magnitude)
-        if first is None:
-            first = Repaired(sorted_y, plain, check, _moved(finisher, p, solution.p), p)
+        if nearest is None or _excess(st, check) < _excess(st, nearest.check):
+            nearest = Repaired(sorted_y, plain, check, _moved(finisher, p, solution.p), p)
         if check.holds:
             return Repaired(sorted_y, plain, check, _moved(finisher, p, solution.p), p)
         if _cannot_shrink(nums, margin * 2.0**attempt, st.hard, check.violation):
             break
-    assert first is not None
+    assert nearest is not None
     assert plain is not None
     snapped = to_grid(finisher.problem, finisher.rounded(plain), magnitude)
     if snapped is not None:
         check = finisher.check(snapped, largest(snapped))
         if check.holds:
             return Repaired(snapped, plain, check, float((snapped.to(plain.dtype) - plain).abs().max()), solution.p)
-    return first
+    unmoved = finisher.rounded(plain)
+    check = finisher.check(unmoved, magnitude)
+    return Repaired(unmoved, plain, check, 0.0, solution.p) if _excess(st, check) < _excess(st, nearest.check) else nearest
+
+
+def _excess(st: Structure, check: Check) -> float:
+    """The largest violation of a hard row."""
+    return float(check.violation[st.hard].max(initial=-np.inf))
 
 
 def _moved(finisher: Finisher, p: Array, before: Array) -> float:
@@ -77,9 +85,10 @@ def _moved(finisher: Finisher, p: Array, before: Array) -> float:
 
 def shortfall(finisher: Finisher, check: Check, magnitude: float, p: Array) -> Status:
     """What to call scores that break a hard row: within rounding, or a problem that has no solution (its prices run away)."""
-    margin = finisher.margin(magnitude, p)
+    # rows of very different size: what the search leaves (ACCEPTED, relative) can be more than rounding does
+    allowed = 16.0 * finisher.margin(magnitude, p) + ACCEPTED * magnitude * constraint_bound(finisher.st, finisher.st.unit)
     hard = finisher.st.hard
-    if (check.violation[hard] <= 16.0 * margin[hard]).all() and not runs_away(finisher, magnitude, p):
+    if (check.violation[hard] <= allowed[hard]).all() and not runs_away(finisher, magnitude, p):
         return Status.WITHIN_ROUNDING
     return Status.INFEASIBLE if runs_away(finisher, magnitude, p) else Status.INACCURATE
 

@@ -102,7 +102,7 @@ class Finisher:
     def magnitude(self, p: Array, y: Tensor | None = None) -> float:
         """A bound of the absolute scores at prices p; with ``y`` at hand their own where no cheaper bound is as good."""
         lb, ub = self.problem.lb, self.problem.ub
-        if isinstance(lb, float) and isinstance(ub, float) and -float("inf") < lb and ub < float("inf"):
+        if isinstance(lb, float) and isinstance(ub, float) and max(abs(lb), abs(ub)) <= 4.0 * self.extent:  # a wide box says nothing
             return max(abs(lb), abs(ub))
         if not self.problem.has_box and y is None:
             return self.extent + self.shift(p)
