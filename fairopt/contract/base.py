@@ -23,7 +23,7 @@ class Status(Enum):
     """How a projection ended. Each value is the advice to the user."""
 
     CERTIFIED = "every row holds exactly, in rational arithmetic, for the numbers returned"
-    WITHIN_ROUNDING = "solved; rows hold up to rounding (certificate.max_violation: how far); no scores that hold them exactly were found in this dtype"
+    WITHIN_ROUNDING = "solved; rows hold up to rounding (certificate.max_violation: how far); no nearer scores were found in this dtype"
     INACCURATE = "the backend's answer is off: see certificate.kkt_residual; try backend='dual_newton' or a smaller solver_tol"
     ITERATION_LIMIT = "the backend stopped at its iteration limit; raise max_iter or try backend='dual_newton'"
     INFEASIBLE = "no scores inside the bounds meet all hard rows; widen the tolerance or the bounds, or pass on_infeasible='closest'"
