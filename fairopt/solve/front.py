@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -192,8 +190,3 @@ def _outside(outcome: Outcome, problem: ProjectionProblem) -> float:
     y = outcome.y.detach().to("cpu", torch.float64)
     gap = torch.maximum(problem.lb - y, y - problem.ub)
     return max(float(gap.max()), 0.0)
-
-
-def with_status(solution: Solution, status: Status, message: str) -> Solution:
-    """The same solution with another status and message."""
-    return replace(solution, status=status, message=message, certificate=replace(solution.certificate, status=status))

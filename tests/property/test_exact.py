@@ -16,14 +16,14 @@ from fairopt.testing.oracle import accepted_oracle
 ITERATIONS = 50
 
 
-def check(d: Draw, limit: float = 1e-10) -> tuple[int, bool]:
+def check(d: Draw) -> tuple[int, bool]:
     """(iterations, whether there was a reference to compare with). Prices and scores are judged either way."""
     solution = solve(d.scores, d.problem, backend="dual_newton")
     y, p = as_arrays(solution)
     assert solution.status in (Status.CERTIFIED, Status.WITHIN_ROUNDING), (d, solution.status, solution.message)
     assert solution.iterations <= ITERATIONS, (d, solution.iterations)
     found = residuals(d.problem, d.scores.numpy(), y, p)
-    assert max(found.stationarity, found.complementarity) <= limit, (d, found)
+    assert max(found.stationarity, found.complementarity) <= 1e-10, (d, found)
     assert found.violation <= 1e-10, (d, found)
     reference = accepted_oracle(d)
     if reference is not None:
@@ -36,8 +36,8 @@ def as_arrays(solution: Solution) -> tuple[Array, Array]:
     return solution.scores.detach().double().numpy(), solution.prices.detach().numpy()
 
 
-def check_all(count: int, seed: int, max_n: int = 400, limit: float = 1e-10) -> None:
-    found = [check(d, limit) for d in wild(count, seed, max_n=max_n)]
+def check_all(count: int, seed: int, max_n: int = 400) -> None:
+    found = [check(d) for d in wild(count, seed, max_n=max_n)]
     assert np.mean([compared for _, compared in found]) > 0.99
     assert np.mean([iterations for iterations, _ in found]) < 10
 
@@ -59,8 +59,7 @@ def test_agrees_with_the_reference_on_2000_draws() -> None:
 
 @pytest.mark.slow
 def test_agrees_with_the_reference_on_20000_wild_draws() -> None:
-    # far scores with wild weights have prices of 1e6 and more, whose own rounding is seen as up to 4e-10 in complementarity
-    check_all(20000, seed=20, limit=5e-10)
+    check_all(20000, seed=20)
 
 
 def test_says_so_when_there_is_no_solution() -> None:
