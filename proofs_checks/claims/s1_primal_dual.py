@@ -35,7 +35,8 @@ S2 = (
     + """
 One attribute of K >= 2 groups: `gap_t(y_t) <= (R - 2 p_t)_+`, so `p_t <= (R - eps) max(1/2, eta_0 n_max)`, reached. Several
 attributes: `gap_t <= R^2 / (4 p_t)`, so `p_t <= R^2/(4 eps) + eta_0 n_max (R - eps)`; the price at which the gap closes grows with
-the number of attributes (thresholds C_k R with C_1 = 1/2, C_2 >= 1, C_3 >= 2, C_4 >= 4). Without the box both are false.
+the number of attributes of two groups (thresholds C_k R with C_1 = 1/2, C_2 = 1 by N6, C_3 >= 2, C_4 >= 4) and with the number of
+groups of two attributes (N6). Without the box both are false.
 """
 )
 S2_PROOF = """
@@ -289,7 +290,7 @@ CLAIMS = (
         PrimalDual,
         {"price unused": PriceUnused},
         tight=s2_tight,
-        open="C_2 = 1 for two overlapping attributes: reached to .9999 by search, no proof.",
+        open="C_k for three and more attributes of two groups: C_3 >= 2 and C_4 >= 4 by search, no upper bound that is free of eps.",
     ),
     Claim(
         "S3",
