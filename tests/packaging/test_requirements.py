@@ -10,8 +10,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-# Issues that land later pin these.
-NOT_PINNED = {"lightning"}
 
 
 def _pins() -> dict[str, str]:
@@ -31,9 +29,6 @@ def _declared() -> list[tuple[str, Requirement]]:
 
 @pytest.mark.parametrize(("extra", "requirement"), _declared(), ids=lambda v: str(v))
 def test_the_pins_satisfy_what_is_declared(extra: str, requirement: Requirement) -> None:
-    if requirement.name in NOT_PINNED:
-        assert canonicalize_name(requirement.name) not in _pins(), "pinned by now: take it off the list"
-        return
     assert requirement.specifier.contains(_pins()[canonicalize_name(requirement.name)]), extra
 
 
