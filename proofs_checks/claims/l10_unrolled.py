@@ -29,14 +29,14 @@ support function of [l, u]. A step: p+ = p - d, d = g + s+, s+ in the subdiffere
 v+ = g+ + s+ at p+. Strong convexity of the primal bounds the distance of y(p) by the dual gap F - F*.
 
 (a) f is convex with a cocoercive gradient between p and p+, h is convex: `F - F+ >= <v+, d> + 1/2 ||d - v+||^2 = 1/2 ||d||^2 + 1/2
-||v+||^2`. (b) Monotonicity of g and of the subdifferential: `||v+|| <= ||d|| <= ||v||`. (c) The same inequality of f
-towards p+, convexity of f towards p* and of h between p+ and p*: `F+ - F* <= <d, p+ - p*> + 1/2 ||d||^2 - 1/2 ||v+||^2`, so `||p+ - p*||^2 + 2 (F+ - F*) +
-||v+||^2 <= ||p - p*||^2`.
+||v+||^2`. (b) Monotonicity of g and of the subdifferential: `||v+|| <= ||d|| <= ||v||`. (c) The same inequality of f towards p+,
+convexity of f towards p* and of h between p+ and p*: `F+ - F* <= <d, p+ - p*> + 1/2 ||d||^2 - 1/2 ||v+||^2`, so `||p+ - p*||^2 + 2
+(F+ - F*) + ||v+||^2 <= ||p - p*||^2`.
 
 So `V_k = 2k (F_k - F*) + k^2 ||v_k||^2 + ||p_k - p*||^2` does not increase: by (c) and (a) its change is at most `-2k (F_k - F_{k+1}) +
 ((k + 1)^2 - 1) ||v_{k+1}||^2 - k^2 ||v_k||^2 <= (k^2 + k) ||v_{k+1}||^2 - k ||d_k||^2 - k^2 ||v_k||^2`, which is <= 0 by (b).
-V_0 = R_p^2. This gives F_k - F* <= R_p^2 / (2k). The violation D of y_k is at most ||v_k||, as s_k is in [l, u]; at most ||g_k - g*|| <= ||p_k - p*||, as
-A y* is in [l, u]; and `F_k - F* >= 1/2 ||g_k - g*||^2`. So `(k + k^2 + 1) D^2 <= V_k <= R_p^2`.
+V_0 = R_p^2. This gives F_k - F* <= R_p^2 / (2k). The violation D of y_k is at most ||v_k||, as s_k is in [l, u]; at most
+||g_k - g*|| <= ||p_k - p*||, as A y* is in [l, u]; and `F_k - F* >= 1/2 ||g_k - g*||^2`. So `(k + k^2 + 1) D^2 <= V_k <= R_p^2`.
 """
 L11 = """
 At z where the active set is locally constant and complementarity is strict, the implicit gradient equals the derivative (central
