@@ -17,7 +17,7 @@ from fairopt.errors import BackendError, FairoptWarning, InputError
 from fairopt.groups import Missing
 from fairopt.notions import Notion
 from fairopt.problem import ProjectionProblem
-from fairopt.solve import Solution, solve
+from fairopt.solve import Solution, solve, solve_batch
 from fairopt.solve.front import check_scores
 from fairopt.solve.passthrough import unchanged
 
@@ -100,8 +100,15 @@ class Prepared:
             raise InputError(f"scores: got {shape}, expected (B, {self.problem.n}): one row per problem")
         if scores.shape[0] == 0:
             raise InputError("scores: got an empty batch, expected at least one row")
-        how: How = {"backend": backend, "gradient": gradient, "certify": certify, "solver_tol": solver_tol}
-        return torch.stack([self.solution(row, **how).scores for row in scores])
+        if self.on_infeasible == "passthrough" and not self.problem.feasible:
+            return torch.stack([self.solution(row).scores for row in scores])
+        limits = self.compiled.limits() if self.compiled.has_parameters else None
+        solutions = solve_batch(
+            scores, self.problem, limits=limits, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol
+        )
+        for solution in solutions:
+            report(solution)
+        return torch.stack([solution.scores for solution in solutions])
 
 
 def report(solution: Solution) -> None:

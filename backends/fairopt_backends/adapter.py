@@ -62,22 +62,39 @@ class Adapter(Backend):
     def _solved(self) -> float:
         return SOLVED if self.solver_tol is None else max(SOLVED, 100 * self.solver_tol)
 
+    def _solve_all(self, programmes: list[Programme]) -> list[Answer]:
+        """Solve programmes of one lowered problem, that differ in centre and unit. A loop unless the solver has a batch."""
+        return [self._solve(programme) for programme in programmes]
+
     def solve(self, scores: Tensor, problem: ProjectionProblem) -> RawSolution:
+        return self.solve_batch(scores[None], problem)[0]
+
+    def solve_batch(self, scores: Tensor, problem: ProjectionProblem) -> list[RawSolution]:
+        """Solve for ``scores`` (B, n)."""
         require_supported(self, problem)
-        z = scores.detach().to("cpu", torch.float64)
+        rows = scores.detach().to("cpu", torch.float64)
         lowered = self._lower(problem)
         if lowered.rows == 0:
-            return RawSolution(clip(z, problem), np.zeros(problem.m))
-        numbers, centre = lowered.numbers(problem.limits()), lowered.functionals.centre(z).numpy()
-        unit = self._unit(centre, numbers)
-        programme = Programme(lowered, numbers.divided(unit), centre / unit)
-        answer = self._solve(programme)
+            return [RawSolution(clip(z, problem), np.zeros(problem.m)) for z in rows]
+        numbers = lowered.numbers(problem.limits())
+        centres = [lowered.functionals.centre(z).numpy() for z in rows]
+        units = [self._unit(centre, numbers) for centre in centres]
+        programmes = [Programme(lowered, numbers.divided(unit), centre / unit) for centre, unit in zip(centres, units, strict=True)]
+        answers = self._solve_all(programmes)
+        jobs = zip(programmes, answers, centres, units, rows, strict=True)
+        return [
+            self._raw(programme, answer, unit, unit / unit_of(centre, numbers), z, problem.m) for programme, answer, centre, unit, z in jobs
+        ]
+
+    def _raw(self, programme: Programme, answer: Answer, unit: float, ratio: float, z: Tensor, m: int) -> RawSolution:
+        """``answer`` to the programme in x / unit as scores and prices; ``ratio``: of the unit to the size of the clipped scores."""
+        lowered = programme.lowered
         answer = _at_a_vertex(programme, answer)
-        status, message = self._judge(programme, answer, unit / unit_of(centre, numbers))
+        status, message = self._judge(programme, answer, ratio)
         if answer.x is None or not np.isfinite(answer.x).all():
             return RawSolution(None, None, status, answer.iterations, message)
         u = torch.from_numpy(unit * np.array(answer.x[: lowered.size], dtype=np.float64))
-        prices = None if answer.multipliers is None else lowered.prices(unit * answer.multipliers, problem.m)
+        prices = None if answer.multipliers is None else lowered.prices(unit * answer.multipliers, m)
         return RawSolution(lowered.functionals.scores(u, z), prices, status, answer.iterations, message)
 
     def _lower(self, problem: ProjectionProblem) -> Lowered:

@@ -15,6 +15,7 @@ It needs a positive definite Hessian, hence ranges as pairs, and hard and quadra
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from threading import Lock
 from typing import Any, ClassVar
 
@@ -29,14 +30,24 @@ from fairopt.problem import Array
 from fairopt_backends.adapter import Adapter, Answer, positive, positive_integer
 from fairopt_backends.lowering import Lowered, Numbers
 from fairopt_backends.modules import INSTALL, load
-from fairopt_backends.programme import Programme, Sides, sides
+from fairopt_backends.programme import Programme, sides
 
 STALLED = 1e-7  # a residual that PDIPM stays below when it works
+FORWARDS = ("PDIPM_BATCHED", "CVXPY")
 LINEAR = 1  # the position of q among qpth's arguments
 INACTIVE, ACTIVE = 1e-30, 1e2  # clamped at 1e-8 by the backward: active rows count 1e10, inactive ones 1e-10
 
 # qpth's forward and backward pass an identity matrix through a module global: two threads get each other's.
 _running = Lock()
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """One forward's answer: residual, x (U + E,), multipliers (M,)."""
+
+    residual: float
+    x: Tensor
+    multipliers: Array
 
 
 class Qpth(Adapter):
@@ -62,38 +73,35 @@ class Qpth(Adapter):
         self.not_improved_limit = not_improved_limit
         self.solver_tol = solver_tol
 
-    def _best(self, lowered: Lowered, numbers: Numbers, centre: Tensor) -> tuple[Tensor, Array]:
+    def _best(self, programme: Programme, centre: Tensor) -> tuple[Tensor, Array]:
         """x (U + E,) and the multipliers (M,): PDIPM, and the forward through cvxpy where that stalled."""
-        programme = Programme(lowered, numbers, centre.detach().numpy())
-        s = sides(lowered, independent=True)
-        best: tuple[Tensor, Array] | None = None
-        least, problem = float("inf"), ""
-        for forward in ("PDIPM_BATCHED", "CVXPY"):
+        found: list[Found] = []
+        problem = ""
+        for forward in FORWARDS:
             try:
-                x, lam = self._run(s, numbers, centre[None], forward)
+                x, lam = self._run([programme.numbers], centre[None], programme.lowered, forward)
             except BackendError as error:
                 problem = str(error)
                 continue
-            residual = programme.residual(x[0].detach().numpy(), lam[0])
-            if best is None or residual < least:
-                best, least = (x[0], lam[0]), residual
-            if least <= STALLED:
+            found.append(Found(programme.residual(x[0].detach().numpy(), lam[0]), x[0], lam[0]))
+            if found[-1].residual <= STALLED:
                 break
-        if best is None:
+        if not found:
             raise BackendError(problem)
-        return best
+        best = min(found, key=lambda one: one.residual)
+        return best.x, best.multipliers
 
-    def _run(self, s: Sides, numbers: Numbers, centres: Tensor, forward: str = "PDIPM_BATCHED") -> tuple[Tensor, Array]:
-        """centres (B, U) -> x (B, U + E) and the multipliers (B, M)."""
-        batch = centres.shape[0]
+    def _run(self, numbers: list[Numbers], centres: Tensor, lowered: Lowered, forward: str) -> tuple[Tensor, Array]:
+        """centres (B, U), B numbers -> x (B, U + E) and the multipliers (B, M)."""
+        batch, s = centres.shape[0], sides(lowered, independent=True)
         g, a = (torch.from_numpy(m).expand(batch, *m.shape) for m in s.dense)
-        h, b = (v.expand(batch, -1) for v in (s.h(numbers), s.b(numbers)))
+        h, b = torch.stack([s.h(one) for one in numbers]), torch.stack([s.b(one) for one in numbers])
         if not s.inequalities:  # qpth cannot do without one: 0 x <= 1
-            g, h = torch.zeros(batch, 1, s.lowered.variables, dtype=torch.float64), torch.ones(batch, 1, dtype=torch.float64)
+            g, h = torch.zeros(batch, 1, lowered.variables, dtype=torch.float64), torch.ones(batch, 1, dtype=torch.float64)
         if not s.equal.size:
             a = b = torch.zeros(0, dtype=torch.float64)
-        hessian = torch.cat([torch.ones(s.lowered.size, dtype=torch.float64), numbers.hess])
-        q = torch.cat([-centres, numbers.cost.expand(batch, -1)], dim=1)
+        hessian = torch.cat([torch.ones(batch, lowered.size, dtype=torch.float64), torch.stack([one.hess for one in numbers])], dim=1)
+        q = torch.cat([-centres, torch.stack([one.cost for one in numbers])], dim=1)
         module = load("qpth.qp", extra="qpth")
         function = module.QPFunction(
             eps=1e-12 if self.solver_tol is None else self.solver_tol,
@@ -102,7 +110,7 @@ class Qpth(Adapter):
             maxIter=self.max_iter,
             solver=module.QPSolvers[forward],
         )
-        data = (torch.diag(hessian).expand(batch, -1, -1), q, g, h, a, b)
+        data = (torch.diag_embed(hessian), q, g, h, a, b)
         try:
             x, of_h, of_b = _OneAtATime.apply(function, *data)  # type: ignore[no-untyped-call]
         except (RuntimeError, AssertionError, TypeError, ValueError, load("cvxpy", extra="cvxpylayers").error.SolverError) as error:
@@ -113,13 +121,28 @@ class Qpth(Adapter):
 
     def _solve(self, programme: Programme) -> Answer:
         try:
-            x, lam = self._best(programme.lowered, programme.numbers, torch.from_numpy(programme.centre))
+            x, lam = self._best(programme, torch.from_numpy(programme.centre))
         except BackendError as error:
             return Answer(None, None, message=str(error))
         return Answer(x.detach().numpy(), lam, limit_hit=True)
 
+    def _solve_all(self, programmes: list[Programme]) -> list[Answer]:
+        """One batched interior point; a programme on which it stalled is solved again alone, a batch that breaks one by one."""
+        if len(programmes) == 1:
+            return [self._solve(programmes[0])]
+        centres = torch.from_numpy(np.stack([programme.centre for programme in programmes]))
+        try:
+            xs, lams = self._run([programme.numbers for programme in programmes], centres, programmes[0].lowered, FORWARDS[0])
+        except BackendError:
+            return super()._solve_all(programmes)
+        jobs = zip(programmes, xs.detach().numpy(), lams, strict=True)
+        return [
+            Answer(x, lam, limit_hit=True) if programme.residual(x, lam) <= STALLED else self._solve(programme)
+            for programme, x, lam in jobs
+        ]
+
     def _native(self, lowered: Lowered, numbers: Numbers, centre: Tensor) -> tuple[Tensor, Array | None]:
-        return self._best(lowered, numbers, centre)
+        return self._best(Programme(lowered, numbers, centre.detach().numpy()), centre)
 
 
 class _OneAtATime(torch.autograd.Function):

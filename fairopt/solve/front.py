@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.contract.base import Backend, Capabilities, GradientKind, Status
+from fairopt.contract.base import Backend, Capabilities, GradientKind, RawSolution, Status
 from fairopt.contract.registry import BackendLike, instance, resolve
 from fairopt.contract.registry import backend as named
 from fairopt.dual.structure import structure, with_numbers
@@ -16,7 +18,7 @@ from fairopt.solve.certificate import Certificate, Solution
 from fairopt.solve.implicit import attach
 from fairopt.solve.native import native_scores
 from fairopt.solve.one_row import attach_one_row, one_row, project_one_row
-from fairopt.solve.outcome import Outcome, finish
+from fairopt.solve.outcome import Outcome, as_working, finish, solved
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -42,8 +44,7 @@ def solve(
     Returns a Solution; inputs are not modified. Raises InputError, UnsupportedError, BackendError. Source: DESIGN 5 and 6.
     """
     flat = check_shape(scores, problem.n)
-    if gradient not in ("implicit", "native"):
-        raise InputError(f"gradient: got {gradient!r}, expected 'implicit' or 'native'")
+    _check_gradient(gradient)
     if limits is None and certify and solver_tol is None and gradient == "implicit" and isinstance(backend, str) and backend in _SHORT:
         short = _short_road(scores, flat, problem)
         if short is not None:
@@ -52,7 +53,49 @@ def solve(
     if limits is not None:
         problem = with_numbers(problem, limits)
     chosen = choose(backend, problem, solver_tol)
-    outcome = finish(flat.detach(), problem, chosen, extent, certify=certify)
+    return _solve(scores, problem, limits, chosen, extent, gradient=gradient, certify=certify)
+
+
+def solve_batch(
+    scores: Tensor,
+    problem: ProjectionProblem,
+    *,
+    limits: Limits | None = None,
+    backend: BackendLike = "auto",
+    gradient: GradientKind = "implicit",
+    certify: bool = True,
+    solver_tol: float | None = None,
+) -> list[Solution]:
+    """``solve`` of each row of ``scores`` (B, n); a backend that solves many problems at once gets them at once."""
+    _check_gradient(gradient)
+    chosen = choose(backend, problem, solver_tol)
+    if chosen.capabilities.exact or gradient == "native":
+        how: dict[str, Any] = {"limits": limits, "backend": backend, "gradient": gradient, "certify": certify, "solver_tol": solver_tol}
+        return [solve(row, problem, **how) for row in scores]
+    extents = [check_finite(check_shape(row, problem.n)) for row in scores]
+    if limits is not None:
+        problem = with_numbers(problem, limits)
+    raws = solved(as_working(scores.detach()), problem, chosen)
+    return [
+        _solve(row, problem, limits, chosen, extent, gradient=gradient, certify=certify, raw=raw)
+        for row, extent, raw in zip(scores, extents, raws, strict=True)
+    ]
+
+
+def _solve(
+    scores: Tensor,
+    problem: ProjectionProblem,
+    limits: Limits | None,
+    chosen: Backend,
+    extent: float,
+    *,
+    gradient: GradientKind,
+    certify: bool,
+    raw: RawSolution | None = None,
+) -> Solution:
+    """``chosen``'s answer, finished, with its gradient. ``raw``: the answer, where it is there already."""
+    flat = scores.reshape(-1)
+    outcome = finish(flat.detach(), problem, chosen, extent, certify=certify, raw=raw)
     connected = torch.is_grad_enabled() and (scores.requires_grad or (limits is not None and limits.requires_grad))
     y = outcome.y
     if connected and gradient == "native":
@@ -60,6 +103,11 @@ def solve(
     elif connected:
         y = attach(flat, limits, outcome, problem)
     return _solution(scores, y.view(scores.shape) if scores.dim() == 2 else y, outcome, problem, chosen)
+
+
+def _check_gradient(gradient: object) -> None:
+    if gradient not in ("implicit", "native"):
+        raise InputError(f"gradient: got {gradient!r}, expected 'implicit' or 'native'")
 
 
 def check_solver_tol(solver_tol: float | None) -> None:

@@ -64,9 +64,13 @@ def passes_unchanged(finisher: Finisher, sorted_z: Tensor) -> Check | None:
     return check if check.holds and not soft_broken.any() else None
 
 
-def finish(scores: Tensor, problem: ProjectionProblem, backend: Backend, extent: float, *, certify: bool) -> Outcome:
-    """Solve for ``scores`` (n,), detached, any float dtype, and return scores in the same. ``extent``: their largest absolute value."""
-    working = scores if scores.dtype in (torch.float32, torch.float64) else scores.to(torch.float32)
+def finish(
+    scores: Tensor, problem: ProjectionProblem, backend: Backend, extent: float, *, certify: bool, raw: RawSolution | None = None
+) -> Outcome:
+    """Solve for ``scores`` (n,), detached, any float dtype, and return scores in the same. ``extent``: their largest absolute value.
+    ``raw``: the backend's answer, where it has it already.
+    """
+    working = as_working(scores)
     st, nums = structure(problem), numbers(problem)
     exact = backend.capabilities.exact
     if not exact:  # a solver would move feasible scores by its tolerance
@@ -74,7 +78,7 @@ def finish(scores: Tensor, problem: ProjectionProblem, backend: Backend, extent:
         unchanged = _unchanged(finisher)
         if unchanged is not None:
             return unchanged
-    raw = _solved(working, problem, backend)
+    raw = solved(working[None], problem, backend)[0] if raw is None else raw
     solution = raw.extra.get("dual_solution")
     if isinstance(solution, DualSolution):
         dual = raw.extra["dual"]
@@ -96,14 +100,24 @@ def finish(scores: Tensor, problem: ProjectionProblem, backend: Backend, extent:
     return _finish_prices(finisher, raw, solution, st, nums, certify=certify)
 
 
-def _solved(scores: Tensor, problem: ProjectionProblem, backend: Backend) -> RawSolution:
-    """The backend's answer; one that takes no ranges gets them as pairs."""
+def as_working(scores: Tensor) -> Tensor:
+    """``scores`` in a dtype that passes are made in."""
+    return scores if scores.dtype in (torch.float32, torch.float64) else scores.to(torch.float32)
+
+
+def solved(scores: Tensor, problem: ProjectionProblem, backend: Backend) -> list[RawSolution]:
+    """The backend's answers to ``scores`` (B, n); one that takes no ranges gets them as pairs."""
     z = _for_backend(scores, backend)
     if problem.ranges == 0 or backend.capabilities.ranges:
-        return backend.solve(z, problem)
+        return _answers(z, problem, backend)
     pairs = as_pairs(problem)
-    raw = backend.solve(z, pairs.problem)
-    return replace(raw, prices=None if raw.prices is None else pairs.lift @ raw.prices)
+    raws = _answers(z, pairs.problem, backend)
+    return [replace(raw, prices=None if raw.prices is None else pairs.lift @ raw.prices) for raw in raws]
+
+
+def _answers(scores: Tensor, problem: ProjectionProblem, backend: Backend) -> list[RawSolution]:
+    """One problem goes to ``solve``, several to ``solve_batch``."""
+    return [backend.solve(scores[0], problem)] if len(scores) == 1 else backend.solve_batch(scores, problem)
 
 
 def _unchanged(finisher: Finisher) -> Outcome | None:

@@ -26,10 +26,10 @@ from fairopt_backends.cvxpylayers import CvxpyLayers
 from fairopt_backends.diffcp import Diffcp
 from fairopt_backends.moreau import Moreau, _strict
 from fairopt_backends.multipliers import non_negative_least_squares
-from fairopt_backends.programme import Programme, sides
+from fairopt_backends.programme import Programme
 from fairopt_backends.proxqp import ProxQP
 from fairopt_backends.qpsolvers import QPSolvers
-from fairopt_backends.qpth import Qpth
+from fairopt_backends.qpth import FORWARDS, Qpth
 from fairopt_backends.theseus import Theseus
 from fairopt_backends.unrolled import Unrolled
 
@@ -308,12 +308,12 @@ def test_qpth_sums_the_gradient_of_a_shared_limit_over_the_batch() -> None:
 
     def total(batched: bool) -> Tensor:
         limits = Limits(*(t.requires_grad_(True) for t in problem.limits().tensors()))
-        numbers, s = lowered.numbers(limits), sides(lowered, independent=True)
+        numbers = lowered.numbers(limits)
         centres = torch.stack([lowered.functionals.centre(row) for row in scores])
         if batched:
-            x, _ = backend._run(s, numbers, centres)
+            x, _ = backend._run([numbers] * 3, centres, lowered, FORWARDS[0])
         else:
-            x = torch.cat([backend._run(s, numbers, row[None])[0] for row in centres])
+            x = torch.cat([backend._run([numbers], row[None], lowered, FORWARDS[0])[0] for row in centres])
         (g,) = torch.autograd.grad(x[:, 0].sum(), limits.upper)
         return g
 
@@ -326,10 +326,10 @@ def test_qpth_takes_equalities_that_others_imply(monkeypatch: pytest.MonkeyPatch
     need(Qpth)
     run = Qpth._run
 
-    def pdipm_alone(self: Qpth, s: Any, numbers: Any, centres: Tensor, forward: str = "PDIPM_BATCHED") -> Any:
-        if forward != "PDIPM_BATCHED":
+    def pdipm_alone(self: Qpth, numbers: Any, centres: Tensor, lowered: Any, forward: str) -> Any:
+        if forward != FORWARDS[0]:
             raise BackendError("taken out")
-        return run(self, s, numbers, centres, forward)
+        return run(self, numbers, centres, lowered, forward)
 
     monkeypatch.setattr(Qpth, "_run", pdipm_alone)
     for seed in range(12):
@@ -350,7 +350,7 @@ def test_qpth_goes_on_where_its_interior_point_stalls() -> None:
         numbers, centre = lowered.numbers(d.problem.limits()), lowered.functionals.centre(d.scores)
         programme = Programme(lowered, numbers, centre.numpy())
         try:
-            x, lam = backend._run(sides(lowered, independent=True), numbers, centre[None])
+            x, lam = backend._run([numbers], centre[None], lowered, FORWARDS[0])
             bad = programme.residual(x[0].detach().numpy(), lam[0]) > 1e-4
         except BackendError:
             bad = True

@@ -186,3 +186,29 @@ def test_a_prepared_batch_is_frozen() -> None:
     prepared = fo.compile(PARITY, sensitive_features={"g": [0, 1]})
     with pytest.raises(FrozenInstanceError):
         prepared.on_infeasible = "closest"  # type: ignore[misc]
+
+
+def test_a_solver_with_a_batch_of_its_own_gets_all_problems_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """qpth solves (B, n) in one run, with the answers and gradients of one after the other."""
+    module = pytest.importorskip("fairopt_backends.qpth")
+    pytest.importorskip("qpth")
+    runs: list[int] = []
+    run = module.Qpth._run
+
+    def counted(self, numbers, *rest):
+        runs.append(len(numbers))
+        return run(self, numbers, *rest)
+
+    monkeypatch.setattr(module.Qpth, "_run", counted)
+    torch.manual_seed(3)
+    prepared = fo.compile(fo.DemographicParity("a", tolerance=0.05), sensitive_features={"a": [0, 1, 1, 0, 1, 2]}, bounds=(0, 1))
+    scores = torch.rand(4, 6, dtype=torch.float64)
+    together, alone = scores.clone().requires_grad_(), scores.clone().requires_grad_()
+    y = prepared.project_batch(together, backend="qpth")
+    assert runs[0] == 4
+    expected = torch.stack([prepared.project(row, backend="qpth") for row in alone])
+    torch.testing.assert_close(y, expected, rtol=0, atol=1e-12)
+    weights = torch.rand(4, 6, dtype=torch.float64)
+    (ours,) = torch.autograd.grad((y * weights).sum(), together)
+    (theirs,) = torch.autograd.grad((expected * weights).sum(), alone)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)
