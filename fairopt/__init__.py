@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from fairopt.auditing import Audit, audit
     from fairopt.contract.base import Backend, Capabilities, RawSolution, Status
     from fairopt.contract.registry import backend
     from fairopt.decisions import decide
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from fairopt.table import Table
 
 _PARTS = {
+    "auditing": ("Audit", "audit"),
     "contract.base": ("Backend", "Capabilities", "RawSolution", "Status"),
     "contract.registry": ("backend",),
     "decisions": ("decide",),
@@ -75,14 +77,14 @@ _PARTS = {
     "table": ("Table",),
 }  # fmt: skip
 _NAMES = {name: part for part, names in _PARTS.items() for name in names}
-_MODULES = ("streaming", "testing", "experiments", "race")
+_MODULES = ("auditing", "streaming", "testing", "experiments", "race")
 
 __all__ = [
-    "Backend", "BackendError", "Capabilities", "Certificate", "ConformanceError", "DemographicParity", "EqualOpportunity",
+    "Audit", "Backend", "BackendError", "Capabilities", "Certificate", "ConformanceError", "DemographicParity", "EqualOpportunity",
     "EqualizedOdds", "FairModel", "FairnessLayer", "FairoptError", "FairoptWarning", "FrozenLayer", "GroupMeanBound", "ImpactRatio",
     "InfeasibleError", "InputError", "Limits", "MeanResidual", "MissingExtraError", "Notion", "PredictiveEquality", "Prepared",
     "ProjectionProblem", "Race", "RawSolution", "Reference", "ResidualParity", "Rows", "ScoreCovariance", "Softness", "Solution", "Status",
-    "Table", "UnsupportedError", "backend", "backends", "compare", "compile", "decide", "gaps", "notion", "project",
+    "Table", "UnsupportedError", "audit", "backend", "backends", "compare", "compile", "decide", "gaps", "notion", "project",
 ]  # fmt: skip
 
 

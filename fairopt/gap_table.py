@@ -49,19 +49,23 @@ def gaps(
     """
     if not isinstance(notion, Notion):
         raise InputError(f"notion must be a notion such as DemographicParity('sex', tolerance=0.05), came {notion!r}")
+    vector = read_scores(scores).detach().to("cpu", torch.float64).numpy()
+    batch = Batch(vector.shape[0], sensitive_features, targets, vocabularies=declare(groups), missing_group=missing_group)
+    read = [(leaf, constraint) for leaf in notion.leaves() for constraint in leaf.notion.constraints(batch)]
+    exact = ExactMeans(vector, batch, [c for _, c in read])
+    return Table.from_records(COLUMNS, [record for leaf, constraint in read for record in records(leaf, constraint, exact)])
+
+
+def read_scores(scores: Any) -> torch.Tensor:
+    """Scores (n,) or (n, 1) of any container as a finite tensor (n,), n >= 1. InputError for anything else."""
     shape = tuple(np.shape(scores)) if not hasattr(scores, "shape") else tuple(scores.shape)
     if not shape or shape[0] < 1:
         raise InputError(f"scores must have shape (n,) or (n, 1) with n >= 1, came {shape}")
-    vector = read_vector(scores, shape[0], "scores").detach().to("cpu", torch.float64).numpy()
-    batch = Batch(shape[0], sensitive_features, targets, vocabularies=declare(groups), missing_group=missing_group)
-    read = [(leaf, constraint) for leaf in notion.leaves() for constraint in leaf.notion.constraints(batch)]
-    exact = _Exact(vector, batch, [c for _, c in read])
-    records = [record for leaf, constraint in read for record in _records(leaf, constraint, exact)]
-    return Table.from_records(COLUMNS, records)
+    return read_vector(scores, shape[0], "scores")
 
 
-class _Exact:
-    """Exact means of the scores and of values over the masks that some constraints name."""
+class ExactMeans:
+    """Exact means of the scores (n,) and of values over the masks that some constraints name."""
 
     def __init__(self, scores: Array, batch: Batch, constraints: list[Constraint]) -> None:
         functionals = [f for c in constraints for f in c.functionals]
@@ -115,7 +119,8 @@ class _Side:
     count: int | None
 
 
-def _records(leaf: Leaf, constraint: Constraint, exact: _Exact) -> Iterable[dict[str, Any]]:
+def records(leaf: Leaf, constraint: Constraint, exact: ExactMeans) -> Iterable[dict[str, Any]]:
+    """The rows of one constraint, as ``gaps`` lists them: a range's pairs in the order of ``itertools.combinations``."""
     fixed = {"notion": leaf.notion.name, "attribute": constraint.attribute, "given": constraint.given}
     if constraint.width is not None:
         limit = constraint.width.value()
@@ -125,7 +130,7 @@ def _records(leaf: Leaf, constraint: Constraint, exact: _Exact) -> Iterable[dict
         return
     functional = constraint.functionals[0]
     left, right = _sides(functional, exact)
-    gap, limit = _against_limits(exact.value(functional), constraint)
+    gap, limit = against_limits(exact.value(functional), constraint)
     yield {**fixed, **_shown(left, right, gap, limit)}
 
 
@@ -144,7 +149,7 @@ def _shown(a: _Side, b: _Side, gap: Fraction | None, limit: float) -> dict[str, 
     }
 
 
-def _against_limits(value: Fraction | None, constraint: Constraint) -> tuple[Fraction | None, float]:
+def against_limits(value: Fraction | None, constraint: Constraint) -> tuple[Fraction | None, float]:
     """(gap, limit) such that the constraint is met where gap <= limit."""
     lower = float("-inf") if constraint.lower is None else constraint.lower.value()
     upper = float("inf") if constraint.upper is None else constraint.upper.value()
@@ -157,13 +162,13 @@ def _against_limits(value: Fraction | None, constraint: Constraint) -> tuple[Fra
     return (None if value is None else max(Fraction(lower) - value, value - Fraction(upper))), 0.0
 
 
-def _side(f: Functional, exact: _Exact) -> _Side:
+def _side(f: Functional, exact: ExactMeans) -> _Side:
     """A functional as one side of a pair."""
     count = exact.count(f.means[0][1]) if len(f.means) == 1 else None
     return _Side(f.label(), exact.value(f), count)
 
 
-def _sides(f: Functional, exact: _Exact) -> tuple[_Side, _Side]:
+def _sides(f: Functional, exact: ExactMeans) -> tuple[_Side, _Side]:
     """The two things that a linear constraint compares: two means, a mean and the targets', or one number."""
     plus, minus = [m for s, m in f.means if s > 0], [m for s, m in f.means if s < 0]
     plain = not f.constants and not f.dense
@@ -177,7 +182,7 @@ def _sides(f: Functional, exact: _Exact) -> tuple[_Side, _Side]:
     return _Side(f.label(), exact.value(f), None), _Side("", None, None)
 
 
-def _mean_side(mask: Mask, exact: _Exact, name: str = "") -> _Side:
+def _mean_side(mask: Mask, exact: ExactMeans, name: str = "") -> _Side:
     return _Side(name or mask.name, exact.mean(mask), exact.count(mask))
 
 

@@ -8,10 +8,12 @@ import typer
 
 # name -> module of fairopt.cli and the function in it
 COMMANDS = {
+    "audit": ("audit", "audit"),
     "backends": ("backends", "backends"),
     "compare": ("compare", "compare"),
     "demo": ("demo", "demo"),
     "replay": ("replay", "replay"),
+    "reproduce": ("reproduce", "reproduce"),
     "stream": ("stream", "stream"),
     "verify": ("verify", "verify"),
 }

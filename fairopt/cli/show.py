@@ -37,10 +37,3 @@ def word(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return str(value)
-
-
-def figure(mean: float | None, spread: float | None = None, digits: int = 3) -> str:
-    """A mean, with its standard deviation over seeds where there is one."""
-    if mean is None:
-        return DASH
-    return f"{mean:.{digits}f}" if spread is None else f"{mean:.{digits}f} ± {spread:.{digits}f}"

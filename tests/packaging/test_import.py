@@ -130,6 +130,7 @@ CALLS: dict[str, Callable[[], object]] = {
     "project": lambda: fo.project(SCORES, fo.DemographicParity("sex", tolerance=0.1), sensitive_features=GROUPS),
     "compile": lambda: fo.compile(fo.DemographicParity("sex", tolerance=0.1), sensitive_features=GROUPS),
     "gaps": lambda: fo.gaps(SCORES, fo.DemographicParity("sex", tolerance=0.1), sensitive_features=GROUPS),
+    "audit": lambda: fo.audit(SCORES, fo.DemographicParity("sex", tolerance=0.1), sensitive_features=GROUPS),
     "backends": lambda: fo.backends(),
     "decide": lambda: fo.decide(SCORES, sensitive_features=GROUPS, generator=torch.Generator()),
     "compare": lambda: fo.compare(["closed_form"], n=(8,), boxes=("none",)),

@@ -1,0 +1,139 @@
+"""Figures by group, with counts and intervals; and how far apart the groups are in each.
+
+Means are exact sums of the given numbers, rounded once. A figure that is not defined (nobody in the group, no positive target in it) is
+None with a note, never 0 and never NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from fairopt.arrays import Array, BoolArray
+from fairopt.auditing.intervals import SCORES, Estimator
+from fairopt.auditing.sample import Groups, Sample
+from fairopt.numerics.exact_sums import exact_cell_sums
+from fairopt.table import Table
+
+OVERALL = "overall"
+COLUMNS = ("attribute", "group", "measure", "value", "low", "high", "count", "n", "interval")
+SPREAD = (
+    "attribute", "measure", "overall", "smallest", "smallest_group", "largest", "largest_group", "difference", "ratio",
+    "difference_to_overall", "ratio_to_overall", "groups", "note",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Measure:
+    """The mean of x (n,) among ``among`` (n,); ``rate``: x is 0 or 1."""
+
+    name: str
+    x: Array
+    among: BoolArray
+    rate: bool
+
+
+def measures(sample: Sample) -> list[Measure]:
+    """mean_score, selection_rate; with 0/1 targets base_rate, true and false positive rate, accuracy; with others mean_target and
+    mean_squared_error; with any mean_residual, the mean of score - target."""
+    everyone = np.ones(sample.n, dtype=np.bool_)
+    found = [Measure("mean_score", sample.scores, everyone, False), Measure("selection_rate", sample.decisions, everyone, True)]
+    if sample.targets is None:
+        return found
+    t, d = sample.targets, sample.decisions
+    if sample.binary:
+        found += [
+            Measure("base_rate", t, everyone, True),
+            Measure("true_positive_rate", d, t == 1, True),
+            Measure("false_positive_rate", d, t == 0, True),
+            Measure("accuracy", (d == t).astype(np.float64), everyone, True),
+        ]
+    else:
+        found += [Measure("mean_target", t, everyone, False), Measure("mean_squared_error", (sample.scores - t) ** 2, everyone, False)]
+    return [*found, Measure("mean_residual", sample.scores - t, everyone, False)]
+
+
+def group_table(sample: Sample, attributes: Sequence[Groups], estimator: Estimator) -> Table:
+    """One row an attribute, group and measure; first everybody's. count: how many are 1, for rates."""
+    listed = measures(sample)
+    records: list[dict[str, Any]] = []
+    everyone = np.zeros(sample.n, dtype=np.int64)
+    for words, names, codes in [("", (OVERALL,), everyone), *((g.words, g.names, g.codes) for g in attributes)]:
+        means = [_means(measure, codes, len(names)) for measure in listed]
+        for k, name in enumerate(names):
+            for measure, (values, sizes) in zip(listed, means, strict=True):
+                records.append(
+                    {"attribute": words, "group": name, **_figures(measure, (codes == k) & measure.among, values[k], sizes[k], estimator)}
+                )
+    return Table.from_records(COLUMNS, records)
+
+
+def _means(measure: Measure, codes: Any, groups: int) -> tuple[list[Fraction], list[int]]:
+    """Exact sum and size of each group."""
+    inside = measure.among
+    sums = exact_cell_sums(measure.x[inside], codes[inside], groups)
+    return sums, np.bincount(codes[inside], minlength=groups).tolist()
+
+
+def _figures(measure: Measure, who: BoolArray, total: Fraction, n: int, estimator: Estimator) -> dict[str, Any]:
+    interval = estimator.mean(who, measure.x, SCORES if measure.name == "mean_score" else measure.name)
+    return {
+        "measure": measure.name,
+        "value": float(total / n) if n else None,
+        "low": interval.low,
+        "high": interval.high,
+        "count": int(total) if measure.rate else None,
+        "n": n,
+        "interval": interval.how,
+    }
+
+
+def spread_table(groups: Table) -> Table:
+    """For each attribute and measure: smallest and largest group figure, their difference and ratio, and the same against everybody.
+
+    ratio: smallest / largest; ratio_to_overall: the smallest of value / overall and overall / value. Ratios are of figures >= 0 only.
+    """
+    return Table.from_records(SPREAD, list(_spread(groups)))
+
+
+def _spread(groups: Table) -> Iterator[dict[str, Any]]:
+    overall = {row["measure"]: row["value"] for row in groups if row["attribute"] == ""}
+    found: dict[tuple[str, str], list[tuple[float | None, str]]] = {}
+    for row in groups:
+        if row["attribute"]:
+            found.setdefault((row["attribute"], row["measure"]), []).append((row["value"], row["group"]))
+    for (attribute, measure), values in found.items():
+        known = [(value, group) for value, group in values if value is not None]
+        record: dict[str, Any] = dict.fromkeys(SPREAD)
+        record.update(attribute=attribute, measure=measure, overall=overall[measure], groups=len(known), note="")
+        missing = [group for value, group in values if value is None]
+        if missing:
+            record["note"] = f"not defined in {', '.join(missing)}"
+        if known:
+            low, high = min(known, key=lambda v: v[0]), max(known, key=lambda v: v[0])
+            record.update(smallest=low[0], smallest_group=low[1], largest=high[0], largest_group=high[1])
+        if len(known) < 2:
+            record["note"] = "; ".join(w for w in (record["note"], "fewer than two groups: nothing to compare") if w)
+        else:
+            compared = _compared([value for value, _ in known], overall[measure], signed=measure == "mean_residual")
+            record.update(compared, note="; ".join(w for w in (record["note"], compared["note"]) if w))
+        yield record
+
+
+def _compared(values: list[float], overall: float, *, signed: bool) -> dict[str, Any]:
+    """Differences and ratios; ``signed``: 0 is no natural zero of a size, so that a ratio says nothing."""
+    low, high = min(values), max(values)
+    away = max(abs(v - overall) for v in values)
+    ratios = low >= 0 and high > 0 and not signed
+    to_overall = min(min(v / overall, overall / v if v else 1.0) for v in values) if ratios and overall > 0 else None
+    return {
+        "difference": high - low,
+        "ratio": low / high if ratios else None,
+        "difference_to_overall": away,
+        "ratio_to_overall": to_overall,
+        "note": "" if ratios else "no ratio: " + ("all are 0" if high == 0 == low else "figures with a sign"),
+    }

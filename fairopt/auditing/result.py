@@ -1,0 +1,120 @@
+"""``Audit``: what an audit found, as tables; saved as JSON, CSV or one HTML page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from fairopt.auditing.gap_rows import ExactCheck
+from fairopt.errors import InputError, MissingExtraError
+from fairopt.table import Table
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """All figures of one audit. Absent figures are None and have a word beside them; none is NaN.
+
+    gaps          a row a comparison, first of the scores, then of the decisions: the columns of ``fairopt.gaps`` with ``quantity``, the
+                  interval of the gap (low, high, how) and ``population``: the interval lies inside the limit, outside it, or open
+    summary       a row a notion, attribute and stratum: how many comparisons are met, and the worst of them
+    groups        a row an attribute, group and measure (mean_score, selection_rate, ...), with count, n and interval
+    spread        a row an attribute and measure: difference and ratio between groups and to everybody
+    ratios        the four-fifths format;  local_law: the formats of New York City's Local Law 144, by title, where asked for
+    checks        exact: whether scores and decisions meet each notion
+    distribution  histograms of the scores by group
+    data_hash     sha256 of the audited numbers;  settings, versions: how it was made;  notes: what a reader must know
+    """
+
+    notions: tuple[str, ...]
+    n: int
+    gaps: Table
+    summary: Table
+    groups: Table
+    spread: Table
+    ratios: Table
+    local_law: dict[str, Table]
+    checks: tuple[ExactCheck, ...]
+    distribution: Table
+    data_hash: str
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def holds(self) -> bool:
+        """Whether the scores meet every notion exactly. The decisions are another matter: see ``checks``."""
+        return all(check.holds for check in self.checks if check.quantity == "score")
+
+    @property
+    def tables(self) -> dict[str, Table]:
+        """All tables by name."""
+        own = {name: getattr(self, name) for name in ("summary", "gaps", "groups", "spread", "ratios", "distribution")}
+        return {**own, **{f"local law 144: {title}": table for title, table in self.local_law.items()}}
+
+    def to_pandas(self) -> dict[str, Any]:
+        """Name -> ``pandas.DataFrame`` of every table. MissingExtraError without pandas."""
+        return {name: table.to_pandas() for name, table in self.tables.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain Python values, ready for JSON; a table is a list of records, an open limit is None."""
+        return {
+            "format": FORMAT,
+            "n": self.n,
+            "notions": list(self.notions),
+            "holds": self.holds,
+            "checks": [check.to_dict() for check in self.checks],
+            "tables": {name: [{k: _plain(v) for k, v in row.items()} for row in table] for name, table in self.tables.items()},
+            "notes": list(self.notes),
+            "data_hash": self.data_hash,
+            "settings": dict(self.settings),
+            "versions": dict(self.versions),
+        }
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """The audit as JSON text; written to ``path`` as well where one is given. ``read_json`` reads it back."""
+        text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
+        if path is not None:
+            Path(path).write_text(text + "\n", encoding="utf-8")
+        return text
+
+    def to_csv(self, path: str | Path, table: str = "gaps") -> Path:
+        """One table, the gaps by default, as CSV. MissingExtraError without pandas."""
+        if table not in self.tables:
+            raise InputError(f"table: got {table!r}, expected one of {', '.join(self.tables)}")
+        try:
+            self.tables[table].to_pandas().to_csv(path, index=False)
+        except ImportError as error:
+            raise MissingExtraError("the audit's CSV needs pandas: pip install 'fairopt[audit]'") from error
+        return Path(path)
+
+    def to_html(self, path: str | Path) -> Path:
+        """One page with pictures, tables and provenance that loads nothing from anywhere. MissingExtraError without Jinja2, matplotlib."""
+        from fairopt.auditing.report import write_report
+
+        return write_report(self, Path(path))
+
+    def __str__(self) -> str:
+        checks = [f"{c.quantity}s: {'every constraint holds' if c.holds else 'broken'} ({c.notion})" for c in self.checks]
+        return "\n".join([f"audit of {self.n:,} samples", *checks, "", str(self.summary), *(f"note: {note}" for note in self.notes)])
+
+    __repr__ = __str__
+
+
+def read_json(text: str | Path) -> dict[str, Any]:
+    """What ``to_json`` wrote, with every table as a ``Table``. InputError for a newer format."""
+    data = json.loads(text.read_text(encoding="utf-8") if isinstance(text, Path) else text)
+    version = data.get("format") if isinstance(data, Mapping) else None
+    if not isinstance(version, int) or version > FORMAT:
+        raise InputError(f"audit: got format {version!r}, expected at most {FORMAT}")
+    tables = {name: Table.from_records(tuple(rows[0]) if rows else (), rows) for name, rows in data["tables"].items()}
+    return {**data, "tables": tables}
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not isfinite(value) else value

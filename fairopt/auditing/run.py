@@ -1,0 +1,138 @@
+"""``audit``: everything that can be said of given scores, decisions and groups under parity notions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from fairopt.auditing.fingerprint import data_hash, versions
+from fairopt.auditing.gap_rows import exact_check, gap_rows, gap_table, read_constraints, summary_table
+from fairopt.auditing.group_table import group_table, spread_table
+from fairopt.auditing.intervals import FEWEST, NO_SCIPY, Estimator, has_scipy
+from fairopt.auditing.ratios import LocalLaw144, four_fifths, local_law_tables, read_local_law
+from fairopt.auditing.result import Audit
+from fairopt.auditing.sample import Groups, Sample, audited_attributes, read_notions, read_sample
+from fairopt.groups import Missing
+from fairopt.notions.algebra import Notion
+from fairopt.table import Table
+
+BINS = 20
+DISTRIBUTION = ("attribute", "group", "from", "to", "share")
+
+
+def audit(
+    scores: Any,
+    notion: Notion | Iterable[Notion],
+    *,
+    sensitive_features: Any,
+    targets: Any = None,
+    decisions: Any = None,
+    threshold: float = 0.5,
+    groups: Mapping[str, Iterable[Any]] | None = None,
+    missing_group: Missing = "error",
+    attributes: Iterable[str | tuple[str, ...]] | None = None,
+    local_law: LocalLaw144 | tuple[str, str] | None = None,
+    confidence: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Audit:
+    """Audit ``scores`` (n,) or (n, 1) under one notion or several: gaps of scores *and* of decisions, with counts and intervals.
+
+    sensitive_features  a mapping from attribute names to n values, or a data frame;  targets (n,), for notions and rates that need them
+    decisions           (n,) 0 or 1; not given: 1 where score >= threshold, in the units of the scores
+    groups              declared values of attributes: then an absent group is shown as absent
+    missing_group       "error", or "own": missing values are a group, "missing"
+    attributes          names and tuples of names (intersections) that get group and ratio tables; by default every feature that has
+                        groups and every tuple that a notion compares
+    local_law           the names of the sex and the race column: adds the table formats of New York City's Local Law 144
+    confidence, draws, seed   of the intervals: see ``fairopt.auditing.intervals``. They take the scores as given.
+
+    Whether a constraint is met is decided in exact arithmetic from the numbers that came. The intervals of rates need scipy; without it
+    they are left out and a note says so. Raises InputError for bad input. Reports: ``Audit.to_html``, ``to_json``, ``to_pandas``.
+    """
+    notions = read_notions(notion)
+    law = read_local_law(local_law)
+    sample = read_sample(
+        scores, sensitive_features=sensitive_features, targets=targets, decisions=decisions, threshold=threshold, groups=groups,
+        missing_group=missing_group,
+    )  # fmt: skip
+    shown, notes = audited_attributes(sample, notions, attributes)
+    reads = [read_constraints(sample, one) for one in notions]
+    quantities = {"score": sample.scores, "decision": sample.decisions}
+    estimators = {
+        name: Estimator(values, sample.batch, confidence=confidence, draws=draws, seed=seed) for name, values in quantities.items()
+    }
+    rows = [
+        row
+        for name, values in quantities.items()
+        for one, read in zip(notions, reads, strict=True)
+        for row in gap_rows(name, values, sample, one, read, estimators[name])
+    ]
+    gaps = gap_table(rows)
+    by_group = group_table(sample, shown, estimators["score"])
+    return Audit(
+        notions=tuple(map(repr, notions)),
+        n=sample.n,
+        gaps=gaps,
+        summary=summary_table(gaps),
+        groups=by_group,
+        spread=spread_table(by_group),
+        ratios=four_fifths(sample, shown, estimators["score"]),
+        local_law={} if law is None else local_law_tables(sample, law),
+        checks=tuple(
+            exact_check(name, values, sample, read, one)
+            for name, values in quantities.items()
+            for one, read in zip(notions, reads, strict=True)
+        ),
+        distribution=_distribution(sample, shown),
+        data_hash=data_hash(sample),
+        settings={
+            "threshold": sample.threshold, "decisions": "given" if sample.threshold is None else "score >= threshold",
+            "dtype": sample.dtype, "missing_group": missing_group, "confidence": confidence, "draws": draws, "seed": seed,
+        },
+        versions=versions(),
+        notes=(*notes, *_notes(sample, shown, gaps, notions)),
+    )  # fmt: skip
+
+
+def _notes(sample: Sample, shown: list[Groups], gaps: Table, notions: tuple[Notion, ...]) -> list[str]:
+    """What a reader would otherwise miss."""
+    found = []
+    share = float(sample.decisions.mean())
+    if share in (0.0, 1.0):
+        where = "as given" if sample.threshold is None else f"at threshold {sample.threshold:g}; are the scores logits?"
+        found.append(f"all decisions are {share:.0f} {where}")
+    for groups in shown:
+        counts = groups.counts.tolist()
+        present = [name for name, count in zip(groups.names, counts, strict=True) if count]
+        if len(present) == 1:
+            found.append(f"{groups.words}: only one group ({present[0]}), so there is nothing to compare")
+        absent = [name for name, count in zip(groups.names, counts, strict=True) if not count]
+        if absent:
+            found.append(f"{groups.words}: nobody in {', '.join(absent)}")
+        small = [f"{name} ({count})" for name, count in zip(groups.names, counts, strict=True) if 0 < count < FEWEST]
+        if small:
+            found.append(f"{groups.words}: groups too small for intervals of means: {', '.join(small)}")
+    if any(row["status"] == "undefined" for row in gaps):
+        found.append("targets are not 0 or 1: residuals of decisions are not defined")
+    if any(leaf.kind != "hard" for notion in notions for leaf in notion.leaves()):
+        found.append("prices of a notion are not audited: every limit is checked as if it were hard")
+    if not has_scipy():
+        found.append(f"intervals of rates are left out ({NO_SCIPY}): pip install 'fairopt[audit]'")
+    return found
+
+
+def _distribution(sample: Sample, shown: list[Groups]) -> Table:
+    """Shares of each group's scores in equal bins from the least to the largest score."""
+    low, high = float(sample.scores.min()), float(sample.scores.max())
+    edges = np.linspace(low, high if high > low else low + 1.0, BINS + 1)
+    rows: list[tuple[Any, ...]] = []
+    for groups in shown:
+        for k, name in enumerate(groups.names):
+            inside = sample.scores[groups.members(k)]
+            if inside.size:
+                shares = np.histogram(inside, edges)[0] / inside.size
+                rows += [(groups.words, name, float(edges[b]), float(edges[b + 1]), float(s)) for b, s in enumerate(shares)]
+    return Table(DISTRIBUTION, tuple(rows))

@@ -1,0 +1,194 @@
+"""What is audited: scores, decisions, targets and groups, read and checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite, prod
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from fairopt.arrays import Array, BoolArray, IntArray
+from fairopt.errors import InputError
+from fairopt.gap_table import read_scores
+from fairopt.groups import Missing, Value, Vocabulary, declare, encode
+from fairopt.notions.algebra import Notion
+from fairopt.notions.batch import Attribute, Batch, attribute_words, normal_attribute, read_vector
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """The groups of one attribute (of a tuple of names: their combinations). codes (n,) in 0 .. len(values) - 1; words for labels."""
+
+    attribute: Attribute
+    codes: IntArray
+    values: tuple[tuple[Value, ...], ...]  # one value per name; None is missing
+
+    @property
+    def words(self) -> str:
+        return attribute_words(self.attribute)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(" & ".join("missing" if v is None else str(v) for v in value) for value in self.values)
+
+    def members(self, group: int) -> BoolArray:
+        """(n,) who belongs to the group."""
+        return np.asarray(self.codes == group)
+
+    @property
+    def counts(self) -> IntArray:
+        return np.bincount(self.codes, minlength=len(self.values)).astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """scores (n,) float64, decisions (n,) 0/1 as float64, targets (n,) float64 or None; ``batch`` is what notions read."""
+
+    scores: Array
+    decisions: Array
+    targets: Array | None
+    threshold: float | None  # None: the decisions were given
+    dtype: str
+    features: Mapping[str, Any]
+    vocabularies: Mapping[str, Vocabulary]
+    missing: Missing
+    batch: Batch
+
+    @property
+    def n(self) -> int:
+        return int(self.scores.shape[0])
+
+    @property
+    def binary(self) -> bool:
+        """Whether targets are there and all of them 0 or 1."""
+        return self.targets is not None and is_binary(self.targets)
+
+    def groups(self, attribute: Attribute) -> Groups:
+        """The groups of a name or a tuple of names. InputError for an unknown name or a column that has no groups."""
+        names = (attribute,) if isinstance(attribute, str) else attribute
+        parts = [self._one(name) for name in names]
+        codes = parts[0][0]
+        for more, vocabulary in parts[1:]:
+            codes = codes * len(vocabulary) + more
+        values: list[tuple[Value, ...]] = [()]
+        for _, vocabulary in parts:
+            values = [(*value, v) for value in values for v in vocabulary.values]
+        assert len(values) == prod(len(v) for _, v in parts)
+        return Groups(attribute, codes, tuple(values))
+
+    def _one(self, name: str) -> tuple[IntArray, Vocabulary]:
+        if name not in self.features:
+            raise InputError(f"sensitive_features has no attribute {name!r}; it has {', '.join(map(repr, self.features))}")
+        codes, vocabulary = encode(self.features[name], name=name, vocabulary=self.vocabularies.get(name), missing=self.missing)
+        if codes.shape[0] != self.n:
+            raise InputError(f"sensitive_features[{name!r}] has {codes.shape[0]} values for {self.n} samples")
+        return codes, vocabulary
+
+
+def read_sample(
+    scores: Any,
+    *,
+    sensitive_features: Any,
+    targets: Any,
+    decisions: Any,
+    threshold: float,
+    groups: Mapping[str, Iterable[Any]] | None,
+    missing_group: Missing,
+) -> Sample:
+    """Read and check everything. InputError for NaN, wrong lengths, decisions that are not 0 or 1, a threshold that is no number."""
+    tensor = read_scores(scores)
+    n = tensor.shape[0]
+    vector = _numbers(tensor)
+    features = read_features(sensitive_features)
+    if missing_group not in ("error", "own"):
+        raise InputError(f"missing_group: got {missing_group!r}, expected 'error' or 'own'")
+    if decisions is None:
+        if isinstance(threshold, bool) or not isinstance(threshold, int | float | np.number) or not isfinite(threshold):
+            raise InputError(f"threshold: got {threshold!r}, expected a finite number")
+        chosen = (vector >= float(threshold)).astype(np.float64)
+    else:
+        chosen = _numbers(read_vector(decisions, n, "decisions"))
+        if not is_binary(chosen):
+            raise InputError(f"decisions: got {float(chosen[(chosen != 0) & (chosen != 1)][0])!r}, expected 0 or 1")
+    known = declare(groups)
+    unknown = [name for name in known if name not in features]
+    if unknown:
+        raise InputError(f"groups: got {unknown[0]!r}, expected names of sensitive_features: {', '.join(map(repr, features))}")
+    return Sample(
+        scores=vector,
+        decisions=chosen,
+        targets=None if targets is None else _numbers(read_vector(targets, n, "targets")),
+        threshold=float(threshold) if decisions is None else None,
+        dtype=str(tensor.dtype).removeprefix("torch.") if isinstance(scores, Tensor) else str(getattr(scores, "dtype", "float64")),
+        features=features,
+        vocabularies=known,
+        missing=missing_group,
+        batch=Batch(n, features, targets, vocabularies=known, missing_group=missing_group),
+    )
+
+
+def read_features(features: Any) -> dict[str, Any]:
+    """Attribute name -> n values, from a mapping or a data frame."""
+    if not isinstance(features, Mapping) and not (hasattr(features, "columns") and hasattr(features, "__getitem__")):
+        kind = type(features).__name__
+        raise InputError(f"sensitive_features: got {kind}, expected a mapping from attribute names to n values, e.g. {{'sex': [...]}}")
+    found = {name: features[name] for name in features}
+    if not found:
+        raise InputError("sensitive_features: got no attribute, expected at least one")
+    return found
+
+
+def read_notions(notions: Any) -> tuple[Notion, ...]:
+    """One notion or several."""
+    found = (notions,) if isinstance(notions, Notion) else tuple(notions) if isinstance(notions, Sequence) else ()
+    wrong = [x for x in found if not isinstance(x, Notion)]
+    if not found or wrong:
+        came = wrong[0] if wrong else notions
+        raise InputError(f"notion: got {came!r}, expected a notion such as DemographicParity('sex', tolerance=0.05), or a list of them")
+    return found
+
+
+def audited_attributes(sample: Sample, notions: Sequence[Notion], asked: Iterable[Any] | None) -> tuple[list[Groups], list[str]]:
+    """The attributes that get group tables, and a note for each that has no groups.
+
+    Asked for by name or tuple; else every one of sensitive_features, and every tuple that a notion compares.
+    """
+    notes: list[str] = []
+    if asked is not None:
+        return [sample.groups(a) for a in dict.fromkeys(normal_attribute(a) for a in asked)], notes
+    wanted: dict[Attribute, None] = {}
+    for name, column in sample.features.items():
+        if is_continuous(column):
+            notes.append(f"{name}: a continuous attribute has no groups, so it has no group table")
+        else:
+            wanted[name] = None
+    for notion in notions:
+        for leaf in notion.leaves():
+            arguments = leaf.notion.arguments
+            wanted.update({v: None for k, v in arguments.items() if k.startswith("attribute") and isinstance(v, tuple)})
+    return [sample.groups(a) for a in wanted], notes
+
+
+def is_continuous(column: Any) -> bool:
+    """Whether the column holds floats that are no whole numbers."""
+    if isinstance(column, Tensor):
+        column = column.detach().cpu()
+        column = column.double().numpy() if column.dtype.is_floating_point else column.numpy()
+    elif hasattr(column, "to_numpy"):
+        column = column.to_numpy()
+    array = np.asarray(column)
+    if array.dtype.kind != "f":
+        return False
+    finite = array[np.isfinite(array)]
+    return bool((finite != np.rint(finite)).any())
+
+
+def is_binary(values: Array) -> bool:
+    return bool(((values == 0) | (values == 1)).all())
+
+
+def _numbers(tensor: Tensor) -> Array:
+    return np.asarray(tensor.detach().to("cpu").double().numpy(), dtype=np.float64)

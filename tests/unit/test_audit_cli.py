@@ -1,0 +1,345 @@
+"""``fairopt audit`` as a user sees it, the files it reads and the files it writes."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import fairopt as fo
+from fairopt.auditing import read_json
+from fairopt.auditing.pictures import ROWS, draw_pictures, widest
+from fairopt.auditing.report import LONGEST
+from fairopt.cli.app import build
+from fairopt.errors import InputError
+
+RUNNER = CliRunner()
+OWN = fo.DemographicParity("sex", tolerance=0.01) & fo.EqualOpportunity("race", tolerance=0.3)
+NOT_A_NOTION = 3
+
+
+def frame(n: int = 120) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            "p": np.clip(rng.beta(2, 2, n), 0, 1),
+            "sex": rng.choice(["f", "m"], n),
+            "race": rng.choice(["a", "NA", "None"], n),
+            "y": rng.integers(0, 2, n),
+            "chosen": rng.integers(0, 2, n),
+            "age": rng.normal(40, 9, n),
+        }
+    )
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "scores.csv"
+    frame().to_csv(path, index=False)
+    return path
+
+
+def call(*words: str | Path) -> Any:
+    return RUNNER.invoke(build(["audit"]), ["audit", *map(str, words)])
+
+
+def error(*words: str | Path) -> str:
+    done = call(*words)
+    assert isinstance(done.exception, InputError), done.output
+    return str(done.exception)
+
+
+def test_the_terminal_shows_every_table(file: Path) -> None:
+    done = call(file, "--score", "p", "--sensitive", "sex", "--sensitive", "sex,race", "--target", "y", "--local-law", "sex,race")
+    assert done.exit_code == 0, done.output
+    titles = ("Summary", "Gaps", "Groups", "Between groups", "four-fifths format", "Local Law 144 format: scoring rate, intersectional")
+    for title in titles:
+        assert title in done.output
+    for word in ("true_positive_rate", "Clopper-Pearson", "bootstrap-t", "sex & race", "f & None", "data sha256"):
+        assert word in done.output
+    assert "nan" not in done.output
+
+
+def test_its_figures_are_those_of_the_function(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.json"
+    words = ["--notion", "equalized-odds", "--notion", "impact_ratio", "--ratio", "0.9", "--tolerance", "0.1", "--threshold", "0.6"]
+    done = call(
+        file,
+        "--score",
+        "p",
+        "--sensitive",
+        "sex",
+        "--target",
+        "y",
+        *words,
+        "--given",
+        "race",
+        "--draws",
+        "200",
+        "--seed",
+        "3",
+        "--json",
+        out,
+    )
+    assert done.exit_code == 0, done.output
+    data = frame()
+    expected = fo.audit(
+        data["p"],
+        [fo.EqualizedOdds("sex", tolerance=0.1, given="race"), fo.ImpactRatio("sex", ratio=0.9, given="race")],
+        sensitive_features=data[["sex", "race"]], targets=data["y"], threshold=0.6, attributes=["sex"], draws=200, seed=3,
+    )  # fmt: skip
+    read = read_json(out)
+    assert read["data_hash"] == expected.data_hash
+    assert [list(r) for r in read["tables"]["gaps"].rows] == [list(r) for r in expected.gaps.rows]
+    assert read["tables"]["groups"] == expected.groups
+    assert list(dict.fromkeys(expected.groups["attribute"])) == ["", "sex"]
+
+
+def test_parquet_gives_the_same_audit(file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "scores.parquet"
+    frame().to_parquet(other, index=False)
+    for path in (file, other):
+        assert call(path, "--score", "p", "--sensitive", "sex", "--json", tmp_path / f"{path.suffix[1:]}.json").exit_code == 0
+    first, second = ((tmp_path / f"{kind}.json").read_text() for kind in ("csv", "parquet"))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("notion", "options", "name"),
+    [
+        ("demographic_parity", [], "DemographicParity"),
+        ("equal_opportunity", [], "EqualOpportunity"),
+        ("predictive_equality", [], "PredictiveEquality"),
+        ("equalized_odds", [], "EqualizedOdds"),
+        ("mean_residual", [], "MeanResidual"),
+        ("residual_parity", [], "ResidualParity"),
+        ("impact_ratio", [], "ImpactRatio"),
+        ("group_mean_bound", ["--lower", "0.4", "--upper", "0.6"], "GroupMeanBound"),
+    ],
+)
+def test_every_notion_has_a_word(file: Path, notion: str, options: list[str], name: str) -> None:
+    done = call(file, "--score", "p", "--sensitive", "race", "--target", "y", "--notion", notion, "--draws", "100", *options)
+    assert done.exit_code == 0, done.output
+    assert name in done.output
+
+
+def test_a_covariance_takes_a_continuous_column(file: Path) -> None:
+    done = call(file, "--score", "p", "--sensitive", "age", "--notion", "score_covariance", "--tolerance", "0.5")
+    assert done.exit_code == 0, done.output
+    assert "ScoreCovariance('age', tolerance=0.5): every constraint holds exactly" in done.output
+
+
+def test_a_notion_of_ones_own_brings_its_columns(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "my_notions", __import__("types").SimpleNamespace(own=OWN, other=NOT_A_NOTION))
+    done = call(file, "--score", "p", "--sensitive", "sex", "--target", "y", "--notion", "my_notions:own")
+    assert done.exit_code == 0, done.output
+    assert "EqualOpportunity" in done.output
+    assert "is a int, expected a notion" in error(file, "--score", "p", "--sensitive", "sex", "--notion", "my_notions:other")
+    assert "cannot import 'my_notions:none'" in error(file, "--score", "p", "--sensitive", "sex", "--notion", "my_notions:none")
+    assert "cannot import 'no_such:own'" in error(file, "--score", "p", "--sensitive", "sex", "--notion", "no_such:own")
+
+
+def test_only_an_empty_cell_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("p,sex\n0.1,NA\n0.2,\n0.3,null\n0.4,NA\n")
+    assert "missing value at position 1" in error(path, "--score", "p", "--sensitive", "sex")
+    done = call(path, "--score", "p", "--sensitive", "sex", "--missing-group", "own", "--local-law", "sex,sex2")
+    assert isinstance(done.exception, InputError)
+    done = call(path, "--score", "p", "--sensitive", "sex", "--missing-group", "own")
+    assert re.search(r"missing +\d", done.output)
+    assert "sex: groups too small" in done.output
+
+
+def test_decisions_of_a_column(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.json"
+    assert call(file, "--score", "p", "--sensitive", "sex", "--decision", "chosen", "--json", out).exit_code == 0
+    selected = {r["group"]: r["selected"] for r in read_json(out)["tables"]["ratios"]}
+    data = frame()
+    assert selected == {g: int(data["chosen"][data["sex"] == g].sum()) for g in "fm"}
+
+
+@pytest.mark.parametrize(("tolerance", "code"), [("0.0001", 1), ("0.5", 0)])
+def test_strict_says_it_by_the_exit_code(file: Path, tolerance: str, code: int) -> None:
+    assert call(file, "--score", "p", "--sensitive", "race", "--tolerance", tolerance, "--strict").exit_code == code
+    assert call(file, "--score", "p", "--sensitive", "race", "--tolerance", tolerance).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--score", "q"], "--score: scores.csv has no column 'q'; it has 'p', 'sex', 'race', 'y', 'chosen', 'age'"),
+        (["--sensitive", "gender"], "--sensitive: scores.csv has no column 'gender'"),
+        (["--target", "z"], "--target: scores.csv has no column 'z'"),
+        (["--decision", "z"], "--decision: scores.csv has no column 'z'"),
+        (["--score", "sex"], r"column 'sex' has 'm' in row 1, expected a number \(120 such rows of 120\)"),
+        (["--decision", "age"], "decisions: got"),
+        (["--notion", "parity"], "--notion: got 'parity', expected one of demographic_parity"),
+        (["--notion", "group_mean_bound"], "GroupMeanBound needs lower, upper or both"),
+        (["--notion", "equalized_odds"], "targets: got None"),
+        (["--local-law", "sex"], "--local-law: got 'sex', expected two columns"),
+        (["--unknown", "x"], "--unknown: expected --local-law"),
+        (["--given", ","], "--given: got ','"),
+        (["--missing-group", "skip"], "missing_group: got 'skip'"),
+        (["--tolerance", "-1"], "tolerance of DemographicParity"),
+        (["--sensitive", "age"], "a continuous attribute has no groups"),
+    ],
+    ids=lambda v: str(v)[:40],
+)
+def test_bad_words_are_one_clear_line(file: Path, words: list[str], said: str) -> None:
+    usual = [] if "--score" in words else ["--score", "p"]
+    found = error(file, *usual, "--sensitive", "race", *words)
+    assert re.search(said, found), found
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("none.csv", None, "there is no such file"),
+        ("empty.csv", "", "cannot be read as csv"),
+        ("header.csv", "p,sex\n", "got no rows"),
+        ("hole.csv", "p,sex\n0.1,a\n,b\n,b\n", r"column 'p' has an empty cell in row 2, expected a number \(2 such rows of 3\)"),
+        ("word.csv", "p,sex\n0.1,a\nhigh,b\n", "column 'p' has 'high' in row 2"),
+        ("inf.csv", "p,sex\n0.1,a\ninf,b\n", "column 'p' has 'inf' in row 2"),
+        ("broken.parquet", "not parquet", "cannot be read as parquet"),
+        ("ragged.csv", "p,sex\n0.1,a\n0.1,a,b,c\n", "cannot be read as csv"),
+    ],
+)
+def test_bad_files_are_one_clear_line(tmp_path: Path, name: str, text: str | None, said: str) -> None:
+    path = tmp_path / name
+    if text is not None:
+        path.write_text(text)
+    found = error(path, "--score", "p", "--sensitive", "sex")
+    assert re.search(said, found), found
+
+
+# files ----------------------------------------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """What a page asks for, and its words."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.asked += [str(v) for k, v in attrs if k in ("src", "href", "action", "data")]
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def test_the_page_is_whole_and_loads_nothing(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.html"
+    done = call(
+        file, "--score", "p", "--sensitive", "sex", "--sensitive", "race", "--target", "y", "--local-law", "sex,race", "--html", out
+    )
+    assert done.exit_code == 0, done.output
+    text = out.read_text()
+    page = Page(text)
+    assert page.open == []
+    assert len(page.asked) == 3
+    assert all(src.startswith("data:image/png;base64,") for src in page.asked)
+    assert not re.search(r"https?://|@import|url\(", text)
+    words = " ".join(page.words)
+    for said in (
+        "Summary",
+        "Exact check",
+        "four-fifths",
+        "Local Law 144",
+        "data hash (sha256)",
+        "torch",
+        "confidence",
+        "no legal verdict",
+        "f & NA",
+    ):
+        assert said in words or said == "no legal verdict"
+    assert re.search(r"none of\s+them is a legal verdict", words)
+    assert str(tmp_path) not in text
+
+
+def test_words_of_the_data_are_escaped(tmp_path: Path) -> None:
+    audit = fo.audit([0.1, 0.2, 0.3, 0.4], OWN.leaves()[0].notion, sensitive_features={"sex": ["<b>x", "<b>x", "&y", "&y"]}, draws=100)
+    text = audit.to_html(tmp_path / "a.html").read_text()
+    assert "<b>x" not in text
+    assert "&lt;b&gt;x" in text
+
+
+def audited(k: int, n: int) -> fo.Audit:
+    rng = np.random.default_rng(0)
+    return fo.audit(rng.random(n), fo.DemographicParity("g", tolerance=0.01), sensitive_features={"g": np.arange(n) % k}, draws=100)
+
+
+def test_long_tables_are_cut_on_the_page_and_it_says_so(tmp_path: Path) -> None:
+    audit = audited(30, 300)
+    assert len(audit.gaps) == 870
+    text = audit.to_html(tmp_path / "a.html").read_text()
+    assert f"{870 - LONGEST} more rows are in the JSON" in text
+    assert len(audit.to_dict()["tables"]["gaps"]) == 870
+    lines = widest(audit)
+    assert len(lines) == ROWS
+    beyond = [max(r["gap"] - r["limit"] for r in rows.values()) for _, rows in lines]
+    assert beyond == sorted(beyond, reverse=True)
+    assert beyond[0] == max(r["gap"] - r["limit"] for r in audit.gaps)
+
+
+@pytest.mark.parametrize("features", [{"g": [0] * 8}, {"x": list(np.linspace(0, 1, 8))}], ids=["one group", "no groups"])
+def test_a_picture_without_a_mark_is_not_drawn(features: dict[str, Any]) -> None:
+    notion = fo.DemographicParity("g", tolerance=0.1) if "g" in features else fo.ScoreCovariance("x", tolerance=0.1)
+    drawn = draw_pictures(fo.audit([0.5] * 8, notion, sensitive_features=features, draws=100))
+    assert set(drawn) == ({"groups", "scores"} if "g" in features else {"gaps"})
+    assert all(data.startswith(b"\x89PNG") and len(data) > 3000 for data in drawn.values())
+
+
+def test_json_comes_back_and_a_newer_format_is_refused(tmp_path: Path) -> None:
+    audit = audited(3, 60)
+    path = tmp_path / "a.json"
+    text = audit.to_json(path)
+    assert json.loads(text)["format"] == 1
+    for read in (read_json(path), read_json(text)):
+        assert read["tables"]["gaps"] == audit.gaps
+        assert read["notes"] == list(audit.notes)
+        assert read["checks"][0]["holds"] is False
+    for version in (2, "1", None):
+        with pytest.raises(InputError, match="audit: got format"):
+            read_json(json.dumps({**json.loads(text), "format": version}))
+
+
+def test_an_open_limit_is_null_in_json() -> None:
+    audit = fo.audit([0.1, 0.9], fo.GroupMeanBound("g", lower=0.0, upper=float("1e308")), sensitive_features={"g": [0, 1]}, draws=100)
+    assert "Infinity" not in audit.to_json()
+
+
+def test_tables_become_frames_and_csv(tmp_path: Path) -> None:
+    audit = audited(3, 60)
+    frames = audit.to_pandas()
+    assert list(frames) == ["summary", "gaps", "groups", "spread", "ratios", "distribution"]
+    assert list(frames["gaps"]["gap"]) == list(audit.gaps["gap"])
+    back = pd.read_csv(audit.to_csv(tmp_path / "g.csv"))
+    assert np.allclose(back["gap"], audit.gaps["gap"], rtol=0, atol=0)
+    assert len(pd.read_csv(audit.to_csv(tmp_path / "r.csv", "ratios"))) == 3
+    with pytest.raises(InputError, match="table: got 'ratio', expected one of summary, gaps"):
+        audit.to_csv(tmp_path / "x.csv", "ratio")
+
+
+def test_the_distribution_sums_to_one_in_every_group() -> None:
+    audit = audited(3, 61)
+    sums: dict[str, float] = {}
+    for row in audit.distribution:
+        sums[row["group"]] = sums.get(row["group"], 0.0) + row["share"]
+    assert sums == pytest.approx({"0": 1.0, "1": 1.0, "2": 1.0})
