@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fairopt.compiler import OnInfeasible, OnMissing, compile_problem
 from fairopt.compiler.facts import read_bounds
+from fairopt.compiler.memory import CompiledMemory, composition, owned
 from fairopt.contract.base import GradientKind
 from fairopt.contract.registry import BackendLike, resolve
 from fairopt.errors import InputError
@@ -92,6 +93,7 @@ class FairnessLayer(nn.Module):
         self._vocabularies: dict[str, Vocabulary] = declare(groups)
         self._lock = threading.Lock()
         self._local = threading.local()
+        self._memory = CompiledMemory()
         self._given = notion
         self._learned: dict[str, str] = {}  # the notion's word for a parameter -> the name it is registered under
         for name, tensor in notion.parameters.items():
@@ -146,15 +148,22 @@ class FairnessLayer(nn.Module):
         return solution
 
     def prepare(self, n: int, sensitive_features: Mapping[str, Any], targets: Any = None, weights: Any = None) -> Prepared:
-        """The batch compiled: in train mode new group values are learned."""
+        """The batch compiled: in train mode new group values are learned. A composition that came lately is not compiled again."""
+        notion, known = self.notion, self._vocabularies
+        key = self._key(notion, n, sensitive_features, targets, weights)
+        remembered = self._memory.get(key, known)
+        if remembered is not None:
+            return Prepared(remembered, self.on_infeasible)
+        if key is not None:
+            sensitive_features, targets = {name: owned(column) for name, column in sensitive_features.items()}, owned(targets)
         compiled = compile_problem(
-            self.notion,
+            notion,
             n=n,
             sensitive_features=sensitive_features,
             targets=targets,
             bounds=self.bounds,
             weights=weights,
-            vocabularies=self._vocabularies,
+            vocabularies=known,
             grow=self.training,
             missing_group=self.missing_group,
             on_missing=self.on_missing,
@@ -162,7 +171,15 @@ class FairnessLayer(nn.Module):
         )
         if self.training:
             self._learn(compiled.vocabularies)
+        self._memory.put(key, known, compiled)
         return Prepared(compiled, self.on_infeasible)
+
+    def _key(self, notion: Notion, n: int, sensitive_features: Mapping[str, Any], targets: Any, weights: Any) -> Hashable | None:
+        """What the composition of a batch is remembered under; None: it is not."""
+        if self.on_missing == "warn":
+            return None  # each batch warns
+        settings = (self.missing_group, self.on_missing, self.on_infeasible)
+        return composition(notion, n, sensitive_features, targets, weights, self.bounds, settings)
 
     def _learn(self, seen: Mapping[str, Vocabulary]) -> None:
         known = self._vocabularies
@@ -207,12 +224,12 @@ class FairnessLayer(nn.Module):
         self._vocabularies = {**saved, **declared}
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickle and deepcopy: everything but the lock and the threads' certificates."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_local")}
+        """For pickle and deepcopy: everything but the lock, the threads' certificates and the compositions remembered."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_local", "_memory")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._lock, self._local = threading.Lock(), threading.local()
+        self._lock, self._local, self._memory = threading.Lock(), threading.local(), CompiledMemory()
 
     def extra_repr(self) -> str:
         backend = self.backend if isinstance(self.backend, str) else getattr(self.backend, "name", self.backend)

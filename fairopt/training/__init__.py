@@ -1,0 +1,56 @@
+"""Training: a loop, stratified batches, micro-batches, checkpoints, adapters.
+
+    from fairopt.training import EarlyStopping, StratifiedBatches, fit
+    batches = StratifiedBatches({"sex": sex}, batch_size=1024)                  # every batch with the groups' shares of the whole
+    history = fit(model, step, batches, optimizer=optimizer, epochs=50, validate=validate, stopping=EarlyStopping(5))
+
+Names are loaded on first use: scikit-learn and Lightning are imported by what needs them alone.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fairopt.training.accumulate import Accumulation
+    from fairopt.training.checkpoint import load_checkpoint, save_checkpoint
+    from fairopt.training.classifier import FairClassifier
+    from fairopt.training.history import EpochDone, History
+    from fairopt.training.lightning import ParityCallback, ParityError
+    from fairopt.training.loop import fit
+    from fairopt.training.regressor import FairRegressor
+    from fairopt.training.sampler import StratifiedBatches
+    from fairopt.training.state import Stateful
+    from fairopt.training.stopping import EarlyStopping
+
+_PARTS = {
+    "accumulate": ("Accumulation",),
+    "checkpoint": ("load_checkpoint", "save_checkpoint"),
+    "classifier": ("FairClassifier",),
+    "history": ("EpochDone", "History"),
+    "lightning": ("ParityCallback", "ParityError"),
+    "loop": ("fit",),
+    "regressor": ("FairRegressor",),
+    "sampler": ("StratifiedBatches",),
+    "state": ("Stateful",),
+    "stopping": ("EarlyStopping",),
+}
+_NAMES = {name: part for part, names in _PARTS.items() for name in names}
+
+__all__ = [
+    "Accumulation", "EarlyStopping", "EpochDone", "FairClassifier", "FairRegressor", "History", "ParityCallback", "ParityError",
+    "Stateful", "StratifiedBatches", "fit", "load_checkpoint", "save_checkpoint",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        value = getattr(import_module(f"fairopt.training.{_NAMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'fairopt.training' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *globals()})

@@ -1,0 +1,201 @@
+"""``FairClassifier``: a binary classifier for scikit-learn whose probabilities meet a parity notion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fairopt.decisions import decide
+from fairopt.errors import InputError
+from fairopt.layer import Space
+from fairopt.table import Table
+from fairopt.training.columns import Cuts
+from fairopt.training.estimators import FairEstimator, Floats, NotionLike
+
+# after `estimators`, which says what to install where scikit-learn is absent
+from sklearn.base import ClassifierMixin  # isort: skip
+from sklearn.metrics import accuracy_score  # isort: skip
+from sklearn.utils import check_random_state, column_or_1d  # isort: skip
+from sklearn.utils.multiclass import check_classification_targets, type_of_target  # isort: skip
+
+BOUNDS = (1e-4, 1 - 1e-4)  # of probabilities; the log loss stays finite (DESIGN 7)
+
+
+class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
+    """Two classes; the probability of the second one, ``classes_[1]``, meets ``notion``.
+
+    The groups come out of X (``sensitive_columns``) or beside it (``sensitive_features`` in ``fit`` and in every method that scores);
+    one of the two, never neither. ``predict_proba`` and ``predict`` score each row by itself through the frozen layer; ``transduce``
+    projects a whole batch. What each promises: ``fairopt.training.estimators``, ``docs/estimators.md``. The notion is about
+    probabilities (or logits): the threshold of ``predict`` may open a gap of decisions that the probabilities do not have; ``decide``
+    draws decisions that keep it shut.
+
+    notion                 a notion, e.g. DemographicParity("sex", tolerance=0.05); or a kind of notion, e.g. DemographicParity itself,
+                           made with ``tolerance`` for every sensitive attribute
+    intersect              make it once, for the intersection of the attributes
+    sensitive_columns      names or positions of columns of X, or a mapping from attributes to them; the attribute of a position k is "xk"
+    keep_sensitive         whether the network sees the groups, as 0/1 columns
+    cuts                   attribute -> thresholds that make groups of a number: {"age": [40, 65]}
+    space                  "probability": means of probabilities; "logit": means of logits
+    bounds                 of the scores; None: (1e-4, 1 - 1e-4) for probabilities, open for logits
+    backend                as in FairnessLayer
+    hidden, dropout        the perceptron; features are standardised inside
+    epochs, batch_size, learning_rate, weight_decay    AdamW on batches with the groups' shares of the whole; batch_size None: all rows
+    distance               mu of the term mu * mean (fair - raw)^2, whose gradient reaches scores that the layer clamps
+    early_stopping, patience, validation_fraction      the state with the least validation loss is kept
+    calibration_fraction   rows that only calibrate the frozen layer;  confidence  of ``guarantees_``
+    device, random_state, verbose    where to train; an int gives the same model again; a progress bar (needs rich)
+
+    After ``fit`` also ``classes_``. Errors: InputError (a ValueError) for bad arguments, missing or unknown groups, other than two classes.
+    """
+
+    def __init__(
+        self,
+        notion: NotionLike | None = None,
+        *,
+        tolerance: float | None = None,
+        intersect: bool = False,
+        sensitive_columns: Any = None,
+        keep_sensitive: bool = False,
+        cuts: Cuts | None = None,
+        space: Space = "probability",
+        bounds: tuple[float | None, float | None] | None = None,
+        backend: Any = "auto",
+        hidden: tuple[int, ...] = (64,),
+        dropout: float = 0.0,
+        epochs: int = 200,
+        batch_size: int | None = 1024,
+        learning_rate: float = 3e-3,
+        weight_decay: float = 1e-3,
+        distance: float = 0.0,
+        early_stopping: bool = True,
+        patience: int = 20,
+        validation_fraction: float = 0.1,
+        calibration_fraction: float = 0.2,
+        confidence: float = 0.95,
+        device: str = "cpu",
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.notion = notion
+        self.tolerance = tolerance
+        self.intersect = intersect
+        self.sensitive_columns = sensitive_columns
+        self.keep_sensitive = keep_sensitive
+        self.cuts = cuts
+        self.space = space
+        self.bounds = bounds
+        self.backend = backend
+        self.hidden = hidden
+        self.dropout = dropout
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.distance = distance
+        self.early_stopping = early_stopping
+        self.patience = patience
+        self.validation_fraction = validation_fraction
+        self.calibration_fraction = calibration_fraction
+        self.confidence = confidence
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any, sensitive_features: Any = None, sample_weight: Any = None) -> FairClassifier:
+        """Fit on X (n, d) and labels y (n,) of two classes. sample_weight (n,) >= 0 weighs the loss; group means stay unweighted."""
+        if self.space not in ("probability", "logit"):
+            raise InputError(f"space: got {self.space!r}, expected 'probability' or 'logit'")
+        read = self._read(X, y, sensitive_features)
+        codes = self._learn_classes(y)
+        probability = self.space == "probability"
+        self._fit(
+            read,
+            codes.astype(np.float64),
+            sample_weight,
+            space=self.space,
+            bounds=BOUNDS if self.bounds is None and probability else self.bounds,
+            loss=_of_probabilities if probability else _of_logits,
+            classes=True,
+            units=(0.0, 1.0),
+        )
+        return self
+
+    def predict_proba(self, X: Any, sensitive_features: Any = None) -> Floats:
+        """(n, 2) probabilities of ``classes_``, each row by itself through the frozen layer."""
+        return self._pair(self._frozen_scores(X, sensitive_features, "predict_proba")[0])
+
+    def predict(self, X: Any, sensitive_features: Any = None) -> npt.NDArray[Any]:
+        """(n,) the class with a probability of at least 1/2. Its gap of decisions is not bounded by the notion; see ``decide``."""
+        scores, _ = self._frozen_scores(X, sensitive_features, "predict")
+        return np.asarray(self.classes_[(self._probabilities(scores) >= 0.5).astype(np.int64)])
+
+    def decide(self, X: Any, sensitive_features: Any = None, *, random_state: Any = None) -> npt.NDArray[Any]:
+        """(n,) classes drawn so that each row has its own fair probability and each group's rate is within 1 row of its mean probability.
+
+        One or two attributes. Source: claim Q2.
+        """
+        scores, groups = self._frozen_scores(X, sensitive_features, "decide")
+        generator = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
+        return np.asarray(self.classes_[decide(self._probabilities(scores), sensitive_features=groups, generator=generator)])
+
+    def transduce(self, X: Any, sensitive_features: Any = None, *, return_solution: bool = False) -> Any:
+        """(n, 2) probabilities of the batch X as a whole: the notion holds on it exactly. With ``return_solution`` the Solution instead.
+
+        Raises UnsupportedError for notions that need labels.
+        """
+        solution = self._transduced(X, sensitive_features)
+        return solution if return_solution else self._pair(solution.scores.numpy())
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None, sensitive_features: Any = None) -> float:
+        """Accuracy of ``predict``."""
+        return float(accuracy_score(y, self.predict(X, sensitive_features), sample_weight=sample_weight))
+
+    def gaps(self, X: Any, y: Any = None, sensitive_features: Any = None) -> Table:
+        """What ``notion_`` says of the frozen scores of X, pair by pair (``fairopt.gaps``). y where the notion needs labels."""
+        targets = None
+        if y is not None:
+            labels = column_or_1d(y)
+            unknown = np.setdiff1d(labels, self.classes_)
+            if len(unknown):
+                raise InputError(f"y: got the label {unknown[0].item()!r}, expected those of fit, {self.classes_.tolist()}")
+            targets = torch.from_numpy((labels == self.classes_[1]).astype(np.float64))
+        return self._gaps(X, targets, sensitive_features)
+
+    def _learn_classes(self, y: Any) -> npt.NDArray[np.int64]:
+        """(n,) 0 or 1; sets ``classes_``."""
+        labels = column_or_1d(y, warn=True)
+        check_classification_targets(labels)
+        kind = type_of_target(labels, input_name="y")
+        if kind != "binary":
+            raise InputError(f"Only binary classification is supported. The type of the target is {kind}.")
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise InputError(f"y: got one class, {self.classes_.tolist()}, expected two classes")
+        return np.asarray(codes, dtype=np.int64)
+
+    def _probabilities(self, scores: Floats) -> Floats:
+        """(n,) of ``classes_[1]``."""
+        return scores if self.space == "probability" else torch.sigmoid(torch.from_numpy(scores)).numpy()
+
+    def _pair(self, scores: Floats) -> Floats:
+        p = self._probabilities(scores)
+        return np.stack([1.0 - p, p], axis=1)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        return tags
+
+
+def _of_probabilities(p: Tensor, y: Tensor) -> Tensor:
+    return F.binary_cross_entropy(p, y, reduction="none")
+
+
+def _of_logits(z: Tensor, y: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(z, y, reduction="none")

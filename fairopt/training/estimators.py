@@ -1,0 +1,286 @@
+"""What ``FairClassifier`` and ``FairRegressor`` share: a scikit-learn estimator around a network with a fairness layer.
+
+``fit`` splits the rows (``estimators_split``), trains the network with the layer behind it (``fairopt.training.fit`` on stratified
+batches), and freezes the layer on the calibration rows. From then on there are two ways to a score, with two guarantees:
+
+- frozen (``predict`` and its kin): each row by itself, from its features and group alone. On the calibration rows the notion holds; on
+  the population its gaps are at most ``guarantees_[k].bound``, all at once with probability ``confidence`` over the draw of the
+  calibration rows (claim Q1; ``estimators_maps`` for notions about labels).
+- ``transduce``: a batch as a whole, projected. The notion holds on that batch exactly, with a certificate; the score of a row depends on
+  the others. For notions that need no labels.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fairopt.errors import FairoptWarning, InputError, MissingExtraError, UnsupportedError
+from fairopt.frozen import FrozenLayer, freeze
+from fairopt.gap_table import gaps
+from fairopt.layer import FairModel, FairnessLayer, Space
+from fairopt.notions import Notion
+from fairopt.solve import Solution
+from fairopt.table import Table
+from fairopt.training.columns import GIVE, Cuts, Groups, Read, Reader, as_columns, as_table, resolve
+from fairopt.training.estimators_maps import FrozenMaps, freeze_maps, moves_by_label
+from fairopt.training.estimators_network import Network
+from fairopt.training.estimators_split import Shares, combinations, shares
+from fairopt.training.loop import fit
+from fairopt.training.sampler import StratifiedBatches
+from fairopt.training.stopping import EarlyStopping
+
+try:
+    from sklearn.base import BaseEstimator
+    from sklearn.utils import check_random_state
+    from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, validate_data
+except ImportError as error:
+    raise MissingExtraError("the estimators need scikit-learn 1.6 or later: pip install 'fairopt[sklearn]'") from error
+
+Floats = npt.NDArray[np.float64]
+NotionLike = Notion | Callable[..., Notion]
+Loss = Callable[[Tensor, Tensor], Tensor]  # scores (n,), targets (n,) -> losses (n,)
+
+
+class FairEstimator(BaseEstimator):  # type: ignore[misc]
+    """The parameters are documented in ``FairClassifier`` and ``FairRegressor``.
+
+    After ``fit``: network_ (a torch module), layer_ (the FairnessLayer), frozen_ (what serves), notion_, guarantees_ (a PopulationBound for
+    each constraint), certificate_ (of the calibration rows' projection), history_ (of training), shares_ (which rows did what),
+    n_features_in_, feature_names_in_.
+    """
+
+    notion: NotionLike | None
+    tolerance: float | None
+    intersect: bool
+    sensitive_columns: Any
+    keep_sensitive: bool
+    cuts: Cuts | None
+    bounds: tuple[float | None, float | None] | None
+    backend: Any
+    hidden: Sequence[int]
+    dropout: float
+    epochs: int
+    batch_size: int | None
+    learning_rate: float
+    weight_decay: float
+    distance: float
+    early_stopping: bool
+    patience: int
+    validation_fraction: float
+    calibration_fraction: float
+    confidence: float
+    device: str
+    random_state: Any
+    verbose: bool
+    frozen_: FrozenLayer | FrozenMaps
+
+    # fit ----------------------------------------------------------------------------------------------------------------------
+
+    def _read(self, X: Any, y: Any, sensitive_features: Any) -> Read:
+        """X with its groups, for fit. Sets n_features_in_, feature_names_in_, notion_, reader_."""
+        self._check_parameters()
+        table = as_table(X)
+        validate_data(self, X, y, skip_check_array=True)
+        if self.sensitive_columns is None and sensitive_features is None:
+            raise InputError(f"fit: got no groups; {GIVE.format(method='fit')}")
+        known = self.notion.attributes if isinstance(self.notion, Notion) else None
+        given = as_columns(sensitive_features, known) if self.sensitive_columns is None else resolve(self.sensitive_columns, table)
+        self.notion_ = self._made_notion(tuple(given))
+        attributes = self.notion_.attributes
+        self.reader_, read = Reader.learn(
+            table, self.sensitive_columns, sensitive_features, attributes=attributes, cuts=self.cuts, keep=self.keep_sensitive
+        )
+        check_consistent_length(read.features, y)
+        return read
+
+    def _made_notion(self, attributes: tuple[str, ...]) -> Notion:
+        """The notion that was given, or one of the given kind for the attributes."""
+        if self.notion is None:
+            raise InputError(
+                "notion: got None, expected a notion such as fairopt.DemographicParity('sex', tolerance=0.05), or a kind of notion such as "
+                "fairopt.DemographicParity with tolerance="
+            )
+        if isinstance(self.notion, Notion):
+            if self.tolerance is not None or self.intersect:
+                raise InputError(
+                    f"tolerance, intersect: the notion {self.notion!r} has its own; to set them here give a kind of notion, such as "
+                    "fairopt.DemographicParity"
+                )
+            return self.notion
+        if not callable(self.notion):
+            raise InputError(f"notion: got {self.notion!r}, expected a notion or a kind of notion such as fairopt.DemographicParity")
+        about: list[Any] = [attributes if len(attributes) > 1 else attributes[0]] if self.intersect else list(attributes)
+        extra = {} if self.tolerance is None else {"tolerance": self.tolerance}
+        try:
+            made = [self.notion(attribute, **extra) for attribute in about]
+        except TypeError as error:
+            raise InputError(f"notion: {self.notion!r} does not take {['attribute', *extra]}: {error}") from error
+        if not all(isinstance(n, Notion) for n in made):
+            raise InputError(f"notion: {self.notion!r} gave {made[0]!r}, expected a notion")
+        whole = made[0]
+        for another in made[1:]:
+            whole = whole & another
+        return whole
+
+    def _fit(
+        self, read: Read, targets: Floats, weights: Any, *, space: Space, bounds: Any, loss: Loss, classes: bool, units: tuple[float, float]
+    ) -> None:
+        """Split, train, freeze. targets (n,): 0 / 1 or values; units: location and scale of the scores."""
+        generator = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
+        features, y = torch.from_numpy(read.features), torch.from_numpy(targets)  # (n, d), (n,)
+        weight = (
+            None
+            if weights is None
+            else torch.from_numpy(_check_sample_weight(weights, read.features, dtype=np.float64, ensure_non_negative=True))
+        )
+        groups = combinations(read.groups)
+        labels = targets.astype(np.int64) if classes else np.zeros(len(targets), dtype=np.int64)
+        validation = self.validation_fraction if self.early_stopping else 0.0
+        known = {name: vocabulary.values for name, vocabulary in self.reader_.vocabularies.items()}
+        # a batch in which a join of notions has no solution takes the nearest scores; what is promised, calibration must meet
+        layer = FairnessLayer(self.notion_, bounds=bounds, groups=known, backend=self.backend, space=space, on_infeasible="closest")
+        by_label = moves_by_label(layer.prepare(len(y), read.groups, y if self.notion_.needs_targets else None).problem, groups)
+        parts = shares(groups, groups * 2 + labels, self.calibration_fraction, validation, generator, by_label=by_label)
+        seed = int(generator.integers(2**31))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = Network(features[torch.from_numpy(parts.train)], self.hidden, self.dropout, location=units[0], scale=units[1])
+        model = FairModel(network, layer).to(self.device)
+        data = _Data(features, y, weight, read.groups, self.notion_.needs_targets, torch.device(self.device))
+        self.shares_, self.network_ = parts, network
+        self.history_ = self._trained(model, data, parts, labels, loss, units[1], seed)
+        self.layer_ = FairnessLayer(self.notion_, bounds=bounds, groups=known, backend=self.backend, space=space).eval()
+        self._freeze(data, parts, by_label=by_label)
+
+    def _trained(
+        self, model: FairModel, data: _Data, parts: Shares, labels: npt.NDArray[np.int64], loss: Loss, unit: float, seed: int
+    ) -> Any:
+        def mean_loss(rows: npt.NDArray[np.int64]) -> Tensor:
+            x, y, weight, groups, targets = data.take(rows)
+            fair, moved = model.with_distance(x, sensitive_features=groups, targets=targets)
+            losses = loss(fair, y)
+            mean = losses.mean() if weight is None else (weight * losses).sum() / weight.sum().clamp_min(1e-300)
+            return mean if self.distance == 0 else mean + self.distance / unit**2 * moved
+
+        cells: dict[str, Any] = {name: column[parts.train] for name, column in data.groups.items()}
+        if data.needs_targets:
+            cells["(label)"] = labels[parts.train]
+        batches = StratifiedBatches(cells, self.batch_size or len(parts.train), seed=seed)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        stops = self.early_stopping and len(parts.validation) > 0
+        return fit(
+            model,
+            lambda batch: mean_loss(parts.train[batch]),
+            batches,
+            optimizer=optimizer,
+            epochs=self.epochs,
+            validate=(lambda: float(mean_loss(parts.validation))) if stops else None,
+            stopping=EarlyStopping(self.patience) if stops else None,
+            seed=seed,
+            progress=bool(self.verbose),
+        )
+
+    def _freeze(self, data: _Data, parts: Shares, *, by_label: bool) -> None:
+        """Sets frozen_, guarantees_ and certificate_ from the calibration rows. by_label: a shift a group cannot serve the notion."""
+        x, _, _, groups, targets = data.take(parts.calibration)
+        scores = self._raw(x).cpu()
+        labels = None if targets is None else targets.cpu()
+        self.layer_(scores, sensitive_features=groups, targets=labels)
+        self.certificate_ = self.layer_.certificate
+        fix = freeze_maps if by_label else freeze
+        self.frozen_ = fix(self.layer_, scores, sensitive_features=groups, targets=labels, confidence=self.confidence)
+        self.guarantees_ = self.frozen_.bounds
+        if self.certificate_ is not None and self.certificate_.dropped:
+            dropped = self.certificate_.dropped
+            words = f"{dropped[0][0]} ({dropped[0][1]})" + (f" and {len(dropped) - 1} more" if len(dropped) > 1 else "")
+            warnings.warn(f"{self.notion_!r} says nothing of absent groups: {words}", FairoptWarning, stacklevel=4)
+        elif not self.guarantees_:
+            warnings.warn(f"{self.notion_!r} changes nothing: the bounds of the scores imply it", FairoptWarning, stacklevel=4)
+
+    # serving ------------------------------------------------------------------------------------------------------------------
+
+    def _raw(self, features: Tensor) -> Tensor:
+        """The network's scores (n,), before the layer."""
+        self.network_.eval()
+        with torch.no_grad():
+            return self.network_(features.to(self.device))  # type: ignore[no-any-return]
+
+    def _received(self, X: Any, sensitive_features: Any, method: str) -> tuple[Tensor, Groups]:
+        """Raw scores (n,) and the groups of rows that are not those of fit."""
+        check_is_fitted(self)
+        table = as_table(X)
+        validate_data(self, X, reset=False, skip_check_array=True)
+        read = self.reader_.read(table, sensitive_features, method=method)
+        return self._raw(torch.from_numpy(read.features)).cpu(), read.groups
+
+    def _frozen_scores(self, X: Any, sensitive_features: Any, method: str) -> tuple[Floats, Groups]:
+        """Fair scores (n,), each row by itself, and the groups. InputError where a row's combination of groups was not calibrated."""
+        raw, groups = self._received(X, sensitive_features, method)
+        index = self.frozen_.index(groups)
+        unknown = torch.nonzero(index == self.frozen_.unknown).reshape(-1)
+        if len(unknown):
+            row = int(unknown[0])
+            combination = {name: column[row].item() for name, column in groups.items()}
+            raise InputError(f"{method}: row {row} has the groups {combination}, which no row of fit had together; they have no fair score")
+        with torch.no_grad():
+            return self.frozen_(raw, index).numpy(), groups
+
+    def _transduced(self, X: Any, sensitive_features: Any) -> Solution:
+        raw, groups = self._received(X, sensitive_features, "transduce")
+        if self.notion_.needs_targets:
+            raise UnsupportedError(f"transduce: {self.notion_!r} is about labels, which are not known here; predict serves it without them")
+        with torch.no_grad():
+            return self.layer_.solution(raw, sensitive_features=groups)
+
+    def _gaps(self, X: Any, targets: Any, sensitive_features: Any) -> Table:
+        scores, groups = self._frozen_scores(X, sensitive_features, "gaps")
+        known = {name: vocabulary.values for name, vocabulary in self.reader_.vocabularies.items()}
+        return gaps(torch.from_numpy(scores), self.notion_, sensitive_features=groups, targets=targets, groups=known)
+
+    # parameters -----------------------------------------------------------------------------------------------------------------
+
+    def _check_parameters(self) -> None:
+        """InputError for what the parts below do not check themselves."""
+        widths = self.hidden
+        if isinstance(widths, (str, int)) or not all(isinstance(w, (int, np.integer)) and w > 0 for w in widths):
+            raise InputError(f"hidden: got {widths!r}, expected the widths of the hidden layers, e.g. (64, 32); () is a linear model")
+        for name in ("epochs", "batch_size", "patience"):
+            value = getattr(self, name)
+            least = 0 if name == "patience" else 1
+            if not (name == "batch_size" and value is None) and (
+                isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least
+            ):
+                raise InputError(f"{name}: got {value!r}, expected a whole number >= {least}")
+        for name in ("learning_rate", "weight_decay", "distance", "dropout"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float, np.number)) or not 0 <= value < (1 if name == "dropout" else np.inf):
+                raise InputError(f"{name}: got {value!r}, expected a number >= 0{' and < 1' if name == 'dropout' else ''}")
+        for name in ("calibration_fraction", "validation_fraction", "confidence"):
+            value = getattr(self, name)
+            if not isinstance(value, (float, np.floating)) or not 0 < value < 1:
+                raise InputError(f"{name}: got {value!r}, expected a number between 0 and 1")
+
+
+class _Data:
+    """All rows of fit; ``take`` gives some of them on the device."""
+
+    def __init__(
+        self, features: Tensor, y: Tensor, weight: Tensor | None, groups: Groups, needs_targets: bool, device: torch.device
+    ) -> None:
+        self.features, self.y = features.to(device), y.to(device)
+        self.weight = None if weight is None else weight.to(device)
+        self.groups, self.needs_targets, self.device = groups, needs_targets, device
+
+    def take(self, rows: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor | None, Groups, Tensor | None]:
+        """features, y, weights, groups, and y again where the notion needs targets."""
+        at = torch.from_numpy(rows).to(self.device)
+        y = self.y[at]
+        groups = {name: column[rows] for name, column in self.groups.items()}
+        return self.features[at], y, None if self.weight is None else self.weight[at], groups, y if self.needs_targets else None

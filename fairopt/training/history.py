@@ -1,0 +1,65 @@
+"""What happened in each epoch: ``EpochDone``, ``History``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from fairopt.table import Table
+from fairopt.training.state import FORMAT, check_format
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """One epoch. Two are equal whatever time they took.
+
+    epoch          how many are done with this one: 1, 2, ...
+    loss           mean of the batches' losses
+    validation     the validation figure after it; None without ``validate``
+    improved       whether that is the least so far
+    learning_rate  of the optimizer's first group in this epoch
+    seconds        spent in training; validation and checkpoints left out
+    """
+
+    epoch: int
+    loss: float
+    validation: float | None
+    improved: bool
+    learning_rate: float
+    seconds: float = field(compare=False)
+
+
+@dataclass(frozen=True)
+class History:
+    """All epochs, those before a resume too. stopped: by early stopping."""
+
+    epochs: tuple[EpochDone, ...] = ()
+    stopped: bool = False
+
+    def __len__(self) -> int:
+        return len(self.epochs)
+
+    @property
+    def best(self) -> EpochDone | None:
+        """The epoch with the least validation figure; None without validation."""
+        return next((done for done in reversed(self.epochs) if done.improved), None)
+
+    @property
+    def seconds(self) -> float:
+        """Mean training time of an epoch; 0 where there is none."""
+        return sum(done.seconds for done in self.epochs) / len(self.epochs) if self.epochs else 0.0
+
+    def table(self) -> Table:
+        """One row an epoch; prints itself, and has ``to_pandas``."""
+        names = ("epoch", "loss", "validation", "improved", "learning_rate", "seconds")
+        return Table(names, tuple(tuple(asdict(done)[name] for name in names) for done in self.epochs))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"format": FORMAT, "stopped": self.stopped, "epochs": [asdict(done) for done in self.epochs]}
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> History:
+        check_format(state, "History")
+        rows: Iterable[Mapping[str, Any]] = state["epochs"]
+        return cls(tuple(EpochDone(**row) for row in rows), bool(state["stopped"]))

@@ -1,0 +1,127 @@
+"""``ParityCallback``: what the layer's certificates say, in a Lightning run's logs, and an error where parity does not hold.
+
+A callback of the package ``lightning``. An example of a module, its data and a run is in ``docs/training.md``; the tests run it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fairopt.errors import FairoptError, InputError, MissingExtraError
+from fairopt.gap_table import gaps
+from fairopt.layer import FairnessLayer
+from fairopt.solve import Certificate
+
+try:
+    from lightning.pytorch import Callback
+except ImportError as error:
+    raise MissingExtraError("fairopt.training.lightning needs Lightning: pip install 'fairopt[lightning]'") from error
+
+
+class ParityError(FairoptError, AssertionError):
+    """Validation scores broke parity by more than the slack."""
+
+
+class ParityCallback(Callback):  # type: ignore[misc]  # the package's types are not read
+    """Logs parity after each training and validation batch, and raises ParityError where validation breaks it.
+
+    layer   the layer to look at; None: the only FairnessLayer inside the LightningModule
+    slack   how far a validation batch may be outside a limit, in units of the scores; math.inf only logs
+    prefix  of the logged names
+
+    Logged from the certificate of each batch: ``parity/train_violation`` and ``parity/val_violation`` (worst row; at most 0 where every
+    row holds), ``parity/train_distance`` and ``parity/val_distance`` (root of the summed squared moves), ``parity/val_used_targets`` (1
+    where labels decided the scores: then it is no held-out figure).
+
+    A certificate is about one batch. Where ``validation_step`` returns a mapping with "scores", "sensitive_features" and, for notions about
+    labels, "targets", the gap of all validation scores together is logged as ``parity/val_gap``, and by how much it is beyond its limit as
+    ``parity/val_excess``: they may be above the tolerance though every batch is inside, and that is no error.
+
+    Lightning's sanity check validates before any training: declare the layer's ``groups``, or pass ``num_sanity_val_steps=0``.
+    """
+
+    def __init__(self, layer: FairnessLayer | None = None, *, slack: float = 0.0, prefix: str = "parity") -> None:
+        if layer is not None and not isinstance(layer, FairnessLayer):
+            raise InputError(f"layer: got {type(layer).__name__}, expected a FairnessLayer")
+        if not slack >= 0:
+            raise InputError(f"slack: got {slack!r}, expected a number >= 0")
+        self.slack, self.prefix = slack, prefix
+        self._layer = layer
+        self._last: Certificate | None = None
+        self._pooled: list[Mapping[str, Any]] = []
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        certificate = self._fresh(pl_module, "training_step")
+        self._log(pl_module, certificate, "train")
+
+    def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        self._pooled = []
+
+    def on_validation_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        certificate = self._fresh(pl_module, "validation_step")
+        self._log(pl_module, certificate, "val")
+        pl_module.log(f"{self.prefix}/val_used_targets", float(certificate.used_targets), batch_size=certificate.problem.n)
+        if certificate.max_violation > self.slack:
+            raise ParityError(
+                f"validation batch {batch_idx}: a row is {certificate.max_violation:.3g} outside its limit, more than the slack "
+                f"{self.slack:.3g} (status {certificate.status.name}: {certificate.status.advice})"
+            )
+        if isinstance(outputs, Mapping) and "scores" in outputs and "sensitive_features" in outputs:
+            self._pooled.append(outputs)
+
+    def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        if not self._pooled:
+            return
+        gap, excess = pooled_gap(self._found(pl_module), self._pooled)
+        self._pooled = []
+        pl_module.log(f"{self.prefix}/val_gap", gap)
+        pl_module.log(f"{self.prefix}/val_excess", excess)
+
+    def _log(self, pl_module: Any, certificate: Certificate, stage: str) -> None:
+        n = certificate.problem.n
+        pl_module.log(
+            f"{self.prefix}/{stage}_violation", certificate.max_violation, batch_size=n, reduce_fx="max", on_step=False, on_epoch=True
+        )
+        pl_module.log(f"{self.prefix}/{stage}_distance", certificate.distance, batch_size=n, on_step=False, on_epoch=True)
+
+    def _fresh(self, pl_module: nn.Module, step: str) -> Certificate:
+        """The certificate of this batch. InputError where the step did not call the layer."""
+        certificate = self._found(pl_module).certificate
+        if certificate is None or certificate is self._last:
+            raise InputError(f"{step}: got no new certificate, expected the step to call the fairness layer in this thread")
+        self._last = certificate
+        return certificate
+
+    def _found(self, pl_module: nn.Module) -> FairnessLayer:
+        if self._layer is None:
+            layers = [module for module in pl_module.modules() if isinstance(module, FairnessLayer)]
+            if len(layers) != 1:
+                raise InputError(
+                    f"layer: got None and {len(layers)} fairness layers in the module, expected one; name it: ParityCallback(layer)"
+                )
+            self._layer = layers[0]
+        return self._layer
+
+
+def pooled_gap(layer: FairnessLayer, outputs: list[Mapping[str, Any]]) -> tuple[float, float]:
+    """(largest gap, largest gap minus limit) of the scores of all ``outputs`` together; constraints about absent groups left out."""
+    names = outputs[0]["sensitive_features"].keys()
+    columns = {name: np.concatenate([_array(out["sensitive_features"][name]) for out in outputs]) for name in names}
+    scores = torch.cat([out["scores"].detach().reshape(-1).cpu() for out in outputs])
+    targets = np.concatenate([_array(out["targets"]) for out in outputs]) if "targets" in outputs[0] else None
+    table = gaps(scores, layer.notion, sensitive_features=columns, targets=targets, missing_group=layer.missing_group)
+    present = [(row["gap"], row["gap"] - row["limit"]) for row in table if row["status"] != "absent"]
+    if not present:
+        return float("nan"), float("nan")
+    return max(gap for gap, _ in present), max(excess for _, excess in present)
+
+
+def _array(column: Any) -> np.ndarray[Any, Any]:
+    return column.detach().cpu().numpy() if isinstance(column, Tensor) else np.asarray(column)
