@@ -23,8 +23,8 @@ def data() -> Dataset:
 
 def test_loanapp_is_the_known_table(data: Dataset) -> None:
     assert data.features.shape[0] == 1989
-    assert Counter(data.group.tolist()) == {"white": 1681, "black": 197, "hispan": 111}
-    rates = {race: round(float(data.target[data.group == race].mean()), 3) for race in loanapp.RACES}
+    assert Counter(data.sensitive["race"].tolist()) == {"white": 1681, "black": 197, "hispan": 111}
+    rates = {race: round(float(data.target[data.sensitive["race"] == race].mean()), 3) for race in loanapp.RACES}
     assert rates == {"white": 0.908, "black": 0.675, "hispan": 0.766}
     assert int(np.isnan(data.features).any(0).sum()) == 8
 
@@ -32,7 +32,7 @@ def test_loanapp_is_the_known_table(data: Dataset) -> None:
 def test_no_feature_of_loanapp_holds_the_answer_or_the_race(data: Dataset) -> None:
     assert not set(data.names) & {"approve", "reject", "action", "typur", "white", "black", "hispan"}
     filled = np.nan_to_num(data.features)
-    one_hot = np.stack([data.target, *(data.group == race for race in loanapp.RACES)])
+    one_hot = np.stack([data.target, *(data.sensitive["race"] == race for race in loanapp.RACES)])
     varying = filled.std(0) > 0
     correlation = np.corrcoef(filled[:, varying].T, one_hot)[: varying.sum(), varying.sum() :]
     assert np.abs(correlation).max() < 0.9
@@ -50,8 +50,8 @@ def test_the_split_is_stratified_complete_and_a_function_of_its_seed(data: Datas
     parts = split(data, 0)
     sizes = [len(part) for part in (parts.train, parts.validation, parts.held_out)]
     assert sizes == [1193, 398, 398]
-    whole = Counter(zip(data.group.tolist(), data.target.tolist(), strict=True))
-    found = [Counter(zip(p.group.tolist(), p.y.tolist(), strict=True)) for p in (parts.train, parts.validation, parts.held_out)]
+    whole = Counter(zip(data.sensitive["race"].tolist(), data.target.tolist(), strict=True))
+    found = [Counter(zip(p.sensitive["race"].tolist(), p.y.tolist(), strict=True)) for p in (parts.train, parts.validation, parts.held_out)]
     assert sum(found, Counter()) == whole
     for part, share in zip(found, (0.6, 0.2, 0.2), strict=True):
         assert all(abs(part[key] - share * count) <= 1 for key, count in whole.items())

@@ -47,8 +47,7 @@ def load() -> Dataset:
         features=features.to_numpy(dtype=np.float64),
         names=tuple(str(c) for c in features.columns),
         target=table[TARGET].to_numpy(dtype=np.float64),
-        group=np.array(RACES)[one_hot.argmax(1)],
-        attribute="race",
+        sensitive={"race": np.array(RACES)[one_hot.argmax(1)]},
     )
 
 

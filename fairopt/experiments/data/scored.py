@@ -64,7 +64,7 @@ def scored(name: str, path: Path | None = None) -> Scored:
 
         data = loanapp.load()
         table = pd.DataFrame(data.features, columns=list(data.names))
-        return Scored(name, data.attribute, out_of_fold(table, data.target), data.group)
+        return Scored(name, "race", out_of_fold(table, data.target), data.sensitive["race"])
     if path is None:
         raise InputError(f"path: {name} is read from a file; give its path")
     if not path.is_file():
