@@ -1,198 +1,142 @@
 """Mortgage decisions with the approval gap between races under a tolerance: plain, projected afterwards, and with the layer in training.
 
-The three networks have the same shape, the same initial weights and the same batches. All figures are of held-out applications; no
-target of theirs is seen by any method. Beside them stand references that need no network.
+The networks have the same shape, the same initial weights and the same batches. All figures are of held-out applications; no target of
+theirs is seen by any method. Beside them stand references that need no network. The table is what ``fairopt demo`` shows; ``fairopt
+reproduce loanapp`` adds the race of all methods over a sweep of tolerance (``trade_off``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 import fairopt as fo
-from fairopt.errors import MissingExtraError
 from fairopt.experiments.data import loanapp as data
-from fairopt.experiments.data.tabular import Part, Parts, split
-from fairopt.experiments.fit import Fitted, Recipe, fit, network
-from fairopt.experiments.measure import Measured, measure
-from fairopt.experiments.report import Figure, Row, difference_by_seed
+from fairopt.experiments.data.tabular import Parts, split
+from fairopt.experiments.measure import measure
+from fairopt.experiments.methods.base import Goal, Method, Predictor, Recipe
+from fairopt.experiments.methods.layer import Layer
+from fairopt.experiments.methods.plain import Plain
+from fairopt.experiments.methods.projection import Projection
+from fairopt.experiments.methods.references import Constant, Linear, LinearProjected
+from fairopt.experiments.pictures import loanapp_picture
+from fairopt.experiments.report import Figure, Run, compared, remarks, summary
+from fairopt.experiments.reproduce import OnProgress, Progress, Result, Section, Settings
+from fairopt.experiments.store import Store
 
-CONSTANT = "constant"
-LOGISTIC = "logistic regression"
-LOGISTIC_PROJECTED = "logistic + projection"
-PLAIN = "plain network"
-AFTERWARDS = "plain + projection"
-INSIDE = "fairness layer inside"
-TRAINED = (PLAIN, INSIDE)
-# Among the best of 17 recipes by validation loss, for the layer inside. All rows in one batch, because parity is asked of each batch, and a
-# batch of 256 has some 14 hispanic applicants.
-RECIPE = Recipe(hidden=(32,), dropout=0.5, epochs=200, batch_size=None, learning_rate=3e-3)
+# All rows in one batch, because parity is asked of each batch, and a batch of 256 has some 14 hispanic applicants.
+RECIPE = Recipe(hidden=(32,), dropout=0.5, epochs=200, batch_size=None, learning_rate=3e-3, weight_decay=1e-3)
+METHODS: tuple[Callable[[], Method], ...] = (Constant, Linear, LinearProjected, Plain, Projection, Layer)
+REFERENCES = (Constant().name, Linear().name, LinearProjected().name)
+SEEDS = 5
+TITLES = {
+    "accuracy": "accuracy", "auc": "AUC", "log_loss": "log loss", "score_gap": "gap of mean probability",
+    "decision_gap": "gap of decisions", "violation": "violation",
+}  # fmt: skip
+QUALITY = (Figure("accuracy", "accuracy", True), Figure("auc", "AUC", True))
+FIGURES = (Figure("log_loss", "log loss", False), *QUALITY, Figure("decision_gap", "decision gap", False))
 
 
 @dataclass(frozen=True)
-class Settings:
-    """tolerance: of the notion; bounds of the probabilities keep the loss finite (DESIGN 7)."""
+class Setting:
+    """What the table is of. bounds of the probabilities keep the loss finite (DESIGN 7); each seed is a split and a network."""
 
     tolerance: float = 0.05
     bounds: tuple[float, float] = (1e-4, 1 - 1e-4)
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    split_seed: int = 0
+    seeds: tuple[int, ...] = tuple(range(SEEDS))
     recipe: Recipe = RECIPE
 
-    def quick(self) -> Settings:
+    def quick(self) -> Setting:
         """One seed and few epochs: to see that everything runs."""
         return replace(self, seeds=self.seeds[:1], recipe=replace(self.recipe, epochs=50))
 
-    def notion(self) -> fo.Notion:
-        return fo.DemographicParity("race", tolerance=self.tolerance)
+    @property
+    def goal(self) -> Goal:
+        return Goal(lambda t: fo.DemographicParity("race", tolerance=t), self.tolerance, self.bounds, "probability")
 
 
-@dataclass(frozen=True)
-class Progress:
-    """An epoch of one network is over: ``done`` of ``total``."""
+def run(settings: Settings, store: Store, on_progress: OnProgress) -> Result:
+    """The table, and unless quick the race of all methods."""
+    setting = Setting(seeds=settings.seeds_or(range(SEEDS)))
+    setting = setting.quick() if settings.quick else setting
+    first = table(setting, store, on_progress)
+    if settings.quick:
+        return Result(settings.name, TITLE, text(setting), (first,))
+    from fairopt.experiments.trade_off import run as race
 
-    method: str
-    seed: int
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
-class Report:
-    """rows in the order of the table; counts: held-out applications by race; verdicts: what the figures say, in words."""
-
-    rows: tuple[Row, ...]
-    counts: dict[str, int]
-    settings: Settings
-    verdicts: tuple[str, ...]
-
-    def row(self, method: str) -> Row:
-        return next(r for r in self.rows if r.method == method)
+    with store.beside("trade-off") as beside:
+        raced = race(settings, beside, on_progress)
+    return Result(settings.name, TITLE, f"{text(setting)}\n\n{raced.text}", (first, *raced.sections))
 
 
-def run(settings: Settings | None = None, on_progress: Callable[[Progress], None] = lambda _: None) -> Report:
-    """Train and measure everything. ``on_progress`` hears of every epoch."""
+TITLE = "loanapp: mortgage decisions, parity of approvals between three races"
+
+
+def text(setting: Setting) -> str:
+    """What was run, in words."""
+    many = f"mean over {len(setting.seeds)} seeds, each a split and a network" if len(setting.seeds) > 1 else "one seed"
+    return (
+        "1,989 applications (Hunter and Walker 1996), split 60/20/20; demographic parity of the probabilities within "
+        f"{setting.tolerance:g} between white, black and hispan applicants; {many}; "
+        "± is the standard error. Figures are of the held-out part."
+    )
+
+
+def table(setting: Setting, store: Store, on_progress: OnProgress = lambda _: None) -> Section:
+    """Train and measure everything at one tolerance."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the network is so small that a second thread only waits
     try:
-        return _run(settings or Settings(), on_progress)
+        runs = _runs(setting, store, on_progress)
     finally:
         torch.set_num_threads(threads)
+    rivals = (Projection().name, LinearProjected().name)
+    said = (*remarks(runs, REFERENCES, QUALITY), *compared(runs, Layer().name, rivals, FIGURES))
+    rows = summary(runs, TITLES, met="met")
+    return Section(f"Tolerance {setting.tolerance:g}", rows, None, said, partial(_picture, runs, setting.tolerance))
 
 
-def _run(settings: Settings, on_progress: Callable[[Progress], None]) -> Report:
-    parts = split(data.load(), settings.split_seed)
-    rows = [*_references(parts, settings)]
-    plain: list[Measured] = []
-    afterwards: list[Measured] = []
-    inside: list[Measured] = []
-    for seed in settings.seeds:
-        raw, fitted = _train_plain(parts, settings, seed, on_progress)
-        plain.append(_measure(raw, parts, settings, seconds=fitted.seconds))
-        afterwards.append(_projected(raw, parts, settings, seconds=fitted.seconds))
-        inside.append(_train_inside(parts, settings, seed, on_progress))
-    rows += [Row(PLAIN, tuple(plain)), Row(AFTERWARDS, tuple(afterwards)), Row(INSIDE, tuple(inside))]
-    counts = {race: int((parts.held_out.group == race).sum()) for race in data.RACES}
-    return Report(tuple(rows), counts, settings, _verdicts(rows))
+def _picture(runs: Sequence[Run], tolerance: float, path: Path) -> None:
+    loanapp_picture(runs, tolerance, path)
 
 
-def _references(parts: Parts, settings: Settings) -> tuple[Row, ...]:
-    """The training share of approvals for everyone; logistic regression, as it is and projected."""
-    try:
-        from sklearn.linear_model import LogisticRegression
-    except ImportError as error:
-        raise MissingExtraError("the reference rows need scikit-learn: pip install 'fairopt[experiments]'") from error
-    train, held_out = parts.train, parts.held_out
-    constant = torch.full((len(held_out),), float(train.y.mean()), dtype=torch.float64)
-    model = LogisticRegression(max_iter=1000).fit(train.x.numpy(), train.y.numpy())
-    logistic = torch.from_numpy(model.predict_proba(held_out.x.numpy())[:, 1])
-    return (
-        Row(CONSTANT, (_measure(constant, parts, settings),), reference=True),
-        Row(LOGISTIC, (_measure(logistic, parts, settings),), reference=True),
-        Row(LOGISTIC_PROJECTED, (_projected(logistic, parts, settings),), reference=True),
-    )
+def _runs(setting: Setting, store: Store, on_progress: OnProgress) -> list[Run]:
+    """One run a method and seed, the methods one after the other."""
+    store.hold({"recipe": asdict(setting.recipe), "tolerance": setting.tolerance, "bounds": setting.bounds, "data": data.SHA256})
+    whole = data.load()
+    parts = {seed: split(whole, seed) for seed in setting.seeds}
+    plain = cache(lambda seed: Plain().fit(parts[seed], setting.goal, setting.recipe, seed))  # trained once, also for the projection
+    runs: list[Run] = []
+    for make in METHODS:
+        method = make()
+        for done, seed in enumerate(setting.seeds, 1):
+            key = {"method": method.name, "seed": seed}
+            found = store.cell(key, partial(_figures, method, parts[seed], setting, seed, plain))
+            runs.append({**key, "reference": method.reference, **found})
+            on_progress(Progress(method.name, done, len(setting.seeds)))
+    return runs
 
 
-def _train_plain(parts: Parts, settings: Settings, seed: int, on_progress: Callable[[Progress], None]) -> tuple[Tensor, Fitted]:
-    """Held-out probabilities (n,) of the plain network."""
-    model = network(parts.train.x.shape[1], settings.recipe, seed)
-    low, high = settings.bounds
-
-    def forward(part: Part, rows: Tensor) -> Tensor:
-        return torch.sigmoid(model(part.x[rows])[:, 0]).clamp(low, high)
-
-    def heard(done: int) -> None:
-        on_progress(Progress(PLAIN, seed, done, settings.recipe.epochs))
-
-    fitted = fit(model, forward, F.binary_cross_entropy, parts, settings.recipe, seed, heard)
-    with torch.no_grad():
-        return forward(parts.held_out, torch.arange(len(parts.held_out))), fitted
-
-
-def _train_inside(parts: Parts, settings: Settings, seed: int, on_progress: Callable[[Progress], None]) -> Measured:
-    """The same network with the layer behind it, in training and after."""
-    layer = fo.FairnessLayer(settings.notion(), bounds=settings.bounds, groups={"race": data.RACES}, space="probability")
-    model = fo.FairModel(network(parts.train.x.shape[1], settings.recipe, seed), layer)
-
-    def forward(part: Part, rows: Tensor) -> Tensor:
-        scores: Tensor = model(part.x[rows], sensitive_features={"race": part.group[rows.numpy()]})
-        return scores.reshape(-1)
-
-    def heard(done: int) -> None:
-        on_progress(Progress(INSIDE, seed, done, settings.recipe.epochs))
-
-    fitted = fit(model, forward, F.binary_cross_entropy, parts, settings.recipe, seed, heard)
-    with torch.no_grad():
-        fair = forward(parts.held_out, torch.arange(len(parts.held_out)))
-    certificate = layer.certificate
-    return _measure(fair, parts, settings, certificate=certificate, seconds=fitted.seconds)
-
-
-def _projected(raw: Tensor, parts: Parts, settings: Settings, seconds: float | None = None) -> Measured:
-    """``raw`` (n,), projected: the nearest probabilities that meet the notion on the held-out applications."""
-    solution = fo.project(
-        raw, settings.notion(), sensitive_features={"race": parts.held_out.group}, bounds=settings.bounds, return_solution=True
-    )
-    return _measure(solution.scores, parts, settings, certificate=solution.certificate, seconds=seconds)
-
-
-def _measure(
-    probabilities: Tensor, parts: Parts, settings: Settings, certificate: fo.Certificate | None = None, seconds: float | None = None
-) -> Measured:
-    """Figures on the held-out applications; their targets enter here and nowhere else."""
+def _figures(method: Method, parts: Parts, setting: Setting, seed: int, plain: Callable[[int], Predictor]) -> dict[str, Any]:
+    """Fit, predict the held-out part from features and groups alone, and only then look at its targets."""
+    if isinstance(method, Plain):
+        predict = plain(seed)
+    elif isinstance(method, Projection):
+        predict = method.adjust(plain(seed), parts, setting.goal, seed)
+    else:
+        predict = method.fit(parts, setting.goal, setting.recipe, seed)
     held_out = parts.held_out
-    return measure(
-        probabilities,
-        held_out.y,
-        held_out.group,
-        settings.tolerance,
-        violation=None if certificate is None else max(0.0, certificate.max_violation),
-        certified=None if certificate is None else certificate.status is fo.Status.CERTIFIED,
-        seconds=seconds,
-    )
+    said = predict(held_out.x, held_out.sensitive)
+    return measure(said, held_out.y, held_out.sensitive, setting.goal.notion).to_dict()
 
 
-def _verdicts(rows: list[Row]) -> tuple[str, ...]:
-    """The layer against its two rivals that keep the tolerance as well: who wins is read off the figures, at twice the standard error."""
-    by_name = {row.method: row for row in rows}
-    figures: tuple[tuple[Figure, str, bool], ...] = (
-        ("log_loss", "log loss", False),
-        ("accuracy", "accuracy", True),
-        ("auc", "AUC", True),
-        ("decision_gap", "decision gap", False),
-    )
-    said = []
-    for rival in (AFTERWARDS, LOGISTIC_PROJECTED):
-        words = []
-        for figure, name, more_is_better in figures:
-            difference, error = difference_by_seed(by_name[INSIDE], by_name[rival], figure)
-            clear = error is not None and abs(difference) > 2 * error
-            wins = "wins" if (difference > 0) == more_is_better else "loses"
-            margin = "" if error is None else f" ± {error:.3f}"
-            words.append(f"{name} {difference:+.3f}{margin} ({wins if clear else 'not clear'})")
-        said.append(f"{INSIDE} minus {rival}: {', '.join(words)}")
-    return tuple(said)
+def counts(setting: Setting) -> dict[str, int]:
+    """Held-out applications by race: the same in every split, up to rounding."""
+    race = split(data.load(), setting.seeds[0]).held_out.sensitive["race"]
+    return {name: int((race == name).sum()) for name in np.unique(race).tolist()}

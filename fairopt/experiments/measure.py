@@ -1,13 +1,16 @@
-"""What is said of held-out probabilities: how good they are, and how far apart the groups are."""
+"""What is said of held-out scores: how good they are, how far apart the groups are, and whether a notion holds."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+import fairopt as fo
 from fairopt.errors import InputError, MissingExtraError
 
 
@@ -21,9 +24,8 @@ class Measured:
     score_gap      largest minus smallest group mean of the probability
     decision_gap   largest minus smallest share of positive decisions at 0.5
     means          group mean of the probability, by group
-    violation      how far the notion's worst row is outside its limit: from the certificate where there is one, else from score_gap
-    certified      the status was CERTIFIED; None where nothing was promised
-    seconds        of training an epoch; None where there are no epochs
+    violation      see ``held``
+    met            see ``held``
     """
 
     accuracy: float
@@ -33,43 +35,72 @@ class Measured:
     decision_gap: float
     means: dict[str, float]
     violation: float
-    certified: bool | None = None
-    seconds: float | None = None
+    met: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
 
 
-def measure(
-    probabilities: Tensor,
-    target: Tensor,
-    group: npt.NDArray[np.str_],
-    tolerance: float,
-    *,
-    violation: float | None = None,
-    certified: bool | None = None,
-    seconds: float | None = None,
-) -> Measured:
-    """Figures of ``probabilities`` (n,) against ``target`` (n,), both on the CPU. Both classes and all groups must occur."""
+@dataclass(frozen=True)
+class Fitted:
+    """Figures of one set of held-out values. mse: mean squared error; gap: the notion's largest; violation, met: see ``held``."""
+
+    mse: float
+    gap: float
+    violation: float
+    met: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def measure(probabilities: Tensor, target: Tensor, sensitive: Mapping[str, npt.NDArray[Any]], notion: fo.Notion) -> Measured:
+    """Figures of ``probabilities`` (n,) against ``target`` (n,), both on the CPU. Both classes and all groups must occur.
+
+    The group figures are of the notion's one attribute; targets do not enter them unless the notion is about targets.
+    """
     try:
         from sklearn.metrics import roc_auc_score
     except ImportError as error:
         raise MissingExtraError("the area under the curve needs scikit-learn: pip install 'fairopt[experiments]'") from error
-    p = probabilities.detach().double().numpy()
-    y = target.double().numpy()
+    (attribute,) = notion.attributes
+    group = sensitive[attribute]
+    p, y = probabilities.detach().double().numpy(), target.double().numpy()
     if not len(p) == len(y) == len(group):
         raise InputError(f"probabilities, target and group: lengths {len(p)}, {len(y)}, {len(group)}; expected the same")
     decisions = (p >= 0.5).astype(np.float64)
     means, rates = by_group(p, group), by_group(decisions, group)
-    score_gap = max(means.values()) - min(means.values())
+    _, violation, met = held(probabilities, notion, sensitive, target)
+    with np.errstate(divide="ignore"):
+        log_loss = float(-np.log(np.where(y == 1, p, 1 - p)).mean())
     return Measured(
         accuracy=float((decisions == y).mean()),
         auc=float(roc_auc_score(y, p)),
-        log_loss=float(-np.log(np.where(y == 1, p, 1 - p)).mean()),
-        score_gap=score_gap,
+        log_loss=log_loss,
+        score_gap=max(means.values()) - min(means.values()),
         decision_gap=max(rates.values()) - min(rates.values()),
         means=means,
-        violation=max(0.0, score_gap - tolerance) if violation is None else violation,
-        certified=certified,
-        seconds=seconds,
+        violation=violation,
+        met=met,
     )
+
+
+def measure_values(values: Tensor, target: Tensor, sensitive: Mapping[str, npt.NDArray[Any]], notion: fo.Notion) -> Fitted:
+    """Figures of ``values`` (n,) against ``target`` (n,), both on the CPU."""
+    if values.shape != target.shape:
+        raise InputError(f"values and target: shapes {tuple(values.shape)}, {tuple(target.shape)}; expected the same")
+    gap, violation, met = held(values, notion, sensitive, target)
+    return Fitted(float(((values.double() - target.double()) ** 2).mean()), gap, violation, met)
+
+
+def held(scores: Tensor, notion: fo.Notion, sensitive: Mapping[str, npt.NDArray[Any]], target: Tensor) -> tuple[float, float, bool]:
+    """(largest gap, how far the worst is outside its limit, whether all limits are met: decided exactly, as ``fo.gaps`` does)."""
+    asked = {name: sensitive[name] for name in notion.attributes}
+    found = fo.gaps(scores, notion, sensitive_features=asked, targets=target if notion.needs_targets else None)
+    pairs = [(row["gap"], row["limit"]) for row in found if row["status"] != "absent"]
+    met = all(row["status"] != "broken" for row in found)
+    outside = max(0.0, *(gap - limit for gap, limit in pairs)) if pairs else 0.0
+    return max((gap for gap, _ in pairs), default=0.0), 0.0 if met else outside, met
 
 
 def by_group(values: npt.NDArray[np.float64], group: npt.NDArray[np.str_]) -> dict[str, float]:

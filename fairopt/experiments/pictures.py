@@ -1,4 +1,4 @@
-"""Pictures of the experiments, as PNG files. Needs matplotlib; no window is opened."""
+"""The picture of the loanapp table, as a PNG file. Needs matplotlib; no window is opened."""
 
 from __future__ import annotations
 
@@ -8,45 +8,44 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fairopt.errors import MissingExtraError
+from fairopt.experiments.report import Run, of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from fairopt.experiments.loanapp import Report
-    from fairopt.experiments.report import Figure, Row
-
 COLOURS = {"white": "#4c72b0", "black": "#c44e52", "hispan": "#dd8452"}
 
 
-def loanapp_picture(report: Report, path: Path) -> None:
-    """Three panels: the mean held-out probability of each race by method; accuracy and AUC, each against a gap."""
+def loanapp_picture(runs: Sequence[Run], tolerance: float, path: Path) -> None:
+    """Three panels: the mean held-out probability of each race by method; AUC and accuracy, each against a gap."""
     try:
         from matplotlib.figure import Figure as Canvas
     except ImportError as error:
         raise MissingExtraError("the picture needs matplotlib: pip install 'fairopt[experiments]'") from error
     figure = Canvas(figsize=(15, 4.8), layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=(1.3, 1, 1))
-    _group_means(left, report)
-    _trade_off(middle, report.rows, "score_gap", "auc")
-    middle.axvline(report.settings.tolerance, color="0.5", linestyle="--", linewidth=1)
+    methods = list(dict.fromkeys(run["method"] for run in runs))
+    _group_means(left, runs, methods, tolerance)
+    _trade_off(middle, runs, methods, "score_gap", "auc")
+    middle.axvline(tolerance, color="0.5", linestyle="--", linewidth=1)
     middle.set(title="AUC against the gap of probabilities", xlabel="gap of mean probability (dashed: tolerance)", ylabel="AUC, held out")
-    _trade_off(right, report.rows, "decision_gap", "accuracy")
+    _trade_off(right, runs, methods, "decision_gap", "accuracy")
     right.set(title="Accuracy against the gap of decisions", xlabel="gap of decisions at 0.5", ylabel="accuracy, held out")
     handles, labels = right.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(report.rows), frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(methods), frameon=False)
     figure.savefig(path, dpi=110)
 
 
-def _group_means(axes: Axes, report: Report) -> None:
+def _group_means(axes: Axes, runs: Sequence[Run], methods: Sequence[str], tolerance: float) -> None:
     """A dot a race; the grey bar is the tolerance, laid around the middle of the dots."""
-    tolerance = report.settings.tolerance
-    for y, row in enumerate(report.rows):
-        means = {race: statistics.fmean(run.means[race] for run in row.runs) for race in report.counts}
+    for y, method in enumerate(methods):
+        found = of(runs, method=method)
+        means = {race: statistics.fmean(run["means"][race] for run in found) for race in COLOURS}
         middle = (max(means.values()) + min(means.values())) / 2
         axes.barh(y, tolerance, left=middle - tolerance / 2, height=0.55, color="0.88", zorder=0)
         for race, mean in means.items():
             axes.plot(mean, y, "o", color=COLOURS[race], markersize=9, alpha=0.9, label=race if y == 0 else None)
-    axes.set_yticks(range(len(report.rows)), [row.method for row in report.rows])
+    axes.set_yticks(range(len(methods)), methods)
     axes.invert_yaxis()
     axes.set_xlabel(f"mean predicted probability of approval, held out (grey: tolerance {tolerance:g})")
     axes.legend(title="race", frameon=False, loc="lower left")
@@ -54,14 +53,15 @@ def _group_means(axes: Axes, report: Report) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _trade_off(axes: Axes, rows: Sequence[Row], gap: Figure, quality: Figure) -> None:
+def _trade_off(axes: Axes, runs: Sequence[Run], methods: Sequence[str], gap: str, quality: str) -> None:
     """A small dot a seed, a large mark the mean (square: a reference). A constant ranks nobody: it is left out where AUC is shown."""
-    for k, row in enumerate(rows):
-        gaps, values = row.values(gap), row.values(quality)
+    for k, method in enumerate(methods):
+        found = of(runs, method=method)
+        gaps, values = [run[gap] for run in found], [run[quality] for run in found]
         if quality == "auc" and all(value == 0.5 for value in values):
             continue
-        mean = (statistics.fmean(gaps), statistics.fmean(values))
         axes.scatter(gaps, values, s=14, alpha=0.4, color=f"C{k}", linewidths=0)
-        axes.scatter(*mean, s=70, color=f"C{k}", label=row.method, marker="s" if row.reference else "o")
+        mean = (statistics.fmean(gaps), statistics.fmean(values))
+        axes.scatter(*mean, s=70, color=f"C{k}", label=method, marker="s" if found[0]["reference"] else "o")
     axes.set_xlim(left=-0.004)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,76 +1,111 @@
-"""Rows of an experiment's table: the runs of one method, and what is said about it beside the others."""
+"""Runs (one dict a method, setting and seed) as a table, and what is said of one method beside another.
+
+Whatever is compared is paired: the same seeds mean the same split of the data.
+"""
 
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
-from fairopt.experiments.measure import Measured
+from fairopt.errors import InputError
+from fairopt.experiments.pareto import error
+from fairopt.table import Table
 
-Figure = Literal["accuracy", "auc", "log_loss", "score_gap", "decision_gap", "violation", "seconds"]
+Run = Mapping[str, Any]
+# A column with this ending holds the standard error of the column before it.
+ERROR = " ±"
 
 
 @dataclass(frozen=True)
-class Row:
-    """A method and its runs, one a seed (one alone for a reference that has no seed)."""
+class Figure:
+    """A column of the runs: its name there, the word for it, and which way is better."""
 
-    method: str
-    runs: tuple[Measured, ...]
-    reference: bool = False
-
-    def values(self, figure: Figure) -> tuple[float, ...]:
-        """The figure of every run that has it."""
-        found = (getattr(run, figure) for run in self.runs)
-        return tuple(float(v) for v in found if v is not None)
-
-    def mean(self, figure: Figure) -> float | None:
-        values = self.values(figure)
-        return statistics.fmean(values) if values else None
-
-    def spread(self, figure: Figure) -> float | None:
-        """Standard deviation over the seeds; None for fewer than two runs."""
-        values = self.values(figure)
-        return statistics.stdev(values) if len(values) > 1 else None
-
-    def worst_violation(self) -> float:
-        return max(run.violation for run in self.runs)
-
-    def certified(self) -> tuple[int, int] | None:
-        """Certified runs, and all runs; None where the method promises nothing."""
-        if any(run.certified is None for run in self.runs):
-            return None
-        return sum(bool(run.certified) for run in self.runs), len(self.runs)
-
-    def fair(self) -> bool:
-        """Whether every run met the tolerance: certified, or a plain gap inside it."""
-        return all(run.violation == 0 for run in self.runs)
+    name: str
+    word: str
+    more_is_better: bool
 
 
-def remark(row: Row, references: tuple[Row, ...]) -> str:
-    """The trivial references that do as well or better in accuracy and AUC at once, or "" where there are none.
+def summary(runs: Sequence[Run], figures: Mapping[str, str], by: Sequence[str] = ("method",), *, met: str | None = None) -> Table:
+    """One row a combination of ``by``, in the order of the runs: the mean of each figure and, for several runs, its standard error.
 
-    A reference that breaks the tolerance is no rival of a method that meets it.
+    figures  name in the runs -> title of the column
+    met      name of a column that says whether a run kept its limits: the table counts "k of n"
     """
-    better = [r.method for r in references if r is not row and (r.fair() or not row.fair()) and not _ahead(row, r)]
-    return f"no better than {', '.join(better)}" if better else ""
+    cells: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        cells.setdefault(tuple(run[name] for name in by), []).append(run)
+    several = any(len(found) > 1 for found in cells.values())
+    columns = [*by, *(c for title in figures.values() for c in ((title, title + ERROR) if several else (title,)))]
+    rows = []
+    for key, found in cells.items():
+        row: list[Any] = list(key)
+        for name in figures:
+            values = [float(run[name]) for run in found]
+            row += [statistics.fmean(values), error(values)] if several else [statistics.fmean(values)]
+        if met is not None:
+            row.append(f"{sum(bool(run[met]) for run in found)} of {len(found)}")
+        rows.append(tuple(row))
+    return Table((*columns, *(() if met is None else ("limits met",))), tuple(rows))
 
 
-def _ahead(row: Row, reference: Row) -> bool:
-    """Whether ``row`` is ahead of the reference in accuracy or in AUC."""
-    figures: tuple[Figure, ...] = ("accuracy", "auc")
-    pairs = ((row.mean(f), reference.mean(f)) for f in figures)
-    return any(ours is not None and theirs is not None and ours > theirs for ours, theirs in pairs)
+def of(runs: Iterable[Run], **where: Any) -> list[Run]:
+    """The runs with these values."""
+    return [run for run in runs if all(run[name] == value for name, value in where.items())]
 
 
-def difference_by_seed(first: Row, second: Row, figure: Figure) -> tuple[float, float | None]:
-    """Mean over the seeds of first - second, and its standard error (None for one seed).
+def paired(first: Sequence[Run], second: Sequence[Run], figure: str) -> tuple[float, float | None]:
+    """Mean over the seeds of first - second, and its standard error (None for one seed). InputError where the seeds differ."""
+    ours, theirs = ({run["seed"]: float(run[figure]) for run in runs} for runs in (first, second))
+    if not ours or ours.keys() != theirs.keys() or len(ours) != len(first) or len(theirs) != len(second):
+        raise InputError(
+            f"runs: seeds {sorted(r['seed'] for r in first)} and {sorted(r['seed'] for r in second)}; expected the same, once each"
+        )
+    differences = [ours[seed] - theirs[seed] for seed in ours]
+    return statistics.fmean(differences), error(differences) if len(differences) > 1 else None
 
-    The runs must be of the same seeds; a reference with a single run stands against every seed.
+
+def compared(runs: Sequence[Run], first: str, rivals: Sequence[str], figures: Sequence[Figure]) -> tuple[str, ...]:
+    """A sentence a rival: "first minus rival: ...", who wins read off the paired differences, at twice the standard error."""
+    said = []
+    for rival in rivals:
+        words = []
+        for figure in figures:
+            difference, margin = paired(of(runs, method=first), of(runs, method=rival), figure.name)
+            clear = margin is not None and abs(difference) > 2 * margin
+            wins = "wins" if (difference > 0) == figure.more_is_better else "loses"
+            shown = "" if margin is None else f" ± {margin:.2g}"
+            words.append(f"{figure.word} {difference:+.4f}{shown} ({wins if clear else 'not clear'})")
+        said.append(f"{first} minus {rival}: {', '.join(words)}")
+    return tuple(said)
+
+
+def remarks(runs: Sequence[Run], references: Sequence[str], figures: Sequence[Figure], met: str = "met") -> tuple[str, ...]:
+    """A sentence for each method that is ahead of a trivial reference in none of ``figures``: by means, ties are not ahead.
+
+    A reference that breaks a limit in some run is no rival of a method that keeps it in all.
     """
-    ours, theirs = first.values(figure), second.values(figure)
-    if second.reference and len(theirs) == 1:
-        theirs *= len(ours)
-    differences = [a - b for a, b in zip(ours, theirs, strict=True)]
-    error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else None
-    return statistics.fmean(differences), error
+    said = []
+    for method in dict.fromkeys(run["method"] for run in runs):
+        if method in references:
+            continue
+        ours = of(runs, method=method)
+        better = []
+        for name in references:
+            theirs = of(runs, method=name)
+            if theirs and (_kept(theirs, met) or not _kept(ours, met)) and not any(_ahead(ours, theirs, f) for f in figures):
+                better.append(name)
+        if better:
+            said.append(f"{method}: no better than {', '.join(better)} in {' or '.join(f.word for f in figures)}")
+    return tuple(said)
+
+
+def _kept(runs: Sequence[Run], met: str) -> bool:
+    return all(run[met] for run in runs)
+
+
+def _ahead(ours: Sequence[Run], theirs: Sequence[Run], figure: Figure) -> bool:
+    difference = statistics.fmean(r[figure.name] for r in ours) - statistics.fmean(r[figure.name] for r in theirs)
+    return difference > 0 if figure.more_is_better else difference < 0

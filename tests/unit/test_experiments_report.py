@@ -1,23 +1,22 @@
-"""Figures of held-out probabilities, what is said of a row beside the references, and the training loop."""
+"""Figures of held-out scores, tables of runs, paired differences, and what is said of a method beside the references."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
-from torch.nn import functional as F
 
+import fairopt as fo
 from fairopt.errors import InputError
-from fairopt.experiments.data.tabular import Dataset, Part, Parts, split
-from fairopt.experiments.fit import Recipe, fit, network
-from fairopt.experiments.measure import Measured, measure
-from fairopt.experiments.report import Row, difference_by_seed, remark
+from fairopt.experiments.measure import measure, measure_values
+from fairopt.experiments.report import Figure, Run, compared, of, paired, remarks, summary
+
+ACCURACY, LOSS = Figure("accuracy", "accuracy", True), Figure("loss", "log loss", False)
 
 
 @given(n=st.integers(6, 40), seed=st.integers(0, 10_000), tolerance=st.sampled_from([0.0, 0.05, 2.0]))
@@ -26,7 +25,8 @@ def test_measured_figures_equal_plain_loops(n: int, seed: int, tolerance: float)
     p = generator.integers(1, 8, n) / 8  # ties, and 0.5 itself
     y = np.concatenate([[0.0, 1.0], generator.integers(0, 2, n - 2)])
     group = np.concatenate([["a", "b", "c"], generator.choice(["a", "b", "c"], n - 3)])
-    found = measure(torch.from_numpy(p), torch.from_numpy(y), group, tolerance)
+    notion = fo.DemographicParity("g", tolerance=tolerance)
+    found = measure(torch.from_numpy(p), torch.from_numpy(y), {"g": group, "unasked": group}, notion)
     right = sum((a >= 0.5) == (b == 1) for a, b in zip(p, y, strict=True)) / n
     wins = [(a > b) + 0.5 * (a == b) for a, t in zip(p, y, strict=True) if t for b, s in zip(p, y, strict=True) if not s]
     means = {g: sum(p[group == g]) / sum(group == g) for g in "abc"}
@@ -37,106 +37,103 @@ def test_measured_figures_equal_plain_loops(n: int, seed: int, tolerance: float)
     assert found.score_gap == pytest.approx(max(means.values()) - min(means.values()))
     assert found.decision_gap == pytest.approx(max(rates.values()) - min(rates.values()))
     assert found.means == pytest.approx(means)
-    assert found.violation == pytest.approx(max(0, found.score_gap - tolerance))
+    assert found.violation == pytest.approx(max(0, found.score_gap - tolerance), abs=1e-15)
+    assert found.met == (found.violation == 0)
+
+
+def test_a_gap_of_one_rounding_more_than_the_tolerance_is_not_met() -> None:
+    """1/2 and 1/2 + 2^-40 differ by 2^-40, exactly."""
+    scores = torch.tensor([0.5, 0.5 + 2.0**-40], dtype=torch.float64)
+    sensitive = {"g": np.array(["a", "b"])}
+    for tolerance, met in ((2.0**-40, True), (math.nextafter(2.0**-40, 0), False)):
+        found = measure_values(scores, torch.tensor([0.0, 1.0]), sensitive, fo.DemographicParity("g", tolerance=tolerance))
+        assert found.met is met
+        assert found.gap == 2.0**-40
+        assert (found.violation == 0) is met
+
+
+def test_values_of_a_residual_notion_and_of_a_continuous_attribute() -> None:
+    values, target = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([1.0, 1.0, 1.0])
+    found = measure_values(values, target, {"g": np.array(["a", "a", "b"])}, fo.MeanResidual("g", tolerance=1.0))
+    assert [found.mse, found.gap, found.violation] == pytest.approx([10 / 3, 3.0, 2.0])
+    assert not found.met
+    share = np.array([0.0, 0.5, 1.0])
+    found = measure_values(values, target, {"s": share}, fo.ScoreCovariance("s", tolerance=0.1))
+    assert found.gap == pytest.approx(abs(np.mean((share - 0.5) * values.numpy())))
+    assert not found.met
 
 
 def test_lengths_that_differ_are_an_error() -> None:
+    notion = fo.DemographicParity("g", tolerance=0.1)
     with pytest.raises(InputError, match="lengths 3, 2, 3"):
-        measure(torch.zeros(3), torch.zeros(2), np.array(["a", "b", "b"]), 0.1)
+        measure(torch.zeros(3), torch.zeros(2), {"g": np.array(["a", "b", "b"])}, notion)
+    with pytest.raises(InputError, match="shapes"):
+        measure_values(torch.zeros(3), torch.zeros(2), {"g": np.array(["a", "b", "b"])}, notion)
 
 
-def _measured(accuracy: float, auc: float, violation: float = 0.0, certified: bool | None = None, seconds: float | None = None) -> Measured:
-    return Measured(accuracy, auc, 0.3, 0.1, 0.2, {"a": 0.5, "b": 0.6}, violation, certified, seconds)
+def _runs(method: str, accuracy: tuple[float, ...], loss: tuple[float, ...] | None = None, met: bool = True) -> list[Run]:
+    losses = loss or (0.5,) * len(accuracy)
+    return [
+        {"method": method, "seed": k, "accuracy": a, "loss": b, "met": met and k >= 0}
+        for k, (a, b) in enumerate(zip(accuracy, losses, strict=True))
+    ]
+
+
+def test_means_standard_errors_and_counts() -> None:
+    runs = _runs("a", (0.7, 0.8, 0.9)) + _runs("b", (0.5, 0.5, 0.5), met=False)
+    table = summary(runs, {"accuracy": "acc"}, met="met")
+    assert table.columns == ("method", "acc", "acc ±", "limits met")
+    assert table.rows[0] == ("a", pytest.approx(0.8), pytest.approx(0.1 / 3**0.5), "3 of 3")
+    assert table.rows[1] == ("b", 0.5, 0.0, "0 of 3")
+    alone = summary(_runs("a", (0.7,)), {"accuracy": "acc"})
+    assert (alone.columns, alone.rows) == (("method", "acc"), (("a", 0.7),))
+    by = summary([{**run, "tolerance": t} for t in (0.1, 0.2) for run in runs], {"accuracy": "acc"}, by=("tolerance", "method"))
+    assert [row[:2] for row in by.rows] == [(0.1, "a"), (0.1, "b"), (0.2, "a"), (0.2, "b")]
+
+
+def test_differences_are_paired_by_seed() -> None:
+    first, second = _runs("a", (0.7, 0.8, 0.9)), _runs("b", (0.6, 0.8, 0.7))
+    mean, margin = paired(first, second[::-1], "accuracy")
+    assert mean == pytest.approx(0.1)
+    assert margin == pytest.approx(0.1 / 3**0.5)
+    mean, margin = paired(first[:1], second[:1], "accuracy")
+    assert mean == pytest.approx(0.1)
+    assert margin is None
+    for wrong in (second[:2], [*second, second[0]], []):
+        with pytest.raises(InputError, match="expected the same, once each"):
+            paired(first, wrong, "accuracy")
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "auc", "violation", "said"),
+    ("accuracy", "loss", "said"),
     [
-        (0.90, 0.80, 0.0, ""),  # ahead of the fair reference; the unfair one is no rival
-        (0.90, 0.60, 0.0, ""),  # ahead in one figure
-        (0.80, 0.70, 0.0, "no better than fair"),
-        (0.85, 0.75, 0.0, "no better than fair"),  # a tie is not ahead
-        (0.80, 0.70, 0.1, "no better than fair, unfair"),  # not fair itself: both are rivals
-        (0.90, 0.80, 0.1, "no better than unfair"),
+        ((0.9, 0.9), (0.5, 0.5), "accuracy +0.1000 ± 0 (wins), log loss +0.0000 ± 0 (not clear)"),
+        ((0.7, 0.7), (0.4, 0.4), "accuracy -0.1000 ± 0 (loses), log loss -0.1000 ± 0 (wins)"),
+        ((0.9, 0.8), (0.9, 0.9), "accuracy +0.0500 ± 0.05 (not clear), log loss +0.4000 ± 0 (loses)"),
     ],
 )
-def test_a_row_that_loses_says_so(accuracy: float, auc: float, violation: float, said: str) -> None:
-    references = (Row("fair", (_measured(0.85, 0.75),), True), Row("unfair", (_measured(0.95, 0.85, 0.2),), True))
-    assert remark(Row("ours", (_measured(accuracy, auc, violation),)), references) == said
+def test_who_wins_is_read_off_the_figures(accuracy: tuple[float, ...], loss: tuple[float, ...], said: str) -> None:
+    runs = _runs("ours", accuracy, loss) + _runs("rival", (0.8, 0.8))
+    assert compared(runs, "ours", ("rival",), (ACCURACY, LOSS)) == (f"ours minus rival: {said}",)
 
 
-def test_means_spreads_and_paired_differences() -> None:
-    first = Row("a", tuple(_measured(v, 0.5, seconds=1.0) for v in (0.7, 0.8, 0.9)))
-    second = Row("b", tuple(_measured(v, 0.5) for v in (0.6, 0.8, 0.7)))
-    assert first.mean("accuracy") == pytest.approx(0.8)
-    assert first.spread("accuracy") == pytest.approx(0.1)
-    assert (first.mean("seconds"), second.mean("seconds")) == (1.0, None)
-    mean, error = difference_by_seed(first, second, "accuracy")
-    assert mean == pytest.approx(0.1)
-    assert error == pytest.approx(0.1 / 3**0.5)
-    alone = Row("c", first.runs[:1])
-    assert alone.spread("accuracy") is None
-    assert difference_by_seed(alone, alone, "accuracy") == (0.0, None)
-    reference = Row("d", (_measured(0.5, 0.5),), reference=True)
-    mean, error = difference_by_seed(first, reference, "accuracy")
-    assert mean == pytest.approx(0.3)
-    assert error == pytest.approx(0.1 / 3**0.5)
-    with pytest.raises(ValueError, match="shorter"):
-        difference_by_seed(first, alone, "accuracy")
+@pytest.mark.parametrize(
+    ("accuracy", "loss", "met", "rivals"),
+    [
+        (0.90, 0.30, True, ""),  # ahead of the fair reference; the unfair one is no rival
+        (0.80, 0.30, True, ""),  # ahead in one figure
+        (0.80, 0.50, True, "fair"),
+        (0.85, 0.40, True, "fair"),  # a tie is not ahead
+        (0.80, 0.50, False, "fair, unfair"),  # not fair itself: both are rivals
+        (0.90, 0.30, False, "unfair"),
+    ],
+)
+def test_a_method_that_loses_to_a_reference_says_so(accuracy: float, loss: float, met: bool, rivals: str) -> None:
+    runs = [*_runs("fair", (0.85,), (0.4,)), *_runs("unfair", (0.95,), (0.2,), met=False), *_runs("ours", (accuracy,), (loss,), met=met)]
+    said = remarks(runs, ("fair", "unfair"), (ACCURACY, LOSS))
+    assert said == ((f"ours: no better than {rivals} in accuracy or log loss",) if rivals else ())
 
 
-def test_certified_counts_the_runs_and_the_worst_violation_is_shown() -> None:
-    row = Row("a", (_measured(0.7, 0.5, 0.0, True), _measured(0.7, 0.5, 1e-9, False)))
-    assert row.certified() == (1, 2)
-    assert row.worst_violation() == 1e-9
-    assert not row.fair()
-    assert Row("b", (_measured(0.7, 0.5),)).certified() is None
-
-
-@pytest.fixture(scope="module")
-def parts() -> Parts:
-    generator = np.random.default_rng(0)
-    x = generator.normal(size=(300, 4))
-    group = generator.choice(["a", "b"], 300)
-    target = (x[:, 0] + 0.5 * generator.normal(size=300) > 0).astype(np.float64)
-    return split(Dataset("drawn", x, ("p", "q", "r", "s"), target, group, "g"), 0)
-
-
-RECIPE = Recipe(hidden=(8,), epochs=15, batch_size=32, learning_rate=1e-2)
-
-
-def _fitted(parts: Parts, seed: int, recipe: Recipe = RECIPE) -> tuple[Tensor, float, list[int]]:
-    model = network(4, recipe, seed)
-
-    def forward(part: Part, rows: Tensor) -> Tensor:
-        return torch.sigmoid(model(part.x[rows])[:, 0])
-
-    heard: list[int] = []
-    done = fit(model, forward, F.binary_cross_entropy, parts, recipe, seed, heard.append)
-    with torch.no_grad():
-        p = forward(parts.validation, torch.arange(len(parts.validation)))
-    assert not model.training
-    assert F.binary_cross_entropy(p, parts.validation.y).item() == pytest.approx(done.best_loss, rel=1e-6)
-    return p, done.best_loss, heard
-
-
-def test_training_learns_keeps_its_best_state_and_reports_each_epoch(parts: Parts) -> None:
-    p, loss, heard = _fitted(parts, 0)
-    assert heard == list(range(1, 16))
-    assert loss < 0.5
-    assert ((p >= 0.5) == (parts.validation.y == 1)).double().mean() > 0.75
-
-
-def test_a_diverging_run_keeps_an_early_state(parts: Parts) -> None:
-    _, loss, _ = _fitted(parts, 0, dataclasses.replace(RECIPE, learning_rate=1.0, epochs=40))
-    assert loss < 1.0
-
-
-def test_training_is_a_function_of_its_seed_and_leaves_the_global_generator_alone(parts: Parts) -> None:
-    first = _fitted(parts, 3)[0]
-    torch.manual_seed(77)
-    before = torch.get_rng_state()
-    second = _fitted(parts, 3)[0]
-    assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(first, second)
-    assert not torch.equal(first, _fitted(parts, 4)[0])
+def test_of_takes_what_has_all_the_values() -> None:
+    runs: list[dict[str, Any]] = [{"a": 1, "b": 2}, {"a": 1, "b": 3}]
+    assert of(runs, a=1, b=3) == runs[1:]

@@ -1,0 +1,120 @@
+"""``fairopt reproduce NAME``: run an experiment with progress bars; tables, verdicts, pictures, a page. Ctrl-C loses no finished cell."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from fairopt.cli.show import console, rich_table
+from fairopt.errors import InputError
+from fairopt.experiments.pages import joined, picture_name, write_page
+from fairopt.experiments.reproduce import REGISTRY, OnProgress, Result, Settings, cells_of
+from fairopt.experiments.reproduce import Progress as Now
+from fairopt.experiments.reproduce import reproduce as run
+
+# Columns of the terminal from which standard errors have room beside the means.
+WIDE = 150
+
+
+def reproduce(
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(REGISTRY)}.")],
+    data: Annotated[Path | None, typer.Option(help="The data's file or folder; FAIROPT_DATA by default.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds, 0 and on; the experiment's own by default.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A few cells: to see that everything runs.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the finished cells, the tables and the pictures.")] = Path("fairopt-reproduce"),
+    page: Annotated[Path | None, typer.Option(help="A markdown page of the result, pictures beside it.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget the finished cells of an earlier run.")] = False,
+) -> None:
+    """Run one of the experiments, with the paper's figures beside it. The same command goes on where a stopped run was."""
+    start = time.perf_counter()
+    if page is not None and (page.suffix.lower() != ".md" or not page.parent.is_dir()):
+        raise InputError(f"--page {page}: expected a path that ends in .md, in a folder that exists")
+    if name not in REGISTRY:
+        raise InputError(f"NAME: got {name!r}, expected one of {', '.join(REGISTRY)}")
+    settings = Settings(name, data, None if seeds is None else tuple(range(seeds)), quick)
+    screen = console()
+    result = watched(screen, settings, out, fresh=fresh)
+    show(screen, result)
+    for path in save(result, out, name):
+        screen.print(str(path), markup=False, highlight=False, soft_wrap=True)
+    if page is not None:
+        for path in write_page(result, page, command_of(settings)):
+            screen.print(str(path), markup=False, highlight=False, soft_wrap=True)
+    screen.print(f"{time.perf_counter() - start:.1f} s", highlight=False)
+
+
+def watched(screen: Console, settings: Settings, out: Path, *, fresh: bool = False) -> Result:
+    """Run with a bar for each label of the experiment; ctrl-C says where the finished cells are."""
+    out.mkdir(parents=True, exist_ok=True)
+    cells = cells_of(settings, out)
+    try:
+        with bars() as on_progress:
+            return run(settings, cells, fresh=fresh, on_progress=on_progress)
+    except KeyboardInterrupt:
+        screen.print(f"stopped; every finished cell is in {cells}: the same command goes on from there", highlight=False, soft_wrap=True)
+        raise typer.Exit(130) from None
+
+
+@contextmanager
+def bars() -> Iterator[OnProgress]:
+    """A bar on standard error for each label that is heard of."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    tasks: dict[str, TaskID] = {}
+    shown = Progress(*columns, console=Console(stderr=True))
+
+    def hear(now: Now) -> None:
+        if not tasks:
+            shown.start()  # an error before any work is one line, not a line and an empty bar
+        if now.label not in tasks:
+            tasks[now.label] = shown.add_task(now.label, total=now.total)
+        shown.update(tasks[now.label], completed=now.done, total=now.total)
+
+    try:
+        yield hear
+    finally:
+        if tasks:
+            shown.stop()
+
+
+def show(screen: Console, result: Result) -> None:
+    """Text, tables and verdicts on the terminal; a narrow one gets no standard errors."""
+    errors_too = screen.width >= WIDE
+    screen.print(f"{result.title}\n{result.text}", markup=False, highlight=False, soft_wrap=True)
+    for section in result.sections:
+        screen.print(f"\n{section.title}", markup=False, highlight=False, soft_wrap=True)
+        screen.print(rich_table(joined(section.rows, errors_too=errors_too)))
+        if section.paper is not None:
+            screen.print(section.paper.title or "the paper's figures", markup=False, highlight=False, soft_wrap=True)
+            screen.print(rich_table(joined(section.paper, errors_too=errors_too)))
+        for said in section.verdicts:
+            screen.print(said, markup=False, highlight=False, soft_wrap=True)
+
+
+def save(result: Result, out: Path, name: str) -> list[Path]:
+    """Each section's table as CSV and its picture as PNG; returns the paths."""
+    written = []
+    for number, section in enumerate(result.sections):
+        picture = out / picture_name(name, number)
+        section.rows.to_pandas().to_csv(picture.with_suffix(".csv"), index=False)
+        written.append(picture.with_suffix(".csv"))
+        if section.picture is not None:
+            section.picture(picture)
+            written.append(picture)
+    return written
+
+
+def command_of(settings: Settings) -> str:
+    """The command that gives the same figures on another machine; where its data lie is for FAIROPT_DATA to say."""
+    words = ["fairopt reproduce", settings.name]
+    if settings.seeds is not None:
+        words.append(f"--seeds {len(settings.seeds)}")
+    if settings.quick:
+        words.append("--quick")
+    return " ".join(words)

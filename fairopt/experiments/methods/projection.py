@@ -1,0 +1,84 @@
+"""Projection after training: the nearest scores that meet the notion exactly, for any predictor.
+
+Where the notion needs no targets, each batch that is predicted is projected itself. Where it does, no label is known when a score is
+sent: residual notions get the shift of each group that the validation part asks for (a frozen layer); rates among positives or
+negatives take the probabilities of the labels (``expected``), calibrated per group on the validation part.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import fairopt as fo
+from fairopt.errors import UnsupportedError
+from fairopt.experiments.methods.base import Goal, PostProcessing, Predictor, Sensitive
+from fairopt.experiments.methods.calibrate import Calibration
+from fairopt.experiments.methods.expected import Floats, compiled, parity
+from fairopt.notions.parity import Parity
+
+if TYPE_CHECKING:
+    from fairopt.experiments.data.tabular import Part, Parts
+
+
+def asked(sensitive: Sensitive, notion: fo.Notion) -> dict[str, object]:
+    """The columns that ``notion`` reads."""
+    return {name: sensitive[name] for name in notion.attributes}
+
+
+def frozen(base: Predictor, part: Part, goal: Goal) -> fo.FrozenLayer:
+    """Shifts per group with which ``base`` meets the notion on ``part``, targets used. UnsupportedError where one would need the label."""
+    layer = fo.FairnessLayer(goal.notion, bounds=goal.bounds)
+    scores = base(part.x, part.sensitive)
+    targets = part.y if goal.notion.needs_targets else None
+    return layer.freeze(scores, sensitive_features=asked(part.sensitive, goal.notion), targets=targets)
+
+
+class Projection(PostProcessing):
+    """``fo.project`` behind the plain network. inductive: the frozen shifts of the validation part even where no targets are needed."""
+
+    def __init__(self, inductive: bool = False) -> None:
+        self.inductive = inductive
+        self.batchwise = not inductive
+        self.name = "projection, frozen" if inductive else "projection"
+
+    def adjust(self, base: Predictor, parts: Parts, goal: Goal, seed: int) -> Predictor:
+        notion = goal.notion
+        if isinstance(notion, Parity) and notion.needs_targets and not self.inductive:
+            return _expected(base, parts.validation, goal)
+        if self.inductive or notion.needs_targets:
+            layer = frozen(base, parts.validation, goal)
+
+            def shifted(x: Tensor, sensitive: Sensitive) -> Tensor:
+                fair: Tensor = layer.predict(base(x, sensitive), sensitive_features=asked(sensitive, notion))
+                return fair
+
+            return shifted
+
+        def projected(x: Tensor, sensitive: Sensitive) -> Tensor:
+            return fo.project(base(x, sensitive), notion, sensitive_features=asked(sensitive, notion), bounds=goal.bounds)
+
+        return projected
+
+
+def _expected(base: Predictor, part: Part, goal: Goal) -> Predictor:
+    """Projection with the labels' probabilities in the rows, which scores must be able to say."""
+    attribute, tolerance, events = parity(goal.notion)
+    if goal.space == "value":
+        raise UnsupportedError(
+            f"projection: got {goal.notion!r} of values, expected probabilities or logits: no label is known at prediction"
+        )
+
+    def chances(scores: Tensor) -> Floats:
+        return np.asarray((torch.sigmoid(scores) if goal.space == "logit" else scores).double().numpy())
+
+    calibration = Calibration.fit(chances(base(part.x, part.sensitive)), part.y.double().numpy(), part.sensitive[attribute])
+
+    def projected(x: Tensor, sensitive: Sensitive) -> Tensor:
+        scores, groups = base(x, sensitive), sensitive[attribute]
+        return compiled(tolerance, events, calibration(chances(scores), groups), groups, goal.bounds).project(scores)
+
+    return projected

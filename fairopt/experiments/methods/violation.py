@@ -1,0 +1,41 @@
+"""How far scores are from a notion, as a differentiable number a constraint: what penalties and Lagrangians add to the loss."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+import fairopt as fo
+from fairopt.experiments.methods.base import Goal
+from fairopt.experiments.methods.projection import asked
+
+if TYPE_CHECKING:
+    from fairopt.experiments.data.tabular import Part
+    from fairopt.problem import ProjectionProblem
+
+
+def excess(scores: Tensor, problem: ProjectionProblem) -> Tensor:
+    """(L + R,): max(f - upper, lower - f) of each linear constraint, (max f - min f) - width of each range; negative inside the limits.
+
+    f = A y + offset, by cells: ``coefficients @ (sum of y over each cell)``.
+    """
+    rows = problem.rows
+    sums = torch.zeros(rows.masks.shape[1], dtype=scores.dtype).index_add(0, rows.cell, scores)  # (C,)
+    f = torch.as_tensor(rows.coefficients, dtype=scores.dtype) @ sums + torch.as_tensor(rows.offset, dtype=scores.dtype)  # (m,)
+    if rows.dense is not None:
+        f = f.index_add(0, torch.from_numpy(rows.dense_rows), rows.dense.to(scores.dtype) @ scores)
+    linear = f[: problem.linear]
+    upper = torch.as_tensor(problem.upper, dtype=scores.dtype)
+    lower = torch.as_tensor(problem.lower, dtype=scores.dtype)
+    width = problem.width.tolist()
+    ranges = [f[rows_of].max() - f[rows_of].min() - w for rows_of, w in zip(problem.range_slices, width, strict=True)]
+    return torch.cat([torch.maximum(linear - upper, lower - linear), *(r.reshape(1) for r in ranges)])
+
+
+def excess_of(scores: Tensor, part: Part, goal: Goal) -> Tensor:
+    """``excess`` of ``scores`` (n,) on the rows of ``part`` for the goal's notion; its targets are used where the notion has them."""
+    notion = goal.notion
+    targets = part.y if notion.needs_targets else None
+    return excess(scores, fo.compile(notion, sensitive_features=asked(part.sensitive, notion), targets=targets).problem)

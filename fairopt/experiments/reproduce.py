@@ -1,0 +1,128 @@
+"""The frame of ``fairopt reproduce NAME``: which experiments there are, what each is given, and what it gives back.
+
+The contract. ``REGISTRY`` names a function of a module that is imported when its experiment is asked for:
+
+    def run(settings: Settings, store: Store, on_progress: OnProgress) -> Result:
+        seeds = settings.seeds_or(range(5))
+        store.hold({"recipe": asdict(RECIPE), "tolerances": TOLERANCES})          # what all cells have in common
+        for done, seed in enumerate(seeds):
+            record = store.cell({"seed": seed}, lambda: work(seed))               # finished cells cost nothing
+            on_progress(Progress("plain network", done + 1, len(seeds)))
+        return Result(settings.name, "Title", "What was run, in a sentence or two.", (Section("...", table, verdicts=(...)),))
+
+Verdicts are sentences computed from the figures; a method that loses to a trivial reference says so. The paper's figures stand beside ours
+in ``Section.paper``. A picture is a function that writes a PNG.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+from fairopt.errors import InputError
+from fairopt.experiments.store import Store
+from fairopt.table import Table
+
+# name -> module:function
+REGISTRY = {
+    "employee": "fairopt.experiments.employee:run",
+    "sba": "fairopt.experiments.sba:run",
+    "synthetic": "fairopt.experiments.synthetic:run",
+    "loanapp": "fairopt.experiments.loanapp:run",
+    "adult": "fairopt.experiments.trade_off:run",
+    "acs": "fairopt.experiments.trade_off:run",
+    "compas": "fairopt.experiments.trade_off:run",
+    "communities": "fairopt.experiments.communities:run",
+    "law": "fairopt.experiments.law:run",
+    "emoji": "fairopt.experiments.emoji:run",
+    "celeba": "fairopt.experiments.faces:run",  # these two where their images are given
+    "fairface": "fairopt.experiments.faces:run",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line says.
+
+    name   the experiment's name in ``REGISTRY``
+    data   a file or a folder of data; None: FAIROPT_DATA (see ``fairopt.experiments.data.files``)
+    seeds  None: the experiment's own
+    quick  a few cells, to see that everything runs
+    """
+
+    name: str
+    data: Path | None = None
+    seeds: tuple[int, ...] | None = None
+    quick: bool = False
+
+    def seeds_or(self, own: Iterable[int]) -> tuple[int, ...]:
+        """The seeds that were asked for, else ``own``, of which quick takes the first."""
+        if self.seeds is not None:
+            return self.seeds
+        found = tuple(own)
+        return found[:1] if self.quick else found
+
+
+@dataclass(frozen=True)
+class Progress:
+    """``done`` of ``total`` pieces of work under ``label``; each label has a bar of its own."""
+
+    label: str
+    done: int
+    total: int
+
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One table of an experiment.
+
+    rows      one row a method and setting; every column a plain value. A column "x ±" right after a column "x" is its standard error
+    paper     the paper's figures for the same; None where it has none
+    verdicts  what the figures say, in words, computed from them
+    picture   writes a PNG to a path; None: no picture
+    """
+
+    title: str
+    rows: Table
+    paper: Table | None = None
+    verdicts: tuple[str, ...] = ()
+    picture: Callable[[Path], None] | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an experiment gives back. text: what was run (data, split, notion, seeds), in a few sentences."""
+
+    name: str
+    title: str
+    text: str
+    sections: tuple[Section, ...]
+
+
+Run = Callable[[Settings, Store, OnProgress], Result]
+
+
+def experiment(name: str) -> Run:
+    """The function that runs ``name``."""
+    if name not in REGISTRY:
+        raise InputError(f"experiment: got {name!r}, expected one of {', '.join(REGISTRY)}")
+    module, function = REGISTRY[name].split(":")
+    return cast(Run, getattr(import_module(module), function))
+
+
+def cells_of(settings: Settings, folder: Path) -> Path:
+    """The file of finished cells: quick runs have their own."""
+    return folder / f"{settings.name}{'-quick' if settings.quick else ''}.jsonl"
+
+
+def reproduce(settings: Settings, cells: Path | None = None, *, fresh: bool = False, on_progress: OnProgress = lambda _: None) -> Result:
+    """Run an experiment from Python. ``cells``: the file of finished cells; None: nothing is kept."""
+    run = experiment(settings.name)
+    with Store(cells, settings.name, fresh=fresh) as store:
+        return run(settings, store, on_progress)

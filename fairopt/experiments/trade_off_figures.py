@@ -1,0 +1,138 @@
+"""Methods at equal gap: the frontier of a sweep, what it says at a target, and differences between methods with their errors.
+
+A setting of a method gives each seed an accuracy and a gap, both expected over the method's own draws. Two predictors mixed by a coin
+are a predictor again, whose accuracy is the mean of both and whose gap is at most the mean of both. Every method may so be mixed with
+its other settings, with the constant and with the plain network, which all of them could send as well: all stand at the same gap then.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Points:
+    """The settings of one method: accuracy and gap (settings, seeds)."""
+
+    accuracy: Floats
+    gap: Floats
+
+    def with_others(self, *others: Points) -> Points:
+        return Points(np.concatenate([self.accuracy, *(o.accuracy for o in others)]), np.concatenate([self.gap, *(o.gap for o in others)]))
+
+    def seed(self, place: int) -> Points:
+        """The points of one seed alone."""
+        return Points(self.accuracy[:, [place]], self.gap[:, [place]])
+
+
+@dataclass(frozen=True)
+class Mix:
+    """(1 - weight) of setting ``first`` and ``weight`` of setting ``second``."""
+
+    first: int
+    second: int
+    weight: float
+
+    def of(self, values: Floats) -> Floats:
+        """(settings, seeds) -> (seeds,)."""
+        mixed: Floats = (1 - self.weight) * values[self.first] + self.weight * values[self.second]
+        return mixed
+
+
+def frontier(points: Points, target: float) -> Mix:
+    """The mix of two settings with the largest mean accuracy among those whose mean gap is ``target`` or less.
+
+    Some setting must have a gap <= target: the constant always has.
+    """
+    accuracy, gap = points.accuracy.mean(1), points.gap.mean(1)
+    inside = np.flatnonzero(gap <= target)
+    best = max(inside.tolist(), key=lambda k: accuracy[k])
+    mix = Mix(best, best, 0.0)
+    value = accuracy[best]
+    for i in inside.tolist():
+        for j in np.flatnonzero(gap > target).tolist():
+            weight = float((target - gap[i]) / (gap[j] - gap[i]))
+            mixed = (1 - weight) * accuracy[i] + weight * accuracy[j]
+            if mixed > value:
+                mix, value = Mix(i, j, weight), mixed
+    return mix
+
+
+@dataclass(frozen=True)
+class At:
+    """One method at one target, by seed.
+
+    accuracy        at equal gap: the frontier of the held-out figures (mean over the seeds), whose mean gap is the target or less
+    tuned_accuracy  with the mix that the validation part of each seed asks for, and
+    tuned_gap       the held-out gap that it then has
+    on_validation   mean accuracy of the frontier of the validation figures: what a configuration is chosen by
+    """
+
+    accuracy: Floats
+    tuned_accuracy: Floats
+    tuned_gap: Floats
+    on_validation: float
+
+
+def at(target: float, validation: Points, held_out: Points) -> At:
+    """Both readings of a method (see ``At``); the points include those that it may be mixed with."""
+    equal = frontier(held_out, target)
+    seeds = held_out.gap.shape[1]
+    mixes = [frontier(validation.seed(k), target) for k in range(seeds)]
+    tuned = [(mix.of(held_out.accuracy)[k], mix.of(held_out.gap)[k]) for k, mix in enumerate(mixes)]
+    chosen = frontier(validation, target)
+    return At(
+        equal.of(held_out.accuracy),
+        np.array([a for a, _ in tuned]),
+        np.array([g for _, g in tuned]),
+        float(chosen.of(validation.accuracy).mean()),
+    )
+
+
+def difference(first: Floats, second: Floats) -> tuple[float, float]:
+    """Mean over the seeds of first - second, and its standard error (0 for one seed)."""
+    values = (first - second).tolist()
+    return statistics.fmean(values), statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
+
+
+def best_of(found: Mapping[str, At], names: Sequence[str]) -> str:
+    """The configuration with the best accuracy on validation."""
+    return max(names, key=lambda name: found[name].on_validation)
+
+
+def verdicts(found: Mapping[str, At], ours: Sequence[str], rivals: Sequence[str], references: Sequence[str], target: float) -> list[str]:
+    """What the figures say at one target: our best against each rival at one standard error, and who loses to a trivial reference."""
+    best = best_of(found, ours)
+    said = []
+    for reading, pick in (("at an equal gap", _equal), ("with the setting that validation asks for", _tuned)):
+        ahead, strongest = [], max(rivals, key=lambda name: float(pick(found[name]).mean()))
+        for rival in rivals:
+            mean, error = difference(pick(found[rival]), pick(found[best]))
+            if mean > error:
+                ahead.append(f"{rival} ({mean:+.4f} ± {error:.4f})")
+        mean, error = difference(pick(found[best]), pick(found[strongest]))
+        words = (
+            f"Gap {target:g}, {reading}: {best} (the choice of validation) minus the best rival, {strongest}: {mean:+.4f} ± {error:.4f}. "
+        )
+        said.append(words + (f"Ahead of it by more than one standard error: {', '.join(ahead)}." if ahead else "No rival is ahead of it."))
+    strongest = max(references, key=lambda name: float(found[name].accuracy.mean()))
+    level = float(found[strongest].accuracy.mean())
+    beaten = [name for name in (*ours, *rivals) if float(found[name].accuracy.mean()) < level]
+    if beaten:
+        said.append(f"Gap {target:g}: no better than the trivial reference {strongest} ({level:.4f}): {', '.join(beaten)}.")
+    return said
+
+
+def _equal(found: At) -> Floats:
+    return found.accuracy
+
+
+def _tuned(found: At) -> Floats:
+    return found.tuned_accuracy
