@@ -20,6 +20,7 @@ from fairopt.errors import BackendError
 from fairopt.problem import Array
 from fairopt_backends.adapter import Adapter, Answer, one_of, positive, positive_integer
 from fairopt_backends.cache import Cache
+from fairopt_backends.cone_attempts import attempts, best_answer
 from fairopt_backends.lowering import Lowered, Numbers
 from fairopt_backends.modules import INSTALL, load
 from fairopt_backends.programme import Programme, Sides, sides, unit_of_cone
@@ -53,7 +54,7 @@ class CvxpyLayers(Adapter):
         accuracy_native_gradient=1e-5,
     )
 
-    def __init__(self, *, solver: str = "SCS", solver_tol: float | None = None, max_iter: int = 100_000, cache_size: int = 32) -> None:
+    def __init__(self, *, solver: str = "SCS", solver_tol: float | None = None, max_iter: int = 10_000, cache_size: int = 32) -> None:
         one_of("solver", solver, ("SCS", "Clarabel"))
         positive("solver_tol", solver_tol)
         positive_integer("max_iter", max_iter)
@@ -68,18 +69,12 @@ class CvxpyLayers(Adapter):
         """How many problems were compiled by this instance."""
         return self._cache.made
 
-    def _arguments(self, *, gradient: bool, size: int) -> dict[str, Any]:
-        """Options of one call. ``mode`` only with a gradient: without one it reaches the solver, which does not know it."""
-        if self.solver == "SCS":
-            tol = 1e-10 if self.solver_tol is None else self.solver_tol
-            options: dict[str, Any] = {"solve_method": "SCS", "eps": tol, "max_iters": self.max_iter}
-        else:
-            tol = 1e-12 if self.solver_tol is None else self.solver_tol
-            options = {"solve_method": "Clarabel", "tol_gap_abs": tol, "tol_gap_rel": tol, "tol_feas": tol, "max_iter": self.max_iter}
-        options |= {"n_jobs_forward": 1}
+    def _attempts(self, *, gradient: bool, size: int) -> list[dict[str, Any]]:
+        """Options of each attempt. ``mode`` only with a gradient: without one it reaches the solver, which does not know it."""
+        how: dict[str, Any] = {"n_jobs_forward": 1}
         if gradient:
-            options |= {"n_jobs_backward": 1, "mode": "dense" if size <= DENSE_UP_TO else "lsqr"}
-        return options
+            how |= {"n_jobs_backward": 1, "mode": "dense" if size <= DENSE_UP_TO else "lsqr"}
+        return [options | how for options in attempts(self.solver, self.solver_tol, self.max_iter)]
 
     def _compiled(self, lowered: Lowered) -> Compiled:
         return self._cache.get(lowered.key, lambda: _compile(lowered))
@@ -93,20 +88,13 @@ class CvxpyLayers(Adapter):
         s = compiled.sides
         parameters = [centre, s.h(numbers), s.b(numbers), numbers.cost, torch.sqrt(numbers.hess)]
         parameters = [p for p in parameters if p.numel()]
-        arguments = self._arguments(gradient=gradient, size=2 * lowered.variables + s.inequalities + s.equal.size)
-        try:
-            with compiled.lock:
-                outputs = compiled.layer(*parameters, solver_args=arguments)
-        except (RuntimeError, ArithmeticError, ValueError) as error:
-            raise BackendError(f"cvxpylayers: {type(error).__name__}: {error}") from error
-        except Exception as error:
-            if type(error).__name__ != "SolverError":  # diffcp's and cvxpy's own, which derive from Exception alone
-                raise
-            raise BackendError(f"cvxpylayers: {error}") from error
-        duals = [o.detach().numpy() for o in outputs[1:]]
-        of_h = duals.pop(0) if s.inequalities else np.zeros(0)
-        of_b = duals.pop(0) if s.equal.size else np.zeros(0)
-        return outputs[0], s.multipliers(of_h, of_b)
+        programme = Programme(lowered, numbers, centre.detach().numpy())
+        return best_answer(
+            self._attempts(gradient=gradient, size=2 * lowered.variables + s.inequalities + s.equalities),
+            lambda options: _attempt(compiled, parameters, options),
+            lambda found: programme.residual(found[0].detach().numpy(), found[1]),
+            self._solved,
+        )
 
     def _solve(self, programme: Programme) -> Answer:
         centre = torch.from_numpy(programme.centre)
@@ -119,6 +107,24 @@ class CvxpyLayers(Adapter):
 
     def _native(self, lowered: Lowered, numbers: Numbers, centre: Tensor) -> tuple[Tensor, Array | None]:
         return self._call(lowered, numbers, centre, gradient=torch.is_grad_enabled() and _wants_gradient(numbers, centre))
+
+
+def _attempt(compiled: Compiled, parameters: list[Tensor], options: dict[str, Any]) -> tuple[Tensor, Array]:
+    """x (U + E,) and the multipliers (M,)."""
+    try:
+        with compiled.lock:
+            outputs = compiled.layer(*parameters, solver_args=options)
+    except (RuntimeError, ArithmeticError, ValueError) as error:
+        raise BackendError(f"cvxpylayers: {type(error).__name__}: {error}") from error
+    except Exception as error:
+        if type(error).__name__ != "SolverError":  # diffcp's and cvxpy's own, which derive from Exception alone
+            raise
+        raise BackendError(f"cvxpylayers: {error}") from error
+    s = compiled.sides
+    duals = [o.detach().numpy() for o in outputs[1:]]
+    of_h = duals.pop(0) if s.inequalities else np.zeros(0)
+    of_b = duals.pop(0) if s.equalities else np.zeros(0)
+    return outputs[0], s.multipliers(of_h, of_b)
 
 
 def _wants_gradient(numbers: Numbers, centre: Tensor) -> bool:
@@ -142,8 +148,8 @@ def _compile_alone(lowered: Lowered) -> Compiled:
         h = cp.Parameter(s.inequalities)
         parameters.append(h)
         constraints.append(g @ x <= h)
-    if s.equal.size:
-        b = cp.Parameter(s.equal.size)
+    if s.equalities:
+        b = cp.Parameter(s.equalities)
         parameters.append(b)
         constraints.append(a @ x == b)
     objective = 0.5 * cp.sum_squares(x[: lowered.size] - centre)

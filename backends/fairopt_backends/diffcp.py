@@ -21,6 +21,7 @@ from fairopt.contract.base import ALL_SOFTNESS, Capabilities
 from fairopt.errors import BackendError
 from fairopt.problem import Array, IntArray
 from fairopt_backends.adapter import Adapter, Answer, one_of, positive, positive_integer
+from fairopt_backends.cone_attempts import attempts, best_answer
 from fairopt_backends.lowering import Lowered, Numbers
 from fairopt_backends.modules import INSTALL, load
 from fairopt_backends.programme import Programme, Sides, sides, unit_of_cone
@@ -64,11 +65,11 @@ def cone(lowered: Lowered, numbers: Numbers) -> Cone:
     matrix = scipy.vstack(rows, format="csc")
     matrix.sort_indices()
     matrix.eliminate_zeros()
-    first = s.equal.size + s.inequalities + 1 + lowered.size
+    first = s.equalities + s.inequalities + 1 + lowered.size
     coo = matrix.tocoo()
     found = [np.flatnonzero((coo.row == first + i) & (coo.col == lowered.size + e))[0] for i, e in enumerate(curved)]
     at = np.array(found, dtype=np.int64)
-    return Cone(s, matrix, {"z": s.equal.size, "l": s.inequalities, "q": [r + 2]}, curved, at)
+    return Cone(s, matrix, {"z": s.equalities, "l": s.inequalities, "q": [r + 2]}, curved, at)
 
 
 class Diffcp(Adapter):
@@ -85,7 +86,7 @@ class Diffcp(Adapter):
         accuracy_native_gradient=1e-5,
     )
 
-    def __init__(self, *, solver: str = "SCS", mode: str = "auto", solver_tol: float | None = None, max_iter: int = 100_000) -> None:
+    def __init__(self, *, solver: str = "SCS", mode: str = "auto", solver_tol: float | None = None, max_iter: int = 10_000) -> None:
         one_of("solver", solver, ("SCS", "Clarabel"))
         one_of("mode", mode, ("auto", "dense", "lsqr", "lsmr"))
         positive("solver_tol", solver_tol)
@@ -99,33 +100,40 @@ class Diffcp(Adapter):
         return unit_of_cone(centre, numbers)
 
     @property
-    def _arguments(self) -> dict[str, Any]:
-        if self.solver == "SCS":
-            tol = 1e-10 if self.solver_tol is None else self.solver_tol
-            return {"solve_method": "SCS", "eps": tol, "max_iters": self.max_iter}
-        tol = 1e-12 if self.solver_tol is None else self.solver_tol
-        return {"solve_method": "Clarabel", "tol_gap_abs": tol, "tol_gap_rel": tol, "tol_feas": tol, "max_iter": self.max_iter}
+    def _attempts(self) -> list[dict[str, Any]]:
+        return attempts(self.solver, self.solver_tol, self.max_iter)
 
     def _solve(self, programme: Programme) -> Answer:
         c = cone(programme.lowered, programme.numbers)
         b, cost = _right_hand_side(c, programme.numbers, torch.from_numpy(programme.centre)), _cost(programme.numbers, programme.lowered)
         solve = load("diffcp.cone_program", extra="diffcp").solve_internal
+
+        def attempt(options: dict[str, Any]) -> tuple[Array, Array, dict[str, Any]]:
+            try:
+                result = solve(c.matrix.copy(), b.numpy(), cost.numpy(), c.cones, raise_on_error=False, **options)
+            except ValueError as error:
+                raise BackendError(f"{self.solver}: {error}") from error
+            return np.asarray(result["x"])[:-1], _multipliers(c, result["y"]), result["info"]
+
         try:
-            result = solve(c.matrix.copy(), b.numpy(), cost.numpy(), c.cones, raise_on_error=False, **self._arguments)
-        except ValueError as error:
-            return Answer(None, None, message=f"{self.solver}: {error}")
-        info = result["info"]
+            x, lam, info = best_answer(self._attempts, attempt, lambda found: programme.residual(found[0], found[1]), self._solved)
+        except BackendError as error:
+            return Answer(None, None, message=str(error))
         status = str(info["status"])
-        lam = _multipliers(c, result["y"])
-        return Answer(np.asarray(result["x"])[:-1], lam, int(info["iter"]), "max_iters" in status, status)
+        return Answer(x, lam, int(info["iter"]), "max_iters" in status, status)
 
     def _native(self, lowered: Lowered, numbers: Numbers, centre: Tensor) -> tuple[Tensor, Array | None]:
         c = cone(lowered, numbers)
         b, cost = _right_hand_side(c, numbers, centre), _cost(numbers, lowered)
         curved = -torch.sqrt(2.0 * numbers.hess[torch.from_numpy(c.curved)])
         mode = ("dense" if c.size <= DENSE_UP_TO else "lsqr") if self.mode == "auto" else self.mode
-        v, dual = _ConeProgramme.apply(b, cost, curved, c, mode, self._arguments)  # type: ignore[no-untyped-call]
-        return v[:-1], _multipliers(c, dual.numpy())
+        programme = Programme(lowered, numbers, centre.detach().numpy())
+
+        def attempt(options: dict[str, Any]) -> tuple[Tensor, Array]:
+            v, dual = _ConeProgramme.apply(b, cost, curved, c, mode, options)  # type: ignore[no-untyped-call]
+            return v[:-1], _multipliers(c, dual.numpy())
+
+        return best_answer(self._attempts, attempt, lambda found: programme.residual(found[0].detach().numpy(), found[1]), self._solved)
 
 
 def _right_hand_side(c: Cone, numbers: Numbers, centre: Tensor) -> Tensor:
@@ -139,7 +147,7 @@ def _cost(numbers: Numbers, lowered: Lowered) -> Tensor:
 
 
 def _multipliers(c: Cone, dual: Array) -> Array:
-    equal, inequalities = c.sides.equal.size, c.sides.inequalities
+    equal, inequalities = c.sides.equalities, c.sides.inequalities
     return c.sides.multipliers(dual[equal : equal + inequalities], dual[:equal])
 
 

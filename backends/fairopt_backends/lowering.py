@@ -132,7 +132,8 @@ class Lowered:
     def key(self) -> bytes:
         """A hash of the composition: equal for problems that differ in the centre and in finite numbers of their limits alone."""
         digest = hashlib.blake2b(digest_size=16)
-        finite = (np.isfinite(self.lbx), np.isfinite(self.ubx))  # the bounds themselves are numbers, not composition
+        # the bounds themselves are numbers, not composition, but that they are equal
+        finite = (np.isfinite(self.lbx), np.isfinite(self.ubx), self.lbx == self.ubx)
         maps = (*self.limit_lower, *self.limit_upper, *self.limit_cost, *self.limit_hess)
         for part in (self.row, self.col, self.val, self.equal, *finite, *maps):
             digest.update(str((part.dtype, part.shape)).encode())

@@ -14,16 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.problem import Array, IntArray
+from fairopt.problem import Array, BoolArray, IntArray
 from fairopt_backends.lowering import Lowered, Numbers
 from fairopt_backends.modules import load
 
 
 @dataclass(frozen=True, eq=False)
 class Sides:
-    """Which sides of which rows and bounds are finite: ``equal``, ``above``, ``below`` index rows, ``most``, ``least`` variables.
+    """Which sides of rows and bounds are finite: ``equal``, ``above``, ``below`` index rows; ``most``, ``least``, ``pinned`` variables.
 
-    The order of h is above, below, most, least. ``equal`` may leave out equalities that others imply (``sides(independent=True)``).
+    The order of h is above, below, most, least, that of b equal, pinned. Variables with equal bounds are pinned: as two inequalities
+    they would leave no interior, and interior points stop at 1e-5 there. ``equal`` may leave out equalities that others imply
+    (``sides(independent=True)``).
     """
 
     lowered: Lowered
@@ -32,6 +34,11 @@ class Sides:
     below: IntArray
     most: IntArray
     least: IntArray
+    pinned: IntArray
+
+    @property
+    def equalities(self) -> int:
+        return self.equal.size + self.pinned.size
 
     @property
     def inequalities(self) -> int:
@@ -45,13 +52,14 @@ class Sides:
     def b(self, numbers: Numbers) -> Tensor:
         """Right-hand sides of the equalities, differentiable: a limit on either side counts by half."""
         equal = torch.from_numpy(self.equal)
-        return (numbers.upper[equal] + numbers.lower[equal]) / 2
+        return torch.cat([(numbers.upper[equal] + numbers.lower[equal]) / 2, numbers.lbx[torch.from_numpy(self.pinned)]])
 
     @cached_property
     def dense(self) -> tuple[Array, Array]:
         """(G, A) as dense arrays."""
         c, eye = self.lowered.dense(), np.eye(self.lowered.variables)
-        return np.concatenate([c[self.above], -c[self.below], eye[self.most], -eye[self.least]]), c[self.equal]
+        g = np.concatenate([c[self.above], -c[self.below], eye[self.most], -eye[self.least]])
+        return g, np.concatenate([c[self.equal], eye[self.pinned]])
 
     @cached_property
     def sparse(self) -> tuple[Any, Any]:
@@ -59,12 +67,12 @@ class Sides:
         scipy = load("scipy.sparse")
         c, eye = self.lowered.sparse, scipy.identity(self.lowered.variables, format="csr")
         g = scipy.vstack([c[self.above], -c[self.below], eye[self.most], -eye[self.least]], format="csr")
-        return g, c[self.equal]
+        return g, scipy.vstack([c[self.equal], eye[self.pinned]], format="csr")
 
     def multipliers(self, of_h: Array, of_b: Array) -> Array:
         """Multipliers of inequalities and equalities -> (M,) of the rows; those of the box are not needed."""
         lam = np.zeros(self.lowered.rows)
-        lam[self.equal] = of_b
+        lam[self.equal] = of_b[: self.equal.size]
         lam[self.above] += of_h[: self.above.size]
         lam[self.below] -= of_h[self.above.size : self.above.size + self.below.size]
         return lam
@@ -78,25 +86,27 @@ def sides(lowered: Lowered, *, box: bool = True, independent: bool = False) -> S
     """
     open_above = ~np.isin(np.arange(lowered.rows), lowered.limit_upper[0])
     open_below = ~np.isin(np.arange(lowered.rows), lowered.limit_lower[0])
-    none = np.zeros(0, dtype=np.int64)
+    pinned = (lowered.lbx == lowered.ubx) & box
     return Sides(
         lowered,
-        _independent(lowered) if independent else np.flatnonzero(lowered.equal),
+        _independent(lowered, pinned) if independent else np.flatnonzero(lowered.equal),
         np.flatnonzero(~lowered.equal & ~open_above),
         np.flatnonzero(~lowered.equal & ~open_below),
-        np.flatnonzero(np.isfinite(lowered.ubx)) if box else none,
-        np.flatnonzero(np.isfinite(lowered.lbx)) if box else none,
+        np.flatnonzero(np.isfinite(lowered.ubx) & ~pinned & box),
+        np.flatnonzero(np.isfinite(lowered.lbx) & ~pinned & box),
+        np.flatnonzero(pinned),
     )
 
 
-def _independent(lowered: Lowered) -> IntArray:
-    """The equalities that are not in the span of earlier ones (rows have norm 1; orthogonalised twice)."""
+def _independent(lowered: Lowered, pinned: BoolArray) -> IntArray:
+    """The equalities that are not in the span of earlier ones and of the pinned variables (rows have norm 1; orthogonalised twice)."""
     kept: list[int] = []
     basis: list[Array] = []
     for r in np.flatnonzero(lowered.equal):
         mine = lowered.row == r
         rest = np.zeros(lowered.variables)
         rest[lowered.col[mine]] = lowered.val[mine]
+        rest[pinned] = 0.0
         for _ in range(2):
             for direction in basis:
                 rest -= np.dot(direction, rest) * direction

@@ -1,7 +1,7 @@
 """The dual proximal step of every softness, differentiable by autograd: what ``unrolled`` iterates.
 
-With phi the cost of violations as a function of f, the dual step is  p <- prox of phi* at v with step tau.  By Moreau's identity
-each constraint first takes the hard step (a = v / tau, the wanted functional values)
+With phi the cost of violations as a function of f, the dual step is  p <- prox of phi* at v with step tau, one step a row.  By
+Moreau's identity each constraint first takes the hard step (a = v / tau, the wanted functional values)
 
     linear   h = tau (a - upper)_+ - tau (lower - a)_+                       range   p = tau (a - clip(a, t, b)),  sum p = 0, b - t = width
 
@@ -35,24 +35,25 @@ class DualProx:
     slope: Tensor
     budget: tuple[tuple[tuple[int, ...], Tensor], ...]
 
-    def __call__(self, v: Tensor, tau: float) -> Tensor:
-        """(m,) -> (m,)"""
+    def __call__(self, v: Tensor, tau: Tensor) -> Tensor:
+        """(m,), steps (m,) -> (m,)"""
         p = self.problem
         a = v / tau
         linear = p.linear
-        hard = tau * (torch.relu(a[:linear] - self.upper) - torch.relu(self.lower - a[:linear]))
+        step = tau[:linear]
+        hard = step * (torch.relu(a[:linear] - self.upper) - torch.relu(self.lower - a[:linear]))
         widen = self._widening(a, hard, tau)
         if widen is not None:
-            hard = torch.sign(hard) * torch.relu(hard.abs() - tau * widen[:linear])
+            hard = torch.sign(hard) * torch.relu(hard.abs() - step * widen[:linear])
         cap = self.cap[:linear]
-        pieces = [torch.minimum(torch.maximum(hard / (1 + tau * self.slope[:linear]), -cap), cap)]
+        pieces = [torch.minimum(torch.maximum(hard / (1 + step * self.slope[:linear]), -cap), cap)]
         for r, rows in enumerate(p.range_slices):
             k = linear + r
             width = self.width[r] if widen is None else self.width[r] + widen[k]
-            pieces.append(_range_step(a[rows], width, tau, self.slope[k], self.cap[k]))
+            pieces.append(_range_step(a[rows], width, tau[rows], self.slope[k], self.cap[k]))
         return torch.cat(pieces)
 
-    def _widening(self, a: Tensor, hard: Tensor, tau: float) -> Tensor | None:
+    def _widening(self, a: Tensor, hard: Tensor, tau: Tensor) -> Tensor | None:
         """(L + R,) mu of each constraint's budget block, 0 elsewhere; None when no block is over its budget."""
         total: Tensor | None = None
         for members, rho in self.budget:
@@ -63,24 +64,27 @@ class DualProx:
                 total = indicator * mu if total is None else total + indicator * mu
         return total
 
-    def _block_widening(self, members: tuple[int, ...], rho: Tensor, a: Tensor, hard: Tensor, tau: float) -> Tensor | None:
+    def _block_widening(self, members: tuple[int, ...], rho: Tensor, a: Tensor, hard: Tensor, tau: Tensor) -> Tensor | None:
         """mu with sum (abs(h_k) - tau mu)_+ + sum P_r(mu) = rho: convex and falling in mu, so Newton from 0 ends."""
         linear = [k for k in members if k < self.problem.linear]
         ranges = [k - self.problem.linear for k in members if k >= self.problem.linear]
         size = hard.detach().abs().numpy()[linear]
+        steps = tau.numpy()
+        step = steps[linear]
         values = a.detach().numpy()
         target, mu = float(rho.detach()), 0.0
         for _ in range(4 * (len(members) + self.problem.m) + 8):
-            active = size > tau * mu
-            total, slope = float((size - tau * mu)[active].sum()), tau * int(active.sum())
+            active = size > step * mu
+            total, slope = float((size - step * mu)[active].sum()), float(step[active].sum())
             pieces: list[tuple[int, BoolArray, BoolArray]] = []
             for r in ranges:
-                found = range_piece(values[self.problem.range_slices[r]], float(self.width.detach()[r]) + mu, tau, 0.0, np.inf)
+                rows = self.problem.range_slices[r]
+                found = range_piece(values[rows], float(self.width.detach()[r]) + mu, steps[rows], 0.0, np.inf)
                 if found is not None:
                     top, bottom, price = found
                     pieces.append((r, top, bottom))
                     total += price
-                    slope += 1.0 / (1.0 / (tau * top.sum()) + 1.0 / (tau * bottom.sum()))
+                    slope += _rate(steps[rows], top, bottom)
             if total <= target * (1 + 1e-15) or slope == 0.0:
                 break
             mu += (total - target) / slope
@@ -88,7 +92,7 @@ class DualProx:
             total = target
         if mu == 0.0:
             return None
-        return self._mu_on_piece(linear, size > tau * mu, pieces, rho, a, hard, tau)
+        return self._mu_on_piece(linear, size > step * mu, pieces, rho, a, hard, tau)
 
     def _mu_on_piece(
         self,
@@ -98,66 +102,77 @@ class DualProx:
         rho: Tensor,
         a: Tensor,
         hard: Tensor,
-        tau: float,
+        tau: Tensor,
     ) -> Tensor:
         """mu as a differentiable formula on the piece that was found."""
         chosen = [k for k, on in zip(linear, active.tolist(), strict=True) if on]
-        excess, slope = -rho, tau * len(chosen)
+        excess, slope = -rho, float(tau[chosen].sum())
         if chosen:
             excess = excess + hard[chosen].abs().sum()
         for r, top, bottom in pieces:
-            rows = a[self.problem.range_slices[r]]
-            rate = 1.0 / (1.0 / (tau * top.sum()) + 1.0 / (tau * bottom.sum()))
-            excess = excess + rate * (rows[torch.from_numpy(top)].mean() - rows[torch.from_numpy(bottom)].mean() - self.width[r])
+            rows = self.problem.range_slices[r]
+            rate = _rate(tau[rows].numpy(), top, bottom)
+            apart = _mean(a[rows], tau[rows], torch.from_numpy(top)) - _mean(a[rows], tau[rows], torch.from_numpy(bottom))
+            excess = excess + rate * (apart - self.width[r])
             slope += rate
         if slope == 0.0:  # rho = 0: every price is 0, however much mu is
-            return hard.abs().max() / tau + a.abs().max() * 2 + 1
+            return (hard.abs() / tau[: hard.shape[0]]).max() + a.abs().max() * 2 + 1
         return excess / slope
 
 
-def range_piece(a: Array, width: float, tau: float, slope: float, cap: float) -> tuple[BoolArray, BoolArray, float] | None:
-    """The rows above b, the rows below t, and P, or None when the range of ``a`` fits. ``a`` (K,)."""
+def _rate(tau: Array, top: BoolArray, bottom: BoolArray) -> float:
+    """How fast the flow between top and bottom falls as the width grows."""
+    return 1.0 / (1.0 / float(tau[top].sum()) + 1.0 / float(tau[bottom].sum()))
+
+
+def _mean(a: Tensor, tau: Tensor, members: Tensor) -> Tensor:
+    """The mean of the members of a (K,), weighted by their steps."""
+    return (tau * a)[members].sum() / tau[members].sum()
+
+
+def range_piece(a: Array, width: float, tau: Array, slope: float, cap: float) -> tuple[BoolArray, BoolArray, float] | None:
+    """The rows above b, the rows below t, and P, or None when the range of ``a`` fits. ``a``, ``tau`` (K,)."""
     order = np.argsort(a)
-    up = a[order]
-    down = up[::-1]
+    up, step_up = a[order], tau[order]
+    down, step_down = up[::-1], step_up[::-1]
     if down[0] - up[0] <= width or cap == 0.0:
         return None
-    count = np.arange(1, up.size)
+    top_step, bottom_step = np.cumsum(step_down), np.cumsum(step_up)
+    top_sum, bottom_sum = np.cumsum(step_down * down), np.cumsum(step_up * up)
     # P at which the next row joins the top or the bottom
-    top_breaks = tau * (np.cumsum(down)[:-1] - count * down[1:])
-    bottom_breaks = tau * (count * up[1:] - np.cumsum(up)[:-1])
-    top_sum, bottom_sum = np.cumsum(down), np.cumsum(up)
+    top_breaks = top_sum[:-1] - top_step[:-1] * down[1:]
+    bottom_breaks = bottom_step[:-1] * up[1:] - bottom_sum[:-1]
     breaks = np.sort(np.concatenate([top_breaks, bottom_breaks]))
-    tops = np.searchsorted(top_breaks, breaks, side="left") + 1
-    bottoms = np.searchsorted(bottom_breaks, breaks, side="left") + 1
-    gap = (top_sum[tops - 1] - breaks / tau) / tops - (bottom_sum[bottoms - 1] + breaks / tau) / bottoms - width - slope * breaks
-    i = int(np.count_nonzero(gap > 0))  # falling in P: the root lies before breaks[i]
+    tops = np.searchsorted(top_breaks, breaks, side="left")
+    bottoms = np.searchsorted(bottom_breaks, breaks, side="left")
+    level_top, level_bottom = (top_sum[tops] - breaks) / top_step[tops], (bottom_sum[bottoms] + breaks) / bottom_step[bottoms]
+    i = int(np.count_nonzero(level_top - level_bottom - width - slope * breaks > 0))  # falling in P: the root lies before breaks[i]
     if i < breaks.size:
         h, low = int(tops[i]), int(bottoms[i])
     else:
-        h = low = up.size
-    price = (top_sum[h - 1] / h - bottom_sum[low - 1] / low - width) / (1 / (tau * h) + 1 / (tau * low) + slope)
+        h = low = up.size - 1
+    apart = top_sum[h] / top_step[h] - bottom_sum[low] / bottom_step[low] - width
+    price = apart / (1 / top_step[h] + 1 / bottom_step[low] + slope)
     if price > cap:
         price = cap
-        h = int(np.searchsorted(top_breaks, cap, side="left")) + 1
-        low = int(np.searchsorted(bottom_breaks, cap, side="left")) + 1
+        h = int(np.searchsorted(top_breaks, cap, side="left"))
+        low = int(np.searchsorted(bottom_breaks, cap, side="left"))
     top, bottom = np.zeros(a.size, dtype=np.bool_), np.zeros(a.size, dtype=np.bool_)
-    top[order[::-1][:h]] = True
-    bottom[order[:low]] = True
+    top[order[::-1][: h + 1]] = True
+    bottom[order[: low + 1]] = True
     return top, bottom, float(price)
 
 
-def _range_step(a: Tensor, width: Tensor, tau: float, slope: Tensor, cap: Tensor) -> Tensor:
+def _range_step(a: Tensor, width: Tensor, tau: Tensor, slope: Tensor, cap: Tensor) -> Tensor:
     """(K,) prices of one range: tau (a - b) above b, tau (a - t) below t, 0 between."""
     limits = [float(t.detach()) for t in (width, slope, cap)]
-    found = range_piece(a.detach().numpy(), limits[0], tau, limits[1], limits[2])
+    found = range_piece(a.detach().numpy(), limits[0], tau.numpy(), limits[1], limits[2])
     if found is None:
         return torch.zeros_like(a)
     top, bottom = torch.from_numpy(found[0]), torch.from_numpy(found[1])
-    h, low = int(top.sum()), int(bottom.sum())
-    mean_top, mean_bottom = a[top].mean(), a[bottom].mean()
-    capped = found[2] >= limits[2]
-    price = cap if capped else (mean_top - mean_bottom - width) / (1 / (tau * h) + 1 / (tau * low) + slope)
-    above = torch.where(top, tau * (a - mean_top) + price / h, torch.zeros_like(a))
-    below = torch.where(bottom, tau * (a - mean_bottom) - price / low, torch.zeros_like(a))
+    high, low = float(tau[top].sum()), float(tau[bottom].sum())
+    mean_top, mean_bottom = _mean(a, tau, top), _mean(a, tau, bottom)
+    price = cap if found[2] >= limits[2] else (mean_top - mean_bottom - width) / (1 / high + 1 / low + slope)
+    above = torch.where(top, tau * (a - mean_top + price / high), torch.zeros_like(a))
+    below = torch.where(bottom, tau * (a - mean_bottom - price / low), torch.zeros_like(a))
     return above + below

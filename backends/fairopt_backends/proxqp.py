@@ -95,7 +95,7 @@ class ProxQP(Adapter):
 def _matrices(lowered: Lowered) -> tuple[Array, Array]:
     """(equalities without those that others imply, rows and box)."""
     c, eye = lowered.dense(), np.eye(lowered.variables)
-    return c[sides(lowered, independent=True).equal], np.concatenate([c[~lowered.equal], eye[_boxed(lowered)]])
+    return c[sides(lowered, box=False, independent=True).equal], np.concatenate([c[~lowered.equal], eye[_boxed(lowered)]])
 
 
 def _boxed(lowered: Lowered) -> Array:
@@ -104,14 +104,14 @@ def _boxed(lowered: Lowered) -> Array:
 
 def _limits(lowered: Lowered, numbers: Numbers) -> tuple[Tensor, Tensor, Tensor]:
     """(b, l, u), differentiable."""
-    s = sides(lowered, independent=True)
+    s = sides(lowered, box=False, independent=True)
     free, boxed = torch.from_numpy(~lowered.equal), torch.from_numpy(_boxed(lowered))
     return s.b(numbers), torch.cat([numbers.lower[free], numbers.lbx[boxed]]), torch.cat([numbers.upper[free], numbers.ubx[boxed]])
 
 
 def _multipliers(lowered: Lowered, qp: Any) -> Array:
     lam = np.zeros(lowered.rows)
-    lam[sides(lowered, independent=True).equal] = qp.results.y
+    lam[sides(lowered, box=False, independent=True).equal] = qp.results.y
     lam[~lowered.equal] = qp.results.z[: int((~lowered.equal).sum())]
     return lam
 

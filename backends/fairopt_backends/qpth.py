@@ -98,7 +98,7 @@ class Qpth(Adapter):
         h, b = torch.stack([s.h(one) for one in numbers]), torch.stack([s.b(one) for one in numbers])
         if not s.inequalities:  # qpth cannot do without one: 0 x <= 1
             g, h = torch.zeros(batch, 1, lowered.variables, dtype=torch.float64), torch.ones(batch, 1, dtype=torch.float64)
-        if not s.equal.size:
+        if not s.equalities:
             a = b = torch.zeros(0, dtype=torch.float64)
         hessian = torch.cat([torch.ones(batch, lowered.size, dtype=torch.float64), torch.stack([one.hess for one in numbers])], dim=1)
         q = torch.cat([-centres, torch.stack([one.cost for one in numbers])], dim=1)
@@ -116,7 +116,7 @@ class Qpth(Adapter):
         except (RuntimeError, AssertionError, TypeError, ValueError, load("cvxpy", extra="cvxpylayers").error.SolverError) as error:
             raise BackendError(f"qpth: {type(error).__name__}: {error}") from error
         inequality = of_h.numpy()[:, : s.inequalities]
-        equality = of_b.numpy() if s.equal.size else np.zeros((batch, 0))
+        equality = of_b.numpy() if s.equalities else np.zeros((batch, 0))
         return x, np.stack([s.multipliers(up, eq) for up, eq in zip(inequality, equality, strict=True)])
 
     def _solve(self, programme: Programme) -> Answer:

@@ -1,10 +1,16 @@
 """``unrolled``: projected gradient or FISTA on the dual, a fixed number of steps, autograd through the steps.
 
-    p <- prox(p + tau f(y(p))),   y(p) = clip(z - A^T p / w, lb, ub),   tau = 1 / ||A W^-1 A^T||
+    p <- prox(p + tau f(y(p))),   y(p) = clip(z - A^T p / w, lb, ub),   tau_k = 1 / (||D^-1/2 G D^-1/2|| G_kk)
+
+G = A W^-1 A^T, D its diagonal: rows of large and small groups, or of heavy and light samples, take steps of their own.
 
 Source: the dual is claim L8, its rate claim L10, the error of the unrolled gradient claim L11. Without a box f(y(p)) is affine in
 p, so a step costs m^2 whatever n is; with a box a step is one pass over the samples. FISTA restarts its momentum whenever it
-points uphill. Constraints are scaled by the norms of their rows, one scale a constraint (one a budget block).
+points uphill. Constraints are scaled by the norms of their rows, one scale a constraint (one a budget block): the prices are then of
+one size.
+
+Prices can stand still before their derivative does: on tied scores they reach the optimum in a few steps, exactly. A differentiated
+run therefore carries a shadow, the same steps at scores moved a little, and stops when prices and shadow both stand still.
 """
 
 from __future__ import annotations
@@ -22,18 +28,21 @@ from fairopt.problem import Array, IntArray, Limits, ProjectionProblem
 from fairopt_backends.adapter import SOLVED, clip, one_of, positive, positive_integer
 from fairopt_backends.prox import DualProx
 
-STALLED = 4e-16  # a step that moves no price by more than this, relative to the largest, moves nothing
+STALLED = 4e-16  # a step that moves no price by more than this, relative to the largest, or by more than rounding, moves nothing
+SHADOW = 1e-5  # how far the shadow's scores are moved, over the size of the clipped scores
+SETTLED = 1e-9  # relative change of the shadow's distance from the prices in a step that counts as none
 
 
 @dataclass(frozen=True, eq=False)
 class Dual:
-    """The dual of one problem in scaled rows: f(p) (m,), y(p) (n,), the proximal step and its length."""
+    """The dual of one problem in scaled rows: f(p) (m,), y(p) (n,), the proximal step and its length for each row."""
 
     values: Callable[[Tensor], Tensor]
     scores: Callable[[Tensor], Tensor]
     prox: DualProx
-    tau: float
+    tau: Tensor  # (m,), the same for all linear rows
     scale: Tensor  # (m,): price = scale * p
+    noise: Tensor  # (m,): what the rounding of f(p) moves each p by in a step
 
 
 class Unrolled(Backend):
@@ -77,25 +86,30 @@ class Unrolled(Backend):
         if problem.m == 0:
             return clip(z, problem)
         dual = make_dual(z, problem, limits)
-        return dual.scores(self._iterate(dual)[0])
+        with torch.no_grad():
+            shadow = make_dual(_beside(z, problem), problem, limits)
+        return dual.scores(self._iterate(dual, shadow)[0])
 
-    def _iterate(self, dual: Dual) -> tuple[Tensor, Tensor, int]:
-        """The last two iterates and the number of steps. Derivatives converge with the iterates (claim L11)."""
+    def _iterate(self, dual: Dual, shadow: Dual | None = None) -> tuple[Tensor, Tensor, int]:
+        """The last two iterates and the number of steps. Derivatives converge with the iterates (claim L11): with a ``shadow`` the
+        steps end no sooner than its distance from them is settled."""
         p = previous = torch.zeros(dual.scale.shape[0], dtype=torch.float64)
         ahead, momentum, still = p, 1.0, 0
+        beside = None if shadow is None else Shadow(shadow, p, p)
         tolerance = STALLED if self.solver_tol is None else self.solver_tol
         for step in range(1, self.steps + 1):
-            new = dual.prox(ahead + dual.tau * dual.values(ahead), dual.tau)
-            moved, turned = _moved(new, p, ahead)
+            new = _step(dual, ahead)
+            moved, turned = _moved(new, p, ahead, dual.noise)
             previous, p = p, new
+            share = 0.0
             if self.method == "fista":
                 momentum = 1.0 if turned else momentum
                 following = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
-                ahead = new if turned else new + ((momentum - 1) / following) * (new - previous)
+                share = 0.0 if turned else (momentum - 1) / following
                 momentum = following
-            else:
-                ahead = new
-            still = still + 1 if moved <= tolerance else 0
+            ahead = new + share * (new - previous) if share else new
+            settled = beside is None or beside.settles(p.detach(), previous.detach(), share)
+            still = still + 1 if moved <= tolerance and settled else 0
             if still == 3:
                 return p, previous, step
         return p, previous, self.steps
@@ -103,15 +117,46 @@ class Unrolled(Backend):
     @staticmethod
     def _residual(dual: Dual, p: Tensor, z: Tensor, problem: ProjectionProblem) -> float:
         """How far p is from a fixed point, in scaled rows, over the size of the clipped scores."""
-        moved = (dual.prox(p + dual.tau * dual.values(p), dual.tau) - p).abs().max() / dual.tau
+        moved = ((_step(dual, p) - p) / dual.tau).abs().max()
         return float(moved) / max(float(clip(z, problem).abs().max()), 1e-300)
 
 
-def _moved(new: Tensor, p: Tensor, ahead: Tensor) -> tuple[float, bool]:
-    """How far the step went, relative to the prices, and whether it turned against the momentum (gradient restart)."""
+@dataclass(eq=False)
+class Shadow:
+    """The iteration at scores a little beside: q - p is the derivative of the prices in that direction, as the steps have it so far.
+
+    It takes the steps' own momentum, which autograd takes for constant too."""
+
+    dual: Dual
+    q: Tensor  # (m,)
+    ahead: Tensor  # (m,)
+
+    @torch.no_grad()
+    def settles(self, p: Tensor, previous: Tensor, share: float) -> bool:
+        """One step; whether it left q - p as it was. ``p``, ``previous`` (m,): the prices after and before the same step."""
+        new = _step(self.dual, self.ahead)
+        apart, before = new - p, self.q - previous
+        self.ahead = new + share * (new - self.q) if share else new
+        self.q = new
+        return float((apart - before).abs().max()) <= SETTLED * float(apart.abs().max()) + SHADOW * SETTLED * float(p.abs().max())
+
+
+def _step(dual: Dual, ahead: Tensor) -> Tensor:
+    return dual.prox(ahead + dual.tau * dual.values(ahead), dual.tau)
+
+
+def _beside(z: Tensor, problem: ProjectionProblem) -> Tensor:
+    """(n,) scores moved by SHADOW times their clipped size, in one fixed direction that no group or row is blind to."""
+    z = z.detach()
+    direction = torch.from_numpy(np.random.default_rng(0).standard_normal(z.shape[0]))
+    return z + SHADOW * float(clip(z, problem).abs().max()) * direction
+
+
+def _moved(new: Tensor, p: Tensor, ahead: Tensor, noise: Tensor) -> tuple[float, bool]:
+    """How far the step went beyond ``noise``, relative to the prices, and whether it turned against the momentum (gradient restart)."""
     a, b, c = new.detach(), p.detach(), ahead.detach()
     size = float(a.abs().max())
-    moved = float((a - b).abs().max())
+    moved = float(torch.relu((a - b).abs() - noise).max())
     return (moved / size if size > 0 else moved), bool(torch.dot(c - a, a - b) > 0)
 
 
@@ -124,12 +169,20 @@ def make_dual(z: Tensor, problem: ProjectionProblem, limits: Limits) -> Dual:
     for rows, _ in groups:
         largest = float(norm[rows].max())
         unit[rows] = 1.0 / largest if largest > 0 else 1.0
-    scaled = unit[:, None] * gram * unit[None, :]
-    largest = float(np.linalg.eigvalsh(scaled)[-1]) if problem.m else 0.0
     u = torch.from_numpy(unit)
-    return Dual(
-        lambda p: u * values(u * p), lambda p: scores(u * p), _prox(problem, limits, unit, groups), 1.0 / largest if largest > 0 else 1.0, u
-    )
+    tau = torch.from_numpy(_steps(unit[:, None] * gram * unit))
+    size = float(clip(z.detach(), problem).abs().max()) * problem.rows.absolute_sum + np.abs(problem.rows.offset)  # (m,) of the row values
+    noise = STALLED * tau * u * torch.from_numpy(size)
+    return Dual(lambda p: u * values(u * p), lambda p: scores(u * p), _prox(problem, limits, unit, groups), tau, u, noise)
+
+
+def _steps(gram: Array) -> Array:
+    """(m,) 1 / (||D^-1/2 G D^-1/2|| D), D the diagonal of G (m, m); a row without samples counts as 1."""
+    diagonal = np.diag(gram)
+    d = np.where(diagonal > 1e-12 * diagonal.max(initial=0.0), diagonal, 1.0)
+    root = np.sqrt(d)
+    largest = float(np.linalg.eigvalsh(gram / root / root[:, None])[-1])
+    return np.asarray(1.0 / (d * largest) if largest > 0 else 1.0 / d)
 
 
 def _groups(problem: ProjectionProblem) -> list[tuple[IntArray, tuple[int, ...]]]:

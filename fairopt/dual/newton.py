@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -176,29 +177,48 @@ class _Search:
         return self.at(self.solver.feasible(method.prices())), method.iterations
 
 
+class Goals(NamedTuple):
+    """Residuals in score units. resolution: noise; solved: good enough to be called solved; most: what rounding may excuse at all;
+    accepted: what still counts where a search gets no further."""
+
+    magnitude: float
+    resolution: float
+    solved: float
+    most: float
+    accepted: float
+
+    def met(self, structure: Structure, p: Array, residual: float) -> bool:
+        """Whether prices p with this residual solve the problem as far as float64 resolves."""
+        return residual <= max(self.accepted, min(2.0 * _hidden(structure, p), self.most))
+
+
+def goals(dual: Dual, structure: Structure, numbers: Numbers, goal: float = 0.0) -> Goals:
+    """The goals of one problem; ``goal``: a residual that is asked for, where larger than what float64 resolves."""
+    magnitude = max(dual.magnitude() + float(np.abs(numbers.offset / structure.unit).max(initial=0.0)), _limits(structure, numbers))
+    resolution = 8 * dual.resolution * max(magnitude, 1e-300)
+    solved = max(goal, resolution, min(1e4 * resolution, 1e-7 * magnitude))
+    # rounding beyond ``most`` is no excuse: prices of contradicting rows grow without end
+    return Goals(magnitude, resolution, solved, 1e-8 * magnitude, max(solved, ACCEPTED * magnitude))
+
+
 def solve_dual(
     dual: Dual, structure: Structure, numbers: Numbers, start: Array | None = None, *, tol: float | None = None, max_iter: int = MAX_ITER
 ) -> DualSolution:
     """Prices that solve the dual. ``tol``: KKT residual in score units at which to stop; None: what float64 resolves."""
-    magnitude = max(dual.magnitude() + float(np.abs(numbers.offset / structure.unit).max(initial=0.0)), _limits(structure, numbers))
-    resolution = 8 * dual.resolution * max(magnitude, 1e-300)
-    goal = max(0.0 if tol is None else tol, resolution)
+    limits = goals(dual, structure, numbers, 0.0 if tol is None else tol)
+    goal = max(0.0 if tol is None else tol, limits.resolution)
     if start is None:
         start = _guess(dual, structure, numbers)
     used, p = 0, np.zeros(structure.metric.shape[0]) if start is None else start
-    solved = max(goal, min(1e4 * resolution, 1e-7 * magnitude))
-    most = 1e-8 * magnitude  # rounding beyond this is no excuse: prices of contradicting rows grow without end
-    search = _Search(dual, structure, numbers, resolution, solved)
+    search = _Search(dual, structure, numbers, limits.resolution, limits.solved)
     if structure.shape == "few_rows" and dual.problem.rows.dense is None:
         found = few_rows(dual, structure, numbers, start, goal, max_iter)
         state, used = _State(found.p, found.evaluation, found.residual), found.iterations
     else:
         state = search.at(p if start is None else search.solver.feasible(p))
     if state.res > goal:
-        state, used = _newton(search, state, goal, used, max_iter, most)
-    return DualSolution(
-        state.p, state.ev, state.res, used, state.res <= max(solved, ACCEPTED * magnitude, min(2.0 * _hidden(structure, state.p), most))
-    )
+        state, used = _newton(search, state, goal, used, max_iter, limits.most)
+    return DualSolution(state.p, state.ev, state.res, used, limits.met(structure, state.p, state.res))
 
 
 def _newton(search: _Search, state: _State, goal: float, iteration: int, max_iter: int, most: float) -> tuple[_State, int]:

@@ -78,14 +78,22 @@ class Repaired:
 
 
 def repaired_prices(
-    plan: FewRows, coefficients: Array, p: Array, f: Array, M: Array, magnitude: float, dtypes: tuple[torch.dtype, torch.dtype]
+    plan: FewRows,
+    coefficients: Array,
+    p: Array,
+    f: Array,
+    M: Array,
+    sizes: tuple[float, float],
+    dtypes: tuple[torch.dtype, torch.dtype],
 ) -> Repaired | None:
     """Prices at limits moved inward by what rounding can do; None where the limits are too close for it.
 
+    ``sizes``: bounds of the absolute scores that are returned, and of those that came (see ``rounding.Finisher.margin``).
     ``dtypes``: of the scores that are returned, and of the pass that makes them.
     """
     prices, values = p.tolist(), f.tolist()
-    shift = float(np.abs(p @ coefficients).max(initial=0.0)) / plan.lightest
+    magnitude, extent = sizes
+    shift = min(float(np.abs(p @ coefficients).max(initial=0.0)) / plan.lightest, extent + magnitude)
     passing = torch.finfo(dtypes[1]).eps * (magnitude + shift) if dtypes[1] != torch.float64 else 0.0
     spread = 0.5 * torch.finfo(dtypes[0]).eps * magnitude + 2.0 * HALF_ULP * shift + passing
     error = plan.error(magnitude)

@@ -17,7 +17,7 @@ from fairopt.problem import Limits, ProjectionProblem
 from fairopt.solve.certificate import Certificate, Solution
 from fairopt.solve.implicit import attach
 from fairopt.solve.native import native_scores
-from fairopt.solve.one_row import attach_one_row, one_row, project_one_row
+from fairopt.solve.one_row import attach_one_row, one_row, project_one_row, strictly_inside
 from fairopt.solve.outcome import Outcome, as_working, finish, solved
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -156,7 +156,9 @@ _SHORT = ("auto", "closed_form")
 
 
 def _short_road(scores: Tensor, flat: Tensor, problem: ProjectionProblem) -> Solution | None:
-    """One row without a box, in a few passes; None where the general road has to decide."""
+    """One row and no active bound, in a few passes; None where the general road has to decide."""
+    if problem.m != 1 or (problem.has_box and not strictly_inside(flat.detach(), (problem.lb, problem.ub))):
+        return None
     plan = one_row(problem)
     if plan is None or scores.device.type != "cpu" or scores.dtype not in (torch.float32, torch.float64):
         return None

@@ -80,6 +80,8 @@ def _tied_groups(problem: ProjectionProblem) -> list[list[IntArray]] | None:
             if problem.width[c - problem.linear] != 0:
                 continue
             part = slices[c - problem.linear]
+            if ((rows.dense_rows >= part.start) & (rows.dense_rows < part.stop)).any():
+                return None  # sums with weights of their own lie on no common grid
             block = rows.scales[part]
             if not (np.sort(block, axis=1)[:, -1] == 1.0).all() or (block != 0).sum() != block.shape[0] or rows.offset[part].any():
                 return None

@@ -1,9 +1,10 @@
-"""The shortest road: one linear row, no box, unit weights (two groups, say). One multiplier, a few passes, no gather.
+"""The shortest road: one linear row, no active bound, unit weights (two groups, say). One multiplier, a few passes, no gather.
 
     y = z - p r,   p = (f(z) - limit) / (r.r + 1 / gamma) clipped to +-rho,   r (n,) the row's weight of each sample
 
 Sums are float64 dots; the bound of their error is n 2^-53 |r| |y| (Cauchy-Schwarz). Whatever cannot be decided by floats here (a gap
-within rounding of its limit, tolerance 0) is left to the general road. Source: claim L6.
+within rounding of its limit, tolerance 0) is left to the general road, and so is a score at a bound or outside it, before or after:
+strictly inside its box the answer without a box is the answer. Source: claim L6.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class OneRow:
     gamma: float
     hard: bool
     chunks: tuple[tuple[int, int], ...]
+    box: tuple[float | Tensor, float | Tensor] | None  # None without finite bounds; tensors (n,) float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +66,7 @@ def one_row(problem: ProjectionProblem) -> OneRow | None:
 
 def _plan(problem: ProjectionProblem) -> OneRow | None:
     rows = problem.rows
-    if problem.m != 1 or problem.linear != 1 or problem.has_box or problem.weights is not None or rows.dense is not None:
+    if problem.m != 1 or problem.linear != 1 or problem.weights is not None or rows.dense is not None:
         return None
     soft = problem.softness[0]
     row = rows.coefficients[0][rows.cell.numpy()]
@@ -83,11 +85,21 @@ def _plan(problem: ProjectionProblem) -> OneRow | None:
         gamma=soft.weight if soft.kind == "quadratic" else math.inf,
         hard=soft.kind == "hard",
         chunks=tuple((a, min(a + CHUNK, problem.n)) for a in range(0, problem.n, CHUNK)),
+        box=(problem.lb, problem.ub) if problem.has_box else None,
     )
 
 
+def strictly_inside(y: Tensor, box: tuple[float | Tensor, float | Tensor]) -> bool:
+    """Whether every score lies strictly between its bounds (floats, or (n,) float64 tensors). False for NaN."""
+    lb, ub = box
+    if isinstance(lb, Tensor) or isinstance(ub, Tensor):
+        return bool(((y > lb) & (y < ub)).all())
+    low, high = torch.aminmax(y)
+    return float(low) > lb and float(high) < ub
+
+
 def project_one_row(z: Tensor, plan: OneRow) -> OneRowOutcome | None:
-    """The certified projection of z (n,) float32 or float64 on the CPU, or None where this road cannot decide."""
+    """The certified projection of z (n,) float32 or float64 on the CPU, strictly inside its box, or None where this road cannot decide."""
     if not z.is_contiguous():
         z = z.contiguous()
     n = z.shape[0]
@@ -129,6 +141,8 @@ def project_one_row(z: Tensor, plan: OneRow) -> OneRowOutcome | None:
             break
         price += sign * off * slope  # the estimate was short by a few ulps
     if plan.hard and not (plan.lower + unsure <= f <= plan.upper - unsure):
+        return None
+    if plan.box is not None and not strictly_inside(y, plan.box):
         return None
     return OneRowOutcome(y, price, f, unsure, plan, slope)
 

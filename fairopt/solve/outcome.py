@@ -142,7 +142,9 @@ def _finish_few(finisher: Finisher, raw: RawSolution, solution: DualSolution, pl
     M = solution.evaluation.model(dual.coefficients)
     magnitude = finisher.magnitude(solution.p)
     passing = dual.z.dtype if isinstance(dual, SlicedDual) else torch.float64
-    repaired = repaired_prices(plan, dual.coefficients, solution.p, solution.evaluation.f, M, magnitude, (finisher.dtype, passing))
+    repaired = repaired_prices(
+        plan, dual.coefficients, solution.p, solution.evaluation.f, M, (magnitude, finisher.extent), (finisher.dtype, passing)
+    )
     if repaired is None:
         return None
     plain = dual.scores(repaired.p)

@@ -83,9 +83,11 @@ class Finisher:
     def margin(self, magnitude: float, p: Array) -> Array:
         """(L + R,) how far rounding can move each hard row of scores made from prices p, with the bound of the check.
 
-        A score is rounded to the returned dtype; the shift that it was moved by is rounded too, the same way for a whole cell.
+        A score is rounded to the returned dtype; the shift that it was moved by is rounded too, the same way for a whole cell. A clamped
+        score is exact, and no other one was moved by more than what it came from and went to: light samples far outside the box do not
+        count.
         """
-        shift = self.shift(p)
+        shift = min(self.shift(p), self.extent + magnitude)
         row = self.st.unit * (0.5 * torch.finfo(self.dtype).eps * magnitude + EPS * shift) + 2.0 * summation_bound(self.problem, magnitude)
         if isinstance(self.dual, SlicedDual) and self.dual.z.dtype != torch.float64:
             row = row + self.st.unit * torch.finfo(self.dual.z.dtype).eps * (magnitude + shift)

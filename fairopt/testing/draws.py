@@ -38,7 +38,8 @@ Generator = np.random.Generator
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """One drawn problem. ``scores`` (n,) float64; ``witness`` (n,) meets all hard rows inside the box (None when infeasible)."""
+    """One drawn problem. ``scores`` (n,) float64; ``witness`` (n,) meets all hard rows inside the box (None when infeasible);
+    ``max_n``: what n was drawn up to, None where n was given."""
 
     problem: ProjectionProblem
     scores: Tensor
@@ -47,12 +48,14 @@ class Draw:
     mutations: frozenset[str]
     scale: float
     witness: Array | None
+    max_n: int | None = None
 
     @property
     def description(self) -> str:
         """What rebuilds this draw."""
         mutations = ", ".join(repr(m) for m in sorted(self.mutations))
-        return f"draw({self.structure!r}, {self.seed}, [{mutations}], n={self.problem.n})"
+        size = f"n={self.problem.n}" if self.max_n is None else f"max_n={self.max_n}"
+        return f"draw({self.structure!r}, {self.seed}, [{mutations}], {size})"
 
     def __repr__(self) -> str:
         return self.description
@@ -71,6 +74,7 @@ def draw(structure: str, seed: int, mutations: Collection[str] = (), *, n: int |
     if "infeasible" in chosen:
         chosen -= SOFT
     rng = stream(seed, structure)
+    drawn_up_to = max_n if n is None else None
     if n is None:
         n = max(2, round(float(np.exp(rng.uniform(np.log(2.0), np.log(max_n + 0.49))))))
     scale = next((s for name, s in SCALES.items() if name in chosen), 1.0)
@@ -92,7 +96,7 @@ def draw(structure: str, seed: int, mutations: Collection[str] = (), *, n: int |
     if "infeasible" in chosen:
         mutate.conflict(assembly, stream(seed, "infeasible"), scale, lb, ub)
         witness = None
-    return Draw(assembly.problem(lb, ub, weights), torch.from_numpy(scores), structure, seed, chosen, scale, witness)
+    return Draw(assembly.problem(lb, ub, weights), torch.from_numpy(scores), structure, seed, chosen, scale, witness, drawn_up_to)
 
 
 def stream(seed: int, name: str) -> Generator:

@@ -101,12 +101,13 @@ def solve_reference(scores: Array, problem: ProjectionProblem) -> OracleSolution
 def _scale(problem: ProjectionProblem, d: Dense, scores: Array) -> float:
     """About the size of y: that of the clipped scores, the bounds, the offsets, and of what the broken limits ask for."""
     clipped = np.clip(scores, d.lb, d.ub)
-    reach = np.maximum(np.abs(d.a).sum(axis=1), 1e-300)
+    reach = np.abs(d.a).sum(axis=1)
+    moves = reach > 1e-14 * reach.max(initial=0.0)  # a zero row asks for nothing that scores can give
     f = d.a @ clipped + d.offset
-    sizes = [float(np.abs(clipped).max()), float((np.abs(d.offset) / reach).max(initial=0.0))]
+    sizes = [float(np.abs(clipped).max()), float((np.abs(d.offset[moves]) / reach[moves]).max(initial=0.0))]
     sizes += [float(np.abs(b[np.isfinite(b)]).max(initial=0.0)) for b in (d.lb, d.ub)]
     for k in range(problem.linear):
-        if f[k] > problem.upper[k] or f[k] < problem.lower[k]:
+        if moves[k] and (f[k] > problem.upper[k] or f[k] < problem.lower[k]):
             sizes.append(float(abs(np.clip(f[k], problem.lower[k], problem.upper[k])) / reach[k]))
     return max(sizes) or float(np.abs(scores).max()) or 1.0
 

@@ -41,13 +41,16 @@ V_0 = R_p^2. This gives F_k - F* <= R_p^2 / (2k). The violation D of y_k is at m
 L11 = """
 At z where the active set is locally constant and complementarity is strict, the implicit gradient equals the derivative (central
 differences), and the gradient through k unrolled steps tends to it: linearly, once the iteration has found the active set.
-Redundant rows do no harm. At a kink a central difference is the mean of two pieces: neither gradient.
+Redundant rows do no harm. Prices that stand still say nothing of it: on tied scores they reach the optimum in a few steps, exactly,
+while the gradient is still on its way, so a run that is differentiated must not stop with them. At a kink a central difference is the
+mean of two pieces: neither gradient.
 """
 L11_PROOF = """
-Strictness makes the step map smooth near its fixed points with the active set of the solution, where its derivative is I - (1/L)
-A_act J_F A_act^T on the active prices: a contraction off its null space, along which y does not depend on p. Differentiating
-p_{k+1} = T(p_k, z) gives a linear recursion with that contraction, whose limit solves the differentiated fixed-point equation: the
-implicit gradient.
+Strictness makes the step map smooth near its fixed points with the active set of the solution, where its derivative is I - T A_act
+J_F A_act^T on the active prices, T the steps of the rows: similar to a symmetric matrix with eigenvalues in [0, 1], hence a contraction
+off its null space, along which y does not depend on p. Differentiating p_{k+1} = S(p_k, z) gives a linear recursion with that
+contraction, whose limit solves the differentiated fixed-point equation: the implicit gradient. Its error after k steps is that of the
+recursion from 0, whatever the prices are: if p_k is the optimum at one z, it is not beside it.
 """
 
 
@@ -69,7 +72,7 @@ def _measure(case: Case, steps: Steps, k: int) -> Measurement:
     y, p = Layer().project(case.scores, case.problem)
     dual = make_dual(case.scores, case.problem, case.problem.limits())
     unit = dual.scale.numpy()
-    radius, L = float(np.linalg.norm(p / unit)), 1.0 / dual.tau
+    radius, L = float(np.linalg.norm(p / unit)), 1.0 / float(dual.tau[0])
     found = steps.answer(case, k)
     broken = np.array([max(0.0, v) for v in distances(case.problem, row_values(case.problem, found))]) * unit
     size = float(np.abs(found).max()) + float(np.abs(y).max())

@@ -89,9 +89,9 @@ def contestants(n: int, spread: float, adapter: bool) -> tuple[dict[str, Callabl
     batch = fo.compile(notion, sensitive_features={"group": group}, bounds=(0.0, 1.0))
     found = {"paper": paper_layer(torch.from_numpy(group).float())}
     if spread < 0.3:
-        free = fo.compile(notion, sensitive_features={"group": group})  # bounds that no score reaches change nothing: leave them out
-        found["closed_form"] = lambda x: free.project(x, backend="closed_form")
-        found["closed_form, bounds given"] = lambda x: batch.project(x, backend="closed_form")
+        free = fo.compile(notion, sensitive_features={"group": group})
+        found["closed_form"] = lambda x: batch.project(x, backend="closed_form")
+        found["closed_form, no bounds given"] = lambda x: free.project(x, backend="closed_form")
         return found, z
     found["dual_newton"] = lambda x: batch.project(x, backend="dual_newton")
     if adapter and n <= 1_024:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 
 from fairopt.problem import Limits, ProjectionProblem
-from fairopt.testing.assembly import Assembly, Range
+from fairopt.testing.assembly import Assembly, Linear, Range
 from fairopt.testing.draws import Draw, drawn_problems, wild
 from fairopt.testing.oracle import accepted_oracle
 from fairopt_backends.functionals import Functionals, functionals
@@ -114,6 +114,36 @@ def test_no_infinite_number_reaches_a_one_sided_solver() -> None:
         assert a.shape == (b.shape[0], lowered.variables)
         one_sided += bool(np.isinf(lowered.lbx[: lowered.size]).any() != np.isinf(lowered.ubx[: lowered.size]).any())
     assert one_sided > 0
+
+
+def test_a_variable_with_equal_bounds_is_an_equality() -> None:
+    """As two inequalities it would leave no interior; equalities on such variables alone are implied."""
+    pytest.importorskip("scipy")
+    seen = 0
+    for draw in wild(200, 8, max_n=12):
+        lowered = lower(draw.problem, pairs=True)
+        pinned = np.flatnonzero(lowered.lbx == lowered.ubx)
+        s, some, apart = sides(lowered), sides(lowered, independent=True), sides(lowered, box=False)
+        assert s.pinned.tolist() == pinned.tolist()
+        assert not set(pinned.tolist()) & {*s.most.tolist(), *s.least.tolist()}
+        assert apart.pinned.size == apart.most.size == apart.least.size == 0
+        if pinned.size:
+            seen += 1
+            assert s.b(lowered.numbers(draw.problem.limits()))[s.equal.size :].tolist() == lowered.lbx[pinned].tolist()
+            assert np.linalg.matrix_rank(some.dense[1], tol=1e-8) == some.equalities == np.linalg.matrix_rank(s.dense[1], tol=1e-8)
+    assert seen >= 5
+
+
+def test_an_equality_on_pinned_variables_alone_is_implied() -> None:
+    pytest.importorskip("scipy")
+    assembly = Assembly(4)
+    mask = assembly.mask(np.arange(4) < 2)
+    assembly.linear.append(Linear(assembly.mean(mask), 0.3, 0.3))
+    problem = assembly.problem(np.array([0.2, 0.4, 0.0, 0.0]), np.array([0.2, 0.4, 1.0, 1.0]))
+    lowered = lower(problem, pairs=True)
+    assert sides(lowered).equal.tolist() == [0]
+    assert sides(lowered, independent=True).equal.tolist() == []
+    assert sides(lowered, independent=True, box=False).equal.tolist() == [0]
 
 
 def test_dense_and_sparse_forms_are_the_same() -> None:

@@ -17,7 +17,7 @@ KINDS = ("hard", "priced", "quadratic", "budget")
 
 
 def identity(seed: int, kinds: tuple[str, ...], weight: float) -> tuple[ProjectionProblem, Array]:
-    """min sum tau/2 (f_k - a_k)^2 + softness(f): rows are the samples. One linear row a kind, then one range of 2 to 5 rows a kind."""
+    """min sum w_k/2 (f_k - a_k)^2 + softness(f): rows are the samples. One linear row a kind, then one range of 2 to 5 rows a kind."""
     rng = np.random.default_rng(seed)
     sizes = [int(k) for k in rng.integers(2, 6, len(kinds))]
     m = len(kinds) + sum(sizes)
@@ -35,22 +35,26 @@ def identity(seed: int, kinds: tuple[str, ...], weight: float) -> tuple[Projecti
     both = tuple(softness(kind) for kind in kinds) * 2
     starts = (len(kinds) + np.concatenate([[0], np.cumsum(sizes)])).astype(np.int64)
     labels = tuple(map(str, range(m)))
-    problem = ProjectionProblem(rows, lower, upper, width, starts, softness=both, labels=labels, constraint_labels=labels[: 2 * len(kinds)])
+    weights = torch.from_numpy(np.exp(rng.uniform(-1.5, 1.5, m))) if seed % 2 else None
+    problem = ProjectionProblem(
+        rows, lower, upper, width, starts, weights=weights, softness=both, labels=labels, constraint_labels=labels[: 2 * len(kinds)]
+    )
     return problem, np.round(rng.normal(0, 1.5, m), 1 if seed % 3 == 0 else 12)  # ties in every third
 
 
 @settings(max_examples=80)
 @given(st.integers(0, 10**6), st.lists(st.sampled_from(KINDS), min_size=1, max_size=3), st.sampled_from([0.05, 0.4, 3.0]))
 def test_one_step_from_zero_solves_an_identity_problem(seed: int, kinds: list[str], weight: float) -> None:
-    """For A = I and tau = 1 the first step p = prox(a) is the solution: y = a - p."""
+    """For A = I a row's step is its sample's weight, and the first step p = prox(w f(0)) is the solution: y = a - p / w."""
     problem, a = identity(seed, tuple(kinds), weight)
     reference = solve_reference(a, problem)
     if not reference.accepted:
         return
     dual = make_dual(torch.from_numpy(a), problem, problem.limits())
-    assert dual.tau == pytest.approx(1.0)
+    w = torch.ones(problem.m, dtype=torch.float64) if problem.weights is None else problem.weights
+    assert (dual.tau * dual.scale**2).tolist() == pytest.approx(w.tolist())
     p = dual.prox(dual.tau * dual.values(torch.zeros(problem.m, dtype=torch.float64)), dual.tau)
-    assert np.abs(a - p.numpy() - reference.y).max() <= 1e-11 * max(1.0, float(np.abs(a).max()))
+    assert np.abs(a - (p * dual.scale / w).numpy() - reference.y).max() <= 1e-11 * max(1.0, float(np.abs(a).max()))
 
 
 @pytest.mark.parametrize("kind", KINDS)

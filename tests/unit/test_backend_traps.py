@@ -14,14 +14,17 @@ import pytest
 import torch
 from torch import Tensor
 
+import fairopt as fo
 from fairopt.contract.base import Capabilities, Status
 from fairopt.errors import BackendError, InfeasibleError
 from fairopt.problem import Limits, ProjectionProblem, Softness
+from fairopt.solve import solve
 from fairopt.testing.assembly import Assembly, Linear
 from fairopt.testing.draws import draw, infeasible, wild
 from fairopt.testing.oracle import accepted_oracle, solve_reference
 from fairopt.testing.sensitivity import exact_jacobian, generic
 from fairopt_backends.adapter import Adapter, Answer
+from fairopt_backends.cone_attempts import attempts, best_answer
 from fairopt_backends.cvxpylayers import CvxpyLayers
 from fairopt_backends.diffcp import Diffcp
 from fairopt_backends.moreau import Moreau, _strict
@@ -142,6 +145,83 @@ def test_osqp_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     need(QPSolvers)
     assert QPSolvers("osqp").solve(Z, difference(5.0)).status is None
     assert capfd.readouterr().out == ""
+
+
+def test_scs_gets_a_fixed_scale_where_its_own_runs_away() -> None:
+    """Two attributes of 8 groups, active bounds: with the adaptive scale alone it ends at a residual of 7e7, with a fixed one it takes 250 iterations."""
+    need(Diffcp)
+    n, rng = 300, np.random.default_rng(2)
+    features = {"a": rng.integers(0, 8, n), "b": rng.integers(0, 8, n)}
+    z = torch.from_numpy(rng.normal(0.5, 0.3, n) + 0.02 * features["a"])
+    notion = fo.DemographicParity("a", tolerance=0.02) & fo.DemographicParity("b", tolerance=0.02)
+    problem = fo.compile(notion, sensitive_features=features, bounds=(0.0, 1.0)).problem
+    raw = Diffcp().solve(z, problem)
+    assert raw.status is None
+    assert raw.y is not None
+    assert float((raw.y - solve(z, problem).scores).abs().max()) <= 1e-8
+
+
+def test_the_first_good_attempt_is_taken_or_else_the_best() -> None:
+    asked: list[int] = []
+
+    def call(options: dict[str, Any]) -> float:
+        asked.append(options["k"])
+        if options["k"] == 0:
+            raise BackendError("no")
+        return float(options["residual"])
+
+    def best(*residuals: float) -> float:
+        asked.clear()
+        return best_answer([{"k": k, "residual": r} for k, r in enumerate(residuals)], call, float, 1e-5)
+
+    assert best(9.0, 1e-3, 1e-6, 1e-9) == 1e-6
+    assert asked == [0, 1, 2]
+    assert best(9.0, 1e-3, 1e-2) == 1e-3
+    with pytest.raises(BackendError, match="no"):
+        best(9.0)
+    limits = [sum(one["max_iters"] for one in attempts("SCS", None, k)) for k in (1, 2, 10_000)]
+    assert limits == [1, 2, 10_000]
+
+
+def test_pinned_samples_leave_qpth_an_interior() -> None:
+    """Three samples whose bounds are equal: as two inequalities each, its interior point stopped 2e-6 from the answer."""
+    need(Qpth)
+    d = draw("overall", 83083081, ["one_sided_box", "sample_box", "singleton"], max_n=24)
+    o = accepted_oracle(d)
+    assert o is not None
+    y = Qpth().solve_native(d.scores.clone().requires_grad_(True), d.problem, d.problem.limits())
+    assert np.abs(y.detach().numpy() - o.y).max() <= 1e-9
+
+
+def test_moreau_differentiates_far_scores() -> None:
+    """Divided by the size of the clipped scores alone, its gradient is off by 2e-3 here: the scores lie far outside the box."""
+    need(Moreau)
+    d = draw("overall", 2118111890, ["budget", "far", "redundant", "sample_box", "wide_box", "wild_weights"], max_n=24)
+    o = accepted_oracle(d)
+    assert o is not None
+    v = torch.linspace(-1.0, 1.0, d.problem.n, dtype=torch.float64)
+    assert np.abs(gradient(Moreau(), d.problem, v, d.scores).numpy() - exact_jacobian(d, o).T @ v.numpy()).max() <= 1e-4
+
+
+def test_unrolled_goes_on_until_the_derivative_settles() -> None:
+    """On these tied scores the prices stand still after four steps; their derivative was off by 4e-3 (pgd: 2e-2) then."""
+    d = draw("pairs", 1029879057, ["ties"], max_n=8)
+    v = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
+    moved = [solve(d.scores + 1e-6 * e, d.problem).scores - solve(d.scores - 1e-6 * e, d.problem).scores for e in torch.eye(4).double()]
+    expected = torch.stack(moved) @ v / 2e-6
+    for method in ("fista", "pgd"):
+        assert float((gradient(Unrolled(method=method), d.problem, v, d.scores) - expected).abs().max()) <= 1e-8
+
+
+def test_unrolled_takes_a_step_for_each_group() -> None:
+    """With one step for all rows of a range, groups of 2 to 554 samples took 400 steps; they take 4 without a box."""
+    groups = np.repeat([0, 1, 2, 3], [219, 2, 554, 225])
+    z = torch.from_numpy(np.random.default_rng(0).uniform(0.0, 1.0, 1000) + 0.2 * (groups % 3))
+    for bounds in (None, (0.0, 1.0)):
+        prepared = fo.compile(fo.DemographicParity("a", tolerance=0.02), sensitive_features={"a": groups.tolist()}, bounds=bounds)
+        raw = Unrolled().solve(z, prepared.problem)
+        assert raw.status is None
+        assert raw.iterations <= 60
 
 
 def test_highs_does_not_return_nan_for_one_sided_bounds() -> None:

@@ -15,6 +15,7 @@ from fairopt.contract.base import GradientKind
 from fairopt.errors import BackendError, UnsupportedError
 from fairopt.problem import ProjectionProblem
 from fairopt.testing.oracle import solve_reference
+from fairopt.testing.properties.accuracy import SOLVED
 from fairopt.testing.subject import Case, Subject, fail, limit_step, moved, slack
 
 THREADS = 4
@@ -34,7 +35,10 @@ def same_bits(subject: Subject) -> None:
 
 
 def stale_cache(subject: Subject) -> None:
-    """Problems of one size, or one problem with other limits, are not mistaken for each other."""
+    """Problems of one size, or one problem with other limits, are not mistaken for each other.
+
+    Moved limits can be all but contradictory: a backend that says itself that it did not solve them has mistaken nothing.
+    """
     for number, case in enumerate(subject.sample):
         subject.project(case.scores, case.problem)
         direction, _ = limit_step(case, subject.seed + number)
@@ -63,6 +67,9 @@ def _agrees(subject: Subject, case: Case, problem: ProjectionProblem) -> None:
         return
     error = float(np.abs(solution.scores.double().numpy() - reference.y).max())
     if not error <= slack(subject, case):
+        raw = subject.raw(case.scores, problem) if solution.status not in SOLVED and subject.takes_raw(problem) else None
+        if raw is not None and raw.status is not None:
+            return
         fail("stale_cache", subject, case.draw, f"after a call with other limits or rows of the same size, |y - y*| = {error:.2e}")
 
 
