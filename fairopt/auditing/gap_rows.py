@@ -17,7 +17,7 @@ from fairopt.notions.algebra import Leaf, Notion
 from fairopt.notions.functional import Constraint
 from fairopt.table import Table
 
-GAPS = ("quantity", *COLUMNS[:8], "low", "high", "interval", *COLUMNS[8:], "population")
+GAPS = ("quantity", *COLUMNS[:8], "low", "high", *COLUMNS[8:], "population", "interval")
 SUMMARY = (
     "quantity", "notion", "attribute", "given", "comparisons", "met", "broken", "absent", "gap", "low", "high", "limit", "groups", "status",
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ DISTRIBUTION = ("attribute", "group", "from", "to", "share")
 
 def audit(
     scores: Any,
-    notion: Notion | Iterable[Notion],
+    notion: Notion | Sequence[Notion],
     *,
     sensitive_features: Any,
     targets: Any = None,

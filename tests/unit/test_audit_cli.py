@@ -178,7 +178,7 @@ def test_strict_says_it_by_the_exit_code(file: Path, tolerance: str, code: int) 
         (["--sensitive", "gender"], "--sensitive: scores.csv has no column 'gender'"),
         (["--target", "z"], "--target: scores.csv has no column 'z'"),
         (["--decision", "z"], "--decision: scores.csv has no column 'z'"),
-        (["--score", "sex"], r"column 'sex' has 'm' in row 1, expected a number \(120 such rows of 120\)"),
+        (["--score", "sex"], r"column 'sex' has 'f' in row 1, expected a number \(120 such rows of 120\)"),
         (["--decision", "age"], "decisions: got"),
         (["--notion", "parity"], "--notion: got 'parity', expected one of demographic_parity"),
         (["--notion", "group_mean_bound"], "GroupMeanBound needs lower, upper or both"),
@@ -257,18 +257,8 @@ def test_the_page_is_whole_and_loads_nothing(file: Path, tmp_path: Path) -> None
     assert all(src.startswith("data:image/png;base64,") for src in page.asked)
     assert not re.search(r"https?://|@import|url\(", text)
     words = " ".join(page.words)
-    for said in (
-        "Summary",
-        "Exact check",
-        "four-fifths",
-        "Local Law 144",
-        "data hash (sha256)",
-        "torch",
-        "confidence",
-        "no legal verdict",
-        "f & NA",
-    ):
-        assert said in words or said == "no legal verdict"
+    for said in ("Summary", "Exact check", "four-fifths", "Local Law 144", "data hash (sha256)", "torch", "confidence", "f & NA"):
+        assert said in words
     assert re.search(r"none of\s+them is a legal verdict", words)
     assert str(tmp_path) not in text
 

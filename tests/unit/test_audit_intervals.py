@@ -200,6 +200,20 @@ def test_large_cells_take_the_normal_limit_of_the_bootstrap(monkeypatch: pytest.
     assert ends[0] == pytest.approx(ends[1], abs=0.06 * width)
 
 
+def test_a_large_cell_that_is_skew_is_still_resampled() -> None:
+    """Its bootstrap-t interval reaches further up than down; the normal limit's does not."""
+    rng = np.random.default_rng(0)
+    reach = {}
+    for name, values in (("skew", rng.lognormal(0, 1.7, 4000)), ("even", rng.beta(2, 2, 4000))):
+        made, batch = estimator(values, {"g": [0] * 4000})
+        said = made.functional(batch.mean(batch.groups("g")[0]))
+        assert said.low is not None
+        assert said.high is not None
+        reach[name] = (said.high - values.mean()) / (values.mean() - said.low)
+    assert reach["skew"] > 1.15
+    assert reach["even"] == pytest.approx(1.0, abs=0.12)
+
+
 @pytest.mark.parametrize(
     ("scores", "said"),
     [
