@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fairopt.decisions import decide
-from fairopt.errors import InputError
+from fairopt.errors import InputError, UnsupportedError
 from fairopt.layer import Space
+from fairopt.prepared import project
 from fairopt.table import Table
-from fairopt.training.columns import Cuts
+from fairopt.training.columns import Cuts, Groups
 from fairopt.training.estimators import FairEstimator, Floats, NotionLike
 
 # after `estimators`, which says what to install where scikit-learn is absent
@@ -23,6 +24,7 @@ from sklearn.metrics import accuracy_score  # isort: skip
 from sklearn.utils import check_random_state, column_or_1d  # isort: skip
 from sklearn.utils.multiclass import check_classification_targets, type_of_target  # isort: skip
 
+Thresholds = Literal["half", "groups"]
 BOUNDS = (1e-4, 1 - 1e-4)  # of probabilities; the log loss stays finite (DESIGN 7)
 
 
@@ -32,8 +34,8 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
     The groups come out of X (``sensitive_columns``) or beside it (``sensitive_features`` in ``fit`` and in every method that scores);
     one of the two, never neither. ``predict_proba`` and ``predict`` score each row by itself through the frozen layer; ``transduce``
     projects a whole batch. What each promises: ``fairopt.training.estimators``, ``docs/estimators.md``. The notion is about
-    probabilities (or logits): the threshold of ``predict`` may open a gap of decisions that the probabilities do not have; ``decide``
-    draws decisions that keep it shut.
+    probabilities (or logits): the threshold of ``predict`` may open a gap of decisions that the probabilities do not have;
+    ``thresholds="groups"`` and ``decide`` are two ways to keep it shut.
 
     notion                 a notion, e.g. DemographicParity("sex", tolerance=0.05); or a kind of notion, e.g. DemographicParity itself,
                            made with ``tolerance`` for every sensitive attribute
@@ -43,6 +45,9 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
     cuts                   attribute -> thresholds that make groups of a number: {"age": [40, 65]}
     space                  "probability": means of probabilities; "logit": means of logits
     bounds                 of the scores; None: (1e-4, 1 - 1e-4) for probabilities, open for logits
+    thresholds             of ``predict``: "half", a probability of 1/2 for all; "groups", one a group, such that the rates of
+                           ``classes_[1]`` on the calibration rows are the nearest to those at 1/2 that meet the notion. For notions
+                           without labels
     backend                as in FairnessLayer
     hidden, dropout        the perceptron; features are standardised inside
     epochs, batch_size, learning_rate, weight_decay    AdamW on batches with the groups' shares of the whole; batch_size None: all rows
@@ -51,7 +56,8 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
     calibration_fraction   rows that only calibrate the frozen layer;  confidence  of ``guarantees_``
     device, random_state, verbose    where to train; an int gives the same model again; a progress bar (needs rich)
 
-    After ``fit`` also ``classes_``. Errors: InputError (a ValueError) for bad arguments, missing or unknown groups, other than two classes.
+    After ``fit`` also ``classes_`` and ``thresholds_`` (one for each of ``frozen_.keys``). Errors: InputError (a ValueError) for bad
+    arguments, missing or unknown groups, other than two classes; UnsupportedError for notions that cannot be served.
     """
 
     def __init__(
@@ -65,6 +71,7 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
         cuts: Cuts | None = None,
         space: Space = "probability",
         bounds: tuple[float | None, float | None] | None = None,
+        thresholds: Thresholds = "half",
         backend: Any = "auto",
         hidden: tuple[int, ...] = (64,),
         dropout: float = 0.0,
@@ -90,6 +97,7 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
         self.cuts = cuts
         self.space = space
         self.bounds = bounds
+        self.thresholds = thresholds
         self.backend = backend
         self.hidden = hidden
         self.dropout = dropout
@@ -111,10 +119,14 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
         """Fit on X (n, d) and labels y (n,) of two classes. sample_weight (n,) >= 0 weighs the loss; group means stay unweighted."""
         if self.space not in ("probability", "logit"):
             raise InputError(f"space: got {self.space!r}, expected 'probability' or 'logit'")
+        if self.thresholds not in ("half", "groups"):
+            raise InputError(f"thresholds: got {self.thresholds!r}, expected 'half' or 'groups'")
         read = self._read(X, y, sensitive_features)
+        if self.thresholds == "groups" and self.notion_.needs_targets:
+            raise UnsupportedError(f"thresholds: 'groups' is for notions without labels; {self.notion_!r} needs them")
         codes = self._learn_classes(y)
         probability = self.space == "probability"
-        self._fit(
+        scores, groups = self._fit(
             read,
             codes.astype(np.float64),
             sample_weight,
@@ -124,6 +136,9 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
             classes=True,
             units=(0.0, 1.0),
         )
+        self.thresholds_ = np.full(len(self.frozen_.keys), 0.5)
+        if self.thresholds == "groups":
+            self._learn_thresholds(self._probabilities(scores), groups)
         return self
 
     def predict_proba(self, X: Any, sensitive_features: Any = None) -> Floats:
@@ -131,16 +146,16 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
         return self._pair(self._frozen_scores(X, sensitive_features, "predict_proba")[0])
 
     def predict(self, X: Any, sensitive_features: Any = None) -> npt.NDArray[Any]:
-        """(n,) the class with a probability of at least 1/2. Its gap of decisions is not bounded by the notion; see ``decide``."""
-        scores, _ = self._frozen_scores(X, sensitive_features, "predict")
-        return np.asarray(self.classes_[(self._probabilities(scores) >= 0.5).astype(np.int64)])
+        """(n,) ``classes_[1]`` where the probability reaches the threshold of the row's group."""
+        scores, _, index = self._frozen_scores(X, sensitive_features, "predict")
+        return np.asarray(self.classes_[(self._probabilities(scores) >= self.thresholds_[index.numpy()]).astype(np.int64)])
 
     def decide(self, X: Any, sensitive_features: Any = None, *, random_state: Any = None) -> npt.NDArray[Any]:
         """(n,) classes drawn so that each row has its own fair probability and each group's rate is within 1 row of its mean probability.
 
         One or two attributes. Source: claim Q2.
         """
-        scores, groups = self._frozen_scores(X, sensitive_features, "decide")
+        scores, groups, _ = self._frozen_scores(X, sensitive_features, "decide")
         generator = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
         return np.asarray(self.classes_[decide(self._probabilities(scores), sensitive_features=groups, generator=generator)])
 
@@ -179,6 +194,19 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
             raise InputError(f"y: got one class, {self.classes_.tolist()}, expected two classes")
         return np.asarray(codes, dtype=np.int64)
 
+    def _learn_thresholds(self, p: Floats, groups: Groups) -> None:
+        """From the calibration rows' probabilities (c,): project the decisions at 1/2, and let each group's threshold give its new rate.
+
+        The rates are whole rows: off by less than 1 row a group, or more where probabilities tie.
+        """
+        known = {name: vocabulary.values for name, vocabulary in self.reader_.vocabularies.items()}
+        at_half = torch.from_numpy((p >= 0.5).astype(np.float64))
+        wanted = project(at_half, self.notion_, sensitive_features=groups, bounds=(0, 1), groups=known, backend=self.backend).numpy()
+        index = self.frozen_.index(groups).numpy()
+        for k in range(len(self.thresholds_)):
+            inside = index == k
+            self.thresholds_[k] = threshold(p[inside], float(wanted[inside].sum()))
+
     def _probabilities(self, scores: Floats) -> Floats:
         """(n,) of ``classes_[1]``."""
         return scores if self.space == "probability" else torch.sigmoid(torch.from_numpy(scores)).numpy()
@@ -191,6 +219,18 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
         return tags
+
+
+def threshold(p: Floats, wanted: float) -> float:
+    """The t for which the number of p >= t is nearest to ``wanted``; 1/2 where that is as near as any."""
+    values, counts = np.unique(p, return_counts=True)
+    reached = np.append(np.cumsum(counts[::-1])[::-1], 0)  # (V + 1,) how many are >= values[k]; none
+    distances = np.abs(reached - wanted)
+    if abs(int((p >= 0.5).sum()) - wanted) <= distances.min():
+        return 0.5
+    k = int(distances.argmin())
+    edges = [-np.inf, *values, np.inf]  # values[k - 1] < t <= values[k]
+    return float((edges[k] + edges[k + 1]) / 2)
 
 
 def _of_probabilities(p: Tensor, y: Tensor) -> Tensor:

@@ -131,10 +131,13 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _fit(
         self, read: Read, targets: Floats, weights: Any, *, space: Space, bounds: Any, loss: Loss, classes: bool, units: tuple[float, float]
-    ) -> None:
-        """Split, train, freeze. targets (n,): 0 / 1 or values; units: location and scale of the scores."""
+    ) -> tuple[Floats, Groups]:
+        """Split, train, freeze. targets (n,): 0 / 1 or values; units: location and scale of the scores.
+
+        Returns the calibration rows' fair scores (c,) and groups.
+        """
         generator = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
-        features, y = torch.from_numpy(read.features), torch.from_numpy(targets)  # (n, d), (n,)
+        features, y = torch.tensor(read.features), torch.tensor(targets)  # (n, d), (n,)
         weight = (
             None
             if weights is None
@@ -157,7 +160,7 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
         self.shares_, self.network_ = parts, network
         self.history_ = self._trained(model, data, parts, labels, loss, units[1], seed)
         self.layer_ = FairnessLayer(self.notion_, bounds=bounds, groups=known, backend=self.backend, space=space).eval()
-        self._freeze(data, parts, by_label=by_label)
+        return self._freeze(data, parts, by_label=by_label)
 
     def _trained(
         self, model: FairModel, data: _Data, parts: Shares, labels: npt.NDArray[np.int64], loss: Loss, unit: float, seed: int
@@ -187,7 +190,7 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
             progress=bool(self.verbose),
         )
 
-    def _freeze(self, data: _Data, parts: Shares, *, by_label: bool) -> None:
+    def _freeze(self, data: _Data, parts: Shares, *, by_label: bool) -> tuple[Floats, Groups]:
         """Sets frozen_, guarantees_ and certificate_ from the calibration rows. by_label: a shift a group cannot serve the notion."""
         x, _, _, groups, targets = data.take(parts.calibration)
         scores = self._raw(x).cpu()
@@ -203,6 +206,8 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
             warnings.warn(f"{self.notion_!r} says nothing of absent groups: {words}", FairoptWarning, stacklevel=4)
         elif not self.guarantees_:
             warnings.warn(f"{self.notion_!r} changes nothing: the bounds of the scores imply it", FairoptWarning, stacklevel=4)
+        with torch.no_grad():
+            return self.frozen_(scores, self.frozen_.index(groups)).numpy(), groups
 
     # serving ------------------------------------------------------------------------------------------------------------------
 
@@ -220,8 +225,11 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
         read = self.reader_.read(table, sensitive_features, method=method)
         return self._raw(torch.from_numpy(read.features)).cpu(), read.groups
 
-    def _frozen_scores(self, X: Any, sensitive_features: Any, method: str) -> tuple[Floats, Groups]:
-        """Fair scores (n,), each row by itself, and the groups. InputError where a row's combination of groups was not calibrated."""
+    def _frozen_scores(self, X: Any, sensitive_features: Any, method: str) -> tuple[Floats, Groups, Tensor]:
+        """Fair scores (n,), each row by itself, the groups, and ``frozen_``'s index of them.
+
+        InputError where a row's combination of groups was not calibrated.
+        """
         raw, groups = self._received(X, sensitive_features, method)
         index = self.frozen_.index(groups)
         unknown = torch.nonzero(index == self.frozen_.unknown).reshape(-1)
@@ -230,7 +238,7 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
             combination = {name: column[row].item() for name, column in groups.items()}
             raise InputError(f"{method}: row {row} has the groups {combination}, which no row of fit had together; they have no fair score")
         with torch.no_grad():
-            return self.frozen_(raw, index).numpy(), groups
+            return self.frozen_(raw, index).numpy(), groups, index
 
     def _transduced(self, X: Any, sensitive_features: Any) -> Solution:
         raw, groups = self._received(X, sensitive_features, "transduce")
@@ -240,7 +248,7 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
             return self.layer_.solution(raw, sensitive_features=groups)
 
     def _gaps(self, X: Any, targets: Any, sensitive_features: Any) -> Table:
-        scores, groups = self._frozen_scores(X, sensitive_features, "gaps")
+        scores, groups, _ = self._frozen_scores(X, sensitive_features, "gaps")
         known = {name: vocabulary.values for name, vocabulary in self.reader_.vocabularies.items()}
         return gaps(torch.from_numpy(scores), self.notion_, sensitive_features=groups, targets=targets, groups=known)
 
@@ -251,6 +259,11 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
         widths = self.hidden
         if isinstance(widths, (str, int)) or not all(isinstance(w, (int, np.integer)) and w > 0 for w in widths):
             raise InputError(f"hidden: got {widths!r}, expected the widths of the hidden layers, e.g. (64, 32); () is a linear model")
+        ends = self.bounds
+        if ends is not None and not (
+            isinstance(ends, (tuple, list)) and len(ends) == 2 and all(e is None or np.ndim(e) == 0 for e in ends)
+        ):
+            raise InputError(f"bounds: got {ends!r}, expected None or a pair of numbers; bounds of their own for samples cannot be frozen")
         for name in ("epochs", "batch_size", "patience"):
             value = getattr(self, name)
             least = 0 if name == "patience" else 1

@@ -26,7 +26,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fairopt.contract.registry import BackendLike
 from fairopt.errors import InputError, UnsupportedError
 from fairopt.frozen import FrozenLayer, PopulationBound
 from fairopt.layer import FairnessLayer
@@ -128,7 +127,6 @@ def freeze_maps(
     sensitive_features: Mapping[str, Any],
     targets: Any,
     confidence: float,
-    backend: BackendLike = "auto",
 ) -> FrozenMaps:
     """Fit the maps on calibration ``scores`` (n,) with ``targets`` (n,).
 
@@ -147,7 +145,7 @@ def freeze_maps(
     keys = sorted(set(rows))
     position = {key: k for k, key in enumerate(keys)}
     data = _summed(z, np.array([position[row] for row in rows]), problem.rows, len(keys))
-    slopes, offsets = _fitted(data, problem, lb, ub, backend)
+    slopes, offsets = _fitted(data, problem, lb, ub)
     fair = np.clip(slopes[data.key] * z + offsets[data.key], lb, ub)
     values = _values(fair, problem.rows)
     worst = _violation(values, problem)
@@ -165,7 +163,7 @@ def _summed(z: Array, key: IntArray, rows: Rows, keys: int) -> _Data:
     return _Data(z, key, counts, sums)
 
 
-def _fitted(data: _Data, problem: ProjectionProblem, lb: float, ub: float, backend: BackendLike) -> tuple[Array, Array]:
+def _fitted(data: _Data, problem: ProjectionProblem, lb: float, ub: float) -> tuple[Array, Array]:
     """Slopes (K,) and offsets (K,) of the projection."""
     keys = data.counts.shape[1]
     size = data.counts.sum(0)
@@ -209,7 +207,7 @@ def _fitted(data: _Data, problem: ProjectionProblem, lb: float, ub: float, backe
         labels=tuple(f"row {k}" for k in range(len(every))),
         constraint_labels=tuple(f"row {k}" for k in range(len(linear) + problem.ranges)),
     )
-    solution = solve(torch.zeros(n, dtype=torch.float64), dual, backend=backend, certify=False)
+    solution = solve(torch.zeros(n, dtype=torch.float64), dual, certify=False)
     moved = np.einsum("kij,kj->ki", back, solution.scores.numpy().reshape(keys, 2))
     return np.clip(1.0 + moved[:, 0], 0.0, 1.0), moved[:, 1]
 

@@ -49,8 +49,6 @@ def shares(
     n = len(groups)
     everyone = np.arange(n)
     chosen = _drawn(strata if by_label else groups, calibration, generator)
-    if by_label:  # a group whose strata are too small for their share
-        chosen[_first_of_absent(groups, chosen, generator)] = True
     rest = everyone[~chosen]
     stops = _drawn(strata[rest], validation, generator) if validation else np.zeros(len(rest), dtype=bool)
     if validation and not stops.any() and len(rest) > 1:
@@ -68,9 +66,3 @@ def _drawn(codes: Index, fraction: float, generator: np.random.Generator) -> npt
         rows = generator.permutation(np.flatnonzero(codes == code))
         chosen[rows[: max(1, int(len(rows) * fraction + generator.random()))]] = True
     return chosen
-
-
-def _first_of_absent(groups: Index, chosen: npt.NDArray[np.bool_], generator: np.random.Generator) -> Index:
-    """One row of each group that has no chosen one."""
-    absent = np.setdiff1d(groups, groups[chosen])
-    return np.array([generator.choice(np.flatnonzero(groups == g)) for g in absent], dtype=np.int64)

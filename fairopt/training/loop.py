@@ -62,8 +62,7 @@ def fit(
     on_epoch    hears of each epoch when it is over, after the checkpoint
     progress    a bar on standard error; needs rich
 
-    The tensors that ``step`` and ``validate`` see may be of any kind. InputError for bad arguments, a loss or figure that is not finite,
-    and a checkpoint of another run.
+    InputError for bad arguments, a loss or figure that is not finite, and a checkpoint of another run.
     """
     _check(model, batches, optimizer, epochs, validate, scheduler, stopping, keep, seed)
     run = _Run(model, optimizer, scheduler, stopping, batches, state or {}, seed, keep)

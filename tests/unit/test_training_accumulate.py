@@ -162,7 +162,7 @@ def test_the_second_pass_sees_the_buffers_of_the_first() -> None:
         z.sum().backward()
         assert int(network.calls) == 4
         gradients.append(_gradient(network))
-    assert torch.allclose(*gradients, rtol=1e-12, atol=0)
+    assert torch.allclose(gradients[0], gradients[1], rtol=1e-12, atol=0)
 
 
 def test_the_activations_of_one_micro_batch_at_a_time_are_kept() -> None:

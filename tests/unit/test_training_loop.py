@@ -126,70 +126,77 @@ import fairopt as fo
 from torch.utils.data import DataLoader, TensorDataset
 from fairopt.training import EarlyStopping, StratifiedBatches, fit
 torch.set_num_threads(1)
-path, epochs, way = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-draw = torch.Generator().manual_seed(0)
-x = torch.randn(120, 4, generator=draw)
-sex = torch.arange(120) % 3 // 2
-y = (x[:, 0] + sex > 0.3).float()
-torch.manual_seed(1)
-network = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.ReLU(), torch.nn.Dropout(0.3), torch.nn.Linear(8, 1))
-notion = fo.DemographicParity("sex", tolerance=0.02)
-layer = fo.FairnessLayer(notion, bounds=(1e-3, 1 - 1e-3), space="probability")
-model = fo.FairModel(network, layer)
-stream = fo.streaming.PooledParity(notion, bounds=(0, 1), groups={"sex": [0, 1]})
-optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
-if way == "stratified":
-    batches = StratifiedBatches({"sex": sex}, 40, seed=4)
-else:
-    data = TensorDataset(torch.arange(120))
-    generator = torch.Generator().manual_seed(5) if way == "generator" else None
-    batches = DataLoader(data, batch_size=40, shuffle=True, generator=generator)
 
-def step(rows):
-    rows = torch.tensor(rows) if way == "stratified" else rows[0]
-    noise = float(np.random.rand()) + random.random()      # all three random states are used
-    p = model(x[rows], sensitive_features={"sex": sex[rows]})[:, 0]
-    stream.step(p.detach()[:4], sensitive_features={"sex": sex[rows][:4]})
-    return torch.nn.functional.binary_cross_entropy(p, y[rows]) * (1 + 0.1 * noise)
+def run(path, epochs, way):
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(120, 4, generator=draw)
+    sex = torch.arange(120) % 3 // 2
+    y = (x[:, 0] + sex > 0.3).float()
+    torch.manual_seed(1)
+    network = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.3), torch.nn.Linear(8, 1))
+    notion = fo.DemographicParity("sex", tolerance=0.02)
+    layer = fo.FairnessLayer(notion, bounds=(1e-3, 1 - 1e-3), space="probability")
+    model = fo.FairModel(network, layer)
+    stream = fo.streaming.PooledParity(notion, bounds=(0, 1), groups={"sex": [0, 1]})
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
+    if way == "stratified":
+        batches = StratifiedBatches({"sex": sex}, 40, seed=4)
+    else:
+        data = TensorDataset(torch.arange(120))
+        generator = torch.Generator().manual_seed(5) if way == "generator" else None
+        batches = DataLoader(data, batch_size=40, shuffle=True, generator=generator)
 
-def validate():
-    p = model(x, sensitive_features={"sex": sex})[:, 0]
-    return torch.nn.functional.binary_cross_entropy(p, y).item()
+    def step(rows):
+        rows = torch.tensor(rows) if way == "stratified" else rows[0]
+        noise = float(np.random.rand()) + random.random()      # all three random states are used
+        p = model(x[rows], sensitive_features={"sex": sex[rows]})[:, 0]
+        stream.step(p.detach()[:4], sensitive_features={"sex": sex[rows][:4]})
+        return torch.nn.functional.binary_cross_entropy(p, y[rows]) * (1 + 0.1 * noise)
 
-random.seed(2)
-np.random.seed(3)
-torch.manual_seed(6)
-history = fit(model, step, batches, optimizer=optimizer, epochs=epochs, validate=validate, scheduler=schedule, stopping=EarlyStopping(20),
-              checkpoint=path, state={"stream": stream}, seed=9 if way == "stratified" else None)
-def plain(state):
-    return {k: v.numpy().tobytes().hex() if isinstance(v, torch.Tensor) else repr(v) for k, v in state.items()}
-told = [[d.epoch, d.loss, d.validation, d.improved, d.learning_rate] for d in history.epochs]
-print(json.dumps({"weights": plain(model.state_dict()), "history": told, "stream": repr(stream.state_dict()),
-                  "next": [float(torch.rand(1)), float(np.random.rand()), random.random()]}))
+    def validate():
+        p = model(x, sensitive_features={"sex": sex})[:, 0]
+        return torch.nn.functional.binary_cross_entropy(p, y).item()
+
+    random.seed(2)
+    np.random.seed(3)
+    torch.manual_seed(6)
+    history = fit(model, step, batches, optimizer=optimizer, epochs=epochs, validate=validate, scheduler=schedule,
+                  stopping=EarlyStopping(20), checkpoint=path, state={"stream": stream}, seed=9 if way == "stratified" else None)
+    def plain(state):
+        return {k: v.numpy().tobytes().hex() if isinstance(v, torch.Tensor) else repr(v) for k, v in state.items()}
+    told = [[d.epoch, d.loss, d.validation, d.improved, d.learning_rate] for d in history.epochs]
+    return {"weights": plain(model.state_dict()), "history": told, "stream": repr(stream.state_dict()),
+            "next": [float(torch.rand(1)), float(np.random.rand()), random.random()]}
+
+folder = sys.argv[1]
+ways = ("stratified", "generator", "global")
+runs = [(name, int(epochs), way) for name, epochs in (pair.split(":") for pair in sys.argv[2:]) for way in ways]
+print(json.dumps({f"{name} {way} {epochs}": run(f"{folder}/{name} {way}.pt", epochs, way) for name, epochs, way in runs}))
 """
 
 
-def _process(path: Path, epochs: int, way: str) -> Any:
-    done = subprocess.run([sys.executable, "-c", RUN, str(path), str(epochs), way], capture_output=True, text=True, timeout=120)
+def _process(folder: Path, *runs: str) -> Any:
+    """What runs "name:epochs" ended with, one after the other in one fresh process, each in three ways of drawing the batches."""
+    done = subprocess.run([sys.executable, "-c", RUN, str(folder), *runs], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("way", ["stratified", "generator", "global"])
-def test_three_epochs_and_three_more_in_another_process_are_six(way: str, tmp_path: Path) -> None:
-    whole = _process(tmp_path / "whole.pt", 6, way)
-    half = _process(tmp_path / "halves.pt", 3, way)
-    rest = _process(tmp_path / "halves.pt", 6, way)
-    assert len(half["history"]) == 3
-    assert half["weights"] != whole["weights"]
-    assert rest["history"] == whole["history"]
-    assert rest["weights"] == whole["weights"]
-    assert rest["stream"] == whole["stream"]
-    assert rest["next"][1:] == whole["next"][1:]
-    if way != "stratified":  # with a seed, fit gives the caller's torch state back
-        assert rest["next"] == whole["next"]
-    assert whole["weights"]["layer._extra_state"].count("'sex': [0, 1]")
+def test_three_epochs_and_three_more_in_another_process_are_six(tmp_path: Path) -> None:
+    first = _process(tmp_path, "whole:6", "halves:3")
+    second = _process(tmp_path, "halves:6")
+    for way in ("stratified", "generator", "global"):
+        whole, half, rest = first[f"whole {way} 6"], first[f"halves {way} 3"], second[f"halves {way} 6"]
+        assert len(half["history"]) == 3
+        assert half["weights"] != whole["weights"]
+        assert rest["history"] == whole["history"]
+        assert rest["weights"] == whole["weights"]
+        assert rest["stream"] == whole["stream"]
+        assert rest["next"][1:] == whole["next"][1:]
+        if way != "stratified":  # with a seed, fit gives the caller's torch state back
+            assert rest["next"] == whole["next"]
+        assert whole["weights"]["layer._extra_state"].count("'sex': [0, 1]") == 1
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
@@ -230,8 +237,8 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     _Toy().fit(1, checkpoint=path, seed=1)
     with pytest.raises(InputError, match="seed: got 2, expected 1"):
         _Toy().fit(2, checkpoint=path, seed=2)
+    toy = _Toy([1.0, 1.0])
     with pytest.raises(InputError, match=r"lacks \['stopping'\]"):
-        toy = _Toy([1.0, 1.0])
         toy.fit(2, checkpoint=path, seed=1, validate=toy.validate, stopping=EarlyStopping(1))
     payload = torch.load(path, weights_only=True)
     torch.save({**payload, "format": 2}, path)

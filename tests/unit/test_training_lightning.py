@@ -1,0 +1,136 @@
+"""The Lightning callback: what it logs is what the certificates and the gap table say, and it raises where parity is broken."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+import fairopt as fo
+from fairopt.errors import InputError
+
+lightning = pytest.importorskip("lightning", reason="needs Lightning")
+
+from fairopt.training import ParityCallback, ParityError  # noqa: E402 - it imports Lightning
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning:lightning", "ignore::DeprecationWarning:lightning")
+NOTION = fo.DemographicParity("sex", tolerance=0.02)
+QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+
+
+class _Module(lightning.LightningModule):  # type: ignore[misc,name-defined]
+    def __init__(self, layer: fo.FairnessLayer, *, skips: bool = False, with_targets: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        linear = torch.nn.Linear(3, 1)
+        linear.weight.data[0, 0] = 3.0  # the groups' means are far apart
+        self.model = fo.FairModel(linear, layer)
+        self.skips, self.with_targets = skips, with_targets
+        self.scores: list[Tensor] = []
+
+    def _scores(self, batch: Any) -> Tensor:
+        x, sex, y = batch
+        return self.model(x, sensitive_features={"sex": sex}, targets=y if self.with_targets else None)[:, 0]
+
+    def training_step(self, batch: Any, _: int) -> Tensor:
+        return ((self._scores(batch) - batch[2]) ** 2).mean()
+
+    def validation_step(self, batch: Any, _: int) -> Any:
+        scores = self.model.network(batch[0])[:, 0] if self.skips else self._scores(batch)
+        self.scores.append(scores)
+        return {"scores": scores, "sensitive_features": {"sex": batch[1]}, "targets": batch[2]}
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _data() -> TensorDataset:
+    draw = torch.Generator().manual_seed(0)
+    x, sex = torch.randn(60, 3, generator=draw), torch.arange(60) % 7 // 4
+    x[:, 0] += sex
+    return TensorDataset(x, sex, (x[:, 0] > 0.3).float())
+
+
+def _run(module: _Module, callback: ParityCallback, epochs: int = 1) -> Any:
+    trainer = lightning.Trainer(max_epochs=epochs, callbacks=[callback], num_sanity_val_steps=0, **QUIET)
+    trainer.fit(module, DataLoader(_data(), batch_size=30), DataLoader(_data(), batch_size=20))
+    return trainer.callback_metrics
+
+
+def test_the_logs_are_the_certificates_and_the_pooled_gap() -> None:
+    layer = fo.FairnessLayer(NOTION, space="probability")
+    module = _Module(layer)
+    logged = {name: float(value) for name, value in _run(module, ParityCallback()).items()}
+    pooled = torch.cat(module.scores)
+    (gap,) = fo.gaps(pooled, NOTION, sensitive_features={"sex": _data().tensors[1]})["gap"]
+    assert logged["parity/val_gap"] == pytest.approx(gap, rel=1e-6)
+    assert logged["parity/val_excess"] == pytest.approx(gap - 0.02, rel=1e-5, abs=1e-8)
+    assert -1e-6 < logged["parity/val_violation"] <= 0
+    assert logged["parity/train_violation"] <= 0
+    assert logged["parity/val_distance"] > 0
+    assert logged["parity/train_distance"] > 0
+    assert logged["parity/val_used_targets"] == 0
+
+
+def test_the_worst_batch_is_logged() -> None:
+    """Of violations -0.3, -0.1, -0.2 the log keeps the largest."""
+    layer = fo.FairnessLayer(fo.DemographicParity("sex", tolerance=0.9), space="probability")
+    module, callback, seen = _Module(layer), ParityCallback(), []
+    heard = callback.on_validation_batch_end
+
+    def listen(trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        heard(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+        certificate = layer.certificate
+        assert certificate is not None
+        seen.append(certificate.max_violation)
+
+    callback.on_validation_batch_end = listen  # type: ignore[method-assign]
+    logged = _run(module, callback)
+    assert len(set(seen)) == 3
+    assert float(logged["parity/val_violation"]) == pytest.approx(max(seen), rel=1e-6)
+
+
+def test_broken_parity_is_an_error_beyond_the_slack() -> None:
+    """Scores of at most 0.5 with a mean of 0.9 are asked for, and passed through as they are."""
+    notion = fo.GroupMeanBound("sex", lower=0.9)
+    layer = fo.FairnessLayer(notion, bounds=(0, 0.5), space="probability", on_infeasible="passthrough")
+    with pytest.raises(ParityError, match="validation batch 0: a row is .* outside its limit, more than the slack 0"):
+        _run(_Module(layer), ParityCallback())
+    logged = _run(_Module(layer), ParityCallback(slack=math.inf))
+    assert float(logged["parity/val_violation"]) > 0.2
+
+
+def test_targets_in_validation_are_told() -> None:
+    layer = fo.FairnessLayer(fo.MeanResidual("sex", tolerance=0.01))
+    logged = _run(_Module(layer, with_targets=True), ParityCallback(prefix="fair"))
+    assert float(logged["fair/val_used_targets"]) == 1
+    assert float(logged["fair/val_gap"]) <= 0.01
+
+
+def test_a_step_that_skips_the_layer_is_an_error() -> None:
+    with pytest.raises(InputError, match="validation_step: got no new certificate"):
+        _run(_Module(fo.FairnessLayer(NOTION, space="probability"), skips=True), ParityCallback())
+
+
+def test_bad_arguments() -> None:
+    with pytest.raises(InputError, match="layer: got Linear"):
+        ParityCallback(torch.nn.Linear(1, 1))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="slack: got nan"):
+        ParityCallback(slack=math.nan)
+    module = _Module(fo.FairnessLayer(NOTION))
+    module.second = fo.FairnessLayer(NOTION)
+    with pytest.raises(InputError, match="2 fairness layers in the module"):
+        _run(module, ParityCallback())
