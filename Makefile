@@ -17,7 +17,7 @@ PYTEST := FAIROPT_FULL=1 $(ONE_THREAD) $(BIN)/python -m pytest
 TYPED := fairopt backends/fairopt_backends proofs_checks tests .ci
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test slow proofs proofs-quick check bench bench-paper conformance crash-test format clean
+.PHONY: help venv demo test slow proofs proofs-quick check bench bench-epoch bench-paper conformance crash-test format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,9 @@ check: $(INSTALLED) ## ruff, mypy --strict, the arrows between the parts
 
 bench: $(INSTALLED) ## forward + backward against torch.clamp and hardtanh, one thread
 	$(ONE_THREAD) $(BIN)/python tests/bench/test_speed.py
+
+bench-epoch: $(INSTALLED) ## time of a training epoch with the layer and without, one thread (a minute or two)
+	$(ONE_THREAD) $(BIN)/python tests/bench/epoch_time.py
 
 bench-paper: $(INSTALLED) ## beside the paper's own package, in a folder of its own (minutes; 8 GB)
 	$(ONE_THREAD) $(BIN)/python tests/bench/paper_speed.py build/paper $(PIP_FLAGS)

@@ -8,8 +8,20 @@ from torch import Tensor, nn
 from fairopt.errors import InputError, MissingExtraError
 
 
+class Mirrored(nn.Module):
+    """In training each image (n, 3, s, s) is mirrored, left to right, with probability 1/2; in eval mode nothing is done."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        turned = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5
+        return torch.where(turned, x.flip(3), x)
+
+
 class SmallCNN(nn.Module):
-    """Blocks of a 3 x 3 convolution, ReLU and a halving of both sides, then one linear map. Images (n, 3, s, s) or flat (n, 3 s s) -> (n,).
+    """``Mirrored``, then blocks of a 3 x 3 convolution, ReLU and a halving of both sides, then one linear map.
+
+    Images (n, 3, s, s) or flat (n, 3 s s) -> (n,).
 
     widths: channels after each block; side: s, a multiple of 2 ** len(widths). Initial weights depend on ``seed`` alone.
     """
@@ -22,7 +34,7 @@ class SmallCNN(nn.Module):
         self.side = side
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            layers: list[nn.Module] = []
+            layers: list[nn.Module] = [Mirrored()]
             channels = 3
             for width in widths:
                 layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
@@ -41,7 +53,7 @@ class ResNet18(nn.Module):
         super().__init__()
         try:
             from torchvision.models import resnet18
-        except ImportError as error:
+        except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision that was built for another torch
             raise MissingExtraError("ResNet-18 needs torchvision, in the version made for your torch: pip install torchvision") from error
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -40,7 +40,7 @@ FOLDS = 5
 REPETITIONS = 5
 CALIBRATION_SHARE = 0.2  # of the rows outside the fold: for early stopping, and for shifts calibrated apart
 TOLERANCES = (1e-4, 0.01, 0.02, 0.04)
-QUICK_EPOCHS = 50
+QUICK_EPOCHS = 15
 Rows = npt.NDArray[np.int64]
 Model = Callable[[Part], Tensor]
 

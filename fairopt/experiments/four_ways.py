@@ -161,7 +161,7 @@ def exact_batches(group: npt.NDArray[np.str_], size: int, seed: int) -> tuple[li
 def _apportioned(size: int, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """``size`` shared out in proportion to ``counts``: each gets its share rounded down, at least 1, the largest remainders one more."""
     shares = size * counts / counts.sum()
-    each = np.maximum(1, shares.astype(np.int64))
+    each: npt.NDArray[np.int64] = np.maximum(1, shares.astype(np.int64))
     while each.sum() > size:
         each[each.argmax()] -= 1
     each[np.argsort(each - shares, kind="stable")[: size - each.sum()]] += 1

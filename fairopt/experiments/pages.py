@@ -12,6 +12,7 @@ from fairopt.experiments.report import ERROR
 from fairopt.experiments.reproduce import Result, Section
 from fairopt.table import Table
 
+LONGEST = 8  # more decimals than this are written as powers of ten
 BY_HAND = "<!-- below this line by hand: kept when the page is written anew -->"
 
 
@@ -27,7 +28,7 @@ def write_page(result: Result, path: Path, command: str) -> list[Path]:
             section.picture(picture)
             written.append(picture)
             lines += [f"![{section.title}]({picture.name})", ""]
-    path.write_text("\n".join(lines) + BY_HAND + "\n" + kept, encoding="utf-8")
+    path.write_text("\n".join(lines) + "\n" + BY_HAND + "\n" + kept, encoding="utf-8")
     return written
 
 
@@ -60,7 +61,7 @@ def _with_error(mean: float | None, error: float | None) -> str | float | None:
     if mean is None or not error or error < 1e-5 * abs(mean):
         return mean
     digits = max(1 - math.floor(math.log10(error)), 0)
-    return f"{mean:.{digits}f} ± {error:.{digits}f}"
+    return f"{mean:.{digits}f} ± {error:.{digits}f}" if digits <= LONGEST else f"{mean:.2g} ± {error:.1g}"
 
 
 def _markdown(table: Table) -> list[str]:

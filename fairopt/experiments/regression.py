@@ -77,8 +77,9 @@ def study(asked: Study, settings: Settings, store: Store, on_progress: OnProgres
         sections = tuple(work.section(question) for question in asked.questions)
     finally:
         torch.set_num_threads(threads)
+    many = "one seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
     text = (
-        f"{asked.text} Split 60/20/20, {'one seed' if len(seeds) == 1 else f'{len(seeds)} seeds'}, each a split and a network ({_recipe(recipe)}); ± is the standard error. "
+        f"{asked.text} Split 60/20/20, {many}, each a split and a network ({_recipe(recipe)}); ± is the standard error. "
         "All figures are of the held-out part; no method sees its targets."
     )
     return Result(settings.name, asked.title, text, sections)
@@ -160,11 +161,12 @@ class _Work:
         return method.fit(parts, goal, self.recipe, seed)
 
     def _chosen(self, question: Question, runs: Sequence[Run]) -> list[Run]:
-        """The penalty of each seed: the least strength that keeps the tolerance on the validation part, else the greatest."""
+        """The penalty of each seed: the least strength that keeps the tolerance on the validation part, else the one nearest to it."""
         chosen = []
         for seed in self.seeds:
             found = sorted(of(runs, method=PENALTY, seed=seed), key=lambda run: run["strength"])
-            chosen.append(next((run for run in found if run["validation"]["met"]), found[-1]))
+            nearest = min(found, key=lambda run: run["validation"]["violation"])
+            chosen.append(next((run for run in found if run["validation"]["met"]), nearest))
         return chosen
 
 

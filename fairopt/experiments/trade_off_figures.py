@@ -110,29 +110,37 @@ def best_of(found: Mapping[str, At], names: Sequence[str]) -> str:
 def verdicts(found: Mapping[str, At], ours: Sequence[str], rivals: Sequence[str], references: Sequence[str], target: float) -> list[str]:
     """What the figures say at one target: our best against each rival at one standard error, and who loses to a trivial reference."""
     best = best_of(found, ours)
-    said = []
-    for reading, pick in (("at an equal gap", _equal), ("with the setting that validation asks for", _tuned)):
-        ahead, strongest = [], max(rivals, key=lambda name: float(pick(found[name]).mean()))
-        for rival in rivals:
-            mean, error = difference(pick(found[rival]), pick(found[best]))
-            if mean > error:
-                ahead.append(f"{rival} ({mean:+.4f} ± {error:.4f})")
-        mean, error = difference(pick(found[best]), pick(found[strongest]))
-        words = (
-            f"Gap {target:g}, {reading}: {best} (the choice of validation) minus the best rival, {strongest}: {mean:+.4f} ± {error:.4f}. "
-        )
-        said.append(words + (f"Ahead of it by more than one standard error: {', '.join(ahead)}." if ahead else "No rival is ahead of it."))
+    said = [_equal(found, best, rivals, target), _tuned(found, best, rivals, target)]
     strongest = max(references, key=lambda name: float(found[name].accuracy.mean()))
     level = float(found[strongest].accuracy.mean())
     beaten = [name for name in (*ours, *rivals) if float(found[name].accuracy.mean()) < level]
     if beaten:
-        said.append(f"Gap {target:g}: no better than the trivial reference {strongest} ({level:.4f}): {', '.join(beaten)}.")
+        said.append(f"Gap {target:g}: worse than the trivial reference {strongest} ({level:.4f}): {'; '.join(beaten)}.")
     return said
 
 
-def _equal(found: At) -> Floats:
-    return found.accuracy
+def _equal(found: Mapping[str, At], best: str, rivals: Sequence[str], target: float) -> str:
+    """At the same held-out gap: the best configuration of ours against every rival."""
+    strongest = max(rivals, key=lambda name: float(found[name].accuracy.mean()))
+    mean, error = difference(found[best].accuracy, found[strongest].accuracy)
+    words = f"Gap {target:g}, at equal gap: {best} (chosen on validation) minus the best rival, {strongest}: {mean:+.4f} ± {error:.4f}. "
+    ahead = []
+    for rival in rivals:
+        mean, error = difference(found[rival].accuracy, found[best].accuracy)
+        if mean > error:
+            ahead.append(f"{rival} ({mean:+.4f} ± {error:.4f})")
+    return words + (f"Ahead of it by more than one standard error: {', '.join(ahead)}." if ahead else "No rival is ahead of it.")
 
 
-def _tuned(found: At) -> Floats:
-    return found.tuned_accuracy
+def _tuned(found: Mapping[str, At], best: str, rivals: Sequence[str], target: float) -> str:
+    """As tuned on validation, where the held-out gaps differ: who is ahead, and at what gap."""
+    own = float(found[best].tuned_gap.mean())
+    ahead = []
+    for rival in rivals:
+        mean, error = difference(found[rival].tuned_accuracy, found[best].tuned_accuracy)
+        if mean > error:
+            ahead.append(f"{rival} ({mean:+.4f} ± {error:.4f}, gap {float(found[rival].tuned_gap.mean()):.3f})")
+    words = (
+        f"Gap {target:g}, tuned on validation: {best} has {float(found[best].tuned_accuracy.mean()):.4f} at a held-out gap of {own:.3f}. "
+    )
+    return words + (f"More accurate by more than one standard error: {', '.join(ahead)}." if ahead else "No rival is more accurate.")

@@ -177,7 +177,12 @@ def test_a_mean_is_shown_to_two_digits_of_its_error(mean: float, error: float) -
 def test_only_a_column_right_behind_its_own_is_an_error() -> None:
     table = Table(("x", "y ±", "x ±"), ((1.0, 2.0, 3.0),))
     assert joined(table) == table
-    assert joined(Table(("x", "x ±"), ((1.0, 0.0), (None, None), (0.05, 1e-9)))).rows == ((1.0,), (None,), (0.05,))
+    assert joined(Table(("x", "x ±"), ((1.0, 0.0), (None, None), (0.05, 1e-9), (3.4e-18, 1.2e-18)))).rows == (
+        (1.0,),
+        (None,),
+        (0.05,),
+        ("3.4e-18 ± 1e-18",),
+    )
     narrow = joined(Table(("x", "x ±", "y"), ((1.0, 0.1, 2.0),)), errors_too=False)
     assert (narrow.columns, narrow.rows) == (("x", "y"), ((1.0, 2.0),))
 

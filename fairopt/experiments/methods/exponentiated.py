@@ -50,6 +50,7 @@ class ExponentiatedGradient(Method):
         def predict(x: Tensor, sensitive: Sensitive) -> Tensor:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return torch.from_numpy(model._pmf_predict(x.double().numpy())[:, 1].astype("float64"))
+                decided = torch.from_numpy(model._pmf_predict(x.double().numpy())[:, 1].astype("float64"))
+            return decided.clamp(0.0, 1.0)  # the mixture's weights sum to 1 up to rounding
 
         return predict

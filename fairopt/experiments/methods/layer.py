@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import fairopt as fo
-from fairopt.experiments.methods.base import Goal, Method, Predictor, Recipe
+from fairopt.experiments.methods.base import Goal, PostProcessing, Predictor, Recipe
 from fairopt.experiments.methods.network import NetworkPredictor, loss, network, scores_of, train
 from fairopt.experiments.methods.projection import Projection, asked
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fairopt.experiments.data.tabular import Part, Parts
 
 
-class Layer(Method):
+class Layer(PostProcessing):
     """A ``FairnessLayer`` behind the network in training and after; distance: weight of mean (y - z)^2 in the loss.
 
     The distance term reaches samples that the box has clamped (``FairModel.with_distance``). Predictions: as ``Projection``, so that
@@ -29,7 +29,11 @@ class Layer(Method):
         self.name = "fairness layer, frozen" if inductive else "fairness layer"
 
     def fit(self, parts: Parts, goal: Goal, recipe: Recipe, seed: int) -> Predictor:
-        return Projection(self.inductive).adjust(self.network(parts, goal, recipe, seed), parts, goal, seed)
+        return self.adjust(self.network(parts, goal, recipe, seed), parts, goal, seed)
+
+    def adjust(self, base: Predictor, parts: Parts, goal: Goal, seed: int) -> Predictor:
+        """The layer behind a network that was trained with it."""
+        return Projection(self.inductive).adjust(base, parts, goal, seed)
 
     def network(self, parts: Parts, goal: Goal, recipe: Recipe, seed: int) -> NetworkPredictor:
         """The trained network without its layer."""
