@@ -45,6 +45,7 @@ VARIANTS: tuple[report.Variant, ...] = (
     ("application", "0 and 1"),
     ("application", "standardised"),
     ("dates", "0 and 1"),
+    ("dates", "standardised"),
 )
 PENALISED = VARIANTS[:1]  # penalties take most of the time
 SWEPT = VARIANTS[0]

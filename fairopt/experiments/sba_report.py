@@ -20,6 +20,7 @@ PLAIN, PROJECTION, PENALTY, STRICT, LAYER = "plain network", "projection", "pena
 REFERENCES = (CONSTANT, LINEAR, LINEAR_PROJECTED)
 METHODS = (*REFERENCES, PLAIN, PROJECTION, PENALTY, STRICT, LAYER)  # in the order of the tables
 RANKING = (Figure("auc", "AUC", True), Figure("ap", "AP", True))
+GAPS = (Figure("probability_gap", "probability gap", False), Figure("decision_gap", "decision gap", False))
 SHOWN = {
     "auc": "AUC",
     "ap": "AP",
@@ -50,7 +51,7 @@ def section(variant: Variant, runs: Sequence[Run]) -> Section:
     columns, indicators = variant
     table = summary(runs, SHOWN, ("space", "method"), met="met")
     return Section(
-        f"{COLUMNS[columns].capitalize()}; indicators {indicators}",
+        f"{COLUMNS[columns][0].upper()}{COLUMNS[columns][1:]}; indicators {indicators}",
         Table((*table.columns, "certified"), tuple((*row, _certified(of(runs, space=row[0], method=row[1]))) for row in table.rows)),
         paper=PAPER if columns != "application" else None,
         verdicts=tuple(said for space in ("logit", "probability") for said in _verdicts(space, of(runs, space=space))),
@@ -87,7 +88,7 @@ def trade_off_section(runs: Sequence[Run], variant: Variant) -> Section:
     def draw(path: Path) -> None:
         panels = [
             Panel(
-                f"parity of the {space}",
+                {"logit": "parity of logits", "probability": "parity of probabilities"}[space],
                 "gap of mean probabilities, the larger of two attributes",
                 "AUC",
                 curves(of(runs, space=space), gap="probability_gap", quality="auc"),
@@ -117,6 +118,7 @@ def _verdicts(space: str, runs: Sequence[Run]) -> tuple[str, ...]:
         f"{space} parity: the layer met it on {sum(run['met'] for run in layer)} of {len(layer)} seeds, certified on {_certified(layer)}",
         f"{space} parity: layer minus projection {gain:+.4f}{shown} AUC, {bar} {GAIN:+.3f}; all that the projection costs is {price:+.4f}",
     ]
-    said += [f"{space} parity: {words}" for words in compared(runs, LAYER, (PROJECTION, PLAIN, LINEAR_PROJECTED), RANKING)]
+    figures = (*RANKING, *(gap for gap in GAPS if gap.name != f"{space}_gap"))  # the gap that was asked for is the same for all three
+    said += [f"{space} parity: {words}" for words in compared(runs, LAYER, (PROJECTION, LINEAR_PROJECTED), figures)]
     said += [f"{space} parity: {words}" for words in remarks(runs, REFERENCES, RANKING)]
     return tuple(said)

@@ -5,7 +5,6 @@ The targets enter the error alone. Nothing that is sent depends on them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -109,8 +108,3 @@ def _error(sent: npt.NDArray[np.float64], part: Part, rows: npt.NDArray[np.int64
 def _gap(sent: npt.NDArray[np.float64], group: npt.NDArray[np.str_]) -> float:
     means = [float(sent[group == name].mean()) for name in np.unique(group)]
     return max(means) - min(means)
-
-
-def read(record: Mapping[str, float | int | None]) -> Served:
-    """A ``Served`` from what ``record`` gave."""
-    return Served(**record)  # type: ignore[arg-type]

@@ -179,7 +179,8 @@ def _finish_prices(finisher: Finisher, raw: RawSolution, solution: DualSolution,
     status = raw.status
     if not solution.converged:
         status = status or Status.INACCURATE
-        if not problem.feasible or runs_away(finisher, finisher.extent, p):
+        own = isinstance(raw.extra.get("dual_solution"), DualSolution)  # another solver's prices can be anything: they prove nothing
+        if not problem.feasible or (own and runs_away(finisher, finisher.extent, p)):
             status = Status.INFEASIBLE
     elif status is Status.INACCURATE or status is Status.ITERATION_LIMIT:
         status = None  # the polish reached the optimum

@@ -5,13 +5,14 @@ by the clock, and by processor time, which leaves out the turns of other process
 both are too high. The verdict is about the clock. Without the data in ``FAIROPT_DATA`` a table of random numbers of the same shape
 stands in. The bar of issue 6 is 1.3.
 
-"stratified": ``StratifiedBatches``, whose few compositions are compiled once, rows taken by one indexing. "loader": the same rows one by one,
+"stratified": ``StratifiedBatches``, whose few compositions are compiled once, rows taken by one indexing. "loader": the same, row by row
 by ``DataLoader(data, batch_sampler=...)``. "shuffled": a random permutation, one indexing, each batch compiled anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -126,6 +127,8 @@ def compare(data: Data, widths: tuple[int, ...], notion: fo.Notion, kind: str, e
     draw = _epochs(data, kind, notion)
     pairs = []
     for k in range(epochs + 1):
+        gc.collect()
+        gc.freeze()  # or a full collection of everything imported, 0.2 s, falls to one of the two
         batches = draw()  # the same for both, and not timed
         first, second = (plain, fair) if k % 2 else (fair, plain)
         timed = {first: first.epoch(batches), second: second.epoch(batches)}

@@ -148,7 +148,7 @@ def test_osqp_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_scs_gets_a_fixed_scale_where_its_own_runs_away() -> None:
-    """Two attributes of 8 groups, active bounds: with the adaptive scale alone it ends at a residual of 7e7, with a fixed one it takes 250 iterations."""
+    """Two attributes of 8 groups, active bounds: its adaptive scale ends at a residual of 7e7, a fixed one takes 250 steps."""
     need(Diffcp)
     n, rng = 300, np.random.default_rng(2)
     features = {"a": rng.integers(0, 8, n), "b": rng.integers(0, 8, n)}

@@ -15,7 +15,7 @@ from fairopt.experiments import four_ways
 from fairopt.experiments.data.tabular import Part
 from fairopt.experiments.four_ways import exact_batches, predict, squashed, train
 from fairopt.experiments.methods.base import Goal, Recipe
-from fairopt.experiments.serving import read, serve, stream
+from fairopt.experiments.serving import Served, serve, stream
 from fairopt.experiments.wide_deep import LeastSquares, WideDeep, wide_inputs
 
 RECIPE = Recipe(hidden=(8,), dropout=0.0, epochs=30, batch_size=64, learning_rate=2e-2, weight_decay=0.0)
@@ -181,7 +181,7 @@ def test_the_network_is_quadratic_along_every_line() -> None:
     nn.init.normal_(network.out.weight)
     start, way = torch.randn(2, 6, dtype=torch.float64)
     way[0] = 0.0  # within a group
-    values = network(torch.stack([start + k * way for k in range(5)]))
+    values = network(torch.stack([start + k * way for k in range(5)])).detach()
     torch.testing.assert_close(values.diff(n=3), torch.zeros(2, dtype=torch.float64), atol=1e-9, rtol=0)
     assert float(values.diff(n=2).abs().min()) > 1e-3
 
@@ -238,7 +238,7 @@ def test_projected_batches_keep_the_tolerance_and_the_box(size: int | None) -> N
     assert served.batch_gap is not None
     assert served.batch_gap <= 0.05 + 1e-12
     assert served.gap <= 0.05 + 1e-9  # all batches have the same counts
-    assert read(served.record()) == served
+    assert Served(**served.record()) == served  # type: ignore[arg-type]
     shuffled = Part(part.x, part.y.flip(0), part.sensitive)
     other = serve(scores, shuffled, "a", goal, size, project=True)
     assert (other.gap, other.batch_gap) == (served.gap, served.batch_gap)  # what is sent does not depend on the targets

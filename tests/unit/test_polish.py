@@ -118,6 +118,19 @@ def test_no_score_is_moved_far(monkeypatch: pytest.MonkeyPatch) -> None:
     assert polish._refined(dual, st, nums, found, goals(dual, st, nums)) is found
 
 
+@pytest.mark.parametrize("status", [None, Status.ITERATION_LIMIT])
+def test_absurd_prices_do_not_make_a_problem_infeasible(status: Status | None) -> None:
+    """SCS came back with prices of 1e8 from a problem that is feasible."""
+
+    class Absurd(Nearby):
+        def solve(self, scores: Tensor, problem: ProjectionProblem) -> RawSolution:
+            return RawSolution(None, 1e14 * np.random.default_rng(1).normal(size=problem.m), status)
+
+    told = [solve(d.scores, d.problem, backend=Absurd(0.0)).status for d in wild(40, 9, max_n=24)]
+    assert Status.INFEASIBLE not in told
+    assert (status or Status.INACCURATE) in told
+
+
 def test_a_wrong_answer_is_told() -> None:
     """Scores of 0 with no prices on problems that move every score: never called solved unless they became the right ones."""
 
