@@ -297,6 +297,13 @@ def test_a_threshold_gives_the_nearest_count(tenths, wanted):
     assert abs(reached - wanted) <= min(abs((p >= t).sum() - wanted) for t in np.append(p, [np.inf, 0.5])) + 1e-12
 
 
+def test_a_threshold_lies_midway():
+    assert threshold(np.array([0.2, 0.4]), 1.0) == pytest.approx(0.3)
+    assert threshold(np.array([0.2, 0.6]), 1.0) == 0.5
+    assert threshold(np.array([0.2, 0.6]), 0.0) == np.inf
+    assert threshold(np.array([0.2, 0.6]), 2.0) == -np.inf
+
+
 def test_thresholds_of_the_groups_need_no_labels():
     model = FairClassifier(fo.EqualizedOdds, tolerance=0.1, thresholds="groups", sensitive_columns="sex")
     with pytest.raises(fo.UnsupportedError, match="without labels"):

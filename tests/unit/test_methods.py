@@ -11,7 +11,7 @@ import fairopt as fo
 from fairopt.errors import InputError, MissingExtraError, UnsupportedError
 from fairopt.experiments.data.tabular import Dataset, Part, split
 from fairopt.experiments.methods.base import Goal, Recipe, pooled
-from fairopt.experiments.methods.calibrate import Calibration, sigmoid
+from fairopt.experiments.methods.calibrate import Calibration, Line, line, sigmoid
 from fairopt.experiments.methods.decisions import FairDecisions
 from fairopt.experiments.methods.error_parity import expected
 from fairopt.experiments.methods.expected import compiled
@@ -284,13 +284,24 @@ def test_calibration_finds_the_line_of_each_group_and_keeps_small_groups():
     groups = np.where(np.arange(len(z)) < 20_000, "a", "b")
     truth = sigmoid(np.where(groups == "a", 0.5 * z + 1.0, 2.0 * z))
     targets = (rng.random(len(z)) < truth).astype(float)
-    found = Calibration.fit(sigmoid(z), targets, groups)
-    assert found.lines["a"] == pytest.approx((0.5, 1.0), abs=0.06)
-    assert np.abs(found(sigmoid(z), groups) - truth).max() < 0.03
-    few = Calibration.fit(sigmoid(z[:4]), targets[:4], groups[:4])
-    assert abs(few.lines["a"][0] - 1) < 0.3
-    unknown = np.full(3, "c")
-    assert few(np.array([0.2, 0.5, 0.9]), unknown) == pytest.approx([0.2, 0.5, 0.9])
+    found = line(sigmoid(z[:20_000]), targets[:20_000])
+    assert [found.slope, found.intercept] == pytest.approx([0.5, 1.0], abs=0.06)
+    both = Calibration.fit(sigmoid(z), targets, groups)
+    assert np.abs(both(sigmoid(z), groups) - truth).mean() < 0.01
+    assert abs(line(sigmoid(z[:4]), targets[:4]).slope - 1) < 0.3
+    assert both(np.array([0.2, 0.5, 0.9]), np.full(3, "c")) == pytest.approx([0.2, 0.5, 0.9])
+
+
+def test_calibration_takes_steps_only_where_the_rows_ask_for_them():
+    rng = np.random.default_rng(2)
+    p = rng.random(6000)
+    bent = np.where(p < 0.5, 0.45, 0.8)  # no line in the logit
+    targets = (rng.random(6000) < bent).astype(float)
+    chosen = Calibration.fit(p, targets, np.full(6000, "a"))
+    assert not isinstance(chosen.curves["a"], Line)
+    assert np.abs(chosen(p, np.full(6000, "a")) - bent).mean() < 0.03
+    straight = (rng.random(200) < p[:200]).astype(float)
+    assert isinstance(Calibration.fit(p[:200], straight, np.full(200, "a")).curves["a"], Line)
 
 
 def test_calibration_is_the_minimum_of_cross_entropy_and_prior():
@@ -298,14 +309,15 @@ def test_calibration_is_the_minimum_of_cross_entropy_and_prior():
     rng = np.random.default_rng(1)
     z = rng.normal(size=60)
     targets = (rng.random(60) < sigmoid(2 * z + 1)).astype(float)
-    found = np.array(Calibration.fit(sigmoid(z), targets, np.full(60, "a")).lines["a"])
+    found = line(sigmoid(z), targets)
+    best = np.array([found.slope, found.intercept])
 
-    def cost(line):
-        p = sigmoid(line[0] * z + line[1])
-        return -(targets * np.log(p) + (1 - targets) * np.log(1 - p)).sum() + 10 / 2 * ((line[0] - 1) ** 2 + line[1] ** 2)
+    def cost(at):
+        p = sigmoid(at[0] * z + at[1])
+        return -(targets * np.log(p) + (1 - targets) * np.log(1 - p)).sum() + 10 / 2 * ((at[0] - 1) ** 2 + at[1] ** 2)
 
     for step in ([1e-3, 0], [-1e-3, 0], [0, 1e-3], [0, -1e-3]):
-        assert cost(found + step) > cost(found)
+        assert cost(best + step) > cost(best)
 
 
 def test_projection_for_odds_weighs_scores_by_calibrated_probabilities(parts):
