@@ -118,7 +118,9 @@ def _text(race: Race, seeds: Sequence[int]) -> str:
         "difference between two groups of the expected decision, under equalized odds among those with the same target. "
         "Every method sees the group. *Accuracy at gap*: the best mix of two settings (the constant and the plain network are settings "
         "of everyone) whose mean held-out gap is the target. *Tuned*: the mix that each seed's validation part asks for, and the held-out "
-        "gap that it then has. Fair decisions project the held-out rows as one batch, without targets; the frozen ones decide row by row."
+        "gap that it then has. Fair decisions project the held-out rows as one batch, without targets; the frozen ones decide row by row. "
+        "Our best is chosen on validation among the three that promise the gap of decisions; projection and fairness layer promise that of "
+        "probabilities."
     )
 
 
@@ -230,9 +232,10 @@ def section(notion: str, runs: Mapping[str, list[Record]], seeds: int, quick: bo
     if CONSTANT not in present or PLAIN not in present:
         raise InputError("the constant and the plain network are missing: nothing can be compared")
     found = {target: _found(target, runs, present) for target in TARGETS}
-    ours = [e.name for e in rows if e.ours and e.name in present]
+    # The race is about decisions: what promises the gap of probabilities has its row, and is no candidate.
+    ours = [e.name for e in rows if e.ours and e.decides and e.name in present]
     references = [e.name for e in rows if e.reference and e.name in present]
-    rivals = [name for name in present if name not in ours and name not in references and name != PLAIN]
+    rivals = [e.name for e in rows if not (e.ours or e.reference) and e.name in present and e.name != PLAIN]
     said = [words for target in TARGETS for words in verdicts(found[target], ours, rivals, references, target)]
     said += [f"{e.name}: no figures: {runs[e.name][0]['absent']}" for e in rows if e.name not in present]
     return Section(notion.capitalize(), _table(found, rows, present, seeds), None, tuple(said), partial(_picture, notion, runs, present))

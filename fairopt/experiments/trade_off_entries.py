@@ -25,12 +25,16 @@ class Setting:
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the table. ours: a configuration of fairopt."""
+    """A row of the table. ours: a configuration of fairopt; decides: it promises the gap of decisions, not that of probabilities."""
 
     name: str
     settings: tuple[Setting, ...]
     ours: bool = False
     reference: bool = False
+
+    @property
+    def decides(self) -> bool:
+        return self.settings[0].make().output == "decision"
 
     def quick(self) -> Entry:
         """The first and the last setting of the sweep."""

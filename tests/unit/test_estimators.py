@@ -476,6 +476,13 @@ def test_early_stopping_keeps_the_best_epoch():
     assert not len(without.shares_.validation)
 
 
+def test_bounds_of_probabilities(fitted):
+    assert fitted.layer_.bounds == (1e-4, 1 - 1e-4)  # the log loss stays finite
+    narrow = FairClassifier(fo.DemographicParity, tolerance=0.1, sensitive_columns="sex", bounds=(0.4, 0.6), **QUICK).fit(ONE, YES)
+    p = narrow.predict_proba(ONE)
+    assert (p.min(), p.max()) == (pytest.approx(0.4), pytest.approx(0.6))
+
+
 def test_the_distance_term_reaches_the_loss():
     kwargs: dict[str, Any] = {"tolerance": 0.0, "sensitive_columns": "sex", "epochs": 30, "learning_rate": 0.02, "random_state": 0}
     moved = []
@@ -485,6 +492,19 @@ def test_the_distance_term_reaches_the_loss():
             raw = torch.sigmoid(model.network_(torch.from_numpy(ONE[["u", "v", "w"]].to_numpy()))).numpy()
         moved.append(float(((raw - model.predict_proba(ONE)[:, 1]) ** 2).mean()))
     assert moved[1] < 0.7 * moved[0]
+
+
+def test_the_distance_weighs_as_much_in_any_unit():
+    """mu is against the variance of the target, so that 30 is heavy for a target of deviation 30 as well."""
+    moved = []
+    for mu in (0.0, 30.0):
+        model = FairRegressor(
+            fo.DemographicParity, tolerance=0.0, distance=mu, sensitive_columns="sex", epochs=30, learning_rate=0.02, random_state=0
+        ).fit(ONE, AMOUNT)
+        with torch.no_grad():
+            raw = model.network_(torch.from_numpy(ONE[["u", "v", "w"]].to_numpy())).numpy()
+        moved.append(float(((raw - model.predict(ONE)) ** 2).mean()))
+    assert moved[1] < 0.5 * moved[0]
 
 
 def test_a_progress_bar_is_shown_on_request(capsys):

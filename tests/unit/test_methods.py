@@ -287,21 +287,21 @@ def test_calibration_finds_the_line_of_each_group_and_keeps_small_groups():
     found = line(sigmoid(z[:20_000]), targets[:20_000])
     assert [found.slope, found.intercept] == pytest.approx([0.5, 1.0], abs=0.06)
     both = Calibration.fit(sigmoid(z), targets, groups)
-    assert np.abs(both(sigmoid(z), groups) - truth).mean() < 0.01
+    assert np.abs(both(sigmoid(z), groups) - truth).mean() < 0.02
     assert abs(line(sigmoid(z[:4]), targets[:4]).slope - 1) < 0.3
     assert both(np.array([0.2, 0.5, 0.9]), np.full(3, "c")) == pytest.approx([0.2, 0.5, 0.9])
 
 
-def test_calibration_takes_steps_only_where_the_rows_ask_for_them():
+def test_calibration_takes_steps_where_there_are_many_rows():
     rng = np.random.default_rng(2)
     p = rng.random(6000)
     bent = np.where(p < 0.5, 0.45, 0.8)  # no line in the logit
     targets = (rng.random(6000) < bent).astype(float)
-    chosen = Calibration.fit(p, targets, np.full(6000, "a"))
-    assert not isinstance(chosen.curves["a"], Line)
-    assert np.abs(chosen(p, np.full(6000, "a")) - bent).mean() < 0.03
-    straight = (rng.random(200) < p[:200]).astype(float)
-    assert isinstance(Calibration.fit(p[:200], straight, np.full(200, "a")).curves["a"], Line)
+    groups = np.where(np.arange(6000) < 5500, "many", "few")
+    chosen = Calibration.fit(p, targets, groups)
+    assert isinstance(chosen.curves["few"], Line)
+    assert not isinstance(chosen.curves["many"], Line)
+    assert np.abs(chosen(p, groups) - bent)[:5500].mean() < 0.03
 
 
 def test_calibration_is_the_minimum_of_cross_entropy_and_prior():

@@ -6,6 +6,7 @@ import copy
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau, StepLR
+from torch.utils.data import DataLoader, TensorDataset
 
 import fairopt as fo
 from fairopt.errors import InputError, MissingExtraError
@@ -86,6 +88,27 @@ def test_early_stopping_waits_and_counts_improvement_by_its_delta() -> None:
     assert [stopping.update(figure) for figure in (2.0, 1.0, 1.0)] == [False, False, True]
     with pytest.raises(InputError, match="nan"):
         stopping.update(float("nan"))
+
+
+def _first_rows(toy: _Toy, _: Any) -> Tensor:
+    return toy.step(list(range(10)))
+
+
+def test_the_sampler_is_told_the_epoch() -> None:
+    class Told(list[list[int]]):
+        def set_epoch(self, epoch: int) -> None:
+            heard.append(epoch)
+
+    rows = [list(range(10)), list(range(10, 20))]
+    for batches in (
+        Told(rows),
+        DataLoader(TensorDataset(X), batch_sampler=Told(rows)),
+        DataLoader(TensorDataset(X), 4, sampler=Told([[0], [1]])),
+    ):
+        heard: list[int] = []
+        toy = _Toy()
+        fit(toy.model, partial(_first_rows, toy), batches, optimizer=toy.optimizer, epochs=3)
+        assert heard == [0, 1, 2]
 
 
 def test_schedules_move_the_learning_rate() -> None:
