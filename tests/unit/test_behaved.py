@@ -145,6 +145,7 @@ OTHERS: dict[str, Callable[[], Any]] = {
     "RawSolution": lambda: fo.RawSolution(scores(), np.zeros(2), fo.Status.FAILED, 3, "why"),
     "Table": lambda: fo.gaps(scores(), BOTH, sensitive_features=GROUPS, targets=TARGETS),
     "Table of backends": lambda: fo.backends(),
+    "Audit": lambda: fo.audit(scores(), PARITY, sensitive_features=GROUPS, draws=100),
     "Race": lambda: fo.Race(({"backend": "dual_newton", "n": 8},), {"format": 1}),
 }
 EVERY: dict[str, Callable[[], Any]] = {
