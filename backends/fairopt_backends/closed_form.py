@@ -50,7 +50,8 @@ class ClosedForm(Backend):
         dual = make_dual(scores, problem)
         start = dual.evaluate(np.zeros(problem.m))
         M = start.model(dual.coefficients)
-        slopes = np.maximum(np.diag(M), 1e-300)
+        free = np.diag(M)
+        slopes = np.where(free > 0, free, st.metric)  # a row whose samples are all at a bound: any finite price, the check below refuses it
         p = prox(st, nums, start.f, slopes) if problem.m else np.zeros(0)
         # without a box nothing is clamped: row values are linear in the prices
         end = dual.evaluate(p) if problem.has_box else Evaluation(start.f - M @ p, start.slope, start.dense_model)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import fairopt as fo
 from fairopt.contract.base import Capabilities, Status
-from fairopt.errors import BackendError, InfeasibleError
+from fairopt.errors import BackendError, InfeasibleError, UnsupportedError
 from fairopt.problem import Limits, ProjectionProblem, Softness
 from fairopt.solve import solve
 from fairopt.testing.assembly import Assembly, Linear
@@ -540,3 +540,12 @@ def test_multipliers_come_from_independent_rows() -> None:
     prices = QPSolvers("clarabel").solve(Z, difference(0.05, copies=3)).prices
     assert prices is not None
     assert np.count_nonzero(np.abs(prices) > 1e-9) == 1
+
+
+def test_closed_form_refuses_rows_whose_samples_are_all_at_a_bound() -> None:
+    """No sample is free at price 0: the slope is 0, and a price over it would overflow (drawn by the kit)."""
+    parity = fo.DemographicParity("g", tolerance=0.1)
+    problem = fo.compile(parity, sensitive_features={"g": [0, 0, 1, 1]}, bounds=(0.0, 1e10)).problem
+    scores = torch.tensor([3e10, 4e10, -2.0, -5.0], dtype=torch.float64)
+    with np.errstate(all="raise"), pytest.raises(UnsupportedError, match="bounds are active"):
+        fo.backend("closed_form").solve(scores, problem)
