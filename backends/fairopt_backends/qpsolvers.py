@@ -23,6 +23,7 @@ SPARSE = ("clarabel", "highs", "osqp", "piqp", "scs")
 
 TOLERANCE = {"clarabel": 1e-12, "daqp": 1e-12, "highs": 1e-10, "osqp": 1e-9, "piqp": 1e-12, "scs": 1e-10}
 LIMIT = {"daqp": "iter_limit", "highs": "qp_iteration_limit", "scs": "max_iters"}  # the others: max_iter
+NEVER = 1e-30
 ITERATIONS = {"clarabel": 200, "daqp": 10_000, "highs": 100_000, "osqp": 100_000, "piqp": 500, "scs": 100_000}
 
 
@@ -36,7 +37,8 @@ def options(solver: str, tol: float, max_iter: int) -> dict[str, Any]:
     if solver == "highs":  # its regularisation of 1e-7 leaves errors of 1e-7
         return limit | {"primal_feasibility_tolerance": tol, "dual_feasibility_tolerance": tol, "qp_regularization_value": 1e-11}
     if solver == "osqp":
-        return limit | {"eps_abs": tol, "eps_rel": tol}  # its polishing prints to stdout, verbose or not
+        # its polishing prints to stdout, verbose or not; no programme here is unbounded, yet it calls some "dual infeasible" at its default
+        return limit | {"eps_abs": tol, "eps_rel": tol, "eps_dual_inf": NEVER}
     if solver == "piqp":  # without the gap tolerances it stops at |y - y*| = 1e-4
         gap = {"check_duality_gap": True, "eps_duality_gap_abs": tol, "eps_duality_gap_rel": 0.0}
         return limit | gap | {"eps_abs": tol, "eps_rel": 0.0}

@@ -20,6 +20,9 @@ from fairopt.errors import BackendError, InfeasibleError, UnsupportedError
 from fairopt.problem import Limits, ProjectionProblem, Softness
 from fairopt.solve import solve
 from fairopt.testing.assembly import Assembly, Linear
+from fairopt.testing.claims.prices import check_softness
+from fairopt.testing.claims.subject import Layer
+from fairopt.testing.claims.verify import instance_rng
 from fairopt.testing.draws import draw, infeasible, wild
 from fairopt.testing.oracle import accepted_oracle, solve_reference
 from fairopt.testing.sensitivity import exact_jacobian, generic
@@ -549,3 +552,10 @@ def test_closed_form_refuses_rows_whose_samples_are_all_at_a_bound() -> None:
     scores = torch.tensor([3e10, 4e10, -2.0, -5.0], dtype=torch.float64)
     with np.errstate(all="raise"), pytest.raises(UnsupportedError, match="bounds are active"):
         fo.backend("closed_form").solve(scores, problem)
+
+
+def test_osqp_does_not_call_a_bounded_programme_dual_infeasible() -> None:
+    """At its default tolerance it did, on a quadratic softness whose answer the other solvers find (claim L9, instance 1)."""
+    need(QPSolvers)
+    layer = Layer("qpsolvers:osqp")
+    assert check_softness(instance_rng("L9", 0, 1), layer).holds
