@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fairopt.compiler import OnInfeasible, OnMissing, compile_problem
 from fairopt.compiler.facts import read_bounds
-from fairopt.compiler.memory import CompiledMemory, composition, owned
+from fairopt.compiler.memory import CompiledMemory, composition
 from fairopt.contract.base import GradientKind
 from fairopt.contract.registry import BackendLike, resolve
 from fairopt.errors import InputError
@@ -154,8 +154,6 @@ class FairnessLayer(nn.Module):
         remembered = self._memory.get(key, known)
         if remembered is not None:
             return Prepared(remembered, self.on_infeasible)
-        if key is not None:
-            sensitive_features, targets = {name: owned(column) for name, column in sensitive_features.items()}, owned(targets)
         compiled = compile_problem(
             notion,
             n=n,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ from rich.console import Console
 
 import fairopt as fo
 from fairopt.auditing.table_file import Frame, read_frame
+from fairopt.cli.imported import imported_notion
 from fairopt.cli.show import console, rich_table
 from fairopt.errors import InputError
 from fairopt.table import Table
@@ -123,7 +123,7 @@ def _notions(
 ) -> list[fo.Notion]:
     """A shipped notion on each attribute, or ``module:object``, one's own."""
     if ":" in words:
-        return [_own(words)]
+        return [imported_notion(words)]
     name = words.replace("-", "_")
     makers: dict[str, Any] = {
         "demographic_parity": lambda a: fo.DemographicParity(a, tolerance=tolerance, given=given),
@@ -139,19 +139,6 @@ def _notions(
     if name not in makers:
         raise InputError(f"--notion: got {words!r}, expected one of {', '.join(NOTIONS)}, or module:object")
     return [makers[name](attribute) for attribute in attributes]
-
-
-def _own(words: str) -> fo.Notion:
-    module, _, name = words.partition(":")
-    try:
-        found = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"--notion: cannot import {words!r}: {error}") from error
-    if not isinstance(found, fo.Notion):
-        raise InputError(
-            f"--notion: {words!r} is a {type(found).__name__}, expected a notion such as DemographicParity('sex', tolerance=0.05)"
-        )
-    return found
 
 
 def _with_groups(attributes: list[str | tuple[str, ...]], notions: list[fo.Notion]) -> list[str | tuple[str, ...]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import Annotated
 
 import typer
@@ -12,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import fairopt as fo
+from fairopt.cli.imported import imported_notion
 from fairopt.cli.show import console
 from fairopt.errors import InputError
 from fairopt.testing.claims import CHECKS, Layer, Outcome, check_claim
@@ -62,17 +62,8 @@ def verify(
 
 def notion_named(text: str) -> fo.Notion:
     """A shipped notion on one attribute, or ``module:object``. Raises InputError."""
-    module, colon, name = text.partition(":")
-    if colon:
-        try:
-            found = getattr(import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            raise InputError(f"--notion: cannot import {text!r}: {error}") from error
-        if not isinstance(found, fo.Notion):
-            raise InputError(
-                f"--notion: {text!r} is a {type(found).__name__}, expected a notion such as DemographicParity('sex', tolerance=0.05)"
-            )
-        return found
+    if ":" in text:
+        return imported_notion(text)
     if text not in NOTIONS:
         raise InputError(f"--notion: got {text!r}, expected one of {', '.join(NOTIONS)}, or module:object")
     return NOTIONS[text]()

@@ -82,13 +82,6 @@ def composition(
     return None if None in contents else (n, repr(notion), settings, bounds is None, *contents)
 
 
-def owned(fact: Any) -> Any:
-    """A copy of a column: what is remembered must not share memory with a tensor that its owner writes on."""
-    if isinstance(fact, Tensor):
-        return fact.clone()
-    return fact.copy() if isinstance(fact, np.ndarray) else fact
-
-
 def _is_shipped(notion: Notion) -> bool:
     return all(
         isinstance(leaf.notion, GroupNotion) and type(leaf.notion).__module__.startswith(SHIPPED) and _is_plain(leaf.weight)

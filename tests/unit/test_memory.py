@@ -199,3 +199,27 @@ def test_the_least_recently_used_goes_first_and_rows_are_bounded() -> None:
     assert len(memory) == 0
     memory.put(None, known, compiled(4))
     assert len(memory) == 0
+
+
+@pytest.mark.parametrize("kind", [fo.DemographicParity, fo.EqualizedOdds, fo.MeanResidual, fo.ResidualParity, fo.ScoreCovariance])
+@pytest.mark.parametrize("dtype", [np.int64, np.float64, np.float32])
+@pytest.mark.parametrize("tensors", [False, True])
+def test_what_is_compiled_shares_no_memory_with_its_columns(kind: Any, dtype: Any, tensors: bool) -> None:
+    """A compilation may be used long after its owner wrote on the columns."""
+    rng = np.random.default_rng(0)
+    sex, targets = (np.r_[0, 1, rng.integers(0, 2, 10)].astype(dtype) for _ in range(2))
+    weights = np.ones(12)
+    columns = [torch.from_numpy(c) if tensors else c for c in (sex, targets, weights)]
+
+    def compiled() -> Any:
+        return fo.compile(
+            kind("sex", tolerance=0.02), sensitive_features={"sex": columns[0]}, targets=columns[1], weights=columns[2], bounds=(-5, 5)
+        )
+
+    before, after = compiled(), compiled()
+    z = torch.linspace(0, 1, 12, dtype=torch.float64)
+    expected = before.project(z, return_solution=True)
+    sex[:], targets[:], weights[:] = 1 - sex, 1 - targets, 3.0
+    got = after.project(z, return_solution=True)
+    assert torch.equal(got.scores, expected.scores)
+    assert got.certificate.to_dict() == expected.certificate.to_dict()
