@@ -18,8 +18,8 @@ from pathlib import Path
 
 BASE = {"errors", "arrays"}
 DATA = BASE | {"groups", "table", "problem"}
-COMPILE = DATA | {"notions", "compiler", "numerics", "dual"}
-SOLVE = DATA | {"numerics", "dual", "contract"}
+COMPILE = DATA | {"notions", "compiler", "numerics", "feasibility", "dual"}
+SOLVE = DATA | {"numerics", "feasibility", "dual", "contract"}
 PREPARED = COMPILE | SOLVE | {"solve"}
 LAYER = PREPARED | {"prepared", "gap_table", "frozen", "decisions"}
 USERS = LAYER | {"listing"} | {"layer", "streaming", "auditing", "race", "testing"}
@@ -31,8 +31,9 @@ ARROWS: dict[str, set[str]] = {
     "problem": BASE,
     "groups": BASE | {"problem"},
     "numerics": BASE | {"problem"},
+    "feasibility": DATA | {"numerics"},
     "notions": BASE | {"problem", "groups"},
-    "compiler": DATA | {"notions", "numerics", "dual"},
+    "compiler": DATA | {"notions", "numerics", "feasibility", "dual"},
     "dual": DATA | {"numerics"},
     "contract": SOLVE,
     "listing": SOLVE,

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from fairopt.compiler import OnInfeasible, OnMissing, compile_problem
 from fairopt.compiler.facts import read_bounds
 from fairopt.compiler.memory import CompiledMemory, composition
-from fairopt.contract.base import GradientKind
+from fairopt.contract.base import GradientKind, Status
 from fairopt.contract.registry import BackendLike, resolve
 from fairopt.errors import InputError
 from fairopt.groups import Missing, Vocabulary, declare
 from fairopt.notions import Notion
-from fairopt.prepared import Prepared
+from fairopt.prepared import Prepared, tell_closest
 from fairopt.solve import Certificate, Solution
 from fairopt.solve.front import check_scores, check_solver_tol
 
@@ -94,6 +94,7 @@ class FairnessLayer(nn.Module):
         self._lock = threading.Lock()
         self._local = threading.local()
         self._memory = CompiledMemory()
+        self._told_closest = False  # the warning comes once a layer
         self._given = notion
         self._learned: dict[str, str] = {}  # the notion's word for a parameter -> the name it is registered under
         for name, tensor in notion.parameters.items():
@@ -143,8 +144,11 @@ class FairnessLayer(nn.Module):
         if self.space == "probability":
             check_scores(scores, scores.shape[0])  # the sigmoid would turn an infinite logit into a probability of 0 or 1
             inputs = torch.sigmoid(scores)
-        solution = prepared.solution(inputs, backend=self.backend, gradient=self.gradient, certify=self.certify, solver_tol=self.solver_tol)
+        solution = prepared.quiet(inputs, backend=self.backend, gradient=self.gradient, certify=self.certify, solver_tol=self.solver_tol)
         self._local.certificate = solution.certificate
+        if solution.status is Status.CLOSEST and not self._told_closest:
+            self._told_closest = True
+            tell_closest([solution])
         return solution
 
     def prepare(self, n: int, sensitive_features: Mapping[str, Any], targets: Any = None, weights: Any = None) -> Prepared:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,12 +13,15 @@ import torch
 from torch import Tensor
 
 from fairopt.compiler import Compiled, OnInfeasible, OnMissing, compile_problem
+from fairopt.compiler.feasibility import as_asked
+from fairopt.compiler.limits import widened_limits
 from fairopt.contract.base import GradientKind, Status
 from fairopt.contract.registry import BackendLike
 from fairopt.errors import BackendError, FairoptWarning, InputError
+from fairopt.feasibility import infeasibility
 from fairopt.groups import Missing
 from fairopt.notions import Notion
-from fairopt.problem import ProjectionProblem
+from fairopt.problem import Limits, ProjectionProblem
 from fairopt.solve import Solution, solve, solve_batch
 from fairopt.solve.front import check_scores
 from fairopt.solve.passthrough import unchanged
@@ -62,7 +67,8 @@ class Prepared:
         """The nearest fair scores to ``scores`` (n,) or (n, 1): same shape, dtype and device, differentiable.
 
         With ``return_solution`` a Solution with prices, status and certificate. Raises InputError for bad scores, UnsupportedError where
-        the backend cannot take the problem, BackendError where it failed; warns where the answer is inaccurate.
+        the backend cannot take the problem, InfeasibleError where solving proves that there are none (on_infeasible="raise"),
+        BackendError where it failed; warns where the answer is inaccurate, or the closest to a notion that no scores meet.
         """
         solution = self.solution(scores, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
         return solution if return_solution else solution.scores
@@ -77,11 +83,29 @@ class Prepared:
         solver_tol: float | None = None,
     ) -> Solution:
         """As ``project`` with ``return_solution``."""
-        if self.on_infeasible == "passthrough" and not self.problem.feasible:
-            check_scores(scores, self.problem.n)
-            return unchanged(scores, self.problem)
-        limits = self.compiled.limits() if self.compiled.has_parameters else None
-        solution = solve(scores, self.problem, limits=limits, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
+        solution = self.quiet(scores, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
+        tell_closest([solution])
+        return solution
+
+    def quiet(self, scores: Tensor, **how: Unpack[How]) -> Solution:
+        """``solution`` without the warning that scores are the closest to a notion that no scores meet."""
+        problem, limits = self.compiled.now(self.on_infeasible)
+        if self.on_infeasible == "passthrough" and not problem.feasible:
+            return _passed(scores, problem)
+        return self._ended(scores, solve(scores, problem, limits=limits, **how), limits, how)
+
+    def _ended(self, scores: Tensor, solution: Solution, limits: Limits | None, how: How) -> Solution:
+        """``solution``, or where solving proved that there is none, what ``on_infeasible`` asks for."""
+        problem = solution.certificate.problem  # with the limits of this call
+        proof = infeasibility(problem) if solution.status is Status.INFEASIBLE else None
+        if proof is None:
+            report(solution)
+            return solution
+        asked = as_asked(problem, proof, self.on_infeasible)
+        if self.on_infeasible == "passthrough":
+            return _passed(scores, asked)
+        wider = None if limits is None else widened_limits(limits, asked)
+        solution = solve(scores, asked, limits=wider, **how)
         report(solution)
         return solution
 
@@ -100,29 +124,53 @@ class Prepared:
             raise InputError(f"scores: got {shape}, expected (B, {self.problem.n}): one row per problem")
         if scores.shape[0] == 0:
             raise InputError("scores: got an empty batch, expected at least one row")
-        if self.on_infeasible == "passthrough" and not self.problem.feasible:
-            return torch.stack([self.solution(row).scores for row in scores])
-        limits = self.compiled.limits() if self.compiled.has_parameters else None
-        solutions = solve_batch(
-            scores, self.problem, limits=limits, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol
-        )
-        for solution in solutions:
-            report(solution)
+        problem, limits = self.compiled.now(self.on_infeasible)
+        if self.on_infeasible == "passthrough" and not problem.feasible:
+            return torch.stack([_passed(row, problem).scores for row in scores])
+        how: How = {"backend": backend, "gradient": gradient, "certify": certify, "solver_tol": solver_tol}
+        solved = solve_batch(scores, problem, limits=limits, **how)
+        solutions = [self._ended(row, solution, limits, how) for row, solution in zip(scores, solved, strict=True)]
+        tell_closest(solutions)
         return torch.stack([solution.scores for solution in solutions])
 
 
+def _passed(scores: Tensor, problem: ProjectionProblem) -> Solution:
+    """The scores as they came, for a problem that no scores meet."""
+    check_scores(scores, problem.n)
+    return unchanged(scores, problem)
+
+
 def report(solution: Solution) -> None:
-    """Raise BackendError for a failure, warn for an inaccurate answer; say nothing for a certified one."""
+    """Raise BackendError for a failure, warn for an inaccurate answer; say nothing for one that its status vouches for."""
     status = solution.status
-    if status in (Status.CERTIFIED, Status.WITHIN_ROUNDING):
+    if status in (Status.CERTIFIED, Status.WITHIN_ROUNDING, Status.CLOSEST):
         return
     words = f"backend {solution.backend!r}: {status.name}: {solution.message or status.advice}"
     if status in (Status.FAILED, Status.INFEASIBLE):
         raise BackendError(words)
     residual = solution.certificate.kkt_residual
     warnings.warn(
-        f"{words} (KKT residual {residual:.1e}, worst violation {solution.certificate.max_violation:.1e})", FairoptWarning, stacklevel=4
+        f"{words} (KKT residual {residual:.1e}, worst violation {solution.certificate.max_violation:.1e})",
+        FairoptWarning,
+        stacklevel=_callers_level(),
     )
+
+
+def tell_closest(solutions: list[Solution]) -> None:
+    """Warn where scores are the closest to a notion that no scores meet. The words are always the same: Python shows them once a place."""
+    if any(solution.status is Status.CLOSEST for solution in solutions):
+        warnings.warn(f"{Status.CLOSEST.name}: {Status.CLOSEST.advice}", FairoptWarning, stacklevel=_callers_level())
+
+
+_OWN = (os.path.dirname(os.path.abspath(__file__)) + os.sep, os.path.dirname(os.path.abspath(torch.__file__)) + os.sep)
+
+
+def _callers_level() -> int:
+    """The ``stacklevel`` at which ``warnings.warn``, called by the caller, names the first line outside fairopt and torch."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OWN):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def compile(
@@ -142,8 +190,10 @@ def compile(
     sensitive_features  attribute name -> n values (ints, strings, bools; lists, numpy, tensors, pandas)
     targets (n,) where the notion needs them;  bounds  None or (lo, hi), numbers or (n,);  weights (n,) > 0 of the distance
     groups              declared values of attributes: then an unknown value is an error and an absent group is known to be absent
+    on_infeasible       "raise" InfeasibleError; "closest": the scores that break the constraints least, with status CLOSEST and a warning;
+                        "passthrough": the scores as they came, with status INFEASIBLE
 
-    Raises InputError, InfeasibleError (with a minimal conflicting set in ``.rows``). Source: DESIGN 4 and 5.
+    Raises InputError, InfeasibleError (with a minimal conflicting set in ``.rows`` and a proof in ``.proof``). Source: DESIGN 4 and 5.
     """
     n = _samples(sensitive_features)
     compiled = compile_problem(

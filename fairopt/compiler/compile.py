@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -15,10 +15,10 @@ from torch import Tensor
 
 from fairopt.compiler.cells import merge
 from fairopt.compiler.facts import read_bounds, read_weights
-from fairopt.compiler.feasibility import settle
+from fairopt.compiler.feasibility import OnInfeasible, settle
 from fairopt.compiler.gather import Gathered, gather
 from fairopt.compiler.items import Item, Row
-from fairopt.compiler.limits import MovingLimits
+from fairopt.compiler.limits import MovingLimits, widened_limits
 from fairopt.compiler.presolve import Cells, presolve
 from fairopt.errors import FairoptWarning, InputError
 from fairopt.groups import Missing, Vocabulary, declare
@@ -28,7 +28,6 @@ from fairopt.numerics.exact_sums import exact_cell_sums
 from fairopt.problem import HARD, Array, Limits, ProjectionProblem, Rows, Softness
 
 OnMissing = Literal["drop", "warn", "raise"]
-OnInfeasible = Literal["raise", "closest", "passthrough"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +46,21 @@ class Compiled:
 
     def limits(self) -> Limits:
         """The limits now (float64 CPU tensors), connected to tolerance, rho and gamma tensors and to targets that require grad."""
-        return self.problem.limits() if self.moving is None else self.moving.read(self.problem)
+        return self.problem.limits() if self.moving is None else self.now("closest")[1] or self.problem.limits()
+
+    def now(self, on_infeasible: OnInfeasible) -> tuple[ProjectionProblem, Limits | None]:
+        """The problem and the limits to solve it with, None where these are its own. Where learned limits have moved since an infeasible
+        compilation, feasibility is decided anew."""
+        if self.moving is None:
+            return self.problem, None
+        stated = self.problem.as_stated()
+        limits = self.moving.read(stated)
+        if self.problem.feasible:
+            return self.problem, limits
+        if all(np.array_equal(a, b) for a, b in zip(stated.limits().numpy().values(), limits.numpy().values(), strict=True)):
+            return self.problem, widened_limits(limits, self.problem)
+        moved = settle(replace(stated, feasible=True).with_limits(limits), None, on_infeasible)
+        return moved, widened_limits(limits, moved)
 
 
 def compile_problem(
@@ -72,8 +85,9 @@ def compile_problem(
     groups              declared vocabularies, attribute name -> values;  vocabularies: known so far, which may grow if ``grow``
     missing_group       "error", or "own": missing values are a group
     on_missing          what to do about constraints whose group has no sample: "drop" lists them, "warn" also warns, "raise" raises
-    on_infeasible       "raise" InfeasibleError with a minimal set of constraints, "closest": widen the limits by the least sum of squared
-                        violations, "passthrough": leave them; both mark ``problem.feasible`` False
+    on_infeasible       "raise" InfeasibleError with a minimal set of constraints and a proof, "closest": widen the limits by the least
+                        sum of squared violations (``problem.stated`` keeps them as written), "passthrough": leave them; both mark
+                        ``problem.feasible`` False
 
     Raises InputError, InfeasibleError. Source: DESIGN 4.
     """
@@ -98,12 +112,7 @@ def compile_problem(
     rows = _rows(gathered, kept, values, n)
     problem = _assemble(rows, linear, ranges, lb, ub, read_weights(weights, n), gathered, batch)
     settled = settle(problem, _targets_witness(batch), on_infeasible)
-    shifts = (
-        _difference(settled.lower, problem.lower),
-        _difference(settled.upper, problem.upper),
-        _difference(settled.width, problem.width),
-    )
-    moving = MovingLimits(linear, ranges, tuple(batch.values), shifts)
+    moving = MovingLimits(linear, ranges, tuple(batch.values))
     return Compiled(settled, batch.vocabularies, tuple(removed), moving if moving.moves else None)
 
 
@@ -251,11 +260,3 @@ def _group_counts(gathered: Gathered, batch: Batch) -> tuple[tuple[str, int], ..
 def _targets_witness(batch: Batch) -> Array | None:
     """The targets as numpy (n,), where the notion read them."""
     return batch.targets.tensor.detach().to("cpu", torch.float64).numpy() if batch.used_targets else None
-
-
-def _difference(after: Array, before: Array) -> Tensor:
-    """after - before, 0 where both are the same (also infinite)."""
-    result = np.zeros_like(before)
-    changed = after != before
-    result[changed] = after[changed] - before[changed]
-    return torch.from_numpy(result)

@@ -28,6 +28,7 @@ class Certificate:
                      the rest were decided in exact arithmetic
     bounds_violation how far scores lie outside the box (0 when certified)
     kkt_residual     largest residual of the optimality conditions, in units of the scores
+    limits           as the notion states them, also where the scores are the CLOSEST to a problem that no scores can meet
     distance         sqrt(sum w (y - z)^2), computed when it is read: InputError if scores were changed in place by then
     moved_by_repair  largest move of a score that made the rows hold after rounding
     """
@@ -62,7 +63,7 @@ class Certificate:
 
     @cached_property
     def max_violation(self) -> float:
-        """Largest violation of a hard constraint; <= 0 when certified. 0.0 where there is none."""
+        """Largest violation of a hard constraint; <= 0 when certified, > 0 when closest. 0.0 where there is none."""
         hard = np.array([s.kind == "hard" for s in self.problem.softness], dtype=bool)
         return float(self.violation[hard].max(initial=-np.inf)) if hard.any() else 0.0
 
@@ -99,8 +100,8 @@ class Certificate:
 
     @property
     def limits(self) -> dict[str, tuple[float, float]]:
-        """Lower and upper limit of each constraint; a range has lower limit 0."""
-        p = self.problem
+        """Lower and upper limit of each constraint as written; a range has lower limit 0."""
+        p = self.problem.as_stated()
         pairs = [*zip(p.lower.tolist(), p.upper.tolist(), strict=True), *((0.0, w) for w in p.width.tolist())]
         return dict(zip(p.constraint_labels, pairs, strict=True))
 
@@ -111,6 +112,7 @@ class Certificate:
         arrays: list[Any] = [p.rows.cell.numpy(), p.rows.masks, p.rows.scales, p.rows.offset, p.lower, p.upper, p.width, p.range_starts]
         arrays += [t.numpy() if isinstance(t, Tensor) else np.array(t) for t in (p.lb, p.ub)]
         arrays += [t.numpy() for t in (p.weights, p.rows.dense) if t is not None]
+        arrays += [p.stated.lower, p.stated.upper, p.stated.width] if p.stated is not None else []
         for a in arrays:
             digest.update(repr(a.shape).encode() + np.ascontiguousarray(a).tobytes())
         digest.update(repr(p.softness).encode())
@@ -121,6 +123,7 @@ class Certificate:
         return {
             "format": FORMAT,
             "status": self.status.name,
+            "advice": self.status.advice,
             "violation": dict(zip(self.labels, self.violation.tolist(), strict=True)),
             "max_violation": self.max_violation,
             "bounds_violation": self.bounds_violation,

@@ -19,6 +19,7 @@ from fairopt.solve.implicit import attach
 from fairopt.solve.native import native_scores
 from fairopt.solve.one_row import attach_one_row, one_row, project_one_row, strictly_inside
 from fairopt.solve.outcome import Outcome, as_working, finish, solved
+from fairopt.solve.ruling import ruled
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -95,8 +96,9 @@ def _solve(
 ) -> Solution:
     """``chosen``'s answer, finished, with its gradient. ``raw``: the answer, where it is there already."""
     flat = scores.reshape(-1)
-    outcome = finish(flat.detach(), problem, chosen, extent, certify=certify, raw=raw)
+    outcome = ruled(finish(flat.detach(), problem, chosen, extent, certify=certify, raw=raw), problem)
     connected = torch.is_grad_enabled() and (scores.requires_grad or (limits is not None and limits.requires_grad))
+    connected = connected and outcome.status is not Status.INFEASIBLE  # there are no scores to differentiate
     y = outcome.y
     if connected and gradient == "native":
         y = native_scores(flat, problem, limits, chosen, outcome)
@@ -157,7 +159,7 @@ _SHORT = ("auto", "closed_form")
 
 def _short_road(scores: Tensor, flat: Tensor, problem: ProjectionProblem) -> Solution | None:
     """One row and no active bound, in a few passes; None where the general road has to decide."""
-    if problem.m != 1 or (problem.has_box and not strictly_inside(flat.detach(), (problem.lb, problem.ub))):
+    if problem.m != 1 or problem.stated is not None or (problem.has_box and not strictly_inside(flat.detach(), (problem.lb, problem.ub))):
         return None
     plan = one_row(problem)
     if plan is None or scores.device.type != "cpu" or scores.dtype not in (torch.float32, torch.float64):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fairopt.contract.base import Backend
-from fairopt.errors import UnsupportedError
+from fairopt.errors import BackendError, InfeasibleError, UnsupportedError
 from fairopt.problem import Limits, ProjectionProblem
 from fairopt.solve.outcome import Outcome
 
@@ -33,6 +33,9 @@ def native_scores(scores: Tensor, problem: ProjectionProblem, limits: Limits | N
         raise UnsupportedError(f"backend {backend.name!r} brings no gradient of its own; use gradient='implicit'")
     if problem.ranges and not backend.capabilities.ranges:
         raise UnsupportedError(f"backend {backend.name!r} takes no ranges with its own gradient; use gradient='implicit'")
-    own = backend.solve_native(scores.to("cpu", torch.float64), problem, problem.limits() if limits is None else limits)
+    try:
+        own = backend.solve_native(scores.to("cpu", torch.float64), problem, problem.limits() if limits is None else limits)
+    except InfeasibleError as error:  # a solver's word: the answer that was found before says otherwise
+        raise BackendError(f"backend {backend.name!r}, gradient='native': {error}; use gradient='implicit'") from error
     y: Tensor = _Replace.apply(own, outcome.y)  # type: ignore[no-untyped-call]
     return y

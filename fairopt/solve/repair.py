@@ -84,20 +84,11 @@ def _moved(finisher: Finisher, p: Array, before: Array) -> float:
 
 
 def shortfall(finisher: Finisher, check: Check, magnitude: float, p: Array) -> Status:
-    """What to call scores that break a hard row: within rounding, or a problem that has no solution (its prices run away)."""
+    """What to call scores that break a hard row: within rounding, or off."""
     # rows of very different size: what the search leaves (ACCEPTED, relative) can be more than rounding does
     allowed = 16.0 * finisher.margin(magnitude, p) + ACCEPTED * magnitude * constraint_bound(finisher.st, finisher.st.unit)
     hard = finisher.st.hard
-    if (check.violation[hard] <= allowed[hard]).all() and not runs_away(finisher, magnitude, p):
-        return Status.WITHIN_ROUNDING
-    return Status.INFEASIBLE if runs_away(finisher, magnitude, p) else Status.INACCURATE
-
-
-def runs_away(finisher: Finisher, magnitude: float, p: Array) -> bool:
-    """Whether prices would move free samples by far more than the scores' own size."""
-    st = finisher.st
-    reach = magnitude + finisher.extent
-    return bool((np.abs(p) * st.metric / st.unit > 1e8 * max(reach, 1e-300)).any())
+    return Status.WITHIN_ROUNDING if (check.violation[hard] <= allowed[hard]).all() else Status.INACCURATE
 
 
 def _cannot_shrink(nums: Numbers, margin: Array, hard: BoolArray, violation: Array) -> bool:
