@@ -79,23 +79,42 @@ class _Search:
             return slope
         return np.where(flat, self.dual.flat_slope(state.p) * min(1.0, state.res / self.spread), slope)
 
-    def model_minimiser(self, state: _State) -> Array:
-        """(m,) prices in the domain that minimise the model at ``state``."""
+    @cached_property
+    def quadratic(self) -> bool:
+        return bool(np.isfinite(self.numbers.gamma).any())
+
+    @cached_property
+    def softness(self) -> Array:
+        """(m,) 1 / gamma of each row; infinite for rows of other kinds."""
+        sizes = [1] * self.structure.linear + [part.stop - part.start for part in self.structure.slices]
+        soft = np.repeat(1.0 / self.numbers.gamma, sizes)
+        return np.where(soft > 0.0, soft, np.inf)
+
+    def model_minimiser(self, state: _State, *, flat: bool = False) -> Array:
+        """(m,) prices in the domain that minimise the model at ``state``. ``flat``: cells without a free sample stay flat."""
         f, p, ev, metric = state.ev.f, state.p, state.ev, self.structure.metric
-        if self.structure.shape == "separable":
-            slopes = np.maximum((self.dual.coefficients**2) @ self.slopes(state), 1e-14 * metric)
+        cells = ev.slope if flat or ev.dense_model is not None else self.slopes(state)
+        alone = flat and ev.dense_model is None and not cells.any() and not self.structure.blocks  # then no row moves another
+        if self.structure.shape == "separable" or alone:
+            least = 1e-14 * (np.minimum(metric, self.softness) if flat else metric)
+            slopes = np.maximum((self.dual.coefficients**2) @ cells, least)
             return prox(self.structure, self.numbers, f + slopes * p, slopes)
         if ev.dense_model is None:
-            B = factor(self.dual.coefficients, self.slopes(state), metric)
+            B = factor(self.dual.coefficients, cells, metric)
         else:
             M = ev.dense_model
-            if bool((ev.slope <= 0).any()) or bool((np.diag(M) <= 1e-6 * metric).any()):
+            if not flat and bool((ev.slope <= 0).any() | (np.diag(M) <= 1e-6 * metric).any()):
                 M = M + 1e-2 * min(1.0, state.res / self.spread) * self.dual.open_model()
             B = factor_dense(M, metric)
         start = None if p.any() else prox(self.structure, self.numbers, f, metric)  # about the right active set
         return self.solver.minimise(p, f, B, 0.1 * self.resolution, start)
 
     def step(self, state: _State) -> _State:
+        if self.quadratic and bool((state.ev.slope <= 0).any()):
+            # the softness alone decides a price where every sample is at a bound: a slope of our own would creep towards it
+            new = self.at(self.model_minimiser(state, flat=True))
+            if new.res <= 0.1 * state.res:
+                return new
         return self.line_search(state, self.model_minimiser(state))
 
     def line_search(self, state: _State, q: Array) -> _State:
