@@ -18,93 +18,112 @@ that may move leave sums that differ modulo its step. Scores at a bound that are
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.arrays import Array, BoolArray, IntArray
+from fairopt.arrays import BoolArray
 from fairopt.problem import ProjectionProblem
 from fairopt.solve.lattice import Lattice
 from fairopt.solve.rounding import dtype_box
-from fairopt.solve.ties import Tie, read_ties, without_unions
+from fairopt.solve.ties import Tie, read_ties, without_overlaps
 from fairopt.solve.two_way import Table, cell_changes
 
 
-def to_grid(problem: ProjectionProblem, sorted_y: Tensor, narrow: BoolArray) -> Tensor | None:
-    """(n,) scores in cell order whose tied groups have the same exact mean, or None where the structure or the box does not allow it.
+@dataclass(frozen=True, eq=False)
+class Snapped:
+    """y (n,) in cell order; exact: whether all tied groups have exactly the mean that their tie asks for."""
+
+    y: Tensor
+    exact: bool
+
+
+def to_grid(problem: ProjectionProblem, sorted_y: Tensor, narrow: BoolArray) -> Snapped | None:
+    """Scores (n,) in cell order whose tied groups have the same mean; None where the structure does not allow it.
 
     ``narrow`` (L + R,): the hard constraints whose limits are too close for a margin. Scores move by a few ulps, and no score out of
-    its box.
+    its box. Where equal means do not exist every group gets the nearest sum that it can have: a tolerance may excuse the rest.
     """
     ties = read_ties(problem, narrow)
     if not ties:
         return None
-    ties = without_unions(problem, ties)
+    ties = [without_overlaps(tie) for tie in ties]
+    inside = np.concatenate([tie.masks for tie in ties])  # (groups, C)
+    most = int(inside.sum(0).max())
+    units = [np.flatnonzero(m) for m in inside] if most <= 1 else [np.array([c]) for c in np.flatnonzero(inside.any(0)).tolist()]
+    if most > 2 or min(len(unit) for unit in units) == 0:
+        return None
     low, high = (b.to(torch.float64).numpy() for b in dtype_box(problem, sorted_y.dtype))
     y = sorted_y.detach().to("cpu", torch.float64).numpy()
     at_bound = bool((((y <= low) | (y >= high)) & (low < high)).any())
-    for clamped, coarse in ((False, False), (False, True), (True, False), (True, True)):
+    changes_of = _group_changes if most <= 1 else _cell_changes
+    for exact, clamped, coarse in _WAYS:
         if clamped and not at_bound:
-            break
-        moved = _moved(problem, ties, y, sorted_y.dtype, (low, high), clamped=clamped, coarse=coarse)
-        if moved is not None:
-            return torch.from_numpy(moved).to(sorted_y.device, sorted_y.dtype)
+            continue
+        lattice = Lattice(y, sorted_y.dtype, (low, high), units, problem.rows.starts, clamped=clamped, coarse=coarse)
+        changes = changes_of(ties, lattice, exact=exact)
+        if changes is not None and all(lattice.change(u, missing) for u, missing in changes.items()) and lattice.holds():
+            return Snapped(torch.from_numpy(lattice.y).to(sorted_y.device, sorted_y.dtype), exact)
     return None
 
 
-def _moved(
-    problem: ProjectionProblem,
-    ties: list[Tie],
-    y: Array,
-    dtype: torch.dtype,
-    box: tuple[Array, Array],
-    *,
-    clamped: bool,
-    coarse: bool,
-) -> Array | None:
-    masks = [j for tie in ties for j in tie.shift]
-    inside = problem.rows.masks[masks]  # (groups, C)
-    most = int(inside.sum(0).max())
-    units = [np.flatnonzero(m) for m in inside] if most <= 1 else [np.array([c]) for c in np.flatnonzero(inside.any(0)).tolist()]
-    if len(set(masks)) < len(masks) or most > 2:
-        return None
-    lattice = Lattice(y, dtype, box, units, problem.rows.starts, clamped=clamped, coarse=coarse)
-    changes = _group_changes(problem, ties, lattice) if most <= 1 else _cell_changes(problem, ties, lattice)
-    if changes is None or not all(lattice.change(u, missing) for u, missing in changes.items()):
-        return None
-    return lattice.y if lattice.holds() else None
+# exact means or the nearest ones; whether scores at a bound move too; whether on the coarsest grid. What moves least comes first
+_WAYS = (
+    (True, False, False),
+    (True, False, True),
+    (True, True, False),
+    (True, True, True),
+    (False, False, False),
+    (False, True, False),
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """One group of a tie: samples, present sum, its shift, log2 of its finest step (None: its sum is what it is), and its sum's error."""
+    """One group of a tie: samples, present sum, its shift, log2 of its finest step (None: its sum is what it is), its sum's error, and
+    how far its sum can fall and rise.
+    """
 
     count: int
     sum: int
     shift: int
     step: int | None
     error: float
+    reach: tuple[int, int]
 
 
-def common_mean(groups: list[Group], low: Fraction | None, high: Fraction | None) -> Fraction | None:
+def wanted_sums(groups: list[Group], low: Fraction | None, high: Fraction | None, *, exact: bool) -> list[int] | None:
+    """The sum of each group at the common mean inside [low, high] that is nearest to the present one; None where there is none.
+
+    Not ``exact``: the nearest sums that the groups can have.
+    """
+    ends = [(Fraction(g.sum - g.shift - g.reach[0], g.count), Fraction(g.sum - g.shift + g.reach[1], g.count)) for g in groups]
+    low = max(end[0] for end in ends) if low is None else max(low, *(end[0] for end in ends))
+    high = min(end[1] for end in ends) if high is None else min(high, *(end[1] for end in ends))
+    if exact:
+        mean = common_mean(groups, low, high)
+        return None if mean is None else [int(mean * g.count) + g.shift for g in groups]
+    mean = min(max(_present(groups), low), high)
+    return [g.sum if g.step is None else g.sum + (round((mean * g.count + g.shift - g.sum) / (1 << g.step)) << g.step) for g in groups]
+
+
+def common_mean(groups: list[Group], low: Fraction, high: Fraction) -> Fraction | None:
     """The mean nearest to the present one that every group can have exactly, inside [low, high]; None where there is none.
 
     With g the greatest common divisor of the counts, M = g mean is a whole number: the congruences are (n_j / g) M = B_j - shift_j.
     """
     g = math.gcd(*(group.count for group in groups))
     rest, bits = 0, 0  # M = rest modulo 2^bits
-    exact: int | None = None
     for group in groups:
         q, r = group.count // g, group.sum - group.shift
-        if group.step is None:
-            if r % q or (exact is not None and exact * q != r):
-                return None
-            exact = r // q
-            continue
         twos = (q & -q).bit_length() - 1
+        if group.step is None:
+            if r % q:
+                return None
+            continue  # low and high leave only r / q
         if r % (1 << min(twos, group.step)):
             return None
         own = max(group.step - twos, 0)
@@ -112,15 +131,12 @@ def common_mean(groups: list[Group], low: Fraction | None, high: Fraction | None
         if (value - rest) % (1 << min(bits, own)):
             return None
         rest, bits = (value, own) if own > bits else (rest, bits)
-    if exact is None:
-        exact = rest + (round((_present(groups) * g - rest) / (1 << bits)) << bits)
-        if low is not None and exact < g * low:
-            exact = rest + (math.ceil((g * low - rest) / (1 << bits)) << bits)
-        if high is not None and exact > g * high:
-            exact = rest + (math.floor((g * high - rest) / (1 << bits)) << bits)
-    if (exact - rest) % (1 << bits) or (low is not None and exact < g * low) or (high is not None and exact > g * high):
-        return None
-    return Fraction(exact, g)
+    M = rest + (round((min(max(_present(groups), low), high) * g - rest) / (1 << bits)) << bits)
+    if g * low > M:
+        M = rest + (math.ceil((g * low - rest) / (1 << bits)) << bits)
+    if g * high < M:
+        M = rest + (math.floor((g * high - rest) / (1 << bits)) << bits)
+    return Fraction(M, g) if g * low <= M <= g * high else None
 
 
 def _present(groups: list[Group]) -> Fraction:
@@ -130,108 +146,94 @@ def _present(groups: list[Group]) -> Fraction:
     return Fraction(sum(group.sum - group.shift for group in chosen), sum(group.count for group in chosen))
 
 
-def _wanted(group: Group, mean: Fraction) -> int:
-    """The group's exact sum at a common mean."""
-    total = mean * group.count
-    assert total.denominator == 1
-    return total.numerator + group.shift
-
-
-def _group_changes(problem: ProjectionProblem, ties: list[Tie], lattice: Lattice) -> dict[int, int] | None:
+def _group_changes(ties: list[Tie], lattice: Lattice, *, exact: bool) -> dict[int, int] | None:
     """unit -> the change of its sum, where every group is a unit of its own."""
-    counts, errors = problem.rows.mask_counts, lattice.errors().tolist()
+    errors = lattice.errors().tolist()
     changes: dict[int, int] = {}
-    u = 0
     for tie in ties:
-        own = range(u, u + len(tie.shift))
+        own = range(len(changes), len(changes) + len(tie.counts))
         groups = [
-            Group(int(counts[j]), lattice.sum(k), shift, lattice.finest(k), errors[k])
-            for k, (j, shift) in zip(own, tie.shift.items(), strict=True)
+            Group(count, lattice.sum(u), shift, lattice.finest(u), errors[u], lattice.reach(u))
+            for u, count, shift in zip(own, tie.counts, tie.shifts, strict=True)
         ]
-        mean = common_mean(groups, tie.low, tie.high)
-        if mean is None:
+        sums = wanted_sums(groups, tie.low, tie.high, exact=exact)
+        if sums is None:
             return None
-        changes |= {k: _wanted(group, mean) - group.sum for k, group in zip(own, groups, strict=True)}
-        u += len(tie.shift)
+        changes |= {u: wanted - group.sum for u, group, wanted in zip(own, groups, sums, strict=True)}
     return changes
 
 
 # -- two attributes ----------------------------------------------------------------------------------------------------------
 
 
-def _cell_changes(problem: ProjectionProblem, ties: list[Tie], lattice: Lattice) -> dict[int, int] | None:
+def _cell_changes(ties: list[Tie], lattice: Lattice, *, exact: bool) -> dict[int, int] | None:
     """unit -> the change of its sum, where every cell is a unit of its own and lies in at most two groups."""
-    masks = problem.rows.masks
-    groups = [j for tie in ties for j in tie.shift]
+    masks = np.concatenate([tie.masks for tie in ties])  # (groups, C)
     cell = [int(unit[0]) for unit in lattice.units]
-    table = Table.of([[g for g, j in enumerate(groups) if masks[j, c]] for c in cell], len(groups))
+    table = Table.of([np.flatnonzero(masks[:, c]).tolist() for c in cell], len(masks))
     if table is None:
         return None
     steps = [lattice.finest(u) for u in range(len(cell))]
-    chosen = table.spanning({u: (step, -lattice.movers(u)) for u, step in enumerate(steps) if step is not None})
-    step = max((s for u in chosen if (s := steps[u]) is not None), default=0)  # every cell that moves can make whole multiples of it
+    reach = [lattice.reach(u) for u in range(len(cell))]
+    # cells that can move both ways first, then the finest, then those of many scores
+    order = {u: (0 in reach[u], step, -lattice.movers(u)) for u, step in enumerate(steps) if step is not None}
+    chosen = table.spanning(order)
+    step = max((s for u in chosen if (s := steps[u]) is not None), default=0)  # every cell that moves makes whole multiples of it
     base = [lattice.sum(u) for u in range(len(cell))]
-    free = {u for u, s in enumerate(steps) if s is not None and s <= step}
+    free = {u for u, s in enumerate(steps) if s is not None and s <= step and (u in chosen or 0 not in reach[u])}
     for u in free:
         finest = steps[u]
         assert finest is not None
         off = (base[u] + (1 << step >> 1)) % (1 << step) - (1 << step >> 1)
         base[u] -= off >> finest << finest  # to a multiple of the step, as far as fixed samples allow
-    ties = _joined(problem, ties, table, free, base)
+    tie_of = [t for t, tie in enumerate(ties) for _ in tie.counts]
+    counts, shifts = [n for tie in ties for n in tie.counts], [s for tie in ties for s in tie.shifts]
+    limits = {t: (tie.low, tie.high) for t, tie in enumerate(ties)}
+    _join(tie_of, counts, shifts, limits, table, free, base)
     errors = lattice.errors()
-    missing: list[int] = []
-    for tie in ties:
-        own = [groups.index(j) for j in tie.shift]
-        parts = [table.members[g] for g in own]
-        made = [
-            Group(
-                int(problem.rows.mask_counts[j]),
-                sum(base[u] for u in part),
-                shift,
-                step if free & set(part) else None,
-                float(errors[part].sum()),
-            )
-            for (j, shift), part in zip(tie.shift.items(), parts, strict=True)
-        ]
-        mean = common_mean(made, tie.low, tie.high)
-        if mean is None:
+    wanted = [0] * len(counts)
+    for t, (low, high) in limits.items():
+        own = [g for g, tie in enumerate(tie_of) if tie == t]
+        groups = []
+        for g in own:
+            part = table.members[g]
+            moving = [u for u in part if u in free]
+            room = sum(reach[u][0] for u in moving), sum(reach[u][1] for u in moving)
+            error = float(errors[part].sum())
+            groups.append(Group(counts[g], sum(base[u] for u in part), shifts[g], step if moving else None, error, room))
+        sums = wanted_sums(groups, low, high, exact=exact)
+        if sums is None:
             return None
-        missing += [_wanted(group, mean) - group.sum for group in made]
-    order = [groups.index(j) for tie in ties for j in tie.shift]
-    wanted = [0] * len(groups)
-    for g, value in zip(order, missing, strict=True):
-        wanted[g] = value >> step
-    weights = {u: lattice.movers(u) for u in free}
-    changes = cell_changes(table, chosen, weights, wanted)
-    return None if changes is None else {u: base[u] - lattice.sum(u) + (changes.get(u, 0) << step) for u in free}
+        for g, group, total in zip(own, groups, sums, strict=True):
+            wanted[g] = (total - group.sum) >> step
+    changes = cell_changes(table, chosen, {u: lattice.movers(u) for u in sorted(free)}, wanted)
+    return None if changes is None else {u: base[u] - lattice.sum(u) + (changes.get(u, 0) << step) for u in sorted(free)}
 
 
-def _joined(problem: ProjectionProblem, ties: list[Tie], table: Table, free: set[int], base: list[int]) -> list[Tie]:
-    """Ties with one mean, where the groups of one and of the other cover the same samples: one population has one mean."""
-    counts = problem.rows.mask_counts
-    groups = [j for tie in ties for j in tie.shift]
-    owner = {j: t for t, tie in enumerate(ties) for j in tie.shift}
-    result: dict[int, Tie] = dict(enumerate(ties))
+def _join(
+    tie_of: list[int],
+    counts: list[int],
+    shifts: list[int],
+    limits: dict[int, tuple[Fraction | None, Fraction | None]],
+    table: Table,
+    free: set[int],
+    base: list[int],
+) -> None:
+    """Give two ties one mean, where the groups of one and of the other cover the same samples: one population has one mean."""
     for part in table.closed(free):
-        sides = [[groups[g] for g in part if table.side[g] == s] for s in (0, 1)]
-        first, second = ({owner[j] for j in side} for side in sides)
-        if len(first) != 1 or len(second) != 1 or first == second:
+        sides = [[g for g in part if table.side[g] == s] for s in (0, 1)]
+        first, second = ({tie_of[g] for g in side} for side in sides)
+        size, other = (sum(counts[g] for g in side) for side in sides)
+        if len(first) != 1 or len(second) != 1 or first == second or size != other:
             continue
-        a, b = first.pop(), second.pop()
-        totals = [sum(int(counts[j]) for j in side) for side in sides]
-        if totals[0] != totals[1]:
+        (a,), (b,) = first, second
+        rest = [sum(shifts[g] for g in side) - sum(base[u] for g in side for u in table.members[g] if u not in free) for side in sides]
+        gap = Fraction(rest[0] - rest[1], size)  # mean of b = mean of a + gap
+        joined = {g: shifts[g] + gap * counts[g] for g, tie in enumerate(tie_of) if tie == b}
+        if any(shift.denominator != 1 for shift in joined.values()):
             continue
-        fixed = [sum(base[u] for j in side for u in table.members[groups.index(j)] if u not in free) for side in sides]
-        gap = Fraction(
-            sum(result[a].shift[j] for j in sides[0]) - fixed[0] - sum(result[b].shift[j] for j in sides[1]) + fixed[1], totals[0]
-        )
-        shifts = {j: s + gap * int(counts[j]) for j, s in result[b].shift.items()}
-        if any(s.denominator != 1 for s in shifts.values()):
-            continue
-        low = [v for v in (result[a].low, None if result[b].low is None else result[b].low - gap) if v is not None]
-        high = [v for v in (result[a].high, None if result[b].high is None else result[b].high - gap) if v is not None]
-        merged = result[a].shift | {j: s.numerator for j, s in shifts.items()}
-        result[a] = replace(result[a], shift=merged, low=max(low, default=None), high=min(high, default=None))
-        del result[b]
-        owner |= dict.fromkeys(shifts, a)
-    return list(result.values())
+        for g, shift in joined.items():
+            tie_of[g], shifts[g] = a, shift.numerator
+        pairs = [limits[a], tuple(None if v is None else v - gap for v in limits.pop(b))]
+        lows, highs = ([pair[k] for pair in pairs if pair[k] is not None] for k in (0, 1))
+        limits[a] = max(lows, default=None), min(highs, default=None)

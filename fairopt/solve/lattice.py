@@ -70,6 +70,10 @@ class Lattice:
     def movers(self, u: int) -> int:
         return sum(count for _, count in self.levels[u])
 
+    def reach(self, u: int) -> tuple[int, int]:
+        """How far the sum of unit u can fall and rise inside the box, in units of 2**-1074; never more than it can."""
+        return tuple(math.floor(Fraction(room) * (1 << LEAST)) if room < 1e300 else 1 << 2 * LEAST for room in self.rooms[u])
+
     def errors(self) -> Array:
         """(units,) half an ulp of every score that may move, summed: what rounding can have done to each sum."""
         half = np.ldexp(0.5, self.level[self.moves])
@@ -78,21 +82,24 @@ class Lattice:
     # -- levels --------------------------------------------------------------------------------------------------------------
 
     def _room(self, at: IntArray | BoolArray) -> tuple[Array, Array]:
-        """How far scores can go up and down on multiples of their ulps inside the box."""
+        """How far scores can go down and up on multiples of their ulps inside the box."""
         with np.errstate(over="ignore"):
             reach = np.minimum(np.ldexp(1.0, self.digits + self.level[at]), self.most)
-            return np.minimum(self.high[at], reach) - self.y[at], self.y[at] - np.maximum(self.low[at], -reach)
+            return self.y[at] - np.maximum(self.low[at], -reach), np.minimum(self.high[at], reach) - self.y[at]
 
     def _choose_levels(self, coarse: bool) -> None:
         """The levels of each unit, coarsest first, as (log2 ulp, scores); scores of levels without room are rounded to the next."""
         self.levels: list[list[tuple[int, int]]] = [[] for _ in self.units]
+        self.rooms = [[0.0, 0.0] for _ in self.units]
         moving = np.flatnonzero(self.moves)
         if moving.size == 0:
             return
         present, table, key = self._table(moving)
-        up, down = self._room(moving)
+        down, up = self._room(moving)
         with np.errstate(over="ignore"):
-            room = np.bincount(key, weights=np.minimum(up, down), minlength=table.size).reshape(table.shape)
+            falls, rises = (np.bincount(key, weights=room, minlength=table.size).reshape(table.shape) for room in (down, up))
+            self.rooms = (np.stack([falls.sum(1), rises.sum(1)], axis=1) * (1.0 - 1e-9)).tolist()
+            room = np.maximum(falls, rises)  # a step may be made in either direction: a coarser one makes up for it
         target = np.tile(present, (len(self.units), 1))  # (units, P) what each level is rounded to
         level = present.tolist()
         for u, (counts, rooms) in enumerate(zip(table, room.tolist(), strict=True)):
@@ -150,24 +157,44 @@ class Lattice:
             share = _nearest(missing * count, left * step) if k < len(levels) - 1 else _towards_zero(missing, step)
             left -= count
             missing -= self._move(members, level, share) * step if share else 0
-        for level, _ in levels:  # what some levels had no room for
+        for k in range(len(levels) - 1, 0, -1):  # what is no multiple of the next level's ulp, where a level had no room for its share
+            step, above = 1 << (levels[k][0] + LEAST), 1 << (levels[k - 1][0] + LEAST)
+            rest = missing % above
+            if rest:
+                down, up = self._space(members, levels[k][0])
+                choices = [r for r in sorted((rest, rest - above), key=abs) if -down * step <= r <= up * step]
+                if not choices:
+                    return False
+                missing -= self._move(members, levels[k][0], choices[0] // step) * step
+        for level, _ in levels:
             step = 1 << (level + LEAST)
             share = _towards_zero(missing, step)
             missing -= self._move(members, level, share) * step if share else 0
         return missing == 0
 
+    def _rooms(self, members: IntArray, level: int) -> tuple[IntArray, IntArray, IntArray]:
+        """The scores of one level, and the whole ulps that each can go down and up."""
+        at = members[self.level[members] == level]
+        rooms = []
+        for sign, room, edge in zip((-1.0, 1.0), self._room(at), (self.low[at], self.high[at]), strict=True):
+            with np.errstate(over="ignore"):
+                steps = np.floor(np.minimum(np.ldexp(room, -level), 2.0**53))
+            steps -= sign * (self.y[at] + sign * np.ldexp(steps, level)) > sign * edge  # the room was rounded
+            rooms.append(np.maximum(steps, 0.0).astype(np.int64))
+        return at, rooms[0], rooms[1]
+
+    def _space(self, members: IntArray, level: int) -> tuple[int, int]:
+        """The ulps that the scores of one level can go down and up together."""
+        _, down, up = self._rooms(members, level)
+        return _total(down), _total(up)
+
     def _move(self, members: IntArray, level: int, steps: int) -> int:
         """Move the scores of one level by ``steps`` ulps together, as evenly as their room allows. Returns the steps made."""
-        at = members[self.level[members] == level]
-        up, down = self._room(at)
-        with np.errstate(over="ignore"):
-            room = np.floor(np.minimum(np.ldexp(up if steps > 0 else down, -level), 2.0**53))
-        sign = 1.0 if steps > 0 else -1.0
-        there = self.y[at] + sign * np.ldexp(room, level)
-        room -= (there > self.high[at]) if steps > 0 else (there < self.low[at])  # ``up`` and ``down`` were rounded
-        made = _evenly(np.maximum(room, 0.0).astype(np.int64), abs(steps))
+        at, down, up = self._rooms(members, level)
+        made = _evenly(up if steps > 0 else down, abs(steps))
+        sign = 1 if steps > 0 else -1
         self.y[at] += sign * np.ldexp(made.astype(np.float64), level)
-        return _total(made) if steps > 0 else -_total(made)
+        return sign * _total(made)
 
     def holds(self) -> bool:
         """Whether every score that could move lies in its box."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.arrays import Array, BoolArray
+from fairopt.arrays import Array
 from fairopt.contract.base import Status
 from fairopt.dual.newton import ACCEPTED, DualSolution, solve_dual
 from fairopt.dual.piece import Piece
@@ -64,12 +64,14 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Array, *
         narrow = st.hard & (_room(nums, margin * 2.0**attempt) <= 0)
         if narrow.any() and snaps:
             snapped = to_grid(finisher.problem, sorted_y, narrow)
-            snaps = snapped is not None  # other margins would not give it another structure
+            snaps = snapped is not None and snapped.exact  # other margins would give it no other structure
             if snapped is not None:
-                check = finisher.check(snapped, largest(snapped))
+                check = finisher.check(snapped.y, largest(snapped.y))
+                moved = float((snapped.y.to(torch.float64) - made.to(torch.float64)).abs().max()) + _moved(finisher, p, solution.p)
                 if check.holds:
-                    moved = float((snapped.to(torch.float64) - made.to(torch.float64)).abs().max())
-                    return Repaired(snapped, plain, check, moved + _moved(finisher, p, solution.p), p)
+                    return Repaired(snapped.y, plain, check, moved, p)
+                if _excess(st, check) < _excess(st, nearest.check):
+                    nearest = Repaired(snapped.y, plain, check, moved, p)
         broken = st.hard & (nearest.check.violation > -margin)
         if not snaps and broken.any() and (broken <= narrow).all():
             break

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 
@@ -24,9 +25,11 @@ ONE = 1 << 1074  # the number 1 in units of the smallest float64
 
 @dataclass(frozen=True, eq=False)
 class Tie:
-    """shift: mask -> its shift; low, high: limits of the mean, None where open. All in units of 2**-1074."""
+    """masks (G, C), one a group; counts of its samples; shifts; low, high: limits of the mean, None where open. In units of 2**-1074."""
 
-    shift: dict[int, int]
+    masks: BoolArray
+    counts: list[int]
+    shifts: list[int]
     low: Fraction | None
     high: Fraction | None
 
@@ -44,7 +47,7 @@ def read_ties(problem: ProjectionProblem, narrow: BoolArray) -> list[Tie] | None
         if not members:
             continue
         gap = _difference(problem, c, members) if c < problem.linear and len(members) == 2 else Fraction(0)
-        for (a, own_a), (b, own_b) in zip(members, members[1:], strict=False):
+        for (a, own_a), (b, own_b) in pairwise(members):
             edges[a].append((b, own_a - own_b - gap))
             edges[b].append((a, own_b - own_a + gap))
     delta: dict[int, Fraction] = {}
@@ -70,18 +73,19 @@ def read_ties(problem: ProjectionProblem, narrow: BoolArray) -> list[Tie] | None
     return ties
 
 
-def _tie(problem: ProjectionProblem, delta: dict[int, Fraction], bounds: dict[int, list[tuple[Fraction | None, Fraction | None]]]) -> Tie | None:
-    shift: dict[int, int] = {}
-    low = high = None
-    for j, d in delta.items():
-        whole = d * int(problem.rows.mask_counts[j]) * ONE
-        if whole.denominator != 1:
-            return None
-        shift[j] = whole.numerator
-        for lower, upper in bounds.get(j, []):
-            low = lower - d if lower is not None and (low is None or lower - d > low) else low
-            high = upper - d if upper is not None and (high is None or upper - d < high) else high
-    return Tie(shift, None if low is None else low * ONE, None if high is None else high * ONE)
+Bounds = dict[int, list[tuple[Fraction | None, Fraction | None]]]
+
+
+def _tie(problem: ProjectionProblem, delta: dict[int, Fraction], bounds: Bounds) -> Tie | None:
+    counts = [int(problem.rows.mask_counts[j]) for j in delta]
+    shifts = [d * count * ONE for d, count in zip(delta.values(), counts, strict=True)]
+    if any(shift.denominator != 1 for shift in shifts):
+        return None
+    limits = [(low, high, delta[j]) for j in delta for low, high in bounds.get(j, [])]
+    lows = [(low - d) * ONE for low, _, d in limits if low is not None]
+    highs = [(high - d) * ONE for _, high, d in limits if high is not None]
+    whole = [shift.numerator for shift in shifts]
+    return Tie(problem.rows.masks[list(delta)], counts, whole, max(lows, default=None), min(highs, default=None))
 
 
 def _members(problem: ProjectionProblem, c: int) -> list[tuple[int, Fraction]] | None:
@@ -128,47 +132,67 @@ def _difference(problem: ProjectionProblem, c: int, members: list[tuple[int, Fra
     return Fraction(0)
 
 
-def _single_rows(problem: ProjectionProblem) -> dict[int, list[tuple[Fraction | None, Fraction | None]]]:
+def _single_rows(problem: ProjectionProblem) -> Bounds:
     """mask -> limits of its mean, from every hard row over one group."""
-    found: dict[int, list[tuple[Fraction | None, Fraction | None]]] = defaultdict(list)
+    found: Bounds = defaultdict(list)
     for k in range(problem.linear):
         single = _single(problem, k) if problem.softness[k].kind == "hard" else None
         if single is None:
             continue
         mask, scale = single
         constant = sum(exact_offset_parts(problem, k).values(), Fraction(0))
-        low, high = (
-            (Fraction(v) - constant) / Fraction(scale) if np.isfinite(v) else None for v in (float(problem.lower[k]), float(problem.upper[k]))
-        )
+        limits = (float(problem.lower[k]), float(problem.upper[k]))
+        low, high = ((Fraction(v) - constant) / Fraction(scale) if np.isfinite(v) else None for v in limits)
         found[mask].append((low, high) if scale > 0 else (high, low))
     return found
 
 
-def without_unions(problem: ProjectionProblem, ties: list[Tie]) -> list[Tie]:
-    """The ties without masks that are the disjoint union of other masks of their tie ("overall"): these have the mean by themselves."""
-    return [_reduced(problem, tie) if len(tie.shift) > 2 else tie for tie in ties]
-
-
-def _reduced(problem: ProjectionProblem, tie: Tie) -> Tie:
-    masks, counts = problem.rows.masks, problem.rows.mask_counts
-    kept = sorted(tie.shift, key=lambda j: (-int(counts[j]), j))
-    covered = masks[kept].sum(0)  # (C,) by how many masks
-    first = {j: int(np.argmax(masks[j])) for j in kept}
-    for whole in list(kept):
+def without_overlaps(tie: Tie) -> Tie:
+    """The tie where a group that holds others of the tie ("overall") is what they leave of it: that has the same mean, or no samples."""
+    order = sorted(range(len(tie.counts)), key=lambda g: (tie.counts[g], g))  # small ones first
+    masks, counts, shifts = [tie.masks[g] for g in order], [tie.counts[g] for g in order], [tie.shifts[g] for g in order]
+    covered = tie.masks.sum(0)  # (C,) by how many groups
+    for k in range(len(order) - 1, 0, -1):
         if int(covered.max()) <= 1:
             break
-        if int(covered[masks[whole]].min()) < 2:
-            continue  # a cell of it is in no other mask
-        inside = [j for j in kept if counts[j] < counts[whole] and masks[whole, first[j]] and not (masks[j] & ~masks[whole]).any()]
-        families: list[tuple[BoolArray, int]] = []  # disjoint masks together, with the sum of their shifts
-        for j in sorted(inside, key=list(tie.shift).index):
-            for f, (union, total) in enumerate(families):
-                if not (union & masks[j]).any():
-                    families[f] = (union | masks[j], total + tie.shift[j])
-                    break
-            else:
-                families.append((masks[j].copy(), tie.shift[j]))
-        if any(np.array_equal(union, masks[whole]) and total == tie.shift[whole] for union, total in families):
-            kept.remove(whole)
-            covered = covered - masks[whole]
-    return Tie({j: s for j, s in tie.shift.items() if j in set(kept)}, tie.low, tie.high)
+        first = [int(np.argmax(mask)) for mask in masks[:k]]
+        inside = [g for g in range(k) if counts[g] < counts[k] and masks[k][first[g]] and not (masks[g] & ~masks[k]).any()]
+        family = _largest_family([(masks[g], counts[g], shifts[g]) for g in inside])
+        if family is not None:
+            covered = covered - family[0]
+            masks[k], counts[k], shifts[k] = masks[k] & ~family[0], counts[k] - family[1], shifts[k] - family[2]
+    kept: dict[bytes, int] = {}
+    for k, (mask, count) in enumerate(zip(masks, counts, strict=True)):
+        if count > 0 or shifts[k] != 0:  # no samples and another sum than 0: left to show that there is no way
+            kept.setdefault(mask.tobytes() + repr(shifts[k]).encode(), k)
+    rest = sorted(kept.values())
+    return Tie(np.stack([masks[k] for k in rest]), [counts[k] for k in rest], [shifts[k] for k in rest], tie.low, tie.high)
+
+
+def _largest_family(groups: list[tuple[BoolArray, int, int]]) -> tuple[BoolArray, int, int] | None:
+    """Disjoint groups together, as many samples as can be: their cells, count and shift. Exact for the groups of two attributes."""
+    if not groups:
+        return None
+    masks = np.stack([mask for mask, _, _ in groups])  # (K, C)
+    beside: list[set[int]] = [set() for _ in groups]
+    for c in np.flatnonzero(masks.sum(0) > 1).tolist():
+        here = np.flatnonzero(masks[:, c]).tolist()
+        for g in here:
+            beside[g].update(here)
+    seen: set[int] = set()
+    chosen: list[int] = []
+    for root in range(len(groups)):
+        if root in seen:
+            continue
+        sides: tuple[list[int], list[int]] = ([], [])  # groups of two attributes alternate
+        todo = [(root, 0)]
+        seen.add(root)
+        while todo:  # every group enters once
+            g, side = todo.pop()
+            if not beside[g] & set(sides[side]):
+                sides[side].append(g)
+            for other in sorted(beside[g] - seen):
+                seen.add(other)
+                todo.append((other, 1 - side))
+        chosen += max(sides, key=lambda side: sum(groups[g][1] for g in side))
+    return masks[chosen].any(0), sum(groups[g][1] for g in chosen), sum(groups[g][2] for g in chosen)
