@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from fairopt.compiler.feasibility import OnInfeasible, settle
 from fairopt.compiler.gather import Gathered, gather
 from fairopt.compiler.items import Item, Row
 from fairopt.compiler.limits import MovingLimits, widened_limits
-from fairopt.compiler.presolve import Cells, presolve
+from fairopt.compiler.presolve import Box, Cells, presolve
 from fairopt.errors import FairoptWarning, InputError
 from fairopt.groups import Missing, Vocabulary, declare
 from fairopt.notions.algebra import Notion
@@ -102,9 +101,8 @@ def compile_problem(
     values = [v.detach().to("cpu", torch.float64) for v in batch.values]
     constants = Constants(gathered, values)
     constants.fill(row for item in gathered.items for row in item.rows)
-    box = (lb, ub) if not isinstance(lb, Tensor) and not isinstance(ub, Tensor) else (-math.inf, math.inf)
     cells = Cells(gathered.masks, gathered.counts, gathered.mask_counts, gathered.names)
-    items, removed = presolve(gathered.items, cells, box)
+    items, removed = presolve(gathered.items, cells, Box(lb, ub, gathered.cell, values))
     linear = tuple(item for item in items if not item.is_range)
     ranges = tuple(item for item in items if item.is_range)
     kept = [row for item in (*linear, *ranges) for row in item.rows]

@@ -213,7 +213,7 @@ class Goals(NamedTuple):
 
 def goals(dual: Dual, structure: Structure, numbers: Numbers, goal: float = 0.0) -> Goals:
     """The goals of one problem; ``goal``: a residual that is asked for, where larger than what float64 resolves."""
-    magnitude = max(dual.magnitude() + float(np.abs(numbers.offset / structure.unit).max(initial=0.0)), _limits(structure, numbers))
+    magnitude = _magnitude(dual, structure, numbers)
     resolution = 8 * dual.resolution * max(magnitude, 1e-300)
     solved = max(goal, resolution, min(1e4 * resolution, 1e-7 * magnitude))
     # rounding beyond ``most`` is no excuse: prices of contradicting rows grow without end
@@ -261,12 +261,25 @@ def _newton(search: _Search, state: _State, goal: float, iteration: int, max_ite
     return best, iteration
 
 
-def _limits(structure: Structure, numbers: Numbers) -> float:
-    """The largest finite limit, in score units."""
-    L = structure.linear
-    widths = [float(w) / float(structure.unit[rows].max()) for w, rows in zip(numbers.width, structure.slices, strict=True)]
-    both = np.concatenate([np.abs(numbers.lower) / structure.unit[:L], np.abs(numbers.upper) / structure.unit[:L], widths])
-    return float(both[np.isfinite(both)].max(initial=0.0))
+def _magnitude(dual: Dual, structure: Structure, numbers: Numbers) -> float:
+    """The size of the scores at the solution, as far as it can be told: their own, or that of the limits that push them.
+
+    A limit that is met at price 0 pushes no score, however far away it is. The rounding of a row's own constants is left out here: it is
+    that row's alone (``prox.residual``).
+    """
+    own, L = dual.magnitude(), structure.linear
+    both = np.stack([numbers.lower, numbers.upper])
+    with np.errstate(invalid="ignore", over="ignore"):
+        asked = np.abs(both - numbers.offset[:L]) / structure.unit[:L]  # (2, L) mean absolute score where a limit binds
+        constants = np.abs(numbers.offset) / structure.unit
+        asked = np.where(np.isfinite(both), asked, 0.0)
+    if max(asked.max(initial=0.0), constants[L:].max(initial=0.0)) <= own:
+        return own
+    f = dual.evaluate(np.zeros(structure.metric.shape[0])).f
+    most = float(np.where([f[:L] < numbers.lower, f[:L] > numbers.upper], asked, 0.0).max(initial=0.0))
+    for width, part in zip(numbers.width.tolist(), structure.slices, strict=True):
+        most = max(most, float(constants[part].max()) if not f[part].max() - f[part].min() <= width else 0.0)
+    return max(own, most)
 
 
 def _hidden(structure: Structure, p: Array) -> float:
