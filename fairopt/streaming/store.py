@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import struct
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +30,17 @@ from fairopt.errors import FairoptError, InputError, StateError
 from fairopt.streaming.controller import Controller, plain_spots
 from fairopt.streaming.durable.hold import Durable, Hold
 from fairopt.streaming.durable.keys import Request, digest_of, read_request
-from fairopt.streaming.durable.seal import Beginning, Damage, Kept, outbox_crc, payloads, pending_rows, read_state
+from fairopt.streaming.durable.seal import (
+    Beginning,
+    Damage,
+    Kept,
+    outbox_content,
+    payloads,
+    pending_content,
+    pending_rows,
+    read_state,
+    request_content,
+)
 from fairopt.streaming.durable.trouble import damaged, database_error, system_error
 from fairopt.streaming.intake import read_scores
 from fairopt.streaming.report import StreamReport, StreamStep
@@ -39,6 +50,7 @@ Writes = Sequence[tuple[str, str]]  # (file name in the outbox, text)
 KEEP_KEYS = 100_000
 OUTBOX_ROWS = 10_000  # far more than a writer may have in its buffers
 _SLACK = 1000  # so many rows more may stand before old ones are deleted, a tenth of what is kept at most
+_to_json = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode  # what is written at every step
 T = TypeVar("T")
 
 
@@ -85,6 +97,9 @@ class DurableStream:
         self._inside = False  # a transaction is under way
         self._stale = False  # whether memory may be ahead of, or behind, the disk
         self._hold = Hold(self.path, self._beginning())
+        self._sql = self._hold.db.cursor().execute  # one cursor: making one a statement costs
+        self._columns = tuple(controller.columns)
+        self._residual = any(f.residual for f in controller.plan.families)
         self._end = weakref.finalize(self, self._hold.close)  # where close() is forgotten
         try:
             self._load(opening=True)
@@ -135,7 +150,7 @@ class DurableStream:
     def _payload(self) -> str:
         told = {"commits": self._commits, "kept": self._kept.to_list(), "progress": self.progress, "controller": self.controller._moving()}
         try:
-            return json.dumps(told)
+            return _to_json(told)
         except (TypeError, ValueError, RecursionError) as error:
             raise InputError(f"offset, consumed: expected JSON values, got {self.progress!r}") from error
 
@@ -165,12 +180,12 @@ class DurableStream:
         with self._lock:
             self._agree()
             request = None if key is None else read_request(key, lambda: len(read_scores(scores).z))
-            digest = b"" if request is None else digest_of(scores, sensitive_features, targets, tuple(self.controller.columns), request)
+            digest = b"" if request is None else digest_of(scores, sensitive_features, targets, self._columns, request)
             if request is not None:
                 known = self._remembered(request)
                 if known is not None:
                     return self._again(scores, known, digest, key)
-            late = targets is None and any(f.residual for f in self.controller.plan.families)
+            late = self._residual and targets is None
 
             def work() -> StreamStep:
                 keys = request.keys if late and request is not None else None
@@ -218,7 +233,7 @@ class DurableStream:
     def _rows(self, names: Sequence[str]) -> list[tuple[bytes, bytes] | None]:
         """(digest, answer) of each key, None where it is not known."""
         try:
-            return [self._hold.db.execute("SELECT digest, answer FROM request WHERE key = ?", (name,)).fetchone() for name in names]
+            return [self._sql("SELECT digest, answer FROM request WHERE key = ?", (name,)).fetchone() for name in names]
         except sqlite3.Error as error:
             raise database_error(error, self.path) from error
 
@@ -243,12 +258,14 @@ class DurableStream:
         return StreamStep(answer, report.prices, report.pooled_gaps, report.counts, dropped)
 
     def _remember(self, request: Request, digest: bytes, outcome: StreamStep) -> None:
-        z = read_scores(outcome.scores).z
-        answers = [z[i : i + 1].tobytes() for i in range(len(z))] if request.each else [z.tobytes()]
+        sent = outcome.scores
+        whole = struct.pack("=d", sent) if type(sent) is float else read_scores(sent).z.tobytes()
+        answers = [whole[i : i + 8] for i in range(0, len(whole), 8)] if request.each else [whole]
+        seal = self._hold.seal
         first, seq = self._kept.requests
         for name, answer in zip(request.names, answers, strict=True):
-            row = (seq, name, digest, answer, self._hold.seal.crc(seq, name.encode(), digest, answer))
-            self._hold.db.execute("INSERT INTO request VALUES (?, ?, ?, ?, ?)", row)
+            row = (seq, name, digest, answer, seal.crc(seq, request_content(name, digest, answer)))
+            self._sql("INSERT INTO request VALUES (?, ?, ?, ?, ?)", row)
             seq += 1
         self._kept.requests = self._purge("request", first, seq, self.keep_keys)
 
@@ -256,7 +273,7 @@ class DurableStream:
         """Delete the oldest rows where there are too many; (first, next) of what stands."""
         if keep is None or following - first <= keep + min(_SLACK, keep // 10):
             return first, following
-        self._hold.db.execute(f"DELETE FROM {table} WHERE seq < ?", (following - keep,))
+        self._sql(f"DELETE FROM {table} WHERE seq < ?", (following - keep,))
         return following - keep, following
 
     # -- transactions -------------------------------------------------------------------------------------------------------------
@@ -276,13 +293,12 @@ class DurableStream:
         waiting = set(self.controller._pending)
         committing = False
         try:
-            db = self._hold.db
-            db.execute("BEGIN IMMEDIATE")
+            self._sql("BEGIN IMMEDIATE")
             out = work()
             self._commits = number
             self._save(waiting, offset, consumed)
             committing = True
-            db.execute("COMMIT")
+            self._sql("COMMIT")
         except BaseException as error:
             self._load(opening=False)
             self._stale = False
@@ -299,15 +315,15 @@ class DurableStream:
 
     def _post(self, writes: Writes) -> None:
         files = self.progress["files"] = dict(self.progress["files"])
+        seal = self._hold.seal
         first, seq = self._kept.outbox
         for name, text in writes:
+            start = files.get(name, 0)
             try:
-                raw = text.encode()
+                size, content = len(text.encode()), outbox_content(name, start, text)
             except UnicodeEncodeError as error:
                 raise InputError(f"writes: {text!r} is no text that UTF-8 can hold") from error
-            start, size = files.get(name, 0), len(raw)
-            row = (seq, name, start, size, text, outbox_crc(self._hold.seal, seq, name, start, raw))
-            self._hold.db.execute("INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?)", row)
+            self._sql("INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?)", (seq, name, start, size, text, seal.crc(seq, content)))
             files[name] = start + size
             seq += 1
         self._kept.outbox = self._purge("outbox", first, seq, OUTBOX_ROWS)
@@ -324,24 +340,24 @@ class DurableStream:
         if len(controller._curve.points) != self._kept.curve:
             self._save_curve()
         payload = self._payload()
-        self._hold.db.execute("UPDATE state SET payload = ?, digest = ?", (payload, self._hold.seal.digest(payload.encode(), 1)))
+        self._sql("UPDATE state SET payload = ?, digest = ?", (payload, self._hold.seal.digest(payload.encode(), 1)))
 
     def _save_pending(self, waiting: set[str | int]) -> None:
-        db, pending = self._hold.db, self.controller._pending
+        pending = self.controller._pending
         for k in waiting - pending.keys():
-            db.execute("DELETE FROM pending WHERE key = ?", (json.dumps(k),))
+            self._sql("DELETE FROM pending WHERE key = ?", (json.dumps(k),))
         for k in pending:
             if k not in waiting:
                 places, target = pending[k]
                 name, row = json.dumps(k), json.dumps([plain_spots(places), target])
-                db.execute("INSERT INTO pending VALUES (?, ?, ?)", (name, row, self._hold.seal.crc(0, name.encode(), row.encode())))
+                self._sql("INSERT INTO pending VALUES (?, ?, ?)", (name, row, self._hold.seal.crc(0, pending_content(name, row))))
         self._kept.pending = len(pending)
 
     def _save_window(self) -> None:
         """Entry j of the window has the number samples - len + j."""
         controller = self.controller
         first = controller.samples - len(controller._recent)
-        self._hold.db.execute("DELETE FROM recent WHERE seq < ?", (first,))
+        self._sql("DELETE FROM recent WHERE seq < ?", (first,))
         for seq in range(max(first, self._kept.recent[1]), controller.samples):
             places, values = controller._recent[seq - first]
             self._insert("recent", seq, json.dumps([plain_spots(places), values]))
@@ -350,14 +366,14 @@ class DurableStream:
     def _save_curve(self) -> None:
         points, old = self.controller._curve.points, self._kept.curve
         if len(points) < old:  # thinned
-            self._hold.db.execute("DELETE FROM curve")
+            self._sql("DELETE FROM curve")
             old = 0
         for seq in range(old, len(points)):
             self._insert("curve", seq, json.dumps(points[seq]))
         self._kept.curve = len(points)
 
     def _insert(self, table: str, seq: int, payload: str) -> None:
-        self._hold.db.execute(f"INSERT INTO {table} VALUES (?, ?, ?)", (seq, payload, self._hold.seal.crc(seq, payload.encode())))
+        self._sql(f"INSERT INTO {table} VALUES (?, ?, ?)", (seq, payload, self._hold.seal.crc(seq, payload.encode())))
 
     # -- outputs ------------------------------------------------------------------------------------------------------------------
 
@@ -383,9 +399,7 @@ class DurableStream:
                 size = committed
             if size == committed:
                 return
-            rows = self._hold.db.execute(
-                "SELECT start, text FROM outbox WHERE file = ? AND start + bytes > ? ORDER BY seq", (name, size)
-            ).fetchall()
+            rows = self._sql("SELECT start, text FROM outbox WHERE file = ? AND start + bytes > ? ORDER BY seq", (name, size)).fetchall()
             if not rows or rows[0][0] > size:
                 raise InputError(
                     f"output: {path} has {size} bytes, {committed} were committed, and the missing rows are no longer remembered"

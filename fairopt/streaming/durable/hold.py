@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from fairopt.errors import FairoptWarning, InputError, StateError
-from fairopt.streaming.durable.place import beside, create, resolve, run_number, uri
+from fairopt.streaming.durable.place import PAGE, beside, create, resolve, run_number, uri
 from fairopt.streaming.durable.seal import (
     STORE_FORMAT,
     Beginning,
@@ -41,6 +41,8 @@ except ImportError:  # Windows, which cannot fork
 Durable = Literal["normal", "full"]
 WAIT = 1.0  # seconds that opening waits for a lock
 _LOCK_BYTES = (512, 0x40000000)  # length and start of SQLite's locks in a database file
+
+_LOG_PAGES = 4 * 2**20 // PAGE  # 4 MiB, as SQLite has it for pages of 4 KiB
 
 _held: dict[tuple[int, int], Hold] = {}  # by device and inode: what this process has open
 _inherited: set[tuple[int, int]] = set()  # what a parent had open when it forked this process
@@ -194,6 +196,7 @@ class Hold:
             if mode != "wal":
                 raise InputError(f"state: {self.path}: this file system allows no write-ahead log (sqlite's journal mode is {mode!r})")
             self.db.execute(f"PRAGMA synchronous={durable.upper()}")
+            self.db.execute(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}")
             self._mark(1)
             self.db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             with suppress(FileNotFoundError):
@@ -210,6 +213,8 @@ class Hold:
 
     def check(self) -> None:
         """Raises StateError in a process that did not open the database, and after ``close``."""
+        if os.getpid() == self.pid and not self._closed:
+            return
         self.check_process()
         if self._closed:
             raise StateError(f"state: {self.path} was closed; open it again")

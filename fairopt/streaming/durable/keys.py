@@ -10,6 +10,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
 
 from fairopt.errors import InputError
@@ -29,7 +30,7 @@ class Request(NamedTuple):
 def read_request(key: Any, samples: Callable[[], int]) -> Request:
     """The keys of a step of ``samples()`` scores. A list, a tuple or an array has one key a sample. Raises InputError."""
     if type(key) is str:
-        return Request([key], [json.dumps(key)], False)
+        return Request([key], [encode_basestring_ascii(key)], False)
     each = isinstance(key, (list, tuple)) or getattr(key, "ndim", 0) > 0
     keys = read_keys(key, samples() if each else 1)
     try:

@@ -16,6 +16,7 @@ from fairopt.streaming.durable.seal import APPLICATION, Beginning, write_beginni
 from fairopt.streaming.durable.trouble import database_error, system_error
 
 _HEADER = struct.Struct(">60xI4xI")  # user_version at byte 60, application_id at 68, of SQLite's file format
+PAGE = 1024  # bytes: a step touches about five pages, and the log takes each whole
 _MAGIC = b"SQLite format 3\0"
 
 
@@ -91,6 +92,7 @@ def _write(draft: Path, new: Beginning) -> None:
     db = sqlite3.connect(uri(draft, "rwc"), uri=True, isolation_level=None)
     try:
         db.execute("PRAGMA journal_mode=OFF")
+        db.execute(f"PRAGMA page_size={PAGE}")
         db.execute("BEGIN")
         db.execute(f"PRAGMA application_id={APPLICATION}")
         db.execute(f"PRAGMA user_version={run}")

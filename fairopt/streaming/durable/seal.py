@@ -1,8 +1,8 @@
 """The tables of a run's database and the checks that guard them: what was not written by this run, and just so, is not read.
 
-The state row carries a digest of all of it; each other row a CRC that begins with the run's number and the row's own, so a row of another
-run, or in another place, fails too. The state row says which rows the other tables have: one that is gone is missed. The run's number
-stands in the header of the file (``user_version``), outside any log: a log of another run does not pass.
+The state row carries a digest of all of it and of the run's own row; each other row a CRC that begins with the run's number and the
+row's own, so a row of another run, or in another place, fails too. The state row says which rows the other tables have: one that is gone
+is missed. The run's number stands in the header of the file (``user_version``), outside any log: a log of another run does not pass.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ APPLICATION = 0x66616972  # "fair", SQLite's application_id
 STORE_FORMAT = 2  # 1 had no checks
 
 TABLES = (
-    "CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 1), format INTEGER, running INTEGER, setting TEXT, facts TEXT, payload TEXT, "
-    "digest BLOB)",
+    "CREATE TABLE run (id INTEGER PRIMARY KEY CHECK (id = 1), setting TEXT, facts TEXT)",
+    "CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 1), format INTEGER, running INTEGER, payload TEXT, digest BLOB)",
     "CREATE TABLE request (seq INTEGER PRIMARY KEY, key TEXT UNIQUE, digest BLOB, answer BLOB, crc INTEGER)",
     "CREATE TABLE outbox (seq INTEGER PRIMARY KEY, file TEXT, start INTEGER, bytes INTEGER, text TEXT, crc INTEGER)",
     "CREATE TABLE pending (key TEXT PRIMARY KEY, payload TEXT, crc INTEGER)",
@@ -80,28 +80,41 @@ class Seal:
         self._begun = [hashlib.blake2b(repr((run, STORE_FORMAT, running, setting, facts)).encode(), digest_size=16) for running in (0, 1)]
 
     def digest(self, payload: bytes, running: int) -> bytes:
-        """Of the whole state row."""
+        """Of the whole state row, and of the run's."""
         out = self._begun[running].copy()
         out.update(payload)
         return out.digest()
 
-    def crc(self, seq: int, *parts: bytes) -> int:
+    def crc(self, seq: int, content: bytes) -> int:
         """Of any other row; seq is 0 where the table has no numbers."""
-        return zlib.crc32(b"\0".join(parts), (self.run ^ seq) & 0xFFFFFFFF)
+        return zlib.crc32(content, self.run ^ (seq & 0xFFFFFFFF))
+
+
+def request_content(name: str, digest: bytes, answer: bytes) -> bytes:
+    return name.encode() + digest + answer
+
+
+def outbox_content(file: str, start: int, text: str) -> bytes:
+    return f"{file}\0{start}\0{text}".encode()
+
+
+def pending_content(key: str, payload: str) -> bytes:
+    return f"{key}\0{payload}".encode()
 
 
 def read_state(db: sqlite3.Connection, run: int) -> tuple[State, Seal]:
     """The state row, if it is what this run wrote last. Raises Damage, ``NewerFormat``, or sqlite3's own errors."""
     try:
-        row = db.execute("SELECT format, running, setting, facts, payload, digest FROM state").fetchone()
+        first = db.execute("SELECT format FROM state").fetchone()
+        if first is not None and isinstance(first[0], int) and first[0] > STORE_FORMAT:
+            raise NewerFormat(first[0])
+        row = db.execute("SELECT format, running, setting, facts, payload, digest FROM state JOIN run USING (id)").fetchone()
     except sqlite3.OperationalError as error:
         if "no such" not in str(error):
             raise
         raise Damage(str(error)) from error
     if row is None:
         raise Damage("it holds no state")
-    if isinstance(row[0], int) and row[0] > STORE_FORMAT:
-        raise NewerFormat(row[0])
     if not (row[0] == STORE_FORMAT and row[1] in (0, 1) and all(isinstance(v, str) for v in row[2:5])):
         raise Damage("the state row is not what was written")
     state = State(*row[:5])
@@ -125,17 +138,13 @@ def check_tables(db: sqlite3.Connection, seal: Seal, kept: Kept) -> None:
         raise Damage(f"sqlite: {told[0] if told else 'no answer'}")
     for table, numbers in (("request", kept.requests), ("outbox", kept.outbox)):
         _check_numbers(db, table, numbers)
-    good = all(crc == seal.crc(seq, key.encode(), digest, answer) for seq, key, digest, answer, crc in _rows(db, "request"))
+    good = all(crc == seal.crc(seq, request_content(key, digest, answer)) for seq, key, digest, answer, crc in _rows(db, "request"))
     good = good and all(
-        crc == outbox_crc(seal, seq, file, start, text.encode("utf-8", "surrogatepass")) and size == len(text.encode())
+        crc == seal.crc(seq, outbox_content(file, start, text)) and size == len(text.encode())
         for seq, file, start, size, text, crc in _rows(db, "outbox")
     )
     if not good:
         raise Damage("a request or an output row does not have its checksum")
-
-
-def outbox_crc(seal: Seal, seq: int, file: str, start: int, text: bytes) -> int:
-    return seal.crc(seq, file.encode(), b"%d" % start, text)
 
 
 def payloads(db: sqlite3.Connection, seal: Seal, table: str, numbers: tuple[int, int]) -> list[str]:
@@ -150,7 +159,7 @@ def payloads(db: sqlite3.Connection, seal: Seal, table: str, numbers: tuple[int,
 def pending_rows(db: sqlite3.Connection, seal: Seal, count: int) -> list[tuple[str, str]]:
     """(key, payload) of the samples that wait for targets, in order of arrival. Raises Damage."""
     rows = list(db.execute("SELECT key, payload, crc FROM pending ORDER BY rowid"))
-    if len(rows) != count or not all(crc == seal.crc(0, key.encode(), payload.encode()) for key, payload, crc in rows):
+    if len(rows) != count or not all(crc == seal.crc(0, pending_content(key, payload)) for key, payload, crc in rows):
         raise Damage("the waiting targets are not what was written")
     return [(key, payload) for key, payload, _ in rows]
 
@@ -172,8 +181,9 @@ def write_beginning(db: sqlite3.Connection, run: int, new: Beginning) -> None:
     seal = Seal(run, new.setting, new.facts)
     for table in TABLES:
         db.execute(table)
-    row = (1, STORE_FORMAT, 0, new.setting, new.facts, new.payload, seal.digest(new.payload.encode(), 0))
-    db.execute("INSERT INTO state VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+    db.execute("INSERT INTO run VALUES (1, ?, ?)", (new.setting, new.facts))
+    row = (1, STORE_FORMAT, 0, new.payload, seal.digest(new.payload.encode(), 0))
+    db.execute("INSERT INTO state VALUES (?, ?, ?, ?, ?)", row)
     for name, numbered in (("recent", new.recent), ("curve", new.curve)):
         db.executemany(f"INSERT INTO {name} VALUES (?, ?, ?)", [(seq, p, seal.crc(seq, p.encode())) for seq, p in numbered])
-    db.executemany("INSERT INTO pending VALUES (?, ?, ?)", [(k, p, seal.crc(0, k.encode(), p.encode())) for k, p in new.pending])
+    db.executemany("INSERT INTO pending VALUES (?, ?, ?)", [(k, p, seal.crc(0, pending_content(k, p))) for k, p in new.pending])
