@@ -94,7 +94,6 @@ class DurableStream:
         self.progress: dict[str, Any] = {"offset": None, "consumed": None, "files": {}}
         self._lock = threading.RLock()
         self._commits = 0
-        self._inside = False  # a transaction is under way
         self._stale = False  # whether memory may be ahead of, or behind, the disk
         self._hold = Hold(self.path, self._beginning())
         self._sql = self._hold.db.cursor().execute  # one cursor: making one a statement costs
@@ -176,8 +175,7 @@ class DurableStream:
         A retry, the same request under the same keys, gives the stored answer. InputError, and nothing is counted: a known key with
         other scores, groups or targets; a batch of which some keys are known and others not; a key twice in a batch.
         """
-        self._hold.check()
-        with self._lock:
+        with self._alone():
             self._agree()
             request = None if key is None else read_request(key, lambda: len(read_scores(scores).z))
             digest = b"" if request is None else digest_of(scores, sensitive_features, targets, self._columns, request)
@@ -200,30 +198,31 @@ class DurableStream:
 
     def note(self, *, offset: Any, writes: Writes, consumed: Any = None) -> None:
         """A transaction that counts nothing: texts for the outbox (a rejected row), the new offset, the input consumed (as in ``step``)."""
-        self._hold.check()
-        with self._lock:
+        with self._alone():
             self._agree()
             self._transact(lambda: self._post(writes), offset, consumed)
 
     def observe(self, keys: Any, targets: Any) -> None:
         """``controller.observe`` in one transaction."""
-        self._hold.check()
-        with self._lock:
+        with self._alone():
             self._agree()
             self._transact(lambda: self.controller.observe(keys, targets), self.progress["offset"], None)
 
     def seen(self, key: Any) -> bool:
         """Whether a key is remembered; of several, whether all are."""
         self._hold.check()
+        inside = self._inside()
         with self._lock:
-            self._agree()
+            if not inside:
+                self._agree()
             return all(row is not None for row in self._rows(read_request(key, lambda: len(key)).names))
 
     def report(self) -> StreamReport:
         """What the controller tells of all that is on disk. After ``close`` too."""
         self._hold.check_process()
+        inside = self._inside()
         with self._lock:
-            if not self._hold.closed or self._stale:
+            if self._stale and not inside:
                 self._hold.check()
                 self._agree()
             return self.controller.report()
@@ -276,19 +275,30 @@ class DurableStream:
         self._sql(f"DELETE FROM {table} WHERE seq < ?", (following - keep,))
         return following - keep, following
 
+    # -- one at a time ------------------------------------------------------------------------------------------------------------
+
+    def _inside(self) -> bool:
+        """Whether this thread is inside a step already: ``writes`` calls back. The lock knows it; a flag would outlive an interrupt."""
+        return self._lock._is_owned()  # type: ignore[attr-defined,no-any-return]
+
+    def _alone(self) -> threading.RLock:
+        """The lock, for ``with``. Raises StateError: closed, another process, inside a step."""
+        self._hold.check()
+        if self._inside():
+            raise StateError(f"state: {self.path}: a call inside a transaction; let `writes` only return its texts")
+        return self._lock
+
     # -- transactions -------------------------------------------------------------------------------------------------------------
 
     def _agree(self) -> None:
         """Before anything else: what an earlier failure left in memory goes, and what is on disk comes back. Raises StateError."""
-        if self._stale and not self._inside:
+        if self._stale:
             self._load(opening=False)
             self._stale = False
 
     def _transact(self, work: Callable[[], T], offset: Any, consumed: Any) -> T:
         """``work`` and all that it changes as one transaction: on disk when this returns, nowhere when it raises."""
-        if self._inside:
-            raise StateError(f"state: {self.path}: a transaction inside a transaction; let `writes` only return its texts")
-        self._inside = self._stale = True
+        self._stale = True
         number = self._commits + 1
         waiting = set(self.controller._pending)
         committing = False
@@ -307,8 +317,6 @@ class DurableStream:
             if not (committing and self._commits == number):
                 raise database_error(error, self.path) from error
             # COMMIT reported a failure, and yet the transaction stands on the disk, and in the memory now: it is done.
-        finally:
-            self._inside = False
         self._hold.told(number)
         self._stale = False
         return out
@@ -379,9 +387,8 @@ class DurableStream:
 
     def reconcile(self, name: str, path: str | Path) -> None:
         """Make the file say exactly what was committed for ``name``; InputError where rows are missing that are no longer remembered."""
-        self._hold.check()
         path = Path(path)
-        with self._lock:
+        with self._alone():
             self._agree()
             try:
                 self._reconcile(name, path)
@@ -412,6 +419,8 @@ class DurableStream:
     def close(self) -> None:
         """Fold the log into the database file and let go of it. A second close does nothing; in a forked process it is refused."""
         self._hold.check_process()
+        if self._inside():
+            raise StateError(f"state: {self.path}: closed inside a transaction; let `writes` only return its texts")
         with self._lock:
             self._hold.close()
 

@@ -35,6 +35,7 @@ def resolve(path: Path) -> Path:
         real = Path(os.path.realpath(path))
         if not real.parent.is_dir():
             raise InputError(f"state: {path}: the folder {real.parent} does not exist; create it first")
+        _writable(real.parent, path)
         if not os.path.lexists(real):
             return real
         mode = real.stat().st_mode
@@ -44,7 +45,14 @@ def resolve(path: Path) -> Path:
         raise InputError(f"state: {path} is a folder, expected the path of a database file")
     if not stat.S_ISREG(mode):
         raise InputError(f"state: {path} is no plain file, expected the path of a database file")
+    _writable(real, path)
     return real
+
+
+def _writable(real: Path, path: Path) -> None:
+    """SQLite would open what it may not write, to read it, and fail later with other words."""
+    if not os.access(real, os.R_OK | os.W_OK):
+        raise InputError(f"state: {path}: {real} may not be read and written; give this user the right to write to the file and its folder")
 
 
 def run_number(real: Path, path: Path) -> int:
