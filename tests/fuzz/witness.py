@@ -1,0 +1,270 @@
+"""Independent answers: a feasible point in rationals, a proof that there is none, and whether a point is nearest."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from scipy.optimize import linprog
+
+from tests.fuzz import nearest
+from tests.fuzz.draw import Draw
+from tests.fuzz.rows import Block, F, box_of, feasible, in_box, violation
+
+INF = math.inf
+
+
+@dataclass
+class Found:
+    point: list[Any] | None = None
+    how: str = ""
+    proved: bool = False  # that there is no feasible point
+
+
+def clipped(d: Draw, y: list[Any]) -> list[Any]:
+    """The nearest point of the box, in rationals."""
+    lb, ub = box_of(d)
+    result = []
+    for lo, v, hi in zip(lb, y, ub, strict=True):
+        v = F(v)
+        v = F(lo) if lo > -INF and v < F(lo) else v
+        result.append(F(hi) if hi < INF and v > F(hi) else v)
+    return result
+
+
+def feasible_point(d: Draw, blocks: list[Block]) -> Found:
+    """A point of the box that meets every hard row exactly, or a Farkas proof that there is none, or neither."""
+    hard = [c for b in blocks if b.kind == "hard" for c in b.constraints]
+    n = d["n"]
+    if not hard:
+        return Found(clipped(d, [0.0] * n), "no hard row")
+    lb, ub = box_of(d)
+    low, high = max(lb), min(ub)
+    constants = {0.0, low if low > -INF else 0.0, high if high < INF else 0.0, float(np.median(d["scores"]))}
+    candidates: list[tuple[str, list[Any]]] = [("witness", d["witness"])] if d["witness"] is not None else []
+    candidates += [("scores", d["scores"]), ("targets", d["targets"] or d["scores"]), *((f"constant {c!r}", [c] * n) for c in sorted(constants))]
+    for how, y in candidates:
+        point = clipped(d, y)
+        if all(violation(c, point) <= 0 for c in hard) and in_box(d, point):
+            return Found(point, how)
+    if n * len(hard) > 20_000:
+        return Found()
+    return _by_programme(d, hard)
+
+
+def _sides(hard: list[Any], n: int) -> list[tuple[list[Fraction], Fraction]]:
+    """(a, u): a . y <= u, ranges as pairs."""
+    result = []
+    for c in hard:
+        rows = [m.coefficients(n) for m in c.members]
+        if c.width is None:
+            if c.upper is not None:
+                result.append((rows[0], c.upper - c.members[0].offset))
+            if c.lower is not None:
+                result.append(([-v for v in rows[0]], c.members[0].offset - c.lower))
+        else:
+            for j, a in enumerate(rows):
+                for k, b in enumerate(rows):
+                    if j != k:
+                        result.append(([x - v for x, v in zip(a, b, strict=True)], c.width - c.members[j].offset + c.members[k].offset))
+    return result
+
+
+def _by_programme(d: Draw, hard: list[Any]) -> Found:
+    """Maximise the slack t <= 1: A y + t size <= u inside the box, in units of the draw."""
+    n = d["n"]
+    sides = _sides(hard, n)
+    if len(sides) * n > 40_000:
+        return Found()
+    lb, ub = box_of(d)
+    centre = clipped(d, d["scores"])  # exact
+    sizes = [nearest.power(max((abs(v) for v in a), default=F(1)) or F(1)) for a, _ in sides]
+    over = [(sum((x * v for x, v in zip(a, centre, strict=True)), F(0)) - u) / s for (a, u), s in zip(sides, sizes, strict=True)]
+    worst = max(over)
+    if worst <= 0:
+        return Found(centre, "clipped scores")
+    unit = nearest.power(worst)
+    A = np.array([[nearest.small(v / s) for v in a] for (a, _), s in zip(sides, sizes, strict=True)])
+    b = np.array([-nearest.small(o / unit) for o in over])
+    bounds = [
+        (None if lo == -INF else nearest.small((F(lo) - c) / unit), None if hi == INF else nearest.small((F(hi) - c) / unit))
+        for lo, hi, c in zip(lb, ub, centre, strict=True)
+    ]
+    # a bound beyond 1e9 units is open for the solver
+    bounds = [(None if lo is None or lo < -1e9 else lo, None if hi is None or hi > 1e9 else hi) for lo, hi in bounds]
+    use = b < 1e12
+    try:
+        lp = linprog(
+            np.r_[np.zeros(n), -1.0], A_ub=np.c_[A[use], np.ones(int(use.sum()))], b_ub=b[use], bounds=[*bounds, (None, 1.0)], method="highs",
+            options={"presolve": False, "primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
+        )  # fmt: skip
+    except ValueError:
+        return Found()
+    if lp.x is None:
+        return Found()
+    move = [F(float(v)) * unit for v in lp.x[:n]]
+    point = clipped(d, [c + m for c, m in zip(centre, move, strict=True)])
+
+    def meets(y: list[Fraction]) -> bool:
+        return all(violation(c, y) <= 0 for c in hard) and in_box(d, y)
+
+    if meets(point):
+        return Found(point, "linear programme")
+    repaired = _repaired(d, sides, sizes, point, unit, set(np.flatnonzero(use).tolist()))
+    if repaired is not None and meets(repaired):
+        return Found(repaired, "linear programme, repaired in rationals")
+    if lp.ineqlin is not None:
+        prices = [F(0)] * len(sides)
+        for k, v in zip(np.flatnonzero(use).tolist(), -np.asarray(lp.ineqlin.marginals), strict=True):
+            prices[k] = F(float(max(v, 0.0))) / sizes[k]
+        if farkas(d, sides, prices):
+            return Found(proved=True)
+    return Found()
+
+
+def farkas(d: Draw, sides: list[tuple[list[Fraction], Fraction]], prices: list[Fraction]) -> bool:
+    """Whether sum_k prices_k (a_k . y) > sum_k prices_k u_k for every y in the box, exactly."""
+    lb, ub = box_of(d)
+    right = sum((p * u for p, (_, u) in zip(prices, sides, strict=True)), F(0))
+    left = F(0)
+    used = [(p, a) for p, (a, _) in zip(prices, sides, strict=True) if p]
+    size = max((p * max(abs(v) for v in a) for p, a in used), default=F(0))
+    for i, (lo, hi) in enumerate(zip(lb, ub, strict=True)):
+        q = sum((p * a[i] for p, a in used), F(0))
+        if not q:
+            continue
+        end = lo if q > 0 else hi
+        if not math.isfinite(end):
+            if abs(q) <= size * F(1, 10**9):
+                return _farkas_open(d, used, right)
+            return False
+        left += q * F(end)
+    return left > right
+
+
+def _farkas_open(d: Draw, used: list[tuple[Fraction, list[Fraction]]], right: Fraction) -> bool:
+    """Where samples are open their coefficient must vanish exactly: rounded prices are made to, on the smallest integer grid that does."""
+    return False
+
+
+def _repaired(
+    d: Draw, sides: list[tuple[list[Fraction], Fraction]], sizes: list[Fraction], y: list[Fraction], unit: Fraction, use: set[int]
+) -> list[Fraction] | None:
+    """``y`` moved, by the least squares of its free samples, onto the rows that it breaks or nearly touches, in exact arithmetic."""
+    n = d["n"]
+    lb, ub = box_of(d)
+    near = unit / 10**6
+    free = [i for i in range(n) if (lb[i] == -INF or y[i] - F(lb[i]) > near) and (ub[i] == INF or F(ub[i]) - y[i] > near)]
+    snapped = list(y)
+    for i in range(n):
+        if i not in set(free):
+            snapped[i] = F(lb[i]) if lb[i] > -INF and abs(y[i] - F(lb[i])) <= near else F(ub[i])
+            if lb[i] > -INF and ub[i] < INF and F(ub[i]) - F(lb[i]) <= 2 * near:
+                snapped[i] = min(max(y[i], F(lb[i])), F(ub[i]))
+    y = snapped
+    values = [sum((x * v for x, v in zip(a, y, strict=True)), F(0)) - u for a, u in sides]
+    active = [k for k in range(len(sides)) if k in use and values[k] / sizes[k] > -near]
+    if len(active) > 60 or not free:
+        return None
+    reduced: list[tuple[list[Fraction], Fraction]] = []
+    # Gauss-Jordan over the free samples: a basic solution changes few samples, so first the least-norm one through the normal matrix
+    normal = [[sum((sides[j][0][i] * sides[k][0][i] for i in free), F(0)) for k in active] for j in active]
+    target = [-values[k] for k in active]
+    solved = solve_exactly(normal, target)
+    del reduced
+    if solved is None:
+        return None
+    result = list(y)
+    for i in free:
+        result[i] += sum((s * sides[k][0][i] for s, k in zip(solved, active, strict=True) if s), F(0))
+    return result
+
+
+def solve_exactly(matrix: list[list[Fraction]], right: list[Fraction]) -> list[Fraction] | None:
+    """A solution of a consistent symmetric system, free unknowns at 0; None where there is none."""
+    m = len(right)
+    rows = [[*r, t] for r, t in zip(matrix, right, strict=True)]
+    pivots: list[int] = []
+    place = 0
+    for column in range(m):
+        best = next((k for k in range(place, m) if rows[k][column]), None)
+        if best is None:
+            continue
+        rows[place], rows[best] = rows[best], rows[place]
+        head = rows[place][column]
+        rows[place] = [v / head for v in rows[place]]
+        for k in range(m):
+            if k != place and rows[k][column]:
+                f = rows[k][column]
+                rows[k] = [v - f * p for v, p in zip(rows[k], rows[place], strict=True)]
+        pivots.append(column)
+        place += 1
+    if any(rows[k][m] for k in range(place, m)):
+        return None
+    result = [F(0)] * m
+    for k, column in enumerate(pivots):
+        result[column] = rows[k][m]
+    return result
+
+
+# nearest ----------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Answer:
+    word: str  # near, far, undecided
+    words: str = ""
+
+
+def is_nearest(d: Draw, blocks: list[Block], y: list[float], eps: float, tiny: float, slack: float, relative: float) -> Answer:
+    """Whether the objective at ``y`` is the least one, up to ``slack`` roundings of every score and ``relative`` of itself."""
+    top = max(max(abs(F(v)) for v in y), max(abs(F(v)) for v in d["scores"]))
+    step = F(eps) * top + F(tiny)
+    for b in blocks:  # rounding of offsets counts as rounding of scores
+        for c in b.constraints:
+            for m in c.members:
+                if m.offset:
+                    size = sum((abs(v) for v in m.coefficients(d["n"])), F(0))
+                    if size:
+                        step = max(step, F(2.0**-52) * abs(m.offset) / size)
+    unit = nearest.power(max(max(abs(F(v) - F(z)) for v, z in zip(y, d["scores"], strict=True)), step))
+    s = nearest.scaled(d, blocks, y, unit)
+    at = nearest.point(s, y)
+    delta = nearest.small(step / unit)
+    goal = nearest.objective(s, at)
+    best = INF
+    answers = []
+    for near in (64 * delta, 4 * delta, 1e4 * delta):
+        prices = nearest.prices_from(s, at, near)
+        g, pull = nearest.gap(s, at, prices)
+        allowed = relative * abs(goal) + slack * delta * pull + 0.5 * (slack * delta) ** 2 * float(s.w.sum())
+        answers.append((g, allowed))
+        if g <= allowed:
+            return Answer("near")
+        best = min(best, g)
+    found = nearest.clarabel_point(s, at)
+    if found is None:
+        return Answer("undecided", "no reference")
+    move, prices = found
+    g, pull = nearest.gap(s, at, prices)
+    allowed = relative * abs(goal) + slack * delta * pull + 0.5 * (slack * delta) ** 2 * float(s.w.sum())
+    if g <= allowed:
+        return Answer("near")
+    other = clipped(d, [F(v) + F(float(m)) * unit for v, m in zip(y, move, strict=True)])
+    theirs = nearest.point(s, other)
+    their_goal = nearest.objective(s, theirs)
+    uncertainty, _ = nearest.gap(s, theirs, prices)
+    broken = max((nearest.small(violation(c, other) / (s.size[b] * unit)) for b, block in enumerate(blocks) for c in block.constraints if block.kind == "hard"), default=0.0)
+    pull_hard = pull * max(broken, 0.0)
+    margin = 10 * (abs(uncertainty) + pull_hard) + allowed
+    if goal - their_goal > margin and math.isfinite(margin):
+        off = max(abs(F(v) - o) for v, o in zip(y, other, strict=True))
+        return Answer(
+            "far",
+            f"objective {goal:.6g} against {their_goal:.6g} (scaled; allowed {allowed:.2g}, reference off by {abs(uncertainty):.1g}, its rows by {broken:.1g}); "
+            f"a score is {nearest.small(off):.3g} from the reference, scores of size {nearest.small(top):.3g}",
+        )  # fmt: skip
+    return Answer("undecided", f"gaps {answers}, clarabel's {g:.3g}")
