@@ -127,8 +127,9 @@ def _targets(rng: Rng, n: int, scores: np.ndarray, scale: float, exact: bool) ->
         return [float(t) for t in rng.integers(0, 2, n)]
     if exact:
         return [float(t) for t in rng.integers(-32, 33, n) / 8.0]
-    with np.errstate(over="ignore", under="ignore"):
-        return [float(t) for t in np.clip(scores * rng.uniform(0.5, 1.5) + scale * rng.normal(size=n), -1.7e308, 1.7e308)]
+    factor, noise = rng.uniform(0.5, 1.5), rng.normal(size=n)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return [_finite(float(t)) for t in scores * factor + scale * noise]
 
 
 def _weights(rng: Rng, n: int, wild: float) -> list[float] | None:
@@ -285,7 +286,7 @@ def _admit(rng: Rng, d: Draw, inside: np.ndarray, exact: bool) -> None:
     """Widen the limits of the hard rows until ``inside``, a point in the box, meets them: a draw with a known feasible point."""
     from tests.fuzz.rows import widen
 
-    y = np.clip(np.nan_to_num(inside), -1.7e308, 1.7e308)
+    y = np.clip(np.nan_to_num(inside, posinf=1.7e308, neginf=-1.7e308), -1.7e308, 1.7e308)
     if d["bounds"] is not None:
         lower, upper = d["bounds"]
         y = np.clip(y, -np.inf if lower is None else lower, np.inf if upper is None else upper)

@@ -59,17 +59,18 @@ def examine(d: Draw, project: Project | None = None, *, guard: Callable[[], Any]
                 solution = project(scores, notion, return_solution=True, **arguments)
         except Exception as e:
             error = e
-    for w in caught:
-        if not issubclass(w.category, (fo.FairoptWarning, DeprecationWarning)):
-            verdict.fault("foreign warning", f"{w.category.__name__}: {w.message} ({w.filename.rsplit('/', 2)[-1]}:{w.lineno})")
+    foreign = [w for w in caught if not issubclass(w.category, (fo.FairoptWarning, DeprecationWarning))]
+    if foreign:
+        verdict.fault("foreign warning", "; ".join(dict.fromkeys(f"{w.message} ({w.filename.rsplit('/', 1)[-1]}:{w.lineno})" for w in foreign)))
     if not torch.equal(scores.detach().view(-1), before.view(-1)) or any(
         not torch.equal(t, s) for t, s in zip([t for t in arguments["bounds"] or () if isinstance(t, torch.Tensor)], sides, strict=True)
     ):
         verdict.fault("input modified", "the scores or the bounds that were passed have changed")
-    if error is not None:
-        judge_error(d, error, verdict)
-    else:
-        judge_solution(d, solution, scores, verdict)
+    with np.errstate(all="ignore"):
+        if error is not None:
+            judge_error(d, error, verdict)
+        else:
+            judge_solution(d, solution, scores, verdict)
     return verdict
 
 
@@ -178,14 +179,14 @@ def judge_rows(d: Draw, blocks: list[Block], y: list[float], status: str, verdic
             worst = v if worst is None else max(worst, v)
             loose = sum((looseness(m, y) for m in c.members), F(0))
             if status == "CERTIFIED" and v > loose:
-                verdict.fault("CERTIFIED, broken row", f"{c.words}: violation {nearest.small(v):.3g} (exact, > {nearest.small(loose):.2g})")
+                verdict.fault(f"CERTIFIED, broken row{', closest' if d['on_infeasible'] == 'closest' else ''}", f"{c.words}: violation {nearest.small(v):.3g} (exact, > {nearest.small(loose):.2g})")
                 return nearest.small(worst)
             if status == "WITHIN_ROUNDING":
                 total = sum((sum((abs(a) for a in m.coefficients(d["n"])), F(0)) for m in c.members), F(0))
                 offset = max(abs(m.offset) for m in c.members)
                 allowed = SLACK_ROWS * ((eps * size + tiny) * total + F(2.0**-52) * offset) + loose
                 if v > allowed:
-                    verdict.fault("WITHIN_ROUNDING, broken row", f"{c.words}: violation {nearest.small(v):.3g}, allowed {nearest.small(allowed):.3g}")
+                    verdict.fault(f"WITHIN_ROUNDING, broken row{', closest' if d['on_infeasible'] == 'closest' else ''}", f"{c.words}: violation {nearest.small(v):.3g}, allowed {nearest.small(allowed):.3g}")
                     return nearest.small(worst)
     return -math.inf if worst is None else nearest.small(worst)
 
@@ -221,7 +222,7 @@ def judge_nearest(d: Draw, blocks: list[Block], y: list[float], status: str, ver
         return
     result = witness.is_nearest(d, blocks, y, EPS[d["dtype"]], TINY[d["dtype"]], SLACK_NEAREST, NEAREST)
     if result.word == "far":
-        verdict.fault(f"not nearest ({status})", result.words)
+        verdict.fault(f"not nearest ({status}){', closest' if d['on_infeasible'] == 'closest' else ''}", result.words)
     elif result.word == "undecided":
         verdict.notes.append("nearest undecided")
 

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
@@ -33,6 +34,7 @@ from tests.fuzz.judge import Verdict, examine
 from tests.fuzz.shrink import shrunk
 
 HANG = 10.0  # seconds of processor time for one call
+PLACE = re.compile(r"[\w/]+\.py:\d+")
 STUCK = 90.0  # seconds on the wall for a draw with its judgement, after which its process is killed
 
 
@@ -77,7 +79,12 @@ def work(pipe: Connection, seed: int) -> None:
         if index is None:
             return
         start = time.process_time()
-        verdict = judged(describe(seed, index))
+        try:
+            d = describe(seed, index)
+        except Exception as error:
+            verdict = Verdict([("draw failed", f"{type(error).__name__}: {error}")], [], "draw failed")
+        else:
+            verdict = judged(d)
         pipe.send((index, verdict, time.process_time() - start))
 
 
@@ -143,7 +150,10 @@ def report(seed: int, found: dict[str, list[tuple[int, str]]], statuses: Counter
     if notes:
         print("notes     " + ", ".join(f"{k} {v}" for k, v in notes.most_common(12)))
     for kind, cases in sorted(found.items(), key=lambda item: -len(item[1])):
-        print(f"{len(cases):6}  {kind:34} " + " ".join(f"{seed}:{i}" for i, _ in sorted(cases)[:6]))
+        print(f"{len(cases):6}  {kind:36} " + " ".join(f"{seed}:{i}" for i, _ in sorted(cases)[:6]))
+        if kind in ("foreign warning", "backward raises", "foreign exception"):
+            places = Counter(word for _, words in cases for word in set(PLACE.findall(words)))
+            print(" " * 10 + ", ".join(f"{place} {count}" for place, count in places.most_common(10)))
     print(f"{sum(len(v) for v in found.values())} faults")
 
 
