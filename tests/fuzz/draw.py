@@ -142,7 +142,21 @@ def _weights(rng: Rng, n: int, wild: float) -> list[float] | None:
 
 
 def _bounds(rng: Rng, z: np.ndarray, scale: float, wild: float, exact: bool, dtype: str) -> tuple[list[Any] | None, np.ndarray]:
-    """The box, and a point inside it."""
+    """The box, and a point inside it, finite ends within the range of the dtype (between two neighbouring numbers it may hold none)."""
+    bounds, inside = _wide_bounds(rng, z, scale, wild, exact, dtype)
+    if bounds is None:
+        return None, inside
+    top = float(torch.finfo(DTYPES[dtype]).max)
+
+    def cut(v: Any) -> Any:
+        if isinstance(v, list):
+            return [cut(x) for x in v]
+        return v if v is None or math.isinf(v) else 0.0 if math.isnan(v) else min(max(v, -top), top)
+
+    return [cut(b) for b in bounds], np.clip(np.nan_to_num(inside), -top, top)
+
+
+def _wide_bounds(rng: Rng, z: np.ndarray, scale: float, wild: float, exact: bool, dtype: str) -> tuple[list[Any] | None, np.ndarray]:
     n = z.shape[0]
     low, high = float(z.min()), float(z.max())
     spread = (high - low) if high > low and math.isfinite(high - low) else max(abs(high), scale)
@@ -286,7 +300,7 @@ def _admit(rng: Rng, d: Draw, inside: np.ndarray, exact: bool) -> None:
     """Widen the limits of the hard rows until ``inside``, a point in the box, meets them: a draw with a known feasible point."""
     from tests.fuzz.rows import widen
 
-    y = np.clip(np.nan_to_num(inside, posinf=1.7e308, neginf=-1.7e308), -1.7e308, 1.7e308)
+    y = np.clip(np.nan_to_num(inside, nan=0.0, posinf=1.7e308, neginf=-1.7e308), -1.7e308, 1.7e308)
     if d["bounds"] is not None:
         lower, upper = d["bounds"]
         y = np.clip(y, -np.inf if lower is None else lower, np.inf if upper is None else upper)

@@ -121,6 +121,17 @@ def excess_of_block(s: Scaled, at: Point, b: int, index: list[int]) -> float:
     return max(at.over[k] if at.over[k] == at.over[k] else max(at.excess[k][0]) for k in index)
 
 
+def bend(s: Scaled) -> float:
+    """Twice what moving every score by one unit adds to the objective at its least: the curvature of distance and of quadratic softness."""
+    total, k = float(s.w.sum()), 0
+    for b, block in enumerate(s.blocks):
+        for a in s.a[k : k + len(block.constraints)]:
+            if block.kind == "penalised":
+                total += s.weight[b] * float(max(np.abs(row).sum() for row in a) * (1 if len(a) == 1 else 2)) ** 2
+        k += len(block.constraints)
+    return total
+
+
 def gap(s: Scaled, at: Point, prices: list[np.ndarray]) -> tuple[float, float]:
     """(the gap, the total of prices times row sizes: what one unit of rounding in every score can change)."""
     with np.errstate(all="ignore"):

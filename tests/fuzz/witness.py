@@ -117,41 +117,57 @@ def _by_programme(d: Draw, hard: list[Any]) -> Found:
     if repaired is not None and meets(repaired):
         return Found(repaired, "linear programme, repaired in rationals")
     if lp.ineqlin is not None:
-        prices = [F(0)] * len(sides)
-        for k, v in zip(np.flatnonzero(use).tolist(), -np.asarray(lp.ineqlin.marginals), strict=True):
-            prices[k] = F(float(max(v, 0.0))) / sizes[k]
-        if farkas(d, sides, prices):
+        raw = np.zeros(len(sides))
+        raw[use] = np.maximum(-np.asarray(lp.ineqlin.marginals), 0.0)
+        if proved_infeasible(d, sides, sizes, raw):
             return Found(proved=True)
     return Found()
 
 
-def farkas(d: Draw, sides: list[tuple[list[Fraction], Fraction]], prices: list[Fraction]) -> bool:
+Sides = list[tuple[list[Fraction], Fraction]]
+
+
+def proved_infeasible(d: Draw, sides: Sides, sizes: list[Fraction], raw: np.ndarray) -> bool:
+    """Whether prices near ``raw`` (of rows divided by their sizes) are a Farkas proof, checked exactly."""
+    prices = [F(float(v)) / s for v, s in zip(raw, sizes, strict=True)]
+    if separates(d, sides, prices):
+        return True
+    support = [k for k, v in enumerate(raw) if v > 1e-9 * raw.max()]
+    if not support or len(support) > 40:
+        return False
+    # where samples are open their coefficient must vanish exactly: solve for prices of the same rows that make it
+    lb, ub = box_of(d)
+    columns = {tuple(sides[k][0][i] / sizes[k] for k in support) for i in range(d["n"]) if not (math.isfinite(lb[i]) and math.isfinite(ub[i]))}
+    size = float(raw[support].sum())
+    equations = [[*c, F(0)] for c in columns if abs(sum(float(v) * raw[k] for v, k in zip(c, support, strict=True))) <= 1e-7 * size]
+    equations.append([*([F(1)] * len(support)), F(1)])
+    m = len(support)
+    normal = [[sum((e[j] * e[k] for e in equations), F(0)) for k in range(m)] for j in range(m)]
+    exact = solve_exactly(normal, [sum((e[j] * e[m] for e in equations), F(0)) for j in range(m)])
+    if exact is None or min(exact) < 0:
+        return False
+    prices = [F(0)] * len(sides)
+    for k, v in zip(support, exact, strict=True):
+        prices[k] = v / sizes[k]
+    return separates(d, sides, prices)
+
+
+def separates(d: Draw, sides: Sides, prices: list[Fraction]) -> bool:
     """Whether sum_k prices_k (a_k . y) > sum_k prices_k u_k for every y in the box, exactly."""
     lb, ub = box_of(d)
-    right = sum((p * u for p, (_, u) in zip(prices, sides, strict=True)), F(0))
-    left = F(0)
-    used = [(p, a) for p, (a, _) in zip(prices, sides, strict=True) if p]
-    size = max((p * max(abs(v) for v in a) for p, a in used), default=F(0))
+    used = [(p, a, u) for p, (a, u) in zip(prices, sides, strict=True) if p]
+    left, right = F(0), sum((p * u for p, _, u in used), F(0))
     for i, (lo, hi) in enumerate(zip(lb, ub, strict=True)):
-        q = sum((p * a[i] for p, a in used), F(0))
-        if not q:
-            continue
+        q = sum((p * a[i] for p, a, _ in used), F(0))
         end = lo if q > 0 else hi
-        if not math.isfinite(end):
-            if abs(q) <= size * F(1, 10**9):
-                return _farkas_open(d, used, right)
+        if q and not math.isfinite(end):
             return False
-        left += q * F(end)
+        left += q * F(end) if q else 0
     return left > right
 
 
-def _farkas_open(d: Draw, used: list[tuple[Fraction, list[Fraction]]], right: Fraction) -> bool:
-    """Where samples are open their coefficient must vanish exactly: rounded prices are made to, on the smallest integer grid that does."""
-    return False
-
-
 def _repaired(
-    d: Draw, sides: list[tuple[list[Fraction], Fraction]], sizes: list[Fraction], y: list[Fraction], unit: Fraction, use: set[int]
+    d: Draw, sides: Sides, sizes: list[Fraction], y: list[Fraction], unit: Fraction, use: set[int]
 ) -> list[Fraction] | None:
     """``y`` moved, by the least squares of its free samples, onto the rows that it breaks or nearly touches, in exact arithmetic."""
     n = d["n"]
@@ -169,12 +185,9 @@ def _repaired(
     active = [k for k in range(len(sides)) if k in use and values[k] / sizes[k] > -near]
     if len(active) > 60 or not free:
         return None
-    reduced: list[tuple[list[Fraction], Fraction]] = []
-    # Gauss-Jordan over the free samples: a basic solution changes few samples, so first the least-norm one through the normal matrix
     normal = [[sum((sides[j][0][i] * sides[k][0][i] for i in free), F(0)) for k in active] for j in active]
     target = [-values[k] for k in active]
     solved = solve_exactly(normal, target)
-    del reduced
     if solved is None:
         return None
     result = list(y)
@@ -234,13 +247,13 @@ def is_nearest(d: Draw, blocks: list[Block], y: list[float], eps: float, tiny: f
     s = nearest.scaled(d, blocks, y, unit)
     at = nearest.point(s, y)
     delta = nearest.small(step / unit)
-    goal = nearest.objective(s, at)
+    goal, curvature = nearest.objective(s, at), nearest.bend(s)
     best = INF
     answers = []
     for near in (64 * delta, 4 * delta, 1e4 * delta):
         prices = nearest.prices_from(s, at, near)
         g, pull = nearest.gap(s, at, prices)
-        allowed = relative * abs(goal) + slack * delta * pull + 0.5 * (slack * delta) ** 2 * float(s.w.sum())
+        allowed = relative * abs(goal) + slack * delta * pull + 0.5 * (slack * delta) ** 2 * curvature
         answers.append((g, allowed))
         if g <= allowed:
             return Answer("near")
@@ -250,7 +263,7 @@ def is_nearest(d: Draw, blocks: list[Block], y: list[float], eps: float, tiny: f
         return Answer("undecided", "no reference")
     move, prices = found
     g, pull = nearest.gap(s, at, prices)
-    allowed = relative * abs(goal) + slack * delta * pull + 0.5 * (slack * delta) ** 2 * float(s.w.sum())
+    allowed = relative * abs(goal) + slack * delta * pull + 0.5 * (slack * delta) ** 2 * curvature
     if g <= allowed:
         return Answer("near")
     other = clipped(d, [F(v) + F(float(m)) * unit for v, m in zip(y, move, strict=True)])
@@ -260,8 +273,8 @@ def is_nearest(d: Draw, blocks: list[Block], y: list[float], eps: float, tiny: f
     broken = max((nearest.small(violation(c, other) / (s.size[b] * unit)) for b, block in enumerate(blocks) for c in block.constraints if block.kind == "hard"), default=0.0)
     pull_hard = pull * max(broken, 0.0)
     margin = 10 * (abs(uncertainty) + pull_hard) + allowed
-    if goal - their_goal > margin and math.isfinite(margin):
-        off = max(abs(F(v) - o) for v, o in zip(y, other, strict=True))
+    off = max(abs(F(v) - o) for v, o in zip(y, other, strict=True))
+    if goal - their_goal > margin and math.isfinite(margin) and off > F(slack) * step:
         return Answer(
             "far",
             f"objective {goal:.6g} against {their_goal:.6g} (scaled; allowed {allowed:.2g}, reference off by {abs(uncertainty):.1g}, its rows by {broken:.1g}); "
