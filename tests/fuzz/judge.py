@@ -24,8 +24,8 @@ from tests.fuzz.rows import Block, F, blocks_of, box_of, looseness, violation
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}
 TINY = {"float64": 5e-324, "float32": 1.5e-45, "bfloat16": 1e-40, "float16": 6e-8}  # the smallest step
 SLACK_ROWS = 32  # WITHIN_ROUNDING: ulps of the largest score, times the row's absolute sum
-SLACK_NEAREST = 32  # the same for the objective
-NEAREST = 1e-9  # relative to the objective, besides
+NEAREST_ULPS, NEAREST_SUMS = 32, 4096 * 2.0**-52  # nearest up to moves of every score by so many ulps, and by the repair's margin
+NEAREST = 1e-13  # of the objective, besides
 
 
 @dataclass
@@ -220,7 +220,7 @@ def judge_nearest(d: Draw, blocks: list[Block], y: list[float], status: str, ver
     if d["n"] * sum(len(c.members) for b in blocks for c in b.constraints) > 60_000:
         verdict.notes.append("nearest not judged: large")
         return
-    result = witness.is_nearest(d, blocks, y, EPS[d["dtype"]], TINY[d["dtype"]], SLACK_NEAREST, NEAREST)
+    result = witness.is_nearest(d, blocks, y, NEAREST_ULPS * EPS[d["dtype"]] + NEAREST_SUMS, NEAREST_ULPS * TINY[d["dtype"]], NEAREST)
     if result.word == "far":
         verdict.fault(f"not nearest ({status}){', closest' if d['on_infeasible'] == 'closest' else ''}", result.words)
     elif result.word == "undecided":

@@ -179,6 +179,16 @@ def gap(s: Scaled, at: Point, prices: list[np.ndarray]) -> tuple[float, float]:
         return total, pull + slope
 
 
+def shift(s: Scaled, prices: list[np.ndarray]) -> np.ndarray:
+    """(n,) -A'p / w: where prices send the samples, before the box."""
+    q = np.zeros(s.n)
+    for a, p in zip(s.a, prices, strict=True):
+        for row, v in zip(a, p, strict=True):
+            if v:
+                q += v * row
+    return np.nan_to_num(-q / s.w)
+
+
 def objective(s: Scaled, at: Point) -> float:
     with np.errstate(all="ignore"):
         total = float((0.5 * s.w * at.move * at.move).sum())

@@ -193,18 +193,23 @@ def main(arguments: list[str] | None = None) -> int:
     found: dict[str, list[tuple[int, str]]] = {}
     statuses: Counter[str] = Counter()
     notes: Counter[str] = Counter()
+    noted: dict[str, list[int]] = {}
     total, start = 0, time.monotonic()
     slowest = (0.0, -1)
     for index, verdict, seconds in verdicts(seed, a.first, draws, a.minutes, a.jobs):
         total += 1
         statuses[verdict.status] += 1
         notes.update(verdict.notes)
+        for note in verdict.notes:
+            noted.setdefault(note, []).append(index)
         slowest = max(slowest, (seconds, index))
         for kind, words in verdict.faults:
             found.setdefault(kind, []).append((index, words))
             if len(found[kind]) == 1:
                 print(f"  {seed}:{index}  {kind}: {words[:200]}", flush=True)
     report(seed, found, statuses, notes, total, time.monotonic() - start)
+    for note, where in noted.items():
+        print(f"  note {note}: " + " ".join(f"{seed}:{i}" for i in sorted(where)[:6]))
     print(f"slowest draw {seed}:{slowest[1]}, {slowest[0]:.1f} s")
     for kind, cases in found.items():
         if a.only in kind:
