@@ -203,7 +203,24 @@ def objective(s: Scaled, at: Point) -> float:
         return total
 
 
-def prices_from(s: Scaled, at: Point, near: float) -> list[np.ndarray]:
+def kink(s: Scaled, at: Point, delta: float) -> float:
+    """What soft rows cost that are broken only because scores moved by ``delta`` each: their limit was the goal."""
+    total, k = 0.0, 0
+    for b, block in enumerate(s.blocks):
+        index = list(range(k, k + len(block.constraints)))
+        k += len(block.constraints)
+        if block.kind in ("priced", "budgeted") and index:
+            d = max(excess_of_block(s, at, b, index), 0.0)
+            total += s.weight[b] * d if 0.0 < d <= delta * widest(s, index) else 0.0
+    return total
+
+
+def widest(s: Scaled, index: list[int]) -> float:
+    """How far the constraints can move where every score moves by one unit."""
+    return max(float(np.abs(row).sum()) * (1 if len(s.a[i]) == 1 else 2) for i in index for row in s.a[i])
+
+
+def prices_from(s: Scaled, at: Point, near: float, delta: float) -> list[np.ndarray]:
     """Prices that explain the displacements of the free samples, by non-negative least squares over the active sides."""
     free = (at.above > near) & (at.below > near)
     root = np.sqrt(s.w[free])
@@ -238,7 +255,7 @@ def prices_from(s: Scaled, at: Point, near: float) -> list[np.ndarray]:
                     columns.append(s.a[i][j] - s.a[i][l])
                     put.append((i, j, l, b))
                     blocks.setdefault(b, []).append(len(put) - 1)
-        if block.kind in ("priced", "budgeted") and worst > near * 4:
+        if block.kind in ("priced", "budgeted") and worst > max(near * 4, delta * widest(s, index)):
             fixed[b] = s.weight[b]
     prices = [np.zeros(len(a)) for a in s.a]
     if not columns:
@@ -275,7 +292,9 @@ def prices_from(s: Scaled, at: Point, near: float) -> list[np.ndarray]:
     for b, members in blocks.items():
         if s.blocks[b].kind in ("priced", "budgeted"):
             mass = float(found[members].sum())
-            if mass > s.weight[b] or (b in fixed and mass > 0):
+            if b in fixed and not mass > 1e-6 * s.weight[b]:  # nothing to be read from the samples: the price is known all the same
+                found[members] = s.weight[b] / len(members)
+            elif mass > s.weight[b] or b in fixed:
                 found[members] *= s.weight[b] / mass
     for (i, j, l, _), v in zip(put, found, strict=True):
         if j >= 0:

@@ -248,7 +248,7 @@ def is_nearest(d: Draw, blocks: list[Block], y: list[float], allowed: float, tin
     at = nearest.point(s, y)
     delta = nearest.small(step / unit)
     goal, curvature = nearest.objective(s, at), nearest.bend(s)
-    slack_of = 0.5 * delta**2 * curvature + relative * abs(goal)
+    slack_of = 0.5 * delta**2 * curvature + relative * abs(goal) + nearest.kink(s, at, delta)
     tried: list[float] = []
 
     def near_enough(prices: list[np.ndarray]) -> bool:
@@ -256,7 +256,7 @@ def is_nearest(d: Draw, blocks: list[Block], y: list[float], allowed: float, tin
         tried.append(g)
         return g <= slack_of + delta * pull
 
-    if any(near_enough(nearest.prices_from(s, at, near)) for near in (2 * delta, delta / 16, 500 * delta)):
+    if any(near_enough(nearest.prices_from(s, at, near, delta)) for near in (2 * delta, delta / 16, 500 * delta)):
         return Answer("near")
     found = nearest.clarabel_point(s, at)
     if found is None:
@@ -267,7 +267,7 @@ def is_nearest(d: Draw, blocks: list[Block], y: list[float], allowed: float, tin
     references.append((start, prices))
     theirs = nearest.point(s, start)
     for near in (1e-6, 1e-9, 1e-4):  # the same active set, its equations solved once more
-        polished = nearest.prices_from(s, theirs, near)
+        polished = nearest.prices_from(s, theirs, near, 0.0)
         references.append((clipped(d, [F(z) + F(float(v)) * unit for z, v in zip(d["scores"], nearest.shift(s, polished), strict=True)]), polished))
         references.append((start, polished))
     if any(near_enough(p) for _, p in references):
