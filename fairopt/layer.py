@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fairopt.basics.columns import read_features
 from fairopt.compiler import OnInfeasible, OnMissing, compile_problem
 from fairopt.compiler.facts import read_bounds
 from fairopt.compiler.memory import CompiledMemory, composition
@@ -46,6 +47,7 @@ class FairnessLayer(nn.Module):
     backend     "auto", a name, a class or an instance;  gradient  "implicit" or "native"
     space       "value": scores in, scores out; "probability": logits in, projected probabilities out; "logit": logits in and out,
                 means taken of the logits
+    pos_label   the target that counts as 1, every other one as 0; None: targets are numbers, labels 0 and 1
 
     Copies and pickles carry the groups known so far and no certificate. ``state_dict`` holds the groups; loading refuses other groups than
     declared ones.
@@ -67,6 +69,7 @@ class FairnessLayer(nn.Module):
         on_infeasible: OnInfeasible = "raise",
         certify: bool = True,
         solver_tol: float | None = None,
+        pos_label: Any = None,
     ) -> None:
         super().__init__()
         if not isinstance(notion, Notion):
@@ -89,7 +92,7 @@ class FairnessLayer(nn.Module):
         read_bounds(self.bounds, _samples(self.bounds))
         self.backend, self.gradient, self.space = backend, gradient, space
         self.missing_group, self.on_missing, self.on_infeasible = missing_group, on_missing, on_infeasible
-        self.certify, self.solver_tol = certify, solver_tol
+        self.certify, self.solver_tol, self.pos_label = certify, solver_tol, pos_label
         self._vocabularies: dict[str, Vocabulary] = declare(groups)
         self._lock = threading.Lock()
         self._local = threading.local()
@@ -123,11 +126,11 @@ class FairnessLayer(nn.Module):
         """The values known of each attribute, declared or learned."""
         return {name: vocabulary.to_list() for name, vocabulary in self._vocabularies.items()}
 
-    def forward(self, scores: Tensor, *, sensitive_features: Mapping[str, Any], targets: Any = None, weights: Any = None) -> Tensor:
+    def forward(self, scores: Tensor, *, sensitive_features: Any, targets: Any = None, weights: Any = None) -> Tensor:
         """Fair scores for ``scores`` (n,) or (n, 1). See ``solution`` for prices and status."""
         return self.solution(scores, sensitive_features=sensitive_features, targets=targets, weights=weights).scores
 
-    def solution(self, scores: Tensor, *, sensitive_features: Mapping[str, Any], targets: Any = None, weights: Any = None) -> Solution:
+    def solution(self, scores: Tensor, *, sensitive_features: Any, targets: Any = None, weights: Any = None) -> Solution:
         """As calling the layer, with prices, status and certificate."""
         if self._given.needs_targets and targets is None:
             raise InputError(
@@ -147,9 +150,10 @@ class FairnessLayer(nn.Module):
         self._local.certificate = solution.certificate
         return solution
 
-    def prepare(self, n: int, sensitive_features: Mapping[str, Any], targets: Any = None, weights: Any = None) -> Prepared:
+    def prepare(self, n: int, sensitive_features: Any, targets: Any = None, weights: Any = None) -> Prepared:
         """The batch compiled: in train mode new group values are learned. A composition that came lately is not compiled again."""
         notion, known = self.notion, self._vocabularies
+        sensitive_features = read_features(sensitive_features, notion.attributes)
         key = self._key(notion, n, sensitive_features, targets, weights)
         remembered = self._memory.get(key, known)
         if remembered is not None:
@@ -166,17 +170,18 @@ class FairnessLayer(nn.Module):
             missing_group=self.missing_group,
             on_missing=self.on_missing,
             on_infeasible=self.on_infeasible,
+            pos_label=self.pos_label,
         )
         if self.training:
             self._learn(compiled.vocabularies)
         self._memory.put(key, known, compiled)
         return Prepared(compiled, self.on_infeasible)
 
-    def _key(self, notion: Notion, n: int, sensitive_features: Mapping[str, Any], targets: Any, weights: Any) -> Hashable | None:
+    def _key(self, notion: Notion, n: int, sensitive_features: Any, targets: Any, weights: Any) -> Hashable | None:
         """What the composition of a batch is remembered under; None: it is not."""
         if self.on_missing == "warn":
             return None  # each batch warns
-        settings = (self.missing_group, self.on_missing, self.on_infeasible)
+        settings = (self.missing_group, self.on_missing, self.on_infeasible, type(self.pos_label), self.pos_label)
         return composition(notion, n, sensitive_features, targets, weights, self.bounds, settings)
 
     def _learn(self, seen: Mapping[str, Vocabulary]) -> None:
@@ -194,9 +199,7 @@ class FairnessLayer(nn.Module):
                 merged[name] = merged[name].joined(v.values, name=f"sensitive_features[{name!r}]") if name in merged else v
             self._vocabularies = merged
 
-    def freeze(
-        self, scores: Tensor, *, sensitive_features: Mapping[str, Any], targets: Any = None, confidence: float = 0.95
-    ) -> FrozenLayer:
+    def freeze(self, scores: Tensor, *, sensitive_features: Any, targets: Any = None, confidence: float = 0.95) -> FrozenLayer:
         """A FrozenLayer: shifts per group fitted on calibration scores, no solver at serving time. See ``fairopt.frozen``."""
         from fairopt.frozen import freeze
 
@@ -256,11 +259,11 @@ class FairModel(nn.Module):
         self.network = network
         self.layer = layer
 
-    def forward(self, x: Any, *, sensitive_features: Mapping[str, Any], targets: Any = None) -> Tensor:
+    def forward(self, x: Any, *, sensitive_features: Any, targets: Any = None) -> Tensor:
         """``x`` goes to the network, whose output (n,) or (n, 1) goes to the layer."""
         return self.layer(self.network(x), sensitive_features=sensitive_features, targets=targets)  # type: ignore[no-any-return]
 
-    def with_distance(self, x: Any, *, sensitive_features: Mapping[str, Any], targets: Any = None) -> tuple[Tensor, Tensor]:
+    def with_distance(self, x: Any, *, sensitive_features: Any, targets: Any = None) -> tuple[Tensor, Tensor]:
         """Fair scores and mean (y - z)^2, a scalar to be added to the loss with a weight mu.
 
         A loss on clamped scores is flat: at a wrongly clamped sample its gradient is 0. This term's gradient reaches them (DESIGN 7).
