@@ -53,7 +53,7 @@ class Batch:
         self.columns: list[Column] = []
         self.values: list[Tensor] = []  # (n,) what of= and weighted name, as they came
         self.vocabularies: dict[str, Vocabulary] = dict(vocabularies or {})
-        self._sensitive_features = read_features(sensitive_features)
+        self._sensitive_features = sensitive_features if isinstance(sensitive_features, Mapping) else read_features(sensitive_features)
         self._pos_label = pos_label
         self._targets_given = targets
         self._targets: Targets | None = None
