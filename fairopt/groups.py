@@ -230,5 +230,10 @@ def _raise_missing(where: str, position: int) -> None:
 
 def _raise_unknown(unknown: Sequence[Value], known: Vocabulary, where: str) -> None:
     shown = ", ".join(repr(v) for v in list(unknown)[:5])
+    if not known.values:
+        raise InputError(
+            f"{where} has the value {shown}, and no group is known yet: declare them with groups=, let the layer see a batch in train mode "
+            "(a copy made before that shares nothing that the original learns later), or give it groups='from data'"
+        )
     kind = "declared groups are" if known.declared else "groups seen in training are"
     raise InputError(f"{where} has the unknown value {shown}; the {kind} {list(known.values)!r}")
