@@ -22,7 +22,7 @@ from fairopt.contract.registry import BackendLike, resolve
 from fairopt.errors import InputError
 from fairopt.groups import Missing, Vocabulary, declare
 from fairopt.notions import Notion
-from fairopt.prepared import Prepared
+from fairopt.prepared import Prepared, warn_vacuous
 from fairopt.solve import Certificate, Solution
 from fairopt.solve.front import check_scores, check_solver_tol
 
@@ -105,6 +105,7 @@ class FairnessLayer(nn.Module):
         self._lock = threading.Lock()
         self._local = threading.local()
         self._memory = CompiledMemory()
+        self._warned_vacuous = False
         self._given = notion
         self._learned: dict[str, str] = {}  # the notion's word for a parameter -> the name it is registered under
         for name, tensor in notion.parameters.items():
@@ -156,6 +157,9 @@ class FairnessLayer(nn.Module):
             inputs = torch.sigmoid(scores)
         solution = prepared.solution(inputs, backend=self.backend, gradient=self.gradient, certify=self.certify, solver_tol=self.solver_tol)
         self._local.certificate = solution.certificate
+        if prepared.problem.vacuous and not self._warned_vacuous and self.on_missing != "warn":
+            self._warned_vacuous = True
+            warn_vacuous(prepared.problem, stacklevel=4)
         return solution
 
     def prepare(self, n: int, sensitive_features: Any, targets: Any = None, weights: Any = None) -> Prepared:

@@ -117,6 +117,13 @@ class Prepared:
         return torch.stack([solution.scores for solution in solutions])
 
 
+def warn_vacuous(problem: ProjectionProblem, *, stacklevel: int) -> None:
+    """Warn that a batch lacks the groups that the notion is about, so that nothing is asked of its scores and nothing certified."""
+    words = "; ".join(f"{label} ({reason})" for label, reason in problem.dropped[:3]) or "the notion yields no constraint"
+    more = f" and {len(problem.dropped) - 3} more" if len(problem.dropped) > 3 else ""
+    warnings.warn(f"vacuous: nothing is asked of these scores, for {words}{more}", FairoptWarning, stacklevel=stacklevel)
+
+
 def report(solution: Solution) -> None:
     """Raise BackendError for a failure, warn for an inaccurate answer; say nothing for a certified one."""
     status = solution.status
@@ -153,15 +160,22 @@ def compile(
 
     Raises InputError, InfeasibleError (with a minimal conflicting set in ``.rows``). Source: DESIGN 4 and 5.
     """
-    if not isinstance(notion, Notion):
-        raise InputError(f"notion must be a notion such as DemographicParity('sex', tolerance=0.05), came {notion!r}")
-    sensitive_features = read_features(sensitive_features, notion.attributes)
-    name = next((a for a in notion.attributes if a in sensitive_features), next(iter(sensitive_features)))
-    n = length(sensitive_features[name], f"sensitive_features[{name!r}]")
-    compiled = compile_problem(
-        notion, n=n, sensitive_features=sensitive_features, targets=targets, bounds=bounds, weights=weights, groups=groups,
+    return _compiled(
+        notion, sensitive_features=sensitive_features, targets=targets, bounds=bounds, weights=weights, groups=groups,
         missing_group=missing_group, on_missing=on_missing, on_infeasible=on_infeasible, pos_label=pos_label,
     )  # fmt: skip
+
+
+def _compiled(notion: Notion, *, sensitive_features: Any, on_missing: OnMissing, on_infeasible: OnInfeasible, **facts: Any) -> Prepared:
+    """As ``compile``; a warning names the line two calls up."""
+    if not isinstance(notion, Notion):
+        raise InputError(f"notion must be a notion such as DemographicParity('sex', tolerance=0.05), came {notion!r}")
+    features = read_features(sensitive_features, notion.attributes)
+    name = next((a for a in notion.attributes if a in features), next(iter(features)))
+    n = length(features[name], f"sensitive_features[{name!r}]")
+    compiled = compile_problem(notion, n=n, sensitive_features=features, on_missing=on_missing, on_infeasible=on_infeasible, **facts)
+    if compiled.problem.vacuous and on_missing != "warn":  # that has warned already
+        warn_vacuous(compiled.problem, stacklevel=4)
     return Prepared(compiled, on_infeasible)
 
 
@@ -215,7 +229,7 @@ def project(
     ``Prepared.project``); with ``return_solution`` a Solution with prices, status and certificate.
     Arguments and errors: see ``compile`` and ``Prepared.project``.
     """
-    prepared = compile(
+    prepared = _compiled(
         notion, sensitive_features=sensitive_features, targets=targets, bounds=bounds, weights=weights, groups=groups,
         missing_group=missing_group, on_missing=on_missing, on_infeasible=on_infeasible, pos_label=pos_label,
     )  # fmt: skip

@@ -218,6 +218,7 @@ def _assemble(
         dropped=gathered.dropped,
         used_targets=batch.used_targets,
         group_counts=_group_counts(gathered, batch),
+        vacuous=not gathered.items,
     )
 
 
