@@ -34,7 +34,7 @@ def gaps(
     scores: Any,
     notion: Notion,
     *,
-    sensitive_features: Mapping[str, Any],
+    sensitive_features: Any,
     targets: Any = None,
     groups: Mapping[str, Iterable[Any]] | None = None,
     missing_group: Missing = "error",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich import box
@@ -14,7 +14,7 @@ from fairopt.contract.registry import resolve
 from fairopt.notions.named import notion_named
 from fairopt.testing.claims import CHECKS, Outcome, applying, verify_apart
 
-USUAL = {"tolerance": 0.05, "ratio": 0.8, "lower": 0.3, "upper": 0.6}  # the numbers of a notion that is given by its name
+USUAL: dict[str, Any] = {"tolerance": 0.05, "ratio": 0.8, "lower": 0.3, "upper": 0.6}  # the numbers of a notion that is given by its name
 
 
 def verify(
