@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
@@ -21,13 +21,22 @@ from fairopt.groups import Missing, Value, Vocabulary, encode
 from fairopt.notions.events import Column, Mask, boolean_array
 from fairopt.notions.functional import Constraint, Functional, Range
 from fairopt.notions.labels import Targets, read_targets
-from fairopt.notions.trap import trap
+from fairopt.notions.trap import NoSuchName, trap
 from fairopt.problem import BoolArray
 
 if TYPE_CHECKING:
     from fairopt.notions.algebra import Leaf, Notion
 
 Attribute = str | tuple[str, ...]
+
+
+_OFFERS = "groups, pairs, strata, group, everyone, event, targets, mean, range, weighted, numbers"
+_ASKED = {
+    "scores": "a notion says which samples count and sees no scores: batch.mean(event) is their mean over an event, batch.weighted(v) "
+    "their weighted mean",
+    "sensitive_features": "the groups of an attribute are batch.groups(attribute), its numbers batch.numbers(attribute)",
+    "labels": "labels are batch.targets: batch.targets == 1 is an event",
+}
 
 
 class Batch:
@@ -62,6 +71,12 @@ class Batch:
         self._column_of: dict[Any, int] = {}
         self._masks: dict[Attribute, tuple[Mask, ...]] = {}
         self.everyone = Mask(self, ("all",), "overall")
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """What a notion may look for and a batch has not: an answer that names the way."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise NoSuchName(_ASKED.get(name, f"a batch has no {name!r}") + f"; it offers {_OFFERS}", name)
 
     # events -----------------------------------------------------------------------------------------------------------------
 

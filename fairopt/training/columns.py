@@ -17,13 +17,14 @@ from torch import Tensor
 
 from fairopt.basics.columns import length, numbers, read_features
 from fairopt.basics.containers import frame_columns, is_frame, opened
+from fairopt.basics.extras import missing
 from fairopt.errors import InputError, MissingExtraError
 from fairopt.groups import Vocabulary, encode
 
 try:
     from sklearn.utils import check_array
 except ImportError as error:
-    raise MissingExtraError("the estimators need scikit-learn: pip install 'fairopt[sklearn]'") from error
+    raise missing("the estimators need scikit-learn", "sklearn") from error
 
 Column = str | int
 Groups = dict[str, npt.NDArray[Any]]  # attribute -> (n,) values
