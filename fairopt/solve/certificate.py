@@ -95,6 +95,11 @@ class Certificate:
         return self.problem.dropped
 
     @property
+    def vacuous(self) -> bool:
+        """Whether nothing was asked of the scores, every constraint being dropped (see ``dropped``): then nothing is certified either."""
+        return self.problem.vacuous
+
+    @property
     def used_targets(self) -> bool:
         return self.problem.used_targets
 
@@ -126,6 +131,7 @@ class Certificate:
             "advice": self.status.advice,
             "violation": dict(zip(self.labels, self.violation.tolist(), strict=True)),
             "max_violation": self.max_violation,
+            "vacuous": self.vacuous,
             "bounds_violation": self.bounds_violation,
             "kkt_residual": self.kkt_residual,
             "rounding_bound": self.rounding_bound,

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fairopt.errors import FairoptError, InputError, MissingExtraError
+from fairopt.basics.extras import missing
+from fairopt.errors import FairoptError, InputError
 from fairopt.gap_table import gaps
 from fairopt.layer import FairnessLayer
 from fairopt.solve import Certificate
@@ -20,7 +21,7 @@ from fairopt.solve import Certificate
 try:
     from lightning.pytorch import Callback
 except ImportError as error:
-    raise MissingExtraError("fairopt.training.lightning needs Lightning: pip install 'fairopt[lightning]'") from error
+    raise missing("fairopt.training.lightning needs Lightning", "lightning") from error
 
 
 class ParityError(FairoptError, AssertionError):

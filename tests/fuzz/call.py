@@ -92,8 +92,11 @@ def arguments_of(d: Draw) -> dict[str, Any]:
 def source_of(d: Draw) -> str:
     """The call as text, for a report."""
     used = {a for p in d["parts"] for m in p["members"] for key in ("attribute", "given") for a in _names(m.get(key))}
-    words = [f"scores {d['dtype']}{' (n, 1)' if d['column'] else ''}{' grad' if d['grad'] else ''} {d['scores']!r}", f"notion {notion_of(d)!r}"]
-    words += [f"features {({k: v for k, v in d['features'].items() if k in used})!r}"]
+    words = [
+        f"scores {d['dtype']}{' (n, 1)' if d['column'] else ''}{' grad' if d['grad'] else ''} {d['scores']!r}",
+        f"notion {notion_of(d)!r}",
+    ]
+    words += [f"features { ({k: v for k, v in d['features'].items() if k in used})!r}"]
     words += [f"{k} {d[k]!r}" for k in ("targets", "bounds", "weights", "groups") if d[k] is not None]
     return "\n      ".join([*words, f"on_infeasible {d['on_infeasible']!r}, backend {d['backend']!r}, witness {d['witness']!r}"])
 

@@ -1,8 +1,8 @@
 """The judge's own constraints: plain loops over the samples of a description, in rational numbers. Nothing here knows fairopt.
 
-    Member      f = sum_j scale_j * mean(y over samples_j) + sum_i dense_i y_i + offset
-    Constraint  one member with lower <= f <= upper, or several with max f - min f <= width
-    Block       constraints that share a softness: "hard" (each alone), "priced" and "penalised" (each alone), "budgeted" (all of a part)
+Member      f = sum_j scale_j * mean(y over samples_j) + sum_i dense_i y_i + offset
+Constraint  one member with lower <= f <= upper, or several with max f - min f <= width
+Block       constraints that share a softness: "hard" (each alone), "priced" and "penalised" (each alone), "budgeted" (all of a part)
 """
 
 from __future__ import annotations

@@ -144,7 +144,9 @@ def verdicts(seed: int, first: int, draws: int, minutes: float, jobs: int) -> It
         worker.stop()
 
 
-def report(seed: int, found: dict[str, list[tuple[int, str]]], statuses: Counter[str], notes: Counter[str], total: int, seconds: float) -> None:
+def report(
+    seed: int, found: dict[str, list[tuple[int, str]]], statuses: Counter[str], notes: Counter[str], total: int, seconds: float
+) -> None:
     print(f"\n{total} draws of seed {seed} in {seconds:.0f} s; fairopt from {Path(fairopt.__file__).parent}")
     print("answers   " + ", ".join(f"{k} {v}" for k, v in statuses.most_common()))
     if notes:
@@ -158,7 +160,11 @@ def report(seed: int, found: dict[str, list[tuple[int, str]]], statuses: Counter
 
 
 def show(d: Draw, verdict: Verdict, *, shrink: bool = True, kind: str = "") -> None:
-    print(f"--- {d['seed']}:{d['index']}  {verdict.status}  " + "; ".join(f"{k}: {w}" for k, w in verdict.faults) + (f"  notes {verdict.notes}" if verdict.notes else ""))
+    print(
+        f"--- {d['seed']}:{d['index']}  {verdict.status}  "
+        + "; ".join(f"{k}: {w}" for k, w in verdict.faults)
+        + (f"  notes {verdict.notes}" if verdict.notes else "")
+    )
     print("      " + source_of(d))
     if shrink and verdict.faults:
         kind = kind or verdict.faults[0][0]
@@ -167,7 +173,9 @@ def show(d: Draw, verdict: Verdict, *, shrink: bool = True, kind: str = "") -> N
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Draw problems, call fairopt, judge its answers by rational arithmetic and a solver of another make.")
+    parser = argparse.ArgumentParser(
+        description="Draw problems, call fairopt, judge its answers by rational arithmetic and a solver of another make."
+    )
     parser.add_argument("--seed", type=int, default=None, help="default: from the clock, printed")
     parser.add_argument("--draws", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first draw")

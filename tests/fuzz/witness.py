@@ -45,7 +45,11 @@ def feasible_point(d: Draw, blocks: list[Block]) -> Found:
     low, high = max(lb), min(ub)
     constants = {0.0, low if low > -INF else 0.0, high if high < INF else 0.0, float(np.median(d["scores"]))}
     candidates: list[tuple[str, list[Any]]] = [("witness", d["witness"])] if d["witness"] is not None else []
-    candidates += [("scores", d["scores"]), ("targets", d["targets"] or d["scores"]), *((f"constant {c!r}", [c] * n) for c in sorted(constants))]
+    candidates += [
+        ("scores", d["scores"]),
+        ("targets", d["targets"] or d["scores"]),
+        *((f"constant {c!r}", [c] * n) for c in sorted(constants)),
+    ]
     for how, y in candidates:
         point = clipped(d, y)
         if all(violation(c, point) <= 0 for c in hard) and in_box(d, point):
@@ -137,7 +141,9 @@ def proved_infeasible(d: Draw, sides: Sides, sizes: list[Fraction], raw: np.ndar
         return False
     # where samples are open their coefficient must vanish exactly: solve for prices of the same rows that make it
     lb, ub = box_of(d)
-    columns = {tuple(sides[k][0][i] / sizes[k] for k in support) for i in range(d["n"]) if not (math.isfinite(lb[i]) and math.isfinite(ub[i]))}
+    columns = {
+        tuple(sides[k][0][i] / sizes[k] for k in support) for i in range(d["n"]) if not (math.isfinite(lb[i]) and math.isfinite(ub[i]))
+    }
     size = float(raw[support].sum())
     equations = [[*c, F(0)] for c in columns if abs(sum(float(v) * raw[k] for v, k in zip(c, support, strict=True))) <= 1e-7 * size]
     equations.append([*([F(1)] * len(support)), F(1)])
@@ -166,9 +172,7 @@ def separates(d: Draw, sides: Sides, prices: list[Fraction]) -> bool:
     return left > right
 
 
-def _repaired(
-    d: Draw, sides: Sides, sizes: list[Fraction], y: list[Fraction], unit: Fraction, use: set[int]
-) -> list[Fraction] | None:
+def _repaired(d: Draw, sides: Sides, sizes: list[Fraction], y: list[Fraction], unit: Fraction, use: set[int]) -> list[Fraction] | None:
     """``y`` moved, by the least squares of its free samples, onto the rows that it breaks or nearly touches, in exact arithmetic."""
     n = d["n"]
     lb, ub = box_of(d)
@@ -268,7 +272,9 @@ def is_nearest(d: Draw, blocks: list[Block], y: list[float], allowed: float, tin
     theirs = nearest.point(s, start)
     for near in (1e-6, 1e-9, 1e-4):  # the same active set, its equations solved once more
         polished = nearest.prices_from(s, theirs, near, 0.0)
-        references.append((clipped(d, [F(z) + F(float(v)) * unit for z, v in zip(d["scores"], nearest.shift(s, polished), strict=True)]), polished))
+        references.append(
+            (clipped(d, [F(z) + F(float(v)) * unit for z, v in zip(d["scores"], nearest.shift(s, polished), strict=True)]), polished)
+        )
         references.append((start, polished))
     if any(near_enough(p) for _, p in references):
         return Answer("near")

@@ -353,7 +353,7 @@ def test_a_smaller_confidence_is_a_smaller_interval() -> None:
     [
         ({"scores": [0.1, float("nan")] * 40}, "scores holds NaN"),
         ({"scores": []}, "scores must have shape"),
-        ({"sensitive_features": ["f", "m"] * 40}, "sensitive_features: got list"),
+        ({"sensitive_features": "fm" * 40}, "sensitive_features must map .* came str"),
         ({"sensitive_features": {}}, "sensitive_features: got no attribute"),
         ({"sensitive_features": {"race": ["a"] * 80}}, "no attribute 'sex'"),
         ({"sensitive_features": {"sex": ["f"] * 80, "race": ["a"] * 79}}, "79 values for 80"),
