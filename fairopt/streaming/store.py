@@ -37,7 +37,7 @@ OUTBOX_ROWS = 10_000  # far more than a writer may have in its buffers
 _PURGE_EVERY = 1000
 
 _TABLES = """
-CREATE TABLE IF NOT EXISTS state (id INTEGER PRIMARY KEY CHECK (id = 1), format INTEGER, setting TEXT, payload TEXT);
+CREATE TABLE IF NOT EXISTS state (id INTEGER PRIMARY KEY CHECK (id = 1), format INTEGER, setting TEXT, facts TEXT, payload TEXT);
 CREATE TABLE IF NOT EXISTS request (seq INTEGER PRIMARY KEY, key TEXT UNIQUE, digest BLOB, answer BLOB);
 CREATE TABLE IF NOT EXISTS outbox (seq INTEGER PRIMARY KEY, file TEXT, start INTEGER, bytes INTEGER, text TEXT);
 CREATE TABLE IF NOT EXISTS pending (key TEXT PRIMARY KEY, payload TEXT);
@@ -50,11 +50,21 @@ class DurableStream:
     """A controller with its state in the database ``path``: resumes where the last committed step ended.
 
     keep_keys  how many request keys are remembered, the latest ones; None: all of them
-    progress   what the last transactions said about input and outputs: {"offset": ..., "files": {name: bytes}}
+    facts      what the caller wants known of the run (input, outputs, options): a JSON object, written once, with the first state.
+               A resumed run has the facts of its beginning, whatever is passed; comparing them is the caller's business
+    progress   what the last transactions said about input and outputs: {"offset": ..., "consumed": ..., "files": {name: bytes}}
     resumed    whether the database already held a run
     """
 
-    def __init__(self, controller: Controller, path: str | Path, *, durable: Durable = "normal", keep_keys: int | None = KEEP_KEYS) -> None:
+    def __init__(
+        self,
+        controller: Controller,
+        path: str | Path,
+        *,
+        durable: Durable = "normal",
+        keep_keys: int | None = KEEP_KEYS,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
         if durable not in ("normal", "full"):
             raise InputError(f"durable: expected 'normal' or 'full', got {durable!r}")
         if keep_keys is not None and (isinstance(keep_keys, bool) or not isinstance(keep_keys, int) or keep_keys < 1):
@@ -63,8 +73,12 @@ class DurableStream:
         self.path = Path(path)
         self.keep_keys = keep_keys
         self._lock = threading.RLock()
+        try:
+            self.facts: dict[str, Any] = json.loads(json.dumps({} if facts is None else dict(facts), allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"facts: expected an object of JSON values, got {facts!r}") from error
         self._db = self._open(durable)
-        self.progress: dict[str, Any] = {"offset": None, "files": {}}
+        self.progress: dict[str, Any] = {"offset": None, "consumed": None, "files": {}}
         self._curve_rows = 0
         self.resumed = self._load()
 
@@ -87,13 +101,14 @@ class DurableStream:
 
     def _load(self) -> bool:
         """Bring the controller to the last committed step; False for a new database, which is given its setting."""
-        row = self._db.execute("SELECT format, setting, payload FROM state").fetchone()
+        row = self._db.execute("SELECT format, setting, payload, facts FROM state").fetchone()
         if row is None:
             setting, payload = json.dumps(self.controller._setting()), self._payload()
-            self._db.execute("INSERT INTO state VALUES (1, ?, ?, ?)", (FORMAT, setting, payload))
+            self._db.execute("INSERT INTO state VALUES (1, ?, ?, ?, ?)", (FORMAT, setting, json.dumps(self.facts), payload))
             return False
         if row[0] > FORMAT:
             raise InputError(f"state: {self.path} has format {row[0]}, newer than this fairopt reads ({FORMAT}); upgrade fairopt")
+        self.facts = json.loads(row[3])
         moving = json.loads(row[2])
         self.progress = moving.pop("progress")
         state = {**json.loads(row[1]), **moving}
@@ -117,11 +132,14 @@ class DurableStream:
         targets: Any = None,
         key: Any = None,
         offset: Any = None,
+        consumed: Any = None,
         writes: Callable[[StreamStep], Writes] | None = None,
     ) -> StreamStep:
         """``controller.step`` in one transaction. ``key``: one request key, or one a sample where targets come later.
 
-        offset: where the input stands after this step (any JSON value). writes: texts for the outbox, made from the outcome.
+        offset: where the input stands after this step (any JSON value). consumed: what the caller wants remembered of the input read
+        so far, a running hash for instance (any JSON value; None keeps the last one). writes: texts for the outbox, made from the
+        outcome.
         A retried key with other scores, groups or targets is an InputError.
         """
         with self._lock:
@@ -134,7 +152,7 @@ class DurableStream:
             late = targets is None and any(f.residual for f in self.controller.plan.families)
             return self._transact(
                 lambda: self.controller.step(scores, sensitive_features=sensitive_features, targets=targets, key=key if late else None),
-                request, digest, offset, writes,
+                request, digest, offset, consumed, writes,
             )  # fmt: skip
 
     def _again(self, scores: Any, old: tuple[bytes, bytes], digest: bytes, key: Any) -> StreamStep:
@@ -146,7 +164,13 @@ class DurableStream:
         return StreamStep(answer, report.prices, report.pooled_gaps, report.counts, dropped)
 
     def _transact(
-        self, act: Callable[[], StreamStep], request: str | None, digest: bytes, offset: Any, writes: Callable[[StreamStep], Writes] | None
+        self,
+        act: Callable[[], StreamStep],
+        request: str | None,
+        digest: bytes,
+        offset: Any,
+        consumed: Any,
+        writes: Callable[[StreamStep], Writes] | None,
     ) -> StreamStep:
         waiting = set(self.controller._pending)
         self._db.execute("BEGIN IMMEDIATE")
@@ -157,7 +181,7 @@ class DurableStream:
                 answer = struct.pack("=d", sent) if type(sent) is float else read_scores(sent).z.tobytes()
                 self._db.execute("INSERT INTO request (key, digest, answer) VALUES (?, ?, ?)", (request, digest, answer))
             self._post(writes(outcome) if writes is not None else ())
-            self._save(waiting, offset)
+            self._save(waiting, offset, consumed)
             self._db.execute("COMMIT")
         except BaseException:
             self._db.execute("ROLLBACK")
@@ -165,13 +189,13 @@ class DurableStream:
             raise
         return outcome
 
-    def note(self, *, offset: Any, writes: Writes) -> None:
-        """A transaction that counts nothing: texts for the outbox (a rejected row) and the new offset."""
+    def note(self, *, offset: Any, writes: Writes, consumed: Any = None) -> None:
+        """A transaction that counts nothing: texts for the outbox (a rejected row), the new offset, the input consumed (as in ``step``)."""
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 self._post(writes)
-                self._save(set(self.controller._pending), offset)
+                self._save(set(self.controller._pending), offset, consumed)
                 self._db.execute("COMMIT")
             except BaseException:
                 self._db.execute("ROLLBACK")
@@ -209,9 +233,11 @@ class DurableStream:
             self._db.execute("INSERT INTO outbox (file, start, bytes, text) VALUES (?, ?, ?, ?)", (name, start, size, text))
             files[name] = start + size
 
-    def _save(self, waiting: set[str | int], offset: Any) -> None:
+    def _save(self, waiting: set[str | int], offset: Any, consumed: Any = None) -> None:
         controller = self.controller
         self.progress["offset"] = offset
+        if consumed is not None:
+            self.progress["consumed"] = consumed
         for k in waiting - controller._pending.keys():
             self._db.execute("DELETE FROM pending WHERE key = ?", (json.dumps(k),))
         if controller._pending:

@@ -121,6 +121,20 @@ def test_a_failed_step_leaves_memory_and_database_as_they_were(tmp_path):
     store.close()
 
 
+def test_the_state_remembers_facts_and_what_was_consumed(tmp_path):
+    with DurableStream(make(), tmp_path / "a.db", facts={"input": "a.csv", "columns": ["score", "race"]}) as store:
+        assert store.facts == {"input": "a.csv", "columns": ["score", "race"]}
+        store.step(0.5, sensitive_features="a", offset=3, consumed="hash of 3")
+        store.note(offset=5, writes=[], consumed="hash of 5")
+        store.step(0.5, sensitive_features="a", offset=7)
+    with DurableStream(make(), tmp_path / "a.db", facts={"input": "other"}) as store:
+        assert store.facts == {"input": "a.csv", "columns": ["score", "race"]}
+        assert store.progress == {"offset": 7, "consumed": "hash of 5", "files": {}}
+    for bad in ({"x": float("nan")}, {"x": object()}, 3):
+        with pytest.raises(fo.InputError, match="facts"):
+            DurableStream(make(), tmp_path / "b.db", facts=bad)
+
+
 def test_late_targets_are_durable(tmp_path):
     notion = named("mean_residual", "race", 0.05)
     with DurableStream(PooledParity(notion, bounds=(0, 1)), tmp_path / "a.db") as store:
