@@ -46,7 +46,9 @@ class Delimited:
     InputError: an input that cannot be opened, an empty one, a header that has no name, a name twice, or broken quoting.
     """
 
-    def __init__(self, source: str | Opened, dialect: Dialect | None = None, *, wanted: Sequence[str] = (), stdin: IO[bytes] | None = None) -> None:
+    def __init__(
+        self, source: str | Opened, dialect: Dialect | None = None, *, wanted: Sequence[str] = (), stdin: IO[bytes] | None = None
+    ) -> None:
         self.opened = open_input(source, stdin) if isinstance(source, str) else source
         self.name = self.opened.name
         self.dialect = dialect or Dialect()
@@ -65,13 +67,12 @@ class Delimited:
         """Go on behind ``place``. InputError where the text before it is not the one that was read then."""
         said = "this input is not the one that was read before"
         if place.offset < self._lines.position:
-            raise InputError(f"{self.name}: {said}: its header ends after byte {place.offset:,}")
-        if self._lines.skip(place.offset, place.line) != place.digest:
+            raise InputError(f"{self.name}: {said}: its header ends after byte {self._lines.position:,}, then {place.offset:,}")
+        goes_on = self._lines.skip(place.offset, place.line)
+        if self._lines.digest() != place.digest:
             raise InputError(f"{self.name}: {said}: its first {place.offset:,} bytes (lines 1 to {place.line:,}) have changed")
-
-    def ended_mid_line(self, last: str) -> bool:
-        """Whether the text ``last`` ends without a line end, as a last line may."""
-        return not last.endswith(("\n", "\r"))
+        if goes_on:
+            raise InputError(f"{self.name}: line {place.line:,} was read when it ended the file, and goes on now: it was incomplete then")
 
     def records(self) -> Iterator[Record]:
         """All that follow. InputError where a quote is opened and never closed: what follows it belongs to no row."""
@@ -170,9 +171,8 @@ class Delimited:
             raise InputError(f"{where}: broken quoting in the header ({error})") from error
         for k, name in enumerate(names):
             if name == "":
-                raise InputError(
-                    f"{where}: column {k + 1} of the header has no name (an index of pandas? to_csv(index=False); a trailing {self.separator!r}?)"
-                )
+                why = f"an index of pandas? to_csv(index=False); a trailing {self.separator!r}?"
+                raise InputError(f"{where}: column {k + 1} of the header has no name ({why})")
             if name in names[:k]:
                 raise InputError(f"{where}: the header names a column twice: {name!r} is column {names.index(name) + 1} and {k + 1}")
         return names

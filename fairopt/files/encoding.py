@@ -61,7 +61,8 @@ def _codec(asked: str) -> str:
             return name
         fits = name not in _NO_TEXT and _SAMPLE.encode(name) == _SAMPLE.encode("ascii")
     except (LookupError, ValueError, TypeError) as error:
-        raise InputError(f"encoding: got {asked!r}, expected an encoding that Python knows, such as utf-8, latin-1, cp1252, utf-16") from error
+        known = "an encoding that Python knows, such as utf-8, latin-1, cp1252, utf-16"
+        raise InputError(f"encoding: got {asked!r}, expected {known}") from error
     if not fits:
         raise InputError(f"encoding: got {asked!r}, expected one that has ASCII's bytes for ASCII's characters, or UTF-16, UTF-32")
     return name

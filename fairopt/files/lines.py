@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from hashlib import blake2b
+from itertools import pairwise
 
 import numpy as np
 
@@ -46,22 +47,31 @@ class Lines:
         self._consume(self._rest[: encoding.mark])
         self._rest = self._rest[encoding.mark :]
 
-    def skip(self, offset: int, number: int) -> str:
-        """Pass over what was taken before, up to byte ``offset`` and line ``number``; the hash of it. InputError for a shorter text."""
+    def skip(self, offset: int, number: int) -> bool:
+        """Pass over what was taken before, up to byte ``offset`` and line ``number``; whether a line goes on there that
+        ended the text then.
+
+        InputError for a shorter text.
+        """
         data = b"".join(self._ready) + self._rest
         self._ready.clear()
         while self.position + len(data) < offset:
             self._consume(data)
             self._rest = b""
             if not self._pull():
-                raise InputError(f"{self._name}: has {self.position:,} bytes, and {offset:,} were read before: it is another or a shorter file")
+                said = f"has {self.position:,} bytes, and {offset:,} were read before"
+                raise InputError(f"{self._name}: this input is not the one that was read before: it {said}")
             data = self._rest
-        cut = offset - self.position
+        cut, unit = offset - self.position, self.encoding.unit
+        last = data[max(cut - unit, 0) : cut]
         self._consume(data[:cut])
         self._rest = data[cut:]
         self.number = number
         self.taken.clear()
-        return self.digest()
+        while len(self._rest) < unit and self._pull():
+            pass
+        ends = (self._newline, self.encoding.raw("\r"))
+        return bool(self._rest) and bool(last) and last not in ends and self._rest[:unit] not in ends
 
     def digest(self) -> str:
         """Of all bytes taken so far."""
@@ -130,5 +140,5 @@ class Lines:
         follows = np.append(units[1:], 0)
         ends = np.flatnonzero((units == _LF) | ((units == _CR) & (follows != _LF)))
         cuts = [0, *(unit * (ends + 1)).tolist()]
-        pieces = [self._rest[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+        pieces = [self._rest[a:b] for a, b in pairwise(cuts)]
         return [*pieces, self._rest[cuts[-1] :]] if cuts[-1] < len(self._rest) else pieces

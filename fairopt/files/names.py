@@ -23,7 +23,7 @@ def column_names(words: str, columns: Sequence[str], option: str) -> tuple[str, 
             raise InputError(f"--{option}: got {words!r}, which names a column twice")
         return names
     if len(parts) > 1 and all(part in columns or part.strip() in columns for part in parts):
-        raise InputError(f"--{option}: {words!r} is a column and a list of columns as well; put a name that holds a comma into double quotes")
+        raise InputError(f"--{option}: {words!r} is a column and a list of columns as well; put a name with a comma into double quotes")
     return (words,)
 
 

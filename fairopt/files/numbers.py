@@ -56,6 +56,10 @@ def _of_text(text: str, name: str, decimal: str) -> float:
     return out
 
 
+def is_number(text: str) -> bool:
+    return bool(_POINT.fullmatch(text))
+
+
 def fractional(text: str) -> bool:
     """Whether a cell's text writes a number that is not whole."""
-    return bool(_POINT.fullmatch(text)) and not float(text).is_integer()
+    return is_number(text) and not float(text).is_integer()

@@ -58,7 +58,7 @@ class Opened:
             try:
                 chunk = read(CHUNK)
             except OSError as error:
-                raise InputError(f"{self.name}: cannot be read further: {error.strerror or error}") from error
+                raise InputError(f"{self.name}: cannot be read further: {reason(error)}") from error
             if not chunk:
                 return
             yield chunk
@@ -69,7 +69,7 @@ class Opened:
 
 
 def open_input(name: str, stdin: IO[bytes] | None = None) -> Opened:
-    """The input called ``name``; '-' is ``stdin``. InputError where it is not there, no file, not readable, or of a kind that is no text."""
+    """The input called ``name``; '-' is ``stdin``. InputError where it is absent, not readable, a folder, or of a kind that is no text."""
     if name == STDIN:
         if stdin is None:
             raise InputError("input: got '-' (standard input), expected a path here")
@@ -78,14 +78,19 @@ def open_input(name: str, stdin: IO[bytes] | None = None) -> Opened:
         mode = os.stat(name)
         if stat.S_ISDIR(mode.st_mode):
             raise InputError(f"{name}: is a folder, expected a file")
-        raw = open(name, "rb")
+        raw = open(name, "rb")  # noqa: SIM115
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         if isinstance(error, InputError):
             raise
-        said = "there is no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {getattr(error, 'strerror', '') or error}"
-        raise InputError(f"{name}: {said}") from error
+        absent = isinstance(error, FileNotFoundError)
+        raise InputError(f"{name}: {'there is no such file' if absent else f'cannot be read: {reason(error)}'}") from error
     regular = stat.S_ISREG(mode.st_mode)
     return _opened(name, name, raw, pipe=not regular, size=mode.st_size if regular else None)
+
+
+def reason(error: Exception) -> str:
+    """The system's words, without the path."""
+    return str(getattr(error, "strerror", None) or error)
 
 
 def _opened(name: str, path: str, raw: IO[bytes], *, pipe: bool, size: int | None) -> Opened:
@@ -99,7 +104,7 @@ def _opened(name: str, path: str, raw: IO[bytes], *, pipe: bool, size: int | Non
                 break
             head += more
     except OSError as error:
-        raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
+        raise InputError(f"{name}: cannot be read: {reason(error)}") from error
     for magic, what in _OTHERS.items():
         if head.startswith(magic):
             raise InputError(f"{name}: is {what}")

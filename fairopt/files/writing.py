@@ -1,4 +1,4 @@
-"""Text that is written: CSV lines, tables of ours with cells that no spreadsheet runs, and whole files that appear at once or not at all."""
+"""Text that is written: CSV lines, tables of ours with cells that no spreadsheet runs, whole files that appear at once or not at all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fairopt.errors import InputError
-from fairopt.files.numbers import _POINT
+from fairopt.files.numbers import is_number
+from fairopt.files.opened import reason
 
 _RUN = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
@@ -31,7 +32,7 @@ def csv_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 def guarded(value: Any) -> Any:
     """Text that a spreadsheet would run as a formula gets an apostrophe before it; a plain number stays."""
-    return "'" + value if isinstance(value, str) and value.startswith(_RUN) and not _POINT.fullmatch(value) else value
+    return "'" + value if isinstance(value, str) and value.startswith(_RUN) and not is_number(value) else value
 
 
 def write_whole(path: str | Path, data: str | bytes, what: str) -> Path:
@@ -55,7 +56,7 @@ def write_whole(path: str | Path, data: str | bytes, what: str) -> Path:
 def unwritable(path: str | Path, what: str, error: Exception) -> InputError:
     """The error about a file that could not be written."""
     advice = "; its folder is not there" if not Path(path).parent.is_dir() else ""
-    return InputError(f"{what}: {path} cannot be written: {getattr(error, 'strerror', None) or error}{advice}")
+    return InputError(f"{what}: {path} cannot be written: {reason(error)}{advice}")
 
 
 def _replace(path: Path, raw: bytes) -> None:
