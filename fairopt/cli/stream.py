@@ -16,8 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from fairopt.cli.options import Decimal, Encoding, Separator, dialect, notion_word, two_numbers
 from fairopt.cli.show import say
 from fairopt.errors import InputError, MissingExtraError
-from fairopt.files import column_names, number, write_whole
-from fairopt.files.names import column_name
+from fairopt.files import check_places, column_name, column_names, number, write_whole
 from fairopt.streaming import (
     NOTIONS,
     AllTime,
@@ -32,7 +31,7 @@ from fairopt.streaming import (
     named,
 )
 from fairopt.streaming import run as runs
-from fairopt.streaming.outputs import STDOUT, check_places
+from fairopt.streaming.outputs import STDOUT
 from fairopt.streaming.picture import is_our_picture, stream_picture
 from fairopt.streaming.rows import Source, open_source
 from fairopt.streaming.store import KEEP_KEYS
@@ -169,7 +168,8 @@ def _finish(run: runs.Run, told: StreamReport, report: Path | None, picture: Pat
 def _check_files(input: str, job: runs.Job, state: Path, report: Path | None, picture: Path | None) -> None:
     """Before anything is written: every file is another one, and what is there already is the run's own or to be lost."""
     writes = {"output": job.output, "rejects": job.rejects, "report": report, "picture": picture}
-    check_places({"input": input}, writes, state)
+    logs = {f"state ({end})": f"{state}{end}" for end in ("-wal", "-shm", "-journal")}
+    check_places({"input": input}, writes, {"state": state, **logs})
     if report == STDOUT and job.output == STDOUT:
         raise InputError("report: standard output is the output's already; expected a file")
     if job.overwrite:

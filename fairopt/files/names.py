@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fairopt.errors import InputError
 
 
-def column_names(words: str, columns: Sequence[str], option: str) -> tuple[str, ...]:
+def column_names(words: str, columns: Sequence[str], option: str, file: str = "the input") -> tuple[str, ...]:
     """The columns that ``words`` names. Text that is a column's name as a whole is that column; else it is split at commas.
 
     InputError for nothing, a name that is no column (with those that are), and text that could be read both ways.
@@ -17,7 +17,7 @@ def column_names(words: str, columns: Sequence[str], option: str) -> tuple[str, 
     parts = _split(words)
     if not parts:
         raise InputError(f"--{option}: got {words!r}, expected a column name")
-    names = tuple(_present(part, columns, option) for part in parts) if not whole else ()
+    names = tuple(_present(part, columns, option, file) for part in parts) if not whole else ()
     if not whole:
         if len(set(names)) != len(names):
             raise InputError(f"--{option}: got {words!r}, which names a column twice")
@@ -27,9 +27,9 @@ def column_names(words: str, columns: Sequence[str], option: str) -> tuple[str, 
     return (words,)
 
 
-def column_name(words: str, columns: Sequence[str], option: str) -> str:
+def column_name(words: str, columns: Sequence[str], option: str, file: str = "the input") -> str:
     """The one column that ``words`` names."""
-    names = column_names(words, columns, option)
+    names = column_names(words, columns, option, file)
     if len(names) != 1:
         raise InputError(f"--{option}: got {words!r}, expected one column")
     return names[0]
@@ -48,9 +48,9 @@ def _split(words: str) -> list[str]:
     return [part for part in (rows[0] if rows else []) if part.strip()]
 
 
-def _present(part: str, columns: Sequence[str], option: str) -> str:
+def _present(part: str, columns: Sequence[str], option: str, file: str) -> str:
     if part in columns:
         return part
     if part.strip() in columns:
         return part.strip()
-    raise InputError(f"--{option}: no column {part!r}; it has {', '.join(map(repr, columns))}")
+    raise InputError(f"--{option}: {file} has no column {part!r}; it has {', '.join(map(repr, columns))}")

@@ -11,7 +11,6 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from fairopt.errors import InputError
 from fairopt.files.opened import reason
@@ -182,28 +181,3 @@ def _read(path: Path, name: str, start: int, length: int) -> bytes:
             return file.read(length)
     except OSError as error:
         raise InputError(f"{name}: {path} cannot be read: {reason(error)}") from error
-
-
-def check_places(reads: Mapping[str, str], writes: Mapping[str, Any], state: Path) -> None:
-    """No file is read and written, and none written twice, by whatever names or links. Called before anything is opened for writing.
-
-    reads, writes: option -> path; None and '-' stand for no file.
-    """
-    log = {f"state ({end})": Path(f"{state}{end}") for end in ("-wal", "-shm", "-journal")}
-    every = {**reads, **writes, "state": state, **log}
-    listed = [(option, Path(path)) for option, path in every.items() if path is not None and str(path) != "-"]
-    for k, (option, path) in enumerate(listed):
-        for other, before in listed[:k]:
-            if _same(path, before):
-                raise InputError(f"{option}: {path} is the same file as {other} ({before}); give each a file of its own")
-        if option in writes and not path.parent.is_dir():
-            raise InputError(f"{option}: {path} cannot be written: its folder is not there")
-        if option in writes and path.is_dir():
-            raise InputError(f"{option}: {path} is a folder, expected the name of a file")
-
-
-def _same(a: Path, b: Path) -> bool:
-    try:
-        return os.path.samefile(a, b)
-    except OSError:
-        return os.path.realpath(a) == os.path.realpath(b)
