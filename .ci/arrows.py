@@ -31,9 +31,9 @@ ARROWS: dict[str, set[str]] = {
     # Text read from files and written to them; auditing and streaming read through it.
     "files": BASE,
     "problem": BASE,
-    "groups": BASE | {"problem"},
+    "groups": BASE | {"problem", "table"},
     "numerics": BASE | {"problem"},
-    "notions": BASE | {"problem", "groups"},
+    "notions": BASE | {"problem", "groups", "table"},
     "compiler": DATA | {"notions", "numerics", "dual"},
     "dual": DATA | {"numerics"},
     "contract": SOLVE,

@@ -20,6 +20,7 @@ import torch
 
 from fairopt.errors import InputError
 from fairopt.problem import IntArray
+from fairopt.table import group_word
 
 Value = int | str | bool | None
 Missing = Literal["error", "own"]
@@ -62,7 +63,7 @@ class Vocabulary:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The values as words for labels."""
-        return tuple("missing" if v is None else str(v) for v in self.values)
+        return tuple(map(group_word, self.values))
 
     @cached_property
     def numbers(self) -> IntArray:

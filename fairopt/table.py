@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +86,22 @@ def _steers(c: str) -> bool:
 
 def _escaped(c: str) -> str:
     return c.encode("unicode_escape").decode("ascii")
+
+
+MISSING = "missing"
+
+
+def group_word(value: object) -> str:
+    """A group's value as a word. None is ``missing``; a group that is itself called so is in quotes, and so is one called that."""
+    if value is None:
+        return MISSING
+    word = str(value)
+    return f'"{word}"' if word.strip('"') == MISSING else word
+
+
+def joined_words(words: Iterable[str]) -> str:
+    """The word of an intersection; a part that holds the joint itself is in quotes: "a & b" with "c" is not "a" with "b & c"."""
+    return " & ".join(f'"{word}"' if " & " in word else word for word in words)
 
 
 def _word(value: Any) -> str:

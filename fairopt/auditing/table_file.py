@@ -54,7 +54,10 @@ class TableFile:
                 raise InputError(f"--{option}: {self.name} has no column {column!r}; it has {', '.join(map(repr, self.columns))}")
         needed = tuple(dict.fromkeys([c for c in (score, target, decision) if c is not None] + list(sensitive)))
         table = self._table
-        table.read(needed)
+        try:
+            table.read(needed)
+        finally:
+            table.close()
         if table.n == 0:
             raise InputError(f"{self.name}: got no rows, expected at least one")
         return Frame(
@@ -113,6 +116,9 @@ class _Columns:
     def read(self, needed: Sequence[str]) -> None:
         raise NotImplementedError
 
+    def close(self) -> None:
+        """Let go of the file."""
+
     def cells(self, column: str) -> Any:
         raise NotImplementedError
 
@@ -143,6 +149,9 @@ class _Text(_Columns):
             self._lines.append(line)
         self._cells = dict(zip(needed, taken, strict=True))
         self.n = len(self._lines)
+
+    def close(self) -> None:
+        self._table.close()
 
     def cells(self, column: str) -> list[str]:
         return self._cells[column]

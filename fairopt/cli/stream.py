@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -95,22 +95,22 @@ def stream(
         raise InputError("--batch: expected 1 with --key-column")
     wanted = [score, *sensitive, *(c for c in (target, key, given) if c)]
     source = open_source(input, sys.stdin.buffer, dialect(separator, decimal, encoding), wanted)
-    groups = [column_names(words, source.columns, "sensitive") for words in sensitive]
-    strata = column_names(given, source.columns, "given") if given else ()
-    box = two_numbers(bounds, "--bounds")
-    made = _controller(controller, _notion(notion, groups, tolerance, strata), box, window, kappa, missing_group)
-    job = runs.Job(
-        output=output, rejects=rejects if rejects is not None else _beside(output, state), groups=made.plan.columns,
-        score=column_name(score, source.columns, "score"), target=_one(target, source, "target"), key=_one(key, source, "key-column"),
-        batch=batch, missing_group=missing_group == "own", overwrite=overwrite, clip=clip,
-    )  # fmt: skip
-    _check_files(input, job, state, report, picture)
-    job.check(source)
-    with DurableStream(made, state, durable=durable, keep_keys=keep, facts=runs.facts(source, job, state)) as store:  # type: ignore[arg-type]
-        if store.resumed:
-            say(screen, f"resuming {state}: {made.samples:,} samples were sent before")
-        with _warnings(screen) as warn:
-            run = runs.Run(source, store, job, sync=durable == "full", on_warning=warn)
+    with closing(source):
+        groups = [column_names(words, source.columns, "sensitive") for words in sensitive]
+        strata = column_names(given, source.columns, "given") if given else ()
+        box = two_numbers(bounds, "--bounds")
+        made = _controller(controller, _notion(notion, groups, tolerance, strata), box, window, kappa, missing_group)
+        job = runs.Job(
+            output=output, rejects=rejects if rejects is not None else _beside(output, state), groups=made.plan.columns,
+            score=column_name(score, source.columns, "score"), target=_one(target, source, "target"), key=_one(key, source, "key-column"),
+            batch=batch, missing_group=missing_group == "own", overwrite=overwrite, clip=clip,
+        )  # fmt: skip
+        job.check(source)
+        _check_files(input, job, state, report, picture)
+        with _state_of(source, job, made, state, durable, keep) as store:
+            run = runs.Run(source, store, job, sync=durable == "full", on_warning=lambda words: say(screen, f"warning: {words}"))
+            if store.resumed:
+                say(screen, f"resuming {state}: {made.samples:,} samples were sent before")
             try:
                 told = _watch(run, screen)
             except KeyboardInterrupt:
@@ -120,9 +120,19 @@ def stream(
 
 
 @contextmanager
-def _warnings(screen: Console) -> Iterator[Any]:
-    """Warnings as lines on standard error, at once."""
-    yield lambda words: say(screen, f"warning: {words}")
+def _state_of(source: Source, job: runs.Job, made: Controller, state: Path, durable: str, keep: int | None) -> Iterator[DurableStream]:
+    """The run's state. A new one of a run that fails before it has committed anything leaves no file behind."""
+    new, empty = not state.exists(), True
+    try:
+        with DurableStream(made, state, durable=durable, keep_keys=keep, facts=runs.facts(source, job, state)) as store:  # type: ignore[arg-type]
+            try:
+                yield store
+            finally:
+                empty = not store.resumed and not store.progress["files"]
+    finally:
+        if new and empty:
+            for end in ("", "-wal", "-shm", "-journal"):
+                Path(f"{state}{end}").unlink(missing_ok=True)
 
 
 def _watch(run: runs.Run, screen: Console) -> StreamReport:

@@ -18,7 +18,7 @@ from fairopt.files.lines import Lines
 from fairopt.files.names import readings
 from fairopt.files.opened import Opened, open_input
 
-_BLANK = " \t"
+_BLANK = " \t\r\n"
 
 
 class Record(NamedTuple):
@@ -53,11 +53,17 @@ class Delimited:
         self.name = self.opened.name
         self.dialect = dialect or Dialect()
         self._lines = Lines(self.opened.chunks(), self.name)
-        self._lines.begin(find_encoding(self._lines.head(), self.dialect.encoding))
-        self.encoding = self._lines.encoding.codec
         self.separator = self.dialect.separator or ","
-        self.columns = self._header(wanted)
-        self.header_line = self._lines.number
+        try:
+            self._lines.begin(find_encoding(self._lines.head(), self.dialect.encoding))
+            self.columns = self._header(wanted)
+        except BaseException:
+            self.close()
+            raise
+        self.encoding = self._lines.encoding.codec
+
+    def close(self) -> None:
+        self.opened.close()
 
     def place(self) -> Place:
         """Behind the last record that was read."""
@@ -85,15 +91,12 @@ class Delimited:
             except StopIteration:
                 return
             except csv.Error as error:
-                yield Record([], self._text(), first, self._broken(error, first))
+                yield Record([], lines.take(), first, self._broken(error, first))
                 continue
-            text = self._text()
-            if len(cells) <= 1 and (not cells or (width > 1 and not cells[0].strip(_BLANK))):
+            text = lines.take()
+            if not cells or (len(cells) == 1 < width and not text.strip(_BLANK)):
                 continue
             yield Record(cells, text, first, self._reason(cells, text, width))
-
-    def _text(self) -> str:
-        return self._lines.take()
 
     def _reason(self, cells: list[str], text: str, width: int) -> str:
         """Why the record is malformed; '' where it is not."""
@@ -143,7 +146,7 @@ class Delimited:
     def _first_line(self) -> str:
         """The next line that is not blank."""
         for line in self._lines:
-            if line.strip("\r\n \t"):
+            if line.strip(_BLANK):
                 return line
         raise InputError(f"{self.name}: no header line: the file is empty")
 

@@ -27,6 +27,8 @@ def check_places(
             raise InputError(f"{option}: {path} cannot be written: its folder is not there")
         if option in writes and path.is_dir():
             raise InputError(f"{option}: {path} is a folder, expected the name of a file")
+        if option in writes and not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise InputError(f"{option}: {path} cannot be written: {'the file' if path.exists() else 'its folder'} is read-only")
 
 
 def _same(a: Path, b: Path) -> bool:

@@ -21,6 +21,7 @@ from fairopt.notions.events import Column, Mask, boolean_array
 from fairopt.notions.functional import Functional, Range
 from fairopt.notions.trap import trap
 from fairopt.problem import BoolArray
+from fairopt.table import joined_words
 
 Attribute = str | tuple[str, ...]
 
@@ -169,7 +170,7 @@ class Batch:
             codes = parts[0].codes
             for part in parts[1:]:
                 codes = codes * part.size + part.codes
-            names = tuple(" & ".join(words) for words in itertools.product(*(p.names for p in parts)))
+            names = tuple(joined_words(words) for words in itertools.product(*(p.names for p in parts)))
             column = Column(codes, math.prod(p.size for p in parts), names, attribute_words(attribute))
         self._column_of[attribute] = len(self.columns)
         self.columns.append(column)

@@ -44,6 +44,8 @@ class Source(Protocol):
 
     def rows(self) -> Iterator[Row]: ...
 
+    def close(self) -> None: ...
+
 
 class CsvSource:
     """A text with a header line: a file, or a pipe (``path`` None or '-': ``stream``)."""
@@ -64,6 +66,9 @@ class CsvSource:
 
     def place(self) -> Place:
         return self._table.place()
+
+    def close(self) -> None:
+        self._table.close()
 
     def rows(self) -> Iterator[Row]:
         columns = self.columns
@@ -113,6 +118,9 @@ class ParquetSource:
 
     def rows(self) -> Iterator[Row]:
         return self._rows
+
+    def close(self) -> None:
+        self._file.close()
 
     def _read(self) -> Iterator[Row]:
         try:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from fairopt.files import Place
 from fairopt.streaming.rows import Row
+from fairopt.table import group_word, joined_words
 
 _MANY = 20  # refused rows of one group, none of it sent: said at once
 _NAMED = 200  # groups of which refused rows are counted apart
@@ -81,10 +82,12 @@ class Tally:
         """Say what is wrong with the whole. counts: what the controller has sent, by constraint and group."""
         if self.outside and not self._clip:
             self.problems.append(f"{self.outside:,} of {self.sent_in_all:,} scores lay outside the bounds and were sent clipped")
-        sent = {part for groups in counts.values() for name in groups for part in (name, *name.split(" & "))}
+        sent = [f" & {name} & " for groups in counts.values() for name in groups]
         for name, groups in self.refused.items():
             for group, count in groups.items():
-                if (name, group) not in self._sent and not {group, f"{name}={group}"} & sent:
+                word = group_word(group)
+                words = (f" & {name}={word} & ", f" & {name}={joined_words([word])} & ")
+                if (name, group) not in self._sent and not any(w in other for w in words for other in sent):
                     self.problems.append(f"{name} {group!r}: every one of its {count:,} rows was rejected")
         if self.broken:
             self.problems.append(f"{self.broken:,} rows of several lines are broken: an opened quote may have swallowed good rows")
