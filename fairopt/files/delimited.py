@@ -14,7 +14,7 @@ from typing import IO, NamedTuple
 from fairopt.errors import InputError
 from fairopt.files.dialect import Dialect, find_separator, hinted_separator
 from fairopt.files.encoding import find_encoding, first_bad_byte, is_text
-from fairopt.files.lines import Lines
+from fairopt.files.lines import Lines, lines_of
 from fairopt.files.names import readings
 from fairopt.files.opened import Opened, open_input
 
@@ -169,7 +169,7 @@ class Delimited:
             byte = self._lines.position - len(encoding.raw(text)) + first_bad_byte(text, encoding)
             raise InputError(f"{where}: the header is not {encoding.codec.upper()} at byte {byte}; name its encoding with --encoding")
         try:
-            (names,) = csv.reader(_keep_ends(text), delimiter=self.separator, strict=True)
+            (names,) = csv.reader(lines_of(text), delimiter=self.separator, strict=True)
         except (csv.Error, ValueError) as error:
             raise InputError(f"{where}: broken quoting in the header ({error})") from error
         for k, name in enumerate(names):
@@ -179,8 +179,3 @@ class Delimited:
             if name in names[:k]:
                 raise InputError(f"{where}: the header names a column twice: {name!r} is column {names.index(name) + 1} and {k + 1}")
         return names
-
-
-def _keep_ends(text: str) -> list[str]:
-    """Lines with their ends; only LF, CR and CR LF end one."""
-    return [part + "\n" for part in text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n").split("\n")]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fairopt.errors import InputError
+from fairopt.files.lines import lines_of
 
 SEPARATORS = (",", ";", "\t", "|")
 _WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
@@ -62,7 +63,7 @@ def find_separator(header: str, wanted: Sequence[Sequence[str]], decimal: str) -
 def split_line(line: str, separator: str) -> list[str] | None:
     """The cells of one record; None where it is none."""
     try:
-        rows = list(csv.reader(line.splitlines(keepends=True), delimiter=separator, strict=True))
+        rows = list(csv.reader(lines_of(line), delimiter=separator, strict=True))
     except csv.Error:
         return None
     return rows[0] if len(rows) == 1 else None

@@ -5,6 +5,7 @@ A line ends with LF, CR or CR LF, whatever mixture a file has; no other characte
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterator
 from hashlib import blake2b
@@ -17,6 +18,7 @@ from fairopt.files.encoding import Encoding
 
 LONGEST = 1 << 24  # bytes of one line; a file without line ends is no table
 _LF, _CR = 10, 13
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 
 
 class Lines:
@@ -53,17 +55,19 @@ class Lines:
 
         InputError for a shorter text.
         """
-        data = b"".join(self._ready) + self._rest
+        data, unit = b"".join(self._ready) + self._rest, self.encoding.unit
         self._ready.clear()
+        last = b""
         while self.position + len(data) < offset:
             self._consume(data)
+            last = (last + data)[-unit:]
             self._rest = b""
             if not self._pull():
                 said = f"has {self.position:,} bytes, and {offset:,} were read before"
                 raise InputError(f"{self._name}: this input is not the one that was read before: it {said}")
             data = self._rest
-        cut, unit = offset - self.position, self.encoding.unit
-        last = data[max(cut - unit, 0) : cut]
+        cut = offset - self.position
+        last = (last + data[:cut])[-unit:]
         self._consume(data[:cut])
         self._rest = data[cut:]
         self.number = number
@@ -137,8 +141,13 @@ class Lines:
         unit = self.encoding.unit
         order = "<" if self.encoding.codec.endswith("le") else ">"
         units = np.frombuffer(self._rest, f"{order}u{unit}", len(self._rest) // unit)
-        follows = np.append(units[1:], 0)
+        follows = np.append(units[1:], _LF if len(self._rest) % unit else 0)  # after half a unit: perhaps
         ends = np.flatnonzero((units == _LF) | ((units == _CR) & (follows != _LF)))
         cuts = [0, *(unit * (ends + 1)).tolist()]
         pieces = [self._rest[a:b] for a, b in pairwise(cuts)]
         return [*pieces, self._rest[cuts[-1] :]] if cuts[-1] < len(self._rest) else pieces
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a text with their ends; nothing but LF, CR and CR LF ends one."""
+    return _LINE.findall(text)

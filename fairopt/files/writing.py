@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,11 +17,14 @@ _RUN = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uf
 
 def csv_line(values: Iterable[Any], separator: str = ",") -> str:
     """One line; text as it is, floats as the shortest text that reads back as the same bits, None as an empty cell."""
-    special = re.compile(f'["\r\n{re.escape(separator)}]')
-    cells = ["" if v is None else repr(v) if isinstance(v, float) else v if isinstance(v, str) else str(v) for v in values]
-    if len(cells) == 1 and not cells[0].strip(" \t"):
-        return f'"{cells[0]}"\n'  # else a blank line
-    return separator.join('"' + c.replace('"', '""') + '"' if special.search(c) else c for c in cells) + "\n"
+    cells = [v if isinstance(v, str) else "" if v is None else repr(v) if isinstance(v, float) else str(v) for v in values]
+    text = separator.join(cells)
+    if len(cells) == 1 and not text.strip(" \t"):
+        return f'"{text}"\n'  # else a blank line
+    if text.count(separator) == len(cells) - 1 and '"' not in text and "\n" not in text and "\r" not in text:
+        return text + "\n"
+    special = ('"', "\r", "\n", separator)
+    return separator.join('"' + c.replace('"', '""') + '"' if any(s in c for s in special) else c for c in cells) + "\n"
 
 
 def csv_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -64,14 +64,13 @@ class Run:
 
     def _go_on(self) -> None:
         """Pass over what was read before, after a look at whether it is the same."""
-        offset, consumed, files = (self.store.progress.get(k) for k in ("offset", "consumed", "files"))
+        offset, files = self.store.progress["offset"], self.store.progress["files"]
         if self.source.pipe:
             if self.job.key is None:
                 raise InputError("key-column: standard input can only be resumed with one")
         elif offset is not None:
-            self.source.resume(Place(int(offset), int(consumed["line"]), str(consumed["digest"])))
-        delivered = (consumed or {}).get("delivered")
-        if self.job.output == STDOUT and files and delivered != files.get("output"):
+            self.source.resume(Place(int(offset), self.tally.line, self.tally.digest))
+        if self.job.output == STDOUT and files and self.tally.delivered != files.get("output"):
             raise InputError(
                 "output: the run before ended early, and how much of standard output was received is not known; "
                 "begin anew with another state, and with --output FILE, which is put right after an interruption"
@@ -166,11 +165,11 @@ class Run:
         scores: Any = [good.score for good in batch]
         written: list[tuple[str, str]] = []
         place = self.source.place()
-        consumed: dict[str, Any] = {}  # filled in the transaction, where it is known that the rows are sent
+        consumed: list[Any] = []  # filled in the transaction, where it is known that the rows are sent
 
         def writes(step: StreamStep) -> list[tuple[str, str]]:
             self.tally.accept(scores, groups, batch[0].row.line, self.store.controller)
-            consumed.update(self.tally.to_dict(place))
+            consumed.extend(self.tally.keep(place))
             sent = [step.scores] if one else step.scores
             rows = [
                 ("output", self._line([*(good.row.fields[c] for c in self.source.columns), y])) for good, y in zip(batch, sent, strict=True)
@@ -192,7 +191,7 @@ class Run:
     def _note(self, writes: list[tuple[str, str]]) -> None:
         """A commit that counts nothing."""
         place = self.source.place()
-        self.store.note(offset=place.offset, writes=writes, consumed=self.tally.to_dict(place))
+        self.store.note(offset=place.offset, writes=writes, consumed=self.tally.keep(place))
 
     def _line(self, values: list[Any]) -> str:
         """A line of the output, in the input's dialect: its own cells as they came."""

@@ -22,27 +22,28 @@ class Tally:
     """Rows of this process by their fate; outside, refused, broken: of the whole run, kept in the state with each commit.
 
     refused: rows refused, by column and group, of groups of which no row was sent. broken: rows of several lines whose quoting is
-    broken. delivered: bytes that standard output took.
+    broken. delivered: bytes that standard output took. line, digest: of the input, as they were kept.
     """
 
-    def __init__(self, kept: Mapping[str, Any] | None, warn: Callable[[str], None], *, clip: bool) -> None:
-        kept = kept or {}
+    def __init__(self, kept: Sequence[Any] | None, warn: Callable[[str], None], *, clip: bool) -> None:
+        self.line, self.digest, self.sent_in_all, self.rejected_in_all, *rest = kept or [0, "", 0, 0]
+        more = rest[0] if rest else {}
         self.rows = self.accepted = self.rejected = self.repeated = 0
-        self.sent_in_all, self.rejected_in_all = int(kept.get("sent", 0)), int(kept.get("rejected", 0))
-        self.outside, self.broken = int(kept.get("outside", 0)), int(kept.get("broken", 0))
-        self.refused: dict[str, dict[str, int]] = {name: dict(groups) for name, groups in kept.get("refused", {}).items()}
-        self.delivered: int | None = kept.get("delivered")
+        self.outside, self.broken = int(more.get("outside", 0)), int(more.get("broken", 0))
+        self.refused: dict[str, dict[str, int]] = {name: dict(groups) for name, groups in more.get("refused", {}).items()}
+        self.delivered: int | None = more.get("delivered")
         self.problems: list[str] = []
         self._sent: set[tuple[str, str]] = set()
         self._warn = warn
         self._warned: set[Any] = set()
         self._clip = clip  # scores outside the bounds are meant to be clipped
 
-    def to_dict(self, place: Place) -> dict[str, Any]:
-        """What is kept with a commit."""
-        kept: dict[str, Any] = {"line": place.line, "digest": place.digest, "sent": self.sent_in_all, "rejected": self.rejected_in_all}
-        more = {"outside": self.outside, "broken": self.broken, "refused": self.refused, "delivered": self.delivered}
-        kept.update((k, v) for k, v in more.items() if v)
+    def keep(self, place: Place) -> list[Any]:
+        """What is kept with each commit, short: line, hash, sent and rejected in all, and what else there is."""
+        kept = [place.line, place.digest, self.sent_in_all, self.rejected_in_all]
+        if self.outside or self.broken or self.refused or self.delivered:
+            more = {"outside": self.outside, "broken": self.broken, "refused": self.refused, "delivered": self.delivered}
+            kept.append({k: v for k, v in more.items() if v})
         return kept
 
     def accept(self, scores: Sequence[float], groups: Mapping[str, Sequence[Any]], line: int, box: Bounded) -> None:
@@ -60,7 +61,8 @@ class Tally:
                 group = (name, str(value))
                 if group not in self._sent:
                     self._sent.add(group)
-                    self.refused.get(name, {}).pop(group[1], None)
+                    if name in self.refused and self.refused[name].pop(group[1], None) and not self.refused[name]:
+                        del self.refused[name]
 
     def refuse(self, row: Row, groups: Mapping[str, Any]) -> None:
         """A row that is rejected; its groups where they could be read."""
