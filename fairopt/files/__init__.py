@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from fairopt.files.delimited import Delimited, Place, Record
 from fairopt.files.dialect import Dialect
+from fairopt.files.encoding import legible
 from fairopt.files.names import column_name, column_names
 from fairopt.files.numbers import number, zero_or_one
 from fairopt.files.opened import Opened, open_input
@@ -15,5 +16,5 @@ from fairopt.files.writing import csv_line, csv_table, guarded, write_whole
 
 __all__ = [
     "Delimited", "Dialect", "Opened", "Place", "Record", "check_places", "column_name", "column_names", "csv_line", "csv_table", "guarded",
-    "number", "open_input", "write_whole", "zero_or_one",
+    "legible", "number", "open_input", "write_whole", "zero_or_one",
 ]  # fmt: skip

@@ -78,7 +78,11 @@ class Delimited:
         if self._lines.digest() != place.digest:
             raise InputError(f"{self.name}: {said}: its first {place.offset:,} bytes (lines 1 to {place.line:,}) have changed")
         if goes_on:
-            raise InputError(f"{self.name}: line {place.line:,} was read when it ended the file, and goes on now: it was incomplete then")
+            raise InputError(
+                f"{self.name}: line {place.line:,} ended the file when it was read, and goes on now: it was incomplete then; "
+                "begin anew, and give a file whose last line is whole"
+            )
+        self._lines.join()
 
     def records(self) -> Iterator[Record]:
         """All that follow. InputError where a quote is opened and never closed: what follows it belongs to no row."""

@@ -73,6 +73,14 @@ def is_text(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)
 
 
+def legible(text: str) -> str:
+    """``text`` with bytes that were no text as ``\\xff``: what is written anywhere is text."""
+    if is_text(text):
+        return text
+    escaped = "".join(f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in text)
+    return escaped.encode("utf-8", "backslashreplace").decode()
+
+
 def first_bad_byte(text: str, encoding: Encoding) -> int:
     """Offset in bytes of the first character that was no text."""
     where = next(i for i, c in enumerate(text) if "\ud800" <= c <= "\udfff")

@@ -32,6 +32,7 @@ class Lines:
         self._hash = blake2b(digest_size=16)
         self.encoding = Encoding("utf-8")
         self._newline = b"\n"
+        self._end = b""
         self.position = 0
         self.number = 0
         self.taken: list[str] = []
@@ -72,10 +73,19 @@ class Lines:
         self._rest = data[cut:]
         self.number = number
         self.taken.clear()
-        while len(self._rest) < unit and self._pull():
+        while len(self._rest) < 2 * unit and self._pull():
             pass
-        ends = (self._newline, self.encoding.raw("\r"))
-        return bool(self._rest) and bool(last) and last not in ends and self._rest[:unit] not in ends
+        lf, cr = self._newline, self.encoding.raw("\r")
+        # what is left of the last line's end, where the text was cut before it or in it
+        ends = () if last in (b"", lf) else (lf,) if last == cr else (cr + lf, cr, lf)
+        self._end = next((end for end in ends if self._rest.startswith(end)), b"")
+        return bool(self._rest) and bool(last) and last not in (lf, cr) and not self._end
+
+    def join(self) -> None:
+        """Pass over what is left of the last line's end: it is no line of its own."""
+        self._consume(self._end)
+        self._rest = self._rest[len(self._end) :]
+        self._end = b""
 
     def digest(self) -> str:
         """Of all bytes taken so far."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from fairopt.errors import FairoptWarning, InputError
-from fairopt.files import Place, csv_line, guarded, number, zero_or_one
+from fairopt.files import Place, csv_line, guarded, legible, number, zero_or_one
 from fairopt.streaming.identity import Job, facts, same_run
 from fairopt.streaming.outputs import STDOUT, Outputs
 from fairopt.streaming.report import StreamReport, StreamStep
@@ -137,26 +137,28 @@ class Run:
 
     def _one(self, batch: list[_Good], bad: list[Row]) -> None:
         refused = [self._refuse(row) for row in bad]
+        written = None
         if batch:
             try:
-                self._step(batch, refused)
-                return
+                written = self._step(batch, refused)
             except InputError as error:
                 if len(batch) > 1:
                     first, last = batch[0].row.line, batch[-1].row.line
                     where = f"in a batch of {len(batch)} rows, lines {first} to {last}"
                     raise InputError(f"{error} ({where}; with --batch 1 the row is rejected instead)") from error
                 refused.append(self._refuse(batch[0].row._replace(reason=str(error))))
-        self._note(refused)
-        self._outputs.write(refused)
+        if written is None:
+            self._note(refused)
+        self._outputs.write(refused if written is None else written)
 
     def _refuse(self, row: Row) -> tuple[str, str]:
         groups = {name: row.fields.get(name) for name in self.job.groups}
         self.tally.refuse(row, groups)
         words = [row.reason, guarded(row.text)]
-        return "rejects", csv_line([row.line, *(w.encode("utf-8", "backslashreplace").decode() for w in words)])
+        return "rejects", csv_line([row.line, *map(legible, words)])
 
-    def _step(self, batch: list[_Good], refused: list[tuple[str, str]]) -> None:
+    def _step(self, batch: list[_Good], refused: list[tuple[str, str]]) -> list[tuple[str, str]] | None:
+        """What was committed with these rows; None where their key was known, so that nothing was."""
         job, one = self.job, len(batch) == 1
         key = None if job.key is None else batch[0].row.fields[job.key]
         known = key is not None and self.store.seen(key)
@@ -184,9 +186,8 @@ class Run:
         )  # fmt: skip
         if known:
             self.tally.repeated += 1
-            self._note(refused)
-            written = refused
-        self._outputs.write(written)
+            return None
+        return written
 
     def _note(self, writes: list[tuple[str, str]]) -> None:
         """A commit that counts nothing."""

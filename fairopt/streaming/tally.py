@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from fairopt.files import Place
+from fairopt.files import Place, legible
 from fairopt.streaming.rows import Row
 from fairopt.table import group_word, joined_words
 
@@ -74,11 +74,11 @@ class Tally:
             if value is None or value == "" or (name, str(value)) in self._sent:
                 continue
             counts = self.refused.setdefault(name, {})
-            group = str(value).encode("utf-8", "backslashreplace").decode()
+            group = legible(str(value))
             if group in counts or len(counts) < _NAMED:
                 counts[group] = counts.get(group, 0) + 1
                 if counts[group] == _MANY:
-                    self._once((name, group), f"{name} {group!r}: {_MANY} rows rejected and none sent so far; the last: {row.reason}")
+                    self._once((name, group), f"{name} '{group}': {_MANY} rows rejected and none sent so far; the last: {row.reason}")
 
     def finish(self, counts: Mapping[str, Mapping[str, float]]) -> None:
         """Say what is wrong with the whole. counts: what the controller has sent, by constraint and group."""
@@ -90,7 +90,7 @@ class Tally:
                 word = group_word(group)
                 words = (f" & {name}={word} & ", f" & {name}={joined_words([word])} & ")
                 if (name, group) not in self._sent and not any(w in other for w in words for other in sent):
-                    self.problems.append(f"{name} {group!r}: every one of its {count:,} rows was rejected")
+                    self.problems.append(f"{name} '{group}': every one of its {count:,} rows was rejected")
         if self.broken:
             self.problems.append(f"{self.broken:,} rows of several lines are broken: an opened quote may have swallowed good rows")
         if self.rejected_in_all and not self.sent_in_all:

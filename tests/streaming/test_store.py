@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -206,7 +207,7 @@ def fairopt_stream(folder, *extra):
 
 def through_run(folder, source, **job):
     job = Job(folder / "fair.csv", folder / "rejects.csv", ("race",), **job)
-    with DurableStream(make(), folder / "run.db", facts=facts(source, job, folder / "run.db")) as store:
+    with closing(source), DurableStream(make(), folder / "run.db", facts=facts(source, job, folder / "run.db")) as store:
         return Run(source, store, job, on_warning=lambda words: None).go()
 
 
