@@ -185,10 +185,10 @@ def _check_files(input: str, job: runs.Job, state: Path, report: Path | None, pi
     if job.overwrite:
         return
     if not state.exists():
-        for option, path in (("output", job.output), ("rejects", job.rejects)):
-            if path != STDOUT and path.exists() and path.stat().st_size:
+        for option, at in (("output", job.output), ("rejects", job.rejects)):
+            if at != STDOUT and at.exists() and at.stat().st_size:
                 raise InputError(
-                    f"{option}: {path} is there already, and {state} is a new state; "
+                    f"{option}: {at} is there already, and {state} is a new state; "
                     "choose another name, move it away, or pass --overwrite to lose it"
                 )
     for option, path, ours in (("report", report, _is_our_report), ("picture", picture, is_our_picture)):

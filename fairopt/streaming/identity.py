@@ -71,9 +71,9 @@ def same_run(store: DurableStream, now: Mapping[str, Any]) -> None:
         raise InputError(f"state: {store.path} holds a stream that was not begun by fairopt stream; choose another --state")
     for fact, words in _OPTIONS.items():
         was, is_ = begun.get(fact), now[fact]
-        if was == is_ or (fact in ("output", "rejects") and set(was) & set(is_)):
+        if was == is_ or (fact in ("output", "rejects") and set(was or ()) & set(is_)):
             continue
-        shown = [", ".join(map(str, v)) if fact == "columns" else repr(v[0] if fact in ("output", "rejects") else v) for v in (was, is_)]
+        shown = [_shown(fact, value) for value in (was, is_)]
         raise InputError(
             f"state: {store.path} was begun with another run: {words} was {shown[0]}, now {shown[1]}; "
             "go on with what it was begun with, or begin anew with another --state and --output"
@@ -86,3 +86,9 @@ def _names(path: Path, state: Path) -> list[str]:
         return ["-"]
     full = os.path.realpath(path)
     return [full, os.path.relpath(full, os.path.dirname(os.path.realpath(state)))]
+
+
+def _shown(fact: str, value: Any) -> str:
+    if fact == "columns":
+        return ", ".join(map(str, value or ()))
+    return repr(value[0] if fact in ("output", "rejects") and value else value)

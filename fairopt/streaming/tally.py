@@ -61,7 +61,7 @@ class Tally:
                 group = (name, str(value))
                 if group not in self._sent:
                     self._sent.add(group)
-                    if name in self.refused and self.refused[name].pop(group[1], None) and not self.refused[name]:
+                    if name in self.refused and self.refused[name].pop(group[1], 0) and not self.refused[name]:
                         del self.refused[name]
 
     def refuse(self, row: Row, groups: Mapping[str, Any]) -> None:

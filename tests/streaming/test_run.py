@@ -410,7 +410,7 @@ def test_an_audit_and_a_stream_read_the_same_groups(tmp_path):
 
 def test_scores_on_another_scale_warn_at_once_and_end_with_a_problem(tmp_path):
     path = file(tmp_path / "in.csv", "score,race\n" + "".join(f"{i},x\n" for i in range(0, 100, 5)))
-    warnings = []
+    warnings: list[str] = []
     run = go(tmp_path / "run", CsvSource(path), warnings=warnings)
     assert warnings == [
         "line 3: score 5.0 lies outside the bounds 0, 1 and is sent clipped; are these scores on another scale? (--bounds, --clip)"
@@ -418,14 +418,14 @@ def test_scores_on_another_scale_warn_at_once_and_end_with_a_problem(tmp_path):
     assert run.tally.problems == ["19 of 20 scores lay outside the bounds and were sent clipped"]
     again = go(tmp_path / "run", CsvSource(path))  # still so when there is nothing left to read
     assert again.tally.problems == run.tally.problems
-    quiet = []
+    quiet: list[str] = []
     assert go(tmp_path / "clip", CsvSource(path), warnings=quiet, clip=True).tally.problems == quiet == []
 
 
 def test_a_group_of_which_no_row_was_sent_is_a_problem(tmp_path):
     rows = ["0.5,x", *(["0.3,y", "oops,y"] * 2), *["0,5;z"] * 0, *["none,caf\u00e9"] * 25, "0.5,"]
     path = file(tmp_path / "in.csv", "score,race\n" + "\n".join(rows) + "\n")
-    warnings = []
+    warnings: list[str] = []
     run = go(tmp_path / "run", CsvSource(path), warnings=warnings)
     assert run.tally.problems == ["race 'caf\u00e9': every one of its 25 rows was rejected"]
     assert warnings[0].startswith("line 4 is rejected: score: 'oops' is no number")
