@@ -157,7 +157,7 @@ def test_bad_databases(tmp_path):
     with pytest.raises(fo.InputError, match="families"):
         DurableStream(PooledParity(parity("race", tolerance=0.1), bounds=(0, 1)), tmp_path / "a.db")
     store = DurableStream(make(), tmp_path / "b.db")
-    store._db.execute("UPDATE state SET format = 2")
+    store._hold.db.execute("UPDATE state SET format = 3")
     store.close()
     with pytest.raises(fo.InputError, match="newer"):
         DurableStream(make(), tmp_path / "b.db")
