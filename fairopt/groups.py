@@ -23,6 +23,7 @@ import torch
 from fairopt.basics.columns import GROUPS_ARE, group_values, is_missing
 from fairopt.errors import InputError
 from fairopt.problem import IntArray
+from fairopt.table import group_word
 
 Value = int | str | bool | None
 Missing = Literal["error", "own"]
@@ -64,7 +65,7 @@ class Vocabulary:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The values as words for labels."""
-        return tuple("missing" if v is None else str(v) for v in self.values)
+        return tuple(map(group_word, self.values))
 
     @cached_property
     def numbers(self) -> IntArray:

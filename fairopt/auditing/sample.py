@@ -19,6 +19,7 @@ from fairopt.groups import Missing, Value, Vocabulary, declare, encode
 from fairopt.notions.algebra import Notion
 from fairopt.notions.batch import Attribute, Batch, attribute_words, normal_attribute
 from fairopt.notions.labels import read_targets
+from fairopt.table import group_word, joined_words
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,9 @@ class Groups:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(" & ".join("missing" if v is None else str(v) for v in value) for value in self.values)
+        if isinstance(self.attribute, str):
+            return tuple(group_word(v) for (v,) in self.values)
+        return tuple(joined_words(map(group_word, value)) for value in self.values)
 
     def members(self, group: int) -> BoolArray:
         """(n,) who belongs to the group."""

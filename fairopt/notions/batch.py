@@ -23,6 +23,7 @@ from fairopt.notions.functional import Constraint, Functional, Range
 from fairopt.notions.labels import Targets, read_targets
 from fairopt.notions.trap import NoSuchName, trap
 from fairopt.problem import BoolArray
+from fairopt.table import joined_words
 
 if TYPE_CHECKING:
     from fairopt.notions.algebra import Leaf, Notion
@@ -198,7 +199,7 @@ class Batch:
             codes = parts[0].codes
             for part in parts[1:]:
                 codes = codes * part.size + part.codes
-            names = tuple(" & ".join(words) for words in itertools.product(*(p.names for p in parts)))
+            names = tuple(joined_words(words) for words in itertools.product(*(p.names for p in parts)))
             column = Column(codes, math.prod(p.size for p in parts), names, attribute_words(attribute))
         self._column_of[attribute] = len(self.columns)
         self.columns.append(column)

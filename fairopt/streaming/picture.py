@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
 from fairopt.errors import MissingExtraError
+from fairopt.files import write_whole
 from fairopt.streaming.report import StreamReport
+
+SOFTWARE = "fairopt stream"
 
 
 def stream_picture(reports: Mapping[str, StreamReport], path: str | Path, *, title: str = "") -> None:
-    """Write a PNG of the curves of one or several runs, by name. Needs matplotlib."""
+    """Write a PNG of the curves of one or several runs, by name. Needs matplotlib. InputError where the file cannot be written."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -40,4 +44,15 @@ def stream_picture(reports: Mapping[str, StreamReport], path: str | Path, *, tit
     lower.set_xlabel("samples")
     if title:
         upper.set_title(title)
-    figure.savefig(path, dpi=120)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=120, format="png", metadata={"Software": SOFTWARE})
+    write_whole(path, drawn.getvalue(), "picture")
+
+
+def is_our_picture(path: Path) -> bool:
+    """Whether the file is a picture that ``stream_picture`` wrote."""
+    try:
+        with path.open("rb") as file:
+            return SOFTWARE.encode() in file.read(4096)
+    except OSError:
+        return False
