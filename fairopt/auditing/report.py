@@ -8,7 +8,7 @@ from typing import Any
 
 from fairopt.auditing.pictures import PANEL, ROWS, draw_pictures
 from fairopt.auditing.result import Audit
-from fairopt.errors import MissingExtraError
+from fairopt.basics.extras import missing
 from fairopt.files import write_whole
 from fairopt.table import Table
 
@@ -34,7 +34,7 @@ def write_report(audit: Audit, path: Path) -> Path:
     try:
         from jinja2 import Environment
     except ImportError as error:
-        raise MissingExtraError("the report needs Jinja2: pip install 'fairopt[audit]'") from error
+        raise missing("the report needs Jinja2", "audit") from error
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
     pictures = [(name, base64.b64encode(data).decode(), CAPTIONS[name]) for name, data in draw_pictures(audit).items()]
     words = page.render(

@@ -14,6 +14,7 @@ from fairopt.auditing.intervals import FEWEST, NO_SCIPY, Estimator, has_scipy
 from fairopt.auditing.ratios import LocalLaw144, four_fifths, local_law_tables, read_local_law
 from fairopt.auditing.result import Audit
 from fairopt.auditing.sample import Groups, Sample, audited_attributes, read_notions, read_sample
+from fairopt.basics.extras import install_line
 from fairopt.groups import Missing
 from fairopt.notions.algebra import Notion
 from fairopt.table import Table
@@ -123,7 +124,7 @@ def _notes(sample: Sample, shown: list[Groups], gaps: Table, notions: tuple[Noti
     if any(leaf.kind != "hard" for notion in notions for leaf in notion.leaves()):
         found.append("prices of a notion are not audited: every limit is checked as if it were hard")
     if not has_scipy():
-        found.append(f"intervals of rates are left out ({NO_SCIPY}): pip install 'fairopt[audit]'")
+        found.append(f"intervals of rates are left out ({NO_SCIPY}): {install_line('audit')}")
     return found
 
 

@@ -9,7 +9,8 @@ from typing import IO, Any
 import numpy as np
 
 from fairopt.arrays import Array
-from fairopt.errors import InputError, MissingExtraError
+from fairopt.basics.extras import missing
+from fairopt.errors import InputError
 from fairopt.files import Delimited, Dialect, number, open_input, zero_or_one
 from fairopt.files.numbers import fractional
 from fairopt.files.opened import Opened
@@ -168,7 +169,7 @@ class _Typed(_Columns):
             import pandas
             import pyarrow
         except ImportError as error:
-            raise MissingExtraError("reading Parquet needs pandas and pyarrow: pip install 'fairopt[audit]'") from error
+            raise missing("reading Parquet needs pandas and pyarrow", "audit") from error
         opened.close()
         if opened.pipe:
             raise InputError(f"{opened.name}: Parquet cannot be read from a pipe; give the file's path")

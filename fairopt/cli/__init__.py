@@ -6,10 +6,11 @@ import io
 import sys
 from collections.abc import Callable
 
-from fairopt.errors import FairoptError, MissingExtraError
+from fairopt.basics.extras import missing
+from fairopt.errors import FairoptError
 from fairopt.table import visible
 
-EXTRA = "the command line needs typer and rich: pip install 'fairopt[cli]'"
+EXTRA = "the command line needs typer and rich"
 
 
 def main() -> None:
@@ -33,5 +34,5 @@ def _app() -> Callable[[], object]:
     except ModuleNotFoundError as error:
         if error.name not in {"typer", "rich"}:
             raise
-        raise MissingExtraError(EXTRA) from error
+        raise missing(EXTRA, "cli") from error
     return build(sys.argv[1:])

@@ -13,17 +13,13 @@ from rich.console import Console
 
 import fairopt as fo
 from fairopt.auditing.table_file import Frame, TableFile
-from fairopt.cli.imported import imported_notion
-from fairopt.cli.options import Decimal, Encoding, Separator, dialect, notion_word, two_numbers
+from fairopt.cli.options import Decimal, Encoding, Separator, dialect, two_numbers
 from fairopt.cli.show import console, rich_table, say
 from fairopt.errors import InputError
 from fairopt.files import check_places, column_name, column_names, csv_table
+from fairopt.notions.named import SHIPPED, notions_named
 from fairopt.table import Table
 
-NOTIONS = (
-    "demographic_parity", "equal_opportunity", "predictive_equality", "equalized_odds", "mean_residual", "residual_parity", "impact_ratio",
-    "group_mean_bound", "score_covariance",
-)  # fmt: skip
 STDOUT = Path("-")
 LONGEST = 40  # rows of a table on the terminal; the rest are in the files
 SHOWN = {
@@ -47,7 +43,7 @@ def audit(
     notion: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"{', '.join(NOTIONS)}, or module:object, a notion of your own; repeat for several. [default: demographic_parity]"
+            help=f"{', '.join(SHIPPED)}, or module:object, a notion of your own; repeat for several. [default: demographic_parity]"
         ),
     ] = None,
     tolerance: Annotated[float, typer.Option(help="Largest gap, for the notions that have one.")] = 0.05,
@@ -92,7 +88,7 @@ def audit(
     notions = [
         made
         for words in notion or ["demographic_parity"]
-        for made in _notions(words, attributes, strata, tolerance=tolerance, ratio=ratio, lower=lower, upper=upper)
+        for made in notions_named(words, attributes, given=strata, tolerance=tolerance, ratio=ratio, lower=lower, upper=upper)
     ]
     columns = [*dict.fromkeys([n for a in attributes for n in _tuple(a)] + list(_tuple(strata)) + ([law.sex, law.race] if law else []))]
     columns += [a for made in notions for a in made.attributes if a not in columns]
@@ -165,29 +161,6 @@ def _show(found: fo.Audit, screen: Console) -> None:
 
 def _columns(table: Table, columns: tuple[str, ...]) -> Table:
     return Table.from_records(columns, list(table))
-
-
-def _notions(
-    words: str, attributes: list[str | tuple[str, ...]], given: Any, *, tolerance: float, ratio: float, lower: Any, upper: Any
-) -> list[fo.Notion]:
-    """A shipped notion on each attribute, or ``module:object``, one's own."""
-    if ":" in words:
-        return [imported_notion(words)]
-    name = notion_word(words)
-    makers: dict[str, Any] = {
-        "demographic_parity": lambda a: fo.DemographicParity(a, tolerance=tolerance, given=given),
-        "equal_opportunity": lambda a: fo.EqualOpportunity(a, tolerance=tolerance, given=given),
-        "predictive_equality": lambda a: fo.PredictiveEquality(a, tolerance=tolerance, given=given),
-        "equalized_odds": lambda a: fo.EqualizedOdds(a, tolerance=tolerance, given=given),
-        "mean_residual": lambda a: fo.MeanResidual(a, tolerance=tolerance, given=given),
-        "residual_parity": lambda a: fo.ResidualParity(a, tolerance=tolerance, given=given),
-        "impact_ratio": lambda a: fo.ImpactRatio(a, ratio=ratio, given=given),
-        "group_mean_bound": lambda a: fo.GroupMeanBound(a, lower=lower, upper=upper, given=given),
-        "score_covariance": lambda a: fo.ScoreCovariance(a, tolerance=tolerance),
-    }
-    if name not in makers:
-        raise InputError(f"--notion: got {words!r}, expected one of {', '.join(NOTIONS)}, or module:object")
-    return [makers[name](attribute) for attribute in attributes]
 
 
 def _continuous(notions: list[fo.Notion]) -> set[str]:

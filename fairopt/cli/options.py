@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 import typer
@@ -23,11 +22,6 @@ Encoding = Annotated[
 def dialect(separator: str | None, decimal: str, encoding: str | None) -> Dialect:
     """InputError for what is no separator, decimal mark or encoding."""
     return Dialect(separator, decimal, encoding)
-
-
-def notion_word(text: str) -> str:
-    """A notion's name in the form of the tables: ``EqualOpportunity`` and ``equal-opportunity`` are ``equal_opportunity``."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", text.strip()).replace("-", "_").lower()
 
 
 def two_numbers(text: str, option: str) -> tuple[float, float]:

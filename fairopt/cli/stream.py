@@ -13,7 +13,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from fairopt.cli.options import Decimal, Encoding, Separator, dialect, notion_word, two_numbers
+from fairopt.basics.words import notion_word
+from fairopt.cli.options import Decimal, Encoding, Separator, dialect, two_numbers
 from fairopt.cli.show import say
 from fairopt.errors import InputError, MissingExtraError
 from fairopt.files import check_places, column_name, column_names, number, write_whole
@@ -216,13 +217,11 @@ def _one(words: str | None, source: Source, option: str) -> str | None:
 
 def _notion(notion: str, groups: list[tuple[str, ...]], tolerance: float, strata: tuple[str, ...]) -> Any:
     """The families of a notion by its name, on each attribute; or a notion of the user's own."""
-    if ":" in notion:
-        from fairopt.cli.imported import imported_notion  # and with it torch
-
-        return imported_notion(notion)
     word = notion_word(notion)
     if word not in NOTIONS:
-        raise InputError(f"--notion: got {notion!r}, expected one of {', '.join(NOTIONS)}, or module:object")
+        from fairopt.notions.named import joined_named  # and with it torch
+
+        return joined_named(notion, groups, tolerance=tolerance, given=strata or None)
     return [family for attribute in groups for family in named(word, attribute, tolerance, strata)]
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import inspect
 import os
-import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from fairopt.basics.words import notion_word
 from fairopt.errors import InputError
 from fairopt.notions.algebra import Notion
 from fairopt.notions.batch import Attribute
@@ -24,11 +24,6 @@ from fairopt.notions.parity import DemographicParity, EqualizedOdds, EqualOpport
 from fairopt.notions.residual import MeanResidual, ResidualParity
 
 GROUP = "fairopt.notions"
-
-
-def notion_word(text: str) -> str:
-    """A name in the form of the tables: lower case, with underscores."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", text.strip()).replace("-", "_").lower()
 
 
 _CLASSES: tuple[type[Notion], ...] = (
@@ -62,6 +57,19 @@ def notion_named(words: str, attribute: Attribute, *, option: str = "--notion", 
     if not isinstance(made, Notion):
         raise InputError(f"{option}: {words!r} made a {type(made).__name__}, {_EXPECTED}")
     return made
+
+
+def notions_named(words: str, attributes: Iterable[Attribute], *, option: str = "--notion", **numbers: Any) -> tuple[Notion, ...]:
+    """``notion_named`` on each attribute; a notion that comes ready made once."""
+    return tuple(dict.fromkeys(notion_named(words, attribute, option=option, **numbers) for attribute in attributes))
+
+
+def joined_named(words: str, attributes: Iterable[Attribute], *, option: str = "--notion", **numbers: Any) -> Notion:
+    """All of ``notions_named`` at once."""
+    first, *others = notions_named(words, attributes, option=option, **numbers)
+    for other in others:
+        first = first & other
+    return first
 
 
 _OPEN = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)

@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from fairopt.errors import MissingExtraError
+from fairopt.basics.extras import missing
 from fairopt.files import write_whole
 from fairopt.streaming.report import StreamReport
 
@@ -19,7 +19,7 @@ def stream_picture(reports: Mapping[str, StreamReport], path: str | Path, *, tit
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingExtraError("pictures need matplotlib: pip install 'fairopt[experiments]'") from error
+        raise missing("pictures need matplotlib", "audit") from error
     figure = Figure(figsize=(9, 6), layout="constrained")
     FigureCanvasAgg(figure)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))

@@ -11,7 +11,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
-from fairopt.errors import InputError, MissingExtraError
+from fairopt.basics.extras import missing
+from fairopt.errors import InputError
 from fairopt.files import Delimited, Dialect, Opened, Place, open_input
 
 
@@ -86,7 +87,7 @@ class ParquetSource:
             import pyarrow
             import pyarrow.parquet as parquet
         except ImportError as error:
-            raise MissingExtraError("Parquet needs pyarrow: pip install 'fairopt[audit]'") from error
+            raise missing("Parquet needs pyarrow", "audit") from error
         self._errors = (pyarrow.ArrowException, OSError, ValueError)
         self.name = str(path)
         if not Path(path).is_file():
