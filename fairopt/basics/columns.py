@@ -47,6 +47,12 @@ def read_features(given: Any, attributes: Sequence[str] | None = None, *, what: 
     return found
 
 
+def listed(column: Any, what: str) -> list[Any]:
+    """The n Python values of a column."""
+    plain = opened(column, what)
+    return plain if isinstance(plain, list) else list(plain.tolist())
+
+
 def length(column: Any, what: str) -> int:
     """n of a column."""
     plain = opened(column, what)
