@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 import fairopt as fo
-from tests.fuzz import nearest, witness
+from tests.fuzz import nearest, optimal, proofs, witness
 from tests.fuzz.call import arguments_of, notion_of, scores_of
 from tests.fuzz.draw import Draw
 from tests.fuzz.rows import Block, F, blocks_of, box_of, looseness, violation
@@ -49,7 +49,7 @@ def examine(d: Draw, project: Project | None = None, *, guard: Callable[[], Any]
     before = scores.detach().clone()
     arguments = arguments_of(d)
     sides = [t.clone() for t in arguments["bounds"] or () if isinstance(t, torch.Tensor)]
-    error: BaseException | None = None
+    error: Exception | None = None
     solution = None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -61,7 +61,9 @@ def examine(d: Draw, project: Project | None = None, *, guard: Callable[[], Any]
             error = e
     foreign = [w for w in caught if not issubclass(w.category, (fo.FairoptWarning, DeprecationWarning))]
     if foreign:
-        verdict.fault("foreign warning", "; ".join(dict.fromkeys(f"{w.message} ({w.filename.rsplit('/', 1)[-1]}:{w.lineno})" for w in foreign)))
+        verdict.fault(
+            "foreign warning", "; ".join(dict.fromkeys(f"{w.message} ({w.filename.rsplit('/', 1)[-1]}:{w.lineno})" for w in foreign))
+        )
     if not torch.equal(scores.detach().view(-1), before.view(-1)) or any(
         not torch.equal(t, s) for t, s in zip([t for t in arguments["bounds"] or () if isinstance(t, torch.Tensor)], sides, strict=True)
     ):
@@ -81,6 +83,9 @@ def judge_error(d: Draw, error: Exception, verdict: Verdict) -> None:
         verdict.fault("foreign exception", words + origin(error))
     elif isinstance(error, fo.InfeasibleError):
         judge_infeasible(d, verdict, words)
+        wrong = proofs.wrong_proof(d, error)
+        if wrong:
+            verdict.fault("proof", f"{wrong}; {words}")
     elif isinstance(error, fo.UnsupportedError) and d["backend"] == "closed_form":
         pass
     elif isinstance(error, fo.InputError):
@@ -150,7 +155,10 @@ def judge_box(d: Draw, y: list[float], status: str, verdict: Verdict) -> float |
         empty = not holds_number(lo, hi, d["dtype"])
         if empty and status != "CERTIFIED" and out <= 2 * F(eps) * abs(F(v)) + F(tiny):
             continue
-        verdict.fault(f"outside its box ({status})", f"score {i} is {v!r}, its box [{lo!r}, {hi!r}]{' which holds no number of the dtype' if empty else ''}")
+        verdict.fault(
+            f"outside its box ({status})",
+            f"score {i} is {v!r}, its box [{lo!r}, {hi!r}]{' which holds no number of the dtype' if empty else ''}",
+        )
         break
     return nearest.small(worst)
 
@@ -179,14 +187,20 @@ def judge_rows(d: Draw, blocks: list[Block], y: list[float], status: str, verdic
             worst = v if worst is None else max(worst, v)
             loose = sum((looseness(m, y) for m in c.members), F(0))
             if status == "CERTIFIED" and v > loose:
-                verdict.fault(f"CERTIFIED, broken row{', closest' if d['on_infeasible'] == 'closest' else ''}", f"{c.words}: violation {nearest.small(v):.3g} (exact, > {nearest.small(loose):.2g})")
+                verdict.fault(
+                    f"CERTIFIED, broken row{', closest' if d['on_infeasible'] == 'closest' else ''}",
+                    f"{c.words}: violation {nearest.small(v):.3g} (exact, > {nearest.small(loose):.2g})",
+                )
                 return nearest.small(worst)
             if status == "WITHIN_ROUNDING":
                 total = sum((sum((abs(a) for a in m.coefficients(d["n"])), F(0)) for m in c.members), F(0))
                 offset = max(abs(m.offset) for m in c.members)
                 allowed = SLACK_ROWS * ((eps * size + tiny) * total + F(2.0**-52) * offset) + loose
                 if v > allowed:
-                    verdict.fault(f"WITHIN_ROUNDING, broken row{', closest' if d['on_infeasible'] == 'closest' else ''}", f"{c.words}: violation {nearest.small(v):.3g}, allowed {nearest.small(allowed):.3g}")
+                    verdict.fault(
+                        f"WITHIN_ROUNDING, broken row{', closest' if d['on_infeasible'] == 'closest' else ''}",
+                        f"{c.words}: violation {nearest.small(v):.3g}, allowed {nearest.small(allowed):.3g}",
+                    )
                     return nearest.small(worst)
     return -math.inf if worst is None else nearest.small(worst)
 
@@ -202,7 +216,9 @@ def judge_certificate(d: Draw, solution: Any, y: list[float], worst: float, outs
         verdict.fault("certificate", f"bounds_violation {numbers['bounds_violation']!r}, exact {outside!r}")
     for word in ("max_violation", "kkt_residual", "rounding_bound", "moved_by_repair", "distance", "bounds_violation"):
         value = numbers[word]
-        if math.isnan(value) or (math.isinf(value) and not (word in ("kkt_residual",) and solution.status.name in ("INFEASIBLE", "CLOSEST"))):
+        if math.isnan(value) or (
+            math.isinf(value) and not (word in ("kkt_residual",) and solution.status.name in ("INFEASIBLE", "CLOSEST"))
+        ):
             kind = "certificate NaN" if math.isnan(value) else "certificate inf"
             verdict.fault(f"{kind}: {word}", f"{solution.status.name}: {word} {value!r}")
     claimed = numbers["max_violation"]
@@ -220,7 +236,7 @@ def judge_nearest(d: Draw, blocks: list[Block], y: list[float], status: str, ver
     if d["n"] * sum(len(c.members) for b in blocks for c in b.constraints) > 60_000:
         verdict.notes.append("nearest not judged: large")
         return
-    result = witness.is_nearest(d, blocks, y, NEAREST_ULPS * EPS[d["dtype"]] + NEAREST_SUMS, NEAREST_ULPS * TINY[d["dtype"]], NEAREST)
+    result = optimal.is_nearest(d, blocks, y, NEAREST_ULPS * EPS[d["dtype"]] + NEAREST_SUMS, NEAREST_ULPS * TINY[d["dtype"]], NEAREST)
     if result.word == "far":
         verdict.fault(f"not nearest ({status}){', closest' if d['on_infeasible'] == 'closest' else ''}", result.words)
     elif result.word == "undecided":
@@ -234,9 +250,11 @@ def judge_gradient(solution: Any, scores: torch.Tensor, verdict: Verdict) -> Non
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", RuntimeWarning)
-            (solution.scores * weights).sum().backward() if False else solution.scores.backward(weights)
+            solution.scores.backward(weights)
     except Exception as error:
         verdict.fault("backward raises", f"{type(error).__name__}: {str(error)[:200]}{origin(error)}")
         return
     if scores.grad is None or not bool(torch.isfinite(scores.grad).all()):
-        verdict.fault("gradient not finite", f"{solution.status.name}: {None if scores.grad is None else scores.grad.reshape(-1)[:6].tolist()}")
+        verdict.fault(
+            "gradient not finite", f"{solution.status.name}: {None if scores.grad is None else scores.grad.reshape(-1)[:6].tolist()}"
+        )
