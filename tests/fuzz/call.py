@@ -17,7 +17,7 @@ def custom(batch, attribute, rows):
     """sum_j c_j mean_j + constant <=, >= or abs <= limit, one constraint a row."""
     words = {name: mask for mask in batch.groups(attribute) for name in (mask.name,)}
     for row in rows:
-        total = None
+        total: Any = None
         for term in row["terms"]:
             if term[1] == "group":
                 f = batch.mean(words[str(term[2])])
@@ -84,9 +84,14 @@ def arguments_of(d: Draw) -> dict[str, Any]:
         bounds = tuple(torch.tensor(b, dtype=torch.float64) if isinstance(b, list) else b for b in bounds)
     weights = None if d["weights"] is None else torch.tensor(d["weights"], dtype=torch.float64)
     return {
-        "sensitive_features": {k: list(v) for k, v in d["features"].items()}, "targets": None if d["targets"] is None else list(d["targets"]),
-        "bounds": bounds, "weights": weights, "groups": d["groups"], "backend": d["backend"], "on_infeasible": d["on_infeasible"],
-    }  # fmt: skip
+        "sensitive_features": {k: list(v) for k, v in d["features"].items()},
+        "targets": None if d["targets"] is None else list(d["targets"]),
+        "bounds": bounds,
+        "weights": weights,
+        "groups": d["groups"],
+        "backend": d["backend"],
+        "on_infeasible": d["on_infeasible"],
+    }
 
 
 def source_of(d: Draw) -> str:

@@ -112,7 +112,8 @@ def _features(rng: Rng, n: int, wild: float) -> tuple[dict[str, list[Any]], dict
         codes = rng.choice(most, n, p=p).tolist()
         if rng.random() < 0.2 and n >= most:
             codes = [k % most for k in range(n)]
-        words: list[Any] = {"int": list(range(most + 1)), "str": [chr(97 + k) for k in range(most + 1)], "bool": [False, True]}[str(kind)]
+        kinds: dict[str, list[Any]] = {"int": list(range(most + 1)), "str": [chr(97 + k) for k in range(most + 1)], "bool": [False, True]}
+        words = kinds[str(kind)]
         features[name] = [words[c] for c in codes]
         if rng.random() < 0.25:
             groups[name] = words  # the last one is absent
@@ -187,7 +188,7 @@ def _wide_bounds(rng: Rng, z: np.ndarray, scale: float, wild: float, exact: bool
         lb, ub = inside - radius, inside + radius * rng.random(n)
         if exact:
             ub = inside + radius
-        pinned = rng.random(n) < float(rng.choice([0.0, 0.0, 0.3, 0.8, 1.0]))
+        pinned: np.ndarray = rng.random(n) < float(rng.choice([0.0, 0.0, 0.3, 0.8, 1.0]))
         if rng.random() < 0.3 and n > 1 and pinned.all():
             pinned[int(rng.integers(n))] = False
         if rng.random() < 0.7:
@@ -276,11 +277,11 @@ def _custom(rng: Rng, d: Draw, scale: float, wild: float, exact: bool) -> dict[s
     if count == 2 and rng.random() < 0.5:
         terms[0][0], terms[1][0] = 1.0, -1.0
     if rng.random() < 0.2:
-        terms = [[float(rng.choice(coefficients)), "mask", [bool(b) for b in rng.random(d["n"]) < 0.5]]]
+        terms = [[float(rng.choice(coefficients)), "mask", [bool(b < 0.5) for b in rng.random(d["n"]).tolist()]]]
     elif rng.random() < 0.1:
         terms.append([float(rng.choice(coefficients)), "all"])
     elif rng.random() < 0.1 and not exact:
-        terms = [[1.0, "weighted", [float(v) for v in rng.normal(size=d["n"]) * float(rng.choice([1.0, 1e6, 1e-6]))]]]
+        terms = [[1.0, "weighted", (rng.normal(size=d["n"]) * float(rng.choice([1.0, 1e6, 1e-6]))).tolist()]]
     constant = 0.0 if rng.random() < 0.6 else (float(rng.integers(-8, 9)) / 8 if exact else float(rng.normal()) * scale)
     op = str(rng.choice(["le", "ge", "abs"]))
     limit = tolerance(rng, scale, wild, exact) * (1.0 if op == "abs" or rng.random() < 0.7 else -1.0)

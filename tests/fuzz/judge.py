@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 import fairopt as fo
-from tests.fuzz import nearest, witness
+from tests.fuzz import nearest, optimal, proofs, witness
 from tests.fuzz.call import arguments_of, notion_of, scores_of
 from tests.fuzz.draw import Draw
 from tests.fuzz.rows import Block, F, blocks_of, box_of, looseness, violation
@@ -49,7 +49,7 @@ def examine(d: Draw, project: Project | None = None, *, guard: Callable[[], Any]
     before = scores.detach().clone()
     arguments = arguments_of(d)
     sides = [t.clone() for t in arguments["bounds"] or () if isinstance(t, torch.Tensor)]
-    error: BaseException | None = None
+    error: Exception | None = None
     solution = None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -83,6 +83,9 @@ def judge_error(d: Draw, error: Exception, verdict: Verdict) -> None:
         verdict.fault("foreign exception", words + origin(error))
     elif isinstance(error, fo.InfeasibleError):
         judge_infeasible(d, verdict, words)
+        wrong = proofs.wrong_proof(d, error)
+        if wrong:
+            verdict.fault("proof", f"{wrong}; {words}")
     elif isinstance(error, fo.UnsupportedError) and d["backend"] == "closed_form":
         pass
     elif isinstance(error, fo.InputError):
@@ -233,7 +236,7 @@ def judge_nearest(d: Draw, blocks: list[Block], y: list[float], status: str, ver
     if d["n"] * sum(len(c.members) for b in blocks for c in b.constraints) > 60_000:
         verdict.notes.append("nearest not judged: large")
         return
-    result = witness.is_nearest(d, blocks, y, NEAREST_ULPS * EPS[d["dtype"]] + NEAREST_SUMS, NEAREST_ULPS * TINY[d["dtype"]], NEAREST)
+    result = optimal.is_nearest(d, blocks, y, NEAREST_ULPS * EPS[d["dtype"]] + NEAREST_SUMS, NEAREST_ULPS * TINY[d["dtype"]], NEAREST)
     if result.word == "far":
         verdict.fault(f"not nearest ({status}){', closest' if d['on_infeasible'] == 'closest' else ''}", result.words)
     elif result.word == "undecided":
@@ -247,7 +250,7 @@ def judge_gradient(solution: Any, scores: torch.Tensor, verdict: Verdict) -> Non
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", RuntimeWarning)
-            (solution.scores * weights).sum().backward() if False else solution.scores.backward(weights)
+            solution.scores.backward(weights)
     except Exception as error:
         verdict.fault("backward raises", f"{type(error).__name__}: {str(error)[:200]}{origin(error)}")
         return

@@ -1,14 +1,14 @@
 """Is ``y`` nearest? A bound of how far its objective is above the least one, from prices that the judge finds itself.
 
-For any prices p in the domain of the softness, weak duality gives  objective(y) - least objective <= gap(y, p),  where gap is a sum of terms
-that are each >= 0 for feasible y and computed without cancellation:
+For any prices p in the domain of the softness, weak duality gives  objective(y) - least objective <= gap(y, p),  where gap is a sum of
+terms that are each >= 0 for feasible y and computed without cancellation:
 
     a sample    1/2 w (y - t)^2 + (w (t - z) + q)(y - t),   q = (A'p)_i,  t = clip(z - q / w, lb, ub)
     a block     cost(d) - sum p . excess + conjugate(sum |p|)
 
 so a small gap proves that y is nearest, whoever found p. First p is read from y by non-negative least squares on the free samples; where
-that gap is not small enough, clarabel solves the written-out problem, and its prices and its point decide. All in float64 after scaling by
-powers of two; row values and displacements are computed exactly before they are rounded.
+that gap is not small enough, clarabel solves the written-out problem (``reference``), and its prices and its point decide. All in float64
+after scaling by powers of two; row values and displacements are computed exactly before they are rounded.
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-import clarabel
 import numpy as np
-from scipy import sparse
 from scipy.optimize import nnls
 
 from tests.fuzz.rows import Block, Constraint, box_of, member_value
@@ -43,7 +41,7 @@ class Scaled:
     a: list[list[np.ndarray]]  # per constraint (in order of blocks) the scaled members (n,)
     size: list[Fraction]  # per block
     weight: list[float]  # per block: rho or gamma, scaled
-    magnitude: float  # max |y|, |z| used, scaled
+    ratio: list[float]  # per constraint
 
     def constraints(self) -> list[tuple[int, Constraint]]:
         return [(b, c) for b, block in enumerate(self.blocks) for c in block.constraints]
@@ -81,7 +79,8 @@ def scaled(d: dict[str, Any], blocks: list[Block], y: list[float], unit: Fractio
             costs.append(INF)
         else:
             costs.append(small(F(block.weight) * size / F(heavy) / unit))
-    return Scaled(n, weights / heavy, unit, [F(v) for v in d["scores"]], lb, ub, blocks, rows, sizes, costs, 0.0)
+    ratios = [float(c.ratio) for block in blocks for c in block.constraints]
+    return Scaled(n, weights / heavy, unit, [F(v) for v in d["scores"]], lb, ub, blocks, rows, sizes, costs, ratios)
 
 
 @dataclass
@@ -91,8 +90,8 @@ class Point:
     move: np.ndarray
     above: np.ndarray
     below: np.ndarray
-    excess: list[list[tuple[float, float]]]  # linear: [(f - upper, lower - f)]; range: (f - max, min - f) of each member
-    over: list[float]  # range: max - min - width, else nan
+    excess: list[list[tuple[float, float]]]  # linear: [(f - upper, lower - f)]; range: (f - max, min - f) of each member, times ratio and 1
+    over: list[float]  # range: ratio * max - min - width, else nan
 
 
 def point(s: Scaled, y: list[Any]) -> Point:
@@ -111,8 +110,8 @@ def point(s: Scaled, y: list[Any]) -> Point:
             over.append(math.nan)
         else:
             top, bottom = max(values), min(values)
-            excess.append([(small((f - top) / r), small((bottom - f) / r)) for f in values])
-            over.append(small((top - bottom - c.width) / r))
+            excess.append([(small(c.ratio * (f - top) / r), small((bottom - f) / r)) for f in values])
+            over.append(small((c.ratio * top - bottom - c.width) / r))
     return Point(move, above, below, excess, over)
 
 
@@ -135,11 +134,7 @@ def bend(s: Scaled) -> float:
 def gap(s: Scaled, at: Point, prices: list[np.ndarray]) -> tuple[float, float]:
     """(the gap, the total of prices times row sizes: what one unit of rounding in every score can change)."""
     with np.errstate(all="ignore"):
-        q = np.zeros(s.n)
-        for a, p in zip(s.a, prices, strict=True):
-            for row, v in zip(a, p, strict=True):
-                if v:
-                    q += v * row
+        q = pulled(s, prices)
         step = -q / s.w  # t - z where free
         # everything relative to y: t - y
         to = step - at.move
@@ -163,13 +158,12 @@ def gap(s: Scaled, at: Point, prices: list[np.ndarray]) -> tuple[float, float]:
                     total -= float(p[0]) * up if p[0] > 0 else (-float(p[0]) * down if p[0] < 0 else 0.0)
                     pull += abs(float(p[0])) * float(np.abs(s.a[i][0]).sum())
                 else:
-                    plus, minus = np.maximum(p, 0.0), np.maximum(-p, 0.0)
-                    mass_here = float(plus.sum())
-                    mass += mass_here
-                    total -= sum(v * e[0] for v, e in zip(plus, at.excess[i], strict=True) if v)
-                    total -= sum(v * e[1] for v, e in zip(minus, at.excess[i], strict=True) if v)
-                    total -= mass_here * at.over[i] if mass_here else 0.0
-                    pull += sum(abs(float(v)) * float(np.abs(row).sum()) for v, row in zip(p, s.a[i], strict=True))
+                    flow = float(p[1].sum())
+                    mass += flow
+                    total -= sum(v * e[0] for v, e in zip(p[0], at.excess[i], strict=True) if v)
+                    total -= sum(v * e[1] for v, e in zip(p[1], at.excess[i], strict=True) if v)
+                    total -= flow * at.over[i] if flow else 0.0
+                    pull += sum(float(v) * float(np.abs(row).sum()) for v, row in zip(p[0] + p[1], s.a[i], strict=True))
             d = max(excess_of_block(s, at, b, index), 0.0)
             w = s.weight[b]
             if block.kind == "penalised":
@@ -179,14 +173,23 @@ def gap(s: Scaled, at: Point, prices: list[np.ndarray]) -> tuple[float, float]:
         return total, pull + slope
 
 
-def shift(s: Scaled, prices: list[np.ndarray]) -> np.ndarray:
-    """(n,) -A'p / w: where prices send the samples, before the box."""
+def pulled(s: Scaled, prices: list[np.ndarray]) -> np.ndarray:
+    """(n,) A'p. Prices of a linear constraint are (1,), signed; of a range (2, members): on its largest ones and on its smallest, >= 0."""
     q = np.zeros(s.n)
-    for a, p in zip(s.a, prices, strict=True):
-        for row, v in zip(a, p, strict=True):
+    for i, p in enumerate(prices):
+        for row, v in zip(s.a[i], p if p.ndim == 1 else s.ratio[i] * p[0] - p[1], strict=True):
             if v:
                 q += v * row
-    return np.nan_to_num(-q / s.w)
+    return q
+
+
+def shift(s: Scaled, prices: list[np.ndarray]) -> np.ndarray:
+    """(n,) -A'p / w: where prices send the samples, before the box."""
+    return np.nan_to_num(-pulled(s, prices) / s.w)
+
+
+def no_prices(s: Scaled) -> list[np.ndarray]:
+    return [np.zeros((2, len(c.members)) if c.width is not None else 1) for _, c in s.constraints()]
 
 
 def objective(s: Scaled, at: Point) -> float:
@@ -246,18 +249,19 @@ def prices_from(s: Scaled, at: Point, near: float, delta: float) -> list[np.ndar
                         put.append((i, 0 if sign > 0 else -1, 0 if sign < 0 else -1, b))
                         blocks.setdefault(b, []).append(len(put) - 1)
             elif at.over[i] >= floor:
+                ratio = s.ratio[i]
                 top = [j for j, e in enumerate(at.excess[i]) if e[0] >= -tol]
                 bottom = [j for j, e in enumerate(at.excess[i]) if e[1] >= -tol]
-                pairs = [(j, l) for j in top for l in bottom if j != l]
-                if len(pairs) > 150:
+                pairs = [(j, low) for j in top for low in bottom if j != low or ratio < 1]
+                if len(pairs) > 150 and ratio == 1:
                     pairs = [(j, top[0]) for j in top[1:]] + [(top[0], j) for j in bottom if j != top[0]]
-                for j, l in pairs:
-                    columns.append(s.a[i][j] - s.a[i][l])
-                    put.append((i, j, l, b))
+                for j, low in pairs:
+                    columns.append(ratio * s.a[i][j] - s.a[i][low])
+                    put.append((i, j, low, b))
                     blocks.setdefault(b, []).append(len(put) - 1)
         if block.kind in ("priced", "budgeted") and worst > max(near * 4, delta * widest(s, index)):
             fixed[b] = s.weight[b]
-    prices = [np.zeros(len(a)) for a in s.a]
+    prices = no_prices(s)
     if not columns:
         return prices
     matrix = np.array(columns).T[free] / root[:, None] if free.any() else np.zeros((0, len(columns)))
@@ -296,119 +300,18 @@ def prices_from(s: Scaled, at: Point, near: float, delta: float) -> list[np.ndar
                 found[members] = s.weight[b] / len(members)
             elif mass > s.weight[b] or b in fixed:
                 found[members] *= s.weight[b] / mass
-    for (i, j, l, _), v in zip(put, found, strict=True):
-        if j >= 0:
-            prices[i][j] += v
-        if l >= 0:
-            prices[i][l] -= v
-    return balanced(prices)
+    for (i, j, low, _), v in zip(put, found, strict=True):
+        if prices[i].ndim == 1:
+            prices[i][0] += v if j == 0 else -v
+        else:
+            prices[i][0, j] += v
+            prices[i][1, low] += v
+    return cancelled(s, prices)
 
 
-def balanced(prices: list[np.ndarray]) -> list[np.ndarray]:
-    """Prices of a range sum to 0 exactly enough: the rounding goes to the largest."""
-    for p in prices:
-        if len(p) > 1 and p.any():
-            p[int(np.abs(p).argmax())] -= p.sum()
+def cancelled(s: Scaled, prices: list[np.ndarray]) -> list[np.ndarray]:
+    """Where the ratio is 1 a price on a member's both sides is none."""
+    for i, p in enumerate(prices):
+        if p.ndim == 2 and s.ratio[i] == 1:
+            p -= np.minimum(p[0], p[1])
     return prices
-
-
-def clarabel_point(s: Scaled, start: Point) -> tuple[np.ndarray, list[np.ndarray]] | None:
-    """The written-out problem in displacements from y: the move (n,) in scaled units from z, and prices; None where it was not solved.
-
-    Variables: displacement d from ``start``, one violation per soft block, two levels per range.
-    """
-    n = s.n
-    variables = n
-    slack: dict[int, int] = {}
-    for b, block in enumerate(s.blocks):
-        if block.kind != "hard" and block.constraints and 0 < s.weight[b] < INF:
-            slack[b] = variables
-            variables += 1
-    levels: dict[int, int] = {}
-    for i, (b, c) in enumerate(s.constraints()):
-        if c.width is not None and (b in slack or s.blocks[b].kind == "hard"):
-            levels[i] = variables
-            variables += 2
-    rows: list[tuple[dict[int, float], float]] = []
-    place: list[tuple[int, int, float]] = []  # constraint, member, sign of the price
-    data: list[np.ndarray | None] = []
-    for i, (b, c) in enumerate(s.constraints()):
-        if b not in slack and s.blocks[b].kind != "hard" and s.weight[b] < INF:
-            continue
-        mine = {slack[b]: -1.0} if b in slack else {}
-        if c.width is None:
-            for sign, e in zip((1.0, -1.0), start.excess[i][0], strict=True):
-                if e > -1e15:
-                    rows.append((mine, -e))
-                    data.append(sign * s.a[i][0])
-                    place.append((i, 0, sign))
-        else:
-            hi = levels[i]
-            for j, (up, down) in enumerate(start.excess[i]):  # up = f - max, down = min - f
-                rows.append(({hi: -1.0}, -up))
-                data.append(s.a[i][j])
-                place.append((i, j, 1.0))
-                rows.append(({hi + 1: 1.0}, -down))
-                data.append(-s.a[i][j])
-                place.append((i, j, -1.0))
-            rows.append(({hi: 1.0, hi + 1: -1.0, **mine}, -start.over[i]))
-            data.append(None)
-            place.append((i, -1, 0.0))
-    for v in slack.values():
-        rows.append(({v: -1.0}, 0.0))
-        data.append(None)
-        place.append((-1, -1, 0.0))
-    m = len(rows)
-    top = sparse.lil_matrix((m, variables - n))
-    for k, (more, _) in enumerate(rows):
-        for j, v in more.items():
-            top[k, j - n] = v
-    body = np.array([np.zeros(n) if a is None else a for a in data]).reshape(m, n)
-    right = np.array([r for _, r in rows])
-    lower, upper = np.isfinite(start.above), np.isfinite(start.below)
-    eye = sparse.identity(n, format="csr")
-    G = sparse.vstack(
-        [sparse.hstack([sparse.csr_matrix(body), top.tocsr()])]
-        + [sparse.hstack([eye[upper], sparse.csr_matrix((int(upper.sum()), variables - n))])]
-        + [sparse.hstack([-eye[lower], sparse.csr_matrix((int(lower.sum()), variables - n))])],
-        format="csc",
-    )
-    h = np.concatenate([right, start.below[upper], start.above[lower]])
-    diagonal = np.concatenate([s.w, np.zeros(variables - n)])
-    linear = np.concatenate([s.w * start.move, np.zeros(variables - n)])
-    for b, v in slack.items():
-        if s.blocks[b].kind == "penalised":
-            diagonal[v] = s.weight[b]
-        else:
-            linear[v] = s.weight[b]
-    if not (np.isfinite(h).all() and np.isfinite(linear).all() and np.isfinite(diagonal).all()):
-        return None
-    settings = clarabel.DefaultSettings()
-    settings.verbose = False
-    settings.max_iter = 200
-    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-12
-    try:
-        solution = clarabel.DefaultSolver(
-            sparse.csc_matrix(sparse.diags(diagonal)), linear, G, h, [clarabel.NonnegativeConeT(len(h))], settings
-        ).solve()
-    except BaseException as error:  # a Rust panic is no Exception
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            raise
-        return None
-    x, dual = np.array(solution.x), np.array(solution.z)
-    if not (np.isfinite(x).all() and np.isfinite(dual).all()):
-        return None
-    prices = [np.zeros(len(a)) for a in s.a]
-    for (i, j, sign), v in zip(place, dual[:m], strict=True):
-        if j >= 0:
-            prices[i][j] += sign * max(v, 0.0)
-    k = 0
-    for b, block in enumerate(s.blocks):
-        index = range(k, k + len(block.constraints))
-        k += len(block.constraints)
-        if block.kind in ("priced", "budgeted"):
-            mass = sum(abs(float(prices[i][0])) if len(prices[i]) == 1 else float(np.maximum(prices[i], 0).sum()) for i in index)
-            if mass > s.weight[b]:
-                for i in index:
-                    prices[i] *= s.weight[b] / mass
-    return x[:n], balanced(prices)

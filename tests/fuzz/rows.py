@@ -1,7 +1,7 @@
 """The judge's own constraints: plain loops over the samples of a description, in rational numbers. Nothing here knows fairopt.
 
 Member      f = sum_j scale_j * mean(y over samples_j) + sum_i dense_i y_i + offset
-Constraint  one member with lower <= f <= upper, or several with max f - min f <= width
+Constraint  one member with lower <= f <= upper, or several with ratio * max f - min f <= width
 Block       constraints that share a softness: "hard" (each alone), "priced" and "penalised" (each alone), "budgeted" (all of a part)
 """
 
@@ -11,19 +11,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import permutations
 from typing import Any
 
 from tests.fuzz.draw import Draw
 
 F = Fraction
 U64 = F(1, 2**53)
+ZERO, ONE = F(0), F(1)
 
 
 @dataclass
 class Member:
     terms: list[tuple[Fraction, list[int]]] = field(default_factory=list)
-    offset: Fraction = F(0)
+    offset: Fraction = ZERO
     dense: list[Fraction] | None = None
     loose: list[Fraction] | None = None  # how far fairopt's float64 coefficient of each sample may be from the exact one
 
@@ -42,6 +42,7 @@ class Constraint:
     lower: Fraction | None = None
     upper: Fraction | None = None
     width: Fraction | None = None
+    ratio: Fraction = ONE
     words: str = ""
     spec: tuple[dict[str, Any], int] | None = None  # the notion, and the number of a custom row
 
@@ -110,8 +111,13 @@ def strata(given: Any, d: Draw) -> list[list[int]]:
 def _grouped(spec: dict[str, Any], where: list[int], d: Draw) -> list[Constraint]:
     name = spec["name"]
     if name in ("DemographicParity", "EqualOpportunity", "PredictiveEquality", "EqualizedOdds"):
-        events = {"DemographicParity": [None], "EqualOpportunity": [1.0], "PredictiveEquality": [0.0], "EqualizedOdds": [1.0, 0.0]}[name]
-        return [c for e in events for c in _parity(spec, [i for i in where if e is None or d["targets"][i] == e], d)]
+        every: dict[str, list[float | None]] = {
+            "DemographicParity": [None],
+            "EqualOpportunity": [1.0],
+            "PredictiveEquality": [0.0],
+            "EqualizedOdds": [1.0, 0.0],
+        }
+        return [c for e in every[name] for c in _parity(spec, [i for i in where if e is None or d["targets"][i] == e], d)]
     inside = set(where)
     groups = [[i for i in samples if i in inside] for _, samples in groups_of(spec["attribute"], d)]
     if name in ("MeanResidual", "ResidualParity"):
@@ -121,8 +127,7 @@ def _grouped(spec: dict[str, Any], where: list[int], d: Draw) -> list[Constraint
             return [Constraint(members, width=tol)]
         return [Constraint([m], lower=-tol, upper=tol) for m in members]
     if name == "ImpactRatio":
-        r = F(spec["ratio"])
-        return [Constraint([Member([(F(1), a), (-r, b)] if r else [(F(1), a), (F(0), b)])], lower=F(0)) for a, b in permutations(groups, 2)]
+        return [Constraint([Member([(F(1), g)]) for g in groups], width=F(0), ratio=F(spec["ratio"]))]
     assert name == "GroupMeanBound"
     low, high = (None if spec[k] is None else F(spec[k]) for k in ("lower", "upper"))
     return [Constraint([Member([(F(1), g)])], lower=low, upper=high) for g in groups]
@@ -205,7 +210,7 @@ def violation(c: Constraint, y: Sequence[Any]) -> Fraction:
     """Signed: > 0 outside the limits, exactly. A side that is open does not count."""
     values = [member_value(m, y) for m in c.members]
     if c.width is not None:
-        return max(values) - min(values) - c.width
+        return c.ratio * max(values) - min(values) - c.width
     sides = [values[0] - c.upper] if c.upper is not None else []
     sides += [c.lower - values[0]] if c.lower is not None else []
     return max(sides)

@@ -92,6 +92,13 @@ def _without(d: Draw, gone: range) -> Iterator[Draw]:
                 if not spec["rows"]:
                     return
     yield {
-        **d, "n": len(keep), "scores": cut(d["scores"]), "features": {k: cut(v) for k, v in d["features"].items()}, "targets": cut(d["targets"]),
-        "bounds": None if d["bounds"] is None else [cut(b) for b in d["bounds"]], "weights": cut(d["weights"]), "witness": None, "parts": parts,
-    }  # fmt: skip
+        **d,
+        "n": len(keep),
+        "scores": cut(d["scores"]),
+        "features": {k: cut(v) for k, v in d["features"].items()},
+        "targets": cut(d["targets"]),
+        "bounds": None if d["bounds"] is None else [cut(b) for b in d["bounds"]],
+        "weights": cut(d["weights"]),
+        "witness": None,
+        "parts": parts,
+    }
