@@ -313,7 +313,11 @@ class DurableStream:
             committing = True
             self._sql("COMMIT")
         except BaseException as error:
-            self._load(opening=False)
+            try:
+                self._load(opening=False)
+            except FairoptError as again:
+                unknown = ". Whether the last call stands is not known before that: retry it with its key" if committing else ""
+                raise StateError(f"{again}{unknown}") from error
             self._stale = False
             if not isinstance(error, sqlite3.Error):
                 raise

@@ -417,6 +417,28 @@ def test_where_the_disk_cannot_be_read_back_the_next_call_tries_again(tmp_path, 
     assert told(tmp_path / "a.db")[0] == reference(tmp_path, 2)
 
 
+@pytest.mark.parametrize("after", [False, True])
+def test_a_commit_whose_fate_is_unknown_says_so(after, tmp_path, monkeypatch):
+    """COMMIT fails and nothing can be read: the error says that it is not known, and the retry counts once either way."""
+    store = DurableStream(make(), tmp_path / "a.db")
+
+    def fails(*, opening):
+        raise fo.StateError("state: gone for now")
+
+    monkeypatch.setattr(store, "_load", fails)
+    failing = store._sql = Failing(store._sql, 6, ERRORS["io"](), after=after)
+    with pytest.raises(fo.StateError, match="not known"):
+        send(store, 0)
+    assert failing.count == 6
+    monkeypatch.undo()
+    store._sql = failing.sql
+    assert store.seen("k0") == after
+    send(store, 0)
+    assert store.report().samples == 1
+    store.close()
+    assert told(tmp_path / "a.db")[0] == reference(tmp_path, 1)
+
+
 def test_a_witness_that_cannot_be_written_fails_no_step(tmp_path, monkeypatch):
     store = DurableStream(make(), tmp_path / "a.db")
 

@@ -129,7 +129,7 @@ class NewerFormat(Exception):
 
 
 def check_tables(db: sqlite3.Connection, seal: Seal, kept: Kept) -> None:
-    """All of the file: SQLite's own integrity check, the tables, and every row. Raises Damage. About 2 s for a million keys."""
+    """All of the file: SQLite's own integrity check, the tables, and every row. Raises Damage. About 0.3 s for 100,000 keys."""
     found = [sql for (sql,) in db.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid")]
     if found != list(TABLES):
         raise Damage("its tables are not those of a run")
