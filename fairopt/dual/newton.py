@@ -39,13 +39,17 @@ GUESSES = 12  # Newton steps on a sample of the scores
 
 @dataclass(frozen=True, eq=False)
 class DualSolution:
-    """Prices (m,), the evaluation there, the KKT residual in score units, iterations, and whether it is as small as float64 resolves."""
+    """Prices (m,), the evaluation there, the KKT residual in score units, iterations, and whether it is as small as float64 resolves.
+
+    ``bound``: what the residual may be at most to count as solved; without one nothing is certified.
+    """
 
     p: Array
     evaluation: Evaluation
     residual: float
     iterations: int
     converged: bool
+    bound: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +193,11 @@ class Goals(NamedTuple):
 
     def met(self, structure: Structure, p: Array, residual: float) -> bool:
         """Whether prices p with this residual solve the problem as far as float64 resolves."""
-        return residual <= max(self.accepted, min(2.0 * _hidden(structure, p), self.most))
+        return residual <= self.bound(structure, p)
+
+    def bound(self, structure: Structure, p: Array) -> float:
+        """The largest residual at which prices p count as solved."""
+        return max(self.accepted, min(2.0 * _hidden(structure, p), self.most))
 
 
 def goals(dual: Dual, structure: Structure, numbers: Numbers, goal: float = 0.0) -> Goals:
@@ -216,9 +224,10 @@ def solve_dual(
         state, used = _State(found.p, found.evaluation, found.residual), found.iterations
     else:
         state = search.at(p if start is None else search.solver.feasible(p))
-    if state.res > goal:
+    if not state.res <= goal:
         state, used = _newton(search, state, goal, used, max_iter, limits.most)
-    return DualSolution(state.p, state.ev, state.res, used, limits.met(structure, state.p, state.res))
+    bound = limits.bound(structure, state.p)
+    return DualSolution(state.p, state.ev, state.res, used, bool(state.res <= bound), bound)
 
 
 def _newton(search: _Search, state: _State, goal: float, iteration: int, max_iter: int, most: float) -> tuple[_State, int]:

@@ -58,8 +58,8 @@ class Piece:
         if q == 0 and k == 1:
             value = float(K[0, 0])
             return np.array([[1.0 / value if value > 1e-13 * self.metric[0] else 0.0]])
-        # scale to unit rows: prices of small and large groups differ by orders of magnitude
-        d = 1.0 / np.sqrt(self.metric)
+        # scale to unit rows: prices of small and large groups differ by orders of magnitude, and a tiny gamma outweighs any row
+        d = 1.0 / np.sqrt(self.metric if self.gamma_inverse is None else self.metric + np.diag(self.gamma_inverse))
         if q == 0 and k == 2:
             return _inverse_2x2(K * d * d[:, None]) * d * d[:, None]
         system = np.zeros((k + q, k + q))
@@ -131,6 +131,8 @@ def read_piece(structure: Structure, numbers: Numbers, f: Array, p: Array, drop:
     e: list[float] = []
 
     def equation(rows: Array, value: float, constraint: int) -> None:
+        if not rows[index].any():
+            return  # a cap of 0: no price is left that it holds
         equations.append(rows)
         e.append(value)
         caps.append(constraint)

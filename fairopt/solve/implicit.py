@@ -12,6 +12,7 @@ Second and higher derivatives go through ``local_solution``: the same piece as a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,46 +23,81 @@ from fairopt.arrays import Array
 from fairopt.dual.evaluate import SlicedDual, VectorDual
 from fairopt.dual.piece import gamma_pattern
 from fairopt.dual.structure import structure
+from fairopt.errors import BackendError
 from fairopt.problem import Limits, ProjectionProblem
+from fairopt.solve.guard import guarded
 from fairopt.solve.outcome import Outcome
 from fairopt.solve.rounding import to_cell_order, to_sample_order
+from fairopt.solve.units import Units
 
 LimitGradients = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 
 
-def attach(scores: Tensor, limits: Limits | None, outcome: Outcome, problem: ProjectionProblem) -> Tensor:
-    """The outcome's scores (n,), connected to ``scores`` (n,) and to the limits."""
+@dataclass(frozen=True, eq=False)
+class _Solved:
+    """What the gradient needs of one solve. The outcome is one of ``units.problem`` where there are units."""
+
+    outcome: Outcome
+    problem: ProjectionProblem
+    units: Units | None
+    backend: str
+
+    @property
+    def own(self) -> ProjectionProblem:
+        """The problem that the outcome is of."""
+        return self.problem if self.units is None else self.units.problem
+
+
+def attach(
+    scores: Tensor, limits: Limits | None, outcome: Outcome, problem: ProjectionProblem, y: Tensor, units: Units | None, backend: str
+) -> Tensor:
+    """The returned scores y (n,), connected to ``scores`` (n,) and to the limits."""
     tensors = limits.tensors() if limits is not None else (None,) * 5
-    y: Tensor = _Implicit.apply(scores, *tensors, outcome, problem)  # type: ignore[no-untyped-call]
-    return y
+    attached: Tensor = _Implicit.apply(scores, *tensors, y, _Solved(outcome, problem, units, backend))  # type: ignore[no-untyped-call]
+    return attached
 
 
 class _Implicit(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, scores: Tensor, lower: Any, upper: Any, width: Any, offset: Any, weight: Any, outcome: Outcome, problem: ProjectionProblem
+        ctx: Any, scores: Tensor, lower: Any, upper: Any, width: Any, offset: Any, weight: Any, y: Tensor, solved: _Solved
     ) -> Tensor:
         ctx.save_for_backward(scores, lower, upper, width, offset, weight)
-        ctx.outcome, ctx.problem = outcome, problem
-        return outcome.y.detach()  # another tensor: the node must not hold its own output, a cycle that only the collector frees
+        ctx.solved = solved
+        return y.detach()  # another tensor: the node must not hold its own output, a cycle that only the collector frees
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (grad,) = gradients
         scores, *limits = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return (*_differentiable(ctx, grad, scores, limits), None, None)
-        needs = ctx.needs_input_grad
-        to_scores, theta, nu = vector_jacobian(ctx.outcome, ctx.problem, grad)
-        to_limits = limit_gradients(ctx.outcome, ctx.problem, theta, nu) if any(needs[1:6]) else (None,) * 5
-        wanted = (g if need else None for g, need in zip(to_limits, needs[1:6], strict=True))
-        return (to_scores if needs[0] else None, *wanted, None, None)
+        solved: _Solved = ctx.solved
+        with guarded(solved.backend, solved.problem) as guard:
+            if torch.is_grad_enabled():
+                return (*_differentiable(ctx, grad, scores, limits), None, None)
+            needs = ctx.needs_input_grad
+            to_scores, theta, nu = vector_jacobian(solved.outcome, solved.own, grad)
+            to_limits: tuple[Tensor | None, ...] = (None,) * 5
+            if any(needs[1:6]):
+                to_limits = limit_gradients(solved.outcome, solved.own, theta, nu)
+                if solved.units is not None:
+                    factors = solved.units.factors()
+                    to_limits = tuple(None if g is None else g * torch.from_numpy(f) for g, f in zip(to_limits, factors, strict=True))
+            wanted = (g if need else None for g, need in zip(to_limits, needs[1:6], strict=True))
+            return (to_scores if needs[0] else None, *wanted, None, None)
+        raise BackendError(f"in the gradient: {guard.message}") from guard.error
 
 
 def _differentiable(ctx: Any, grad: Tensor, scores: Tensor, limits: list[Tensor | None]) -> tuple[Tensor | None, ...]:
     """First derivatives that can be differentiated again."""
     inputs = [scores, *limits]
-    y = local_solution(ctx.outcome, ctx.problem, scores, limits)
+    solved: _Solved = ctx.solved
+    if solved.units is None:
+        y = local_solution(solved.outcome, solved.problem, scores, limits)
+    else:
+        default = solved.problem.limits().tensors()
+        full = Limits(*(d if t is None else t.to("cpu", torch.float64) for t, d in zip(limits, default, strict=True)))
+        wide = solved.units.into(scores.to(torch.float64))
+        y = solved.units.size_of(local_solution(solved.outcome, solved.own, wide, [*solved.units.limits(full).tensors()])).to(scores.dtype)
     wanted = {k: t for k, t in enumerate(inputs) if ctx.needs_input_grad[k] and t is not None}
     found = torch.autograd.grad(y, list(wanted.values()), grad, create_graph=True, allow_unused=True)
     out: list[Tensor | None] = [None] * len(inputs)
