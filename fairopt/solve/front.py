@@ -56,8 +56,7 @@ def solve(
     extent = check_finite(flat)
     if limits is not None:
         problem = with_numbers(problem, limits)
-    chosen = choose(backend, problem, solver_tol)
-    return _solve(scores, problem, limits, chosen, extent, gradient=gradient, certify=certify)
+    return _solve(scores, problem, limits, _How(backend, gradient, certify, solver_tol), extent)
 
 
 def solve_batch(
@@ -85,32 +84,35 @@ def solve_batch(
             raws = [*solved(as_working(scores.detach()), problem, chosen)]
         if guard.error is not None:
             raws = [RawSolution(None, None, Status.FAILED, message=guard.message) for _ in extents]
-    return [
-        _solve(row, problem, limits, chosen, extent, gradient=gradient, certify=certify, raw=raw)
-        for row, extent, raw in zip(scores, extents, raws, strict=True)
-    ]
+    how = _How(backend, gradient, certify, solver_tol)
+    return [_solve(row, problem, limits, how, extent, raw) for row, extent, raw in zip(scores, extents, raws, strict=True)]
+
+
+@dataclass(frozen=True)
+class _How:
+    """The arguments of ``solve`` that say how."""
+
+    backend: BackendLike
+    gradient: GradientKind
+    certify: bool
+    solver_tol: float | None
 
 
 def _solve(
-    scores: Tensor,
-    problem: ProjectionProblem,
-    limits: Limits | None,
-    chosen: Backend,
-    extent: float,
-    *,
-    gradient: GradientKind,
-    certify: bool,
-    raw: RawSolution | None = None,
+    scores: Tensor, problem: ProjectionProblem, limits: Limits | None, how: _How, extent: float, raw: RawSolution | None = None
 ) -> Solution:
-    """``chosen``'s answer, finished and judged, with its gradient. ``raw``: the answer, where it is there already."""
+    """The backend's answer, finished and judged, with its gradient. ``raw``: the answer, where it is there already."""
     flat = scores.reshape(-1)
     z = flat.detach()
-    units = find_units(problem, extent, z.dtype)
-    answer = _answer(z, problem, units, chosen, extent, certify=certify, raw=raw)
-    if answer.outcome is not None and not answer.finite and (units is None or not units.bounded):
+    chosen = choose(how.backend, problem, how.solver_tol)
+    takes_bounds = chosen.capabilities.bounds
+    units = find_units(problem, extent, z.dtype, bounded=None if takes_bounds else False)
+    answer = _answer(z, problem, units, chosen, extent, how, raw)
+    if answer.outcome is not None and not answer.finite and takes_bounds and (units is None or not units.bounded):
         # rounded to infinity: the nearest scores that the dtype holds
         units = find_units(problem, extent, z.dtype, bounded=True)
-        answer = _answer(z, problem, units, chosen, extent, certify=certify)
+        answer = _answer(z, problem, units, chosen, extent, how)
+    gradient = how.gradient
     verdict, outcome = answer.verdict, answer.outcome
     connected = torch.is_grad_enabled() and (scores.requires_grad or (limits is not None and limits.requires_grad))
     y = verdict.y
@@ -142,16 +144,23 @@ class _Answer:
 
 
 def _answer(
-    z: Tensor, problem: ProjectionProblem, units: Units | None, chosen: Backend, extent: float, *, certify: bool, raw: RawSolution | None = None
+    z: Tensor,
+    problem: ProjectionProblem,
+    units: Units | None,
+    chosen: Backend,
+    extent: float,
+    how: _How,
+    raw: RawSolution | None = None,
 ) -> _Answer:
     """One attempt at the projection of z (n,), in units of its own where it needs them. Foreign exceptions end here."""
     with guarded(chosen.name, problem) as guard:
         if units is None:
-            outcome = finish(z, problem, chosen, extent, certify=certify, raw=raw)
+            outcome = finish(z, problem, chosen, extent, certify=how.certify, raw=raw)
             claim = Claim(outcome.status, outcome.proved, outcome.finite, outcome.residual, outcome.kkt_bound, outcome.message)
             return _Answer(judge(outcome.y, z, problem, outcome.violation, claim), outcome, outcome.p, outcome.finite or bool(torch.isfinite(outcome.y).all()))
         into = units.into(z)
-        outcome = finish(into, units.problem, chosen, units.extent(extent), certify=certify)
+        suited = choose(how.backend, units.problem, how.solver_tol) if how.backend == "auto" else chosen  # its bounds are others
+        outcome = finish(into, units.problem, suited, units.extent(extent), certify=how.certify)
         y = units.back(outcome.y, z, into)
         finite = bool(torch.isfinite(y).all())
         violation = np.full(outcome.violation.shape, np.inf)

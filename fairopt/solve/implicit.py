@@ -80,8 +80,7 @@ class _Implicit(torch.autograd.Function):
             if any(needs[1:6]):
                 to_limits = limit_gradients(solved.outcome, solved.own, theta, nu)
                 if solved.units is not None:
-                    factors = solved.units.factors()
-                    to_limits = tuple(None if g is None else g * torch.from_numpy(f) for g, f in zip(to_limits, factors, strict=True))
+                    to_limits = solved.units.gradients(to_limits)
             wanted = (g if need else None for g, need in zip(to_limits, needs[1:6], strict=True))
             return (to_scores if needs[0] else None, *wanted, None, None)
         raise BackendError(f"in the gradient: {guard.message}") from guard.error
@@ -91,19 +90,26 @@ def _differentiable(ctx: Any, grad: Tensor, scores: Tensor, limits: list[Tensor 
     """First derivatives that can be differentiated again."""
     inputs = [scores, *limits]
     solved: _Solved = ctx.solved
-    if solved.units is None:
-        y = local_solution(solved.outcome, solved.problem, scores, limits)
-    else:
-        default = solved.problem.limits().tensors()
-        full = Limits(*(d if t is None else t.to("cpu", torch.float64) for t, d in zip(limits, default, strict=True)))
-        wide = solved.units.into(scores.to(torch.float64))
-        y = solved.units.size_of(local_solution(solved.outcome, solved.own, wide, [*solved.units.limits(full).tensors()])).to(scores.dtype)
-    wanted = {k: t for k, t in enumerate(inputs) if ctx.needs_input_grad[k] and t is not None}
-    found = torch.autograd.grad(y, list(wanted.values()), grad, create_graph=True, allow_unused=True)
+    at = inputs if solved.units is None else _in_units(solved, scores, limits)
+    y = local_solution(solved.outcome, solved.own, at[0], at[1:])  # type: ignore[arg-type]
+    wanted = {k: t for k, t in enumerate(at) if ctx.needs_input_grad[k] and t is not None}
+    found = torch.autograd.grad(y, list(wanted.values()), grad.to(y.dtype), create_graph=True, allow_unused=True)
     out: list[Tensor | None] = [None] * len(inputs)
     for (k, source), g in zip(wanted.items(), found, strict=True):
         out[k] = torch.zeros_like(source) if g is None else g
+    if solved.units is not None:
+        out[1:] = solved.units.gradients(out[1:])
+        out[0] = None if out[0] is None else out[0].to(scores.dtype)
     return tuple(out)
+
+
+def _in_units(solved: _Solved, scores: Tensor, limits: list[Tensor | None]) -> list[Tensor | None]:
+    """The scores and limits in the units of the solve, connected. A derivative of y to the scores is the same in all units."""
+    assert solved.units is not None
+    default = solved.problem.limits().tensors()
+    full = Limits(*(d if t is None else t.to("cpu", torch.float64) for t, d in zip(limits, default, strict=True)))
+    scaled = solved.units.limits(full).tensors()
+    return [solved.units.into(scores.to(torch.float64)), *(None if t is None else s for t, s in zip(limits, scaled, strict=True))]
 
 
 def vector_jacobian(outcome: Outcome, problem: ProjectionProblem, grad: Tensor) -> tuple[Tensor, Array, Array]:
@@ -230,8 +236,8 @@ def local_solution(outcome: Outcome, problem: ProjectionProblem, scores: Tensor,
         - _local_ell(problem, piece.index.tolist(), piece.signs.tolist(), lower, upper, width)
     )
     e = torch.stack([weight[c] if c >= 0 else torch.zeros((), dtype=f64) for c in piece.caps]) if piece.caps else torch.zeros(0, dtype=f64)
-    K = _local_saddle(outcome, problem, (A * mass) @ A.T, weight)
-    solved = torch.linalg.solve(K, torch.cat([gap, e]))
+    K, scale = _local_saddle(outcome, problem, (A * mass) @ A.T, weight)
+    solved = scale * torch.linalg.solve(K, scale * torch.cat([gap, e]))
     y: Tensor = base - mass * (A.T @ solved[:k])
     return y.to(scores.dtype).to(scores.device)
 
@@ -248,8 +254,9 @@ def _local_ell(problem: ProjectionProblem, index: list[int], signs: list[float],
     return torch.stack(out)
 
 
-def _local_saddle(outcome: Outcome, problem: ProjectionProblem, M: Tensor, weight: Tensor) -> Tensor:
-    """The saddle matrix with gamma differentiable, made regular on its null space (redundant rows), where nothing depends on it."""
+def _local_saddle(outcome: Outcome, problem: ProjectionProblem, M: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The saddle matrix with gamma differentiable, scaled by the second tensor (k + q,) from both sides, and made regular on its null
+    space (redundant rows), where nothing depends on it."""
     piece, st = outcome.piece, structure(problem)
     q = piece.E.shape[0]
     signs = np.zeros(piece.m)
@@ -261,8 +268,8 @@ def _local_saddle(outcome: Outcome, problem: ProjectionProblem, M: Tensor, weigh
                 M = M + torch.from_numpy(pattern) / weight[c]
     E = torch.from_numpy(piece.E)
     K = torch.cat([torch.cat([M, E.T], 1), torch.cat([E, torch.zeros(q, q, dtype=torch.float64)], 1)], 0)
-    scale = torch.cat([torch.from_numpy(1.0 / np.sqrt(piece.metric)), torch.ones(q, dtype=torch.float64)])
-    scaled = (K * scale * scale[:, None]).detach()
-    values, vectors = torch.linalg.eigh(scaled)
+    scale = torch.from_numpy(piece.scale())
+    scaled = K * scale * scale[:, None]
+    values, vectors = torch.linalg.eigh(scaled.detach())
     null = vectors[:, values.abs() <= 1e-12 * values.abs().max()]
-    return K + (null @ null.T) / scale / scale[:, None] if null.shape[1] else K
+    return (scaled + null @ null.T if null.shape[1] else scaled), scale

@@ -10,6 +10,7 @@ scores, its largest number is a bound as well. The common road sees one comparis
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,8 +22,8 @@ from fairopt.problem import Limits, ProjectionProblem, Rows, Softness
 
 NEAR = 30  # scores and rows within 2^-30 .. 2^30 are solved as they are
 WIDE = 60  # the same for distance weights; beyond it the lightest becomes 2^LIGHT
-LIGHT = -200
-HEAVY = 1000  # weights beyond 2^HEAVY are cut to it: such a sample does not move
+LIGHT = -300
+HEAVY = 700  # weights beyond 2^HEAVY are cut to it: such a sample does not move
 FAR = 300
 ROOM = 40  # a dtype that ends within 2^ROOM of the scores bounds them
 STEP = 16  # s is a multiple of it: scores that grow slowly do not make a new problem each time
@@ -59,7 +60,11 @@ class Units:
 
     def back(self, y: Tensor, scores: Tensor, before: Tensor) -> Tensor:
         """(n,) ``y`` in the units of ``scores`` (n,), whose samples that did not move (``before``: as they went in) keep their bits."""
-        return torch.where(y == before, scores, _times(y, self.score))
+        own = _times(y.to(torch.float64), self.score)
+        if self.bounded:
+            end = torch.finfo(scores.dtype).max
+            own = own.clamp(-end, end)
+        return torch.where(y == before, scores, own.to(scores.dtype))
 
     def sure(self, y: Tensor, before: Tensor) -> bool:
         """Whether no sample moved whose weight was cut to 2^HEAVY. Both (n,), in these units."""
@@ -91,24 +96,31 @@ class Units:
         linear, ranges = self.rows[:L], self.rows[starts[:-1]]
         by_row = (linear, linear, ranges, self.rows)
         scaled = [_times(t, -(self.score + u)) for t, u in zip(limits.tensors()[:4], by_row, strict=True)]
-        return Limits(*scaled, _times(limits.softness_weight, self.softness()))
+        weight = _times(limits.softness_weight, self.softness())
+        # the value that the problem has, where a tiny or huge gamma was cut; straight through to the given one
+        return Limits(*scaled, weight + (torch.from_numpy(self.problem.softness_weight) - weight).detach().nan_to_num(0.0))
 
-    def factors(self) -> tuple[Array, ...]:
-        """What the gradients to lower, upper, width, offset and softness_weight are multiplied by, where dy / dy' counts as 1."""
+    def gradients(self, found: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+        """Gradients to lower, upper, width, offset and softness_weight, from those of the scores to the limits in these units.
+
+        The largest float64 stands for what float64 cannot hold.
+        """
         L, starts = self.problem.linear, self.problem.range_starts
         linear, ranges = self.rows[:L], self.rows[starts[:-1]]
-        exponents = (-linear, -linear, -ranges, -self.rows, self.score + self.softness())
-        return tuple(_ldexp(np.ones(e.shape), e) for e in exponents)
+        hard = np.array([s.kind == "hard" for s in self.problem.softness], dtype=bool)
+        exponents = (-linear, -linear, -ranges, -self.rows, np.where(hard, 0, self.score + self.softness()))
+        top = float(np.finfo(np.float64).max)
+        return tuple(None if g is None else _times(g, e).clamp(-top, top) for g, e in zip(found, exponents, strict=True))
 
     def softness(self) -> IntArray:
         """(L + R,) exponents that rho and gamma are multiplied by."""
         return _softness_exponents(self.problem, self.score, self.weight, self.rows)
 
 
-def find_units(problem: ProjectionProblem, extent: float, dtype: torch.dtype, *, bounded: bool = False) -> Units | None:
+def find_units(problem: ProjectionProblem, extent: float, dtype: torch.dtype, *, bounded: bool | None = None) -> Units | None:
     """The units for scores of at most ``extent``, or None where the problem can be solved as it is.
 
-    ``bounded``: the end of the dtype is a bound, whatever the scores are.
+    ``bounded``: whether the end of the dtype is a bound; None: where the scores are near it.
     """
     known = span(problem)
     if known.low <= extent <= known.high and not bounded:
@@ -118,7 +130,7 @@ def find_units(problem: ProjectionProblem, extent: float, dtype: torch.dtype, *,
         return None  # zeros, and limits that hold them
     s = 0 if top == NOTHING or abs(top) <= NEAR else STEP * round(top / STEP)
     end = int(np.frexp(torch.finfo(dtype).max)[1])
-    tacit = torch.finfo(dtype).max if bounded or end - s < ROOM else np.inf
+    tacit = torch.finfo(dtype).max if bounded or (bounded is None and end - s < ROOM) else np.inf
     key = (s, tacit)
     kept: tuple[tuple[int, float], Units] | None = problem.__dict__.get("_units")
     if kept is None or kept[0] != key:
