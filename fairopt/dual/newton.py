@@ -245,7 +245,13 @@ def _newton(search: _Search, state: _State, goal: float, iteration: int, max_ite
             state = new if new.res < state.res else state
         else:
             iteration += 1
-            state = new = search.step(state)
+            try:
+                state = new = search.step(state)
+            except np.linalg.LinAlgError:  # slopes too far apart to factor the model
+                if settled:
+                    break
+                iteration = max(iteration, TRUST)
+                continue
             stale = 0 if new.res < 0.5 * best.res or not settled else stale + 1
         best = new if new.res < best.res else best
     return best, iteration

@@ -98,7 +98,8 @@ class Units:
         scaled = [_times(t, -(self.score + u)) for t, u in zip(limits.tensors()[:4], by_row, strict=True)]
         weight = _times(limits.softness_weight, self.softness())
         # the value that the problem has, where a tiny or huge gamma was cut; straight through to the given one
-        return Limits(*scaled, weight + (torch.from_numpy(self.problem.softness_weight) - weight).detach().nan_to_num(0.0))
+        move = torch.where(torch.isfinite(weight), weight - weight.detach(), torch.zeros_like(weight))
+        return Limits(*scaled, torch.from_numpy(self.problem.softness_weight) + move)
 
     def gradients(self, found: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
         """Gradients to lower, upper, width, offset and softness_weight, from those of the scores to the limits in these units.
