@@ -14,7 +14,7 @@ from torch import Tensor
 from fairopt.contract.base import Backend, Capabilities, RawSolution
 from fairopt.dual.base import Evaluation
 from fairopt.dual.make import make_dual
-from fairopt.dual.newton import DualSolution, goals
+from fairopt.dual.newton import ACCEPTED, DualSolution, goals
 from fairopt.dual.prox import prox, residual
 from fairopt.dual.structure import numbers, structure
 from fairopt.errors import UnsupportedError
@@ -58,5 +58,7 @@ class ClosedForm(Backend):
         gap = float(np.abs(residual(st, nums, end.f, p)).max(initial=0.0))
         if problem.has_box and not gap <= 1e-12 * max(dual.magnitude(), 1e-300):
             raise UnsupportedError("backend 'closed_form' has no answer where bounds are active; backend='dual_newton' takes every problem")
-        bound = goals(dual, st, nums).bound(st, p)
+        bound = ACCEPTED * float(np.abs(start.f / st.unit).max(initial=0.0))  # the rows' values are no larger than the scores
+        if not gap <= bound:
+            bound = goals(dual, st, nums).bound(st, p)
         return RawSolution(None, p, None, 0, extra={"dual": dual, "dual_solution": DualSolution(p, end, gap, 0, bool(gap <= bound), bound)})

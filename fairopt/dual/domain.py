@@ -50,6 +50,9 @@ def domain(structure: Structure, numbers: Numbers) -> Domain:
     sums: list[list[int]] = []
     for r, part in enumerate(structure.slices):
         width = float(numbers.width[r])
+        if width == np.inf:  # open: no price
+            sums.append([])
+            continue
         is_free = width == 0 and bool(structure.hard[L + r])
         used = []
         for j in range(part.start, part.stop):

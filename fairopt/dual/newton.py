@@ -166,13 +166,14 @@ class _Search:
         if L:
             pl, dl = p[:L], d[:L]
             rising = (pl > 0) | ((pl == 0) & (dl > 0))
-            limit = np.where(dl == 0, 0.0, np.where(rising, nums.upper, nums.lower))
+            limit = np.where(rising, nums.upper, nums.lower)
+            limit = np.where(np.isfinite(limit), limit, 0.0)  # no price is on an open side but by rounding
             total += float(limit @ dl) + float((pl * dl / nums.gamma[:L]).sum())
         for r, part in enumerate(st.slices):
             pr, dr = p[part], d[part]
             rising = (pr > 0) | ((pr == 0) & (dr > 0))
             dflow = float(dr[rising].sum())
-            total += float(nums.width[r]) * dflow + float(np.maximum(pr, 0.0).sum()) * dflow / float(nums.gamma[L + r])
+            total += (float(nums.width[r]) * dflow if dflow else 0.0) + float(np.maximum(pr, 0.0).sum()) * dflow / float(nums.gamma[L + r])
         return total
 
     def interior(self, max_iter: int) -> tuple[_State, int]:

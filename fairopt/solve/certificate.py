@@ -49,9 +49,10 @@ class Certificate:
     def __post_init__(self) -> None:
         if self._scores is None:
             return
-        if any(t.is_inference() for t in self._scores):  # these count no changes
-            self.__dict__["_scores"] = tuple(t.clone() for t in self._scores)
-        self.__dict__["_versions"] = tuple(0 if t.is_inference() else t._version for t in self._scores)
+        z, y = self._scores
+        if z.is_inference() or y.is_inference():  # these count no changes
+            self.__dict__["_scores"] = z, y = z.clone(), y.clone()
+        self.__dict__["_versions"] = tuple(0 if t.is_inference() else t._version for t in (z, y))
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and deepcopy: the numbers, without the scores."""

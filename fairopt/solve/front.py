@@ -16,7 +16,7 @@ from fairopt.dual.structure import structure, with_numbers
 from fairopt.errors import BackendError, InputError, UnsupportedError
 from fairopt.problem import Array, Limits, ProjectionProblem
 from fairopt.solve.certificate import Certificate, Solution
-from fairopt.solve.gate import Claim, Verdict, judge, rows_hold
+from fairopt.solve.gate import Stated, Verdict, judge, rows_hold
 from fairopt.solve.guard import guarded
 from fairopt.solve.implicit import attach
 from fairopt.solve.native import native_scores, replaced
@@ -88,7 +88,7 @@ def solve_batch(
     return [_solve(row, problem, limits, how, extent, raw) for row, extent, raw in zip(scores, extents, raws, strict=True)]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _How:
     """The arguments of ``solve`` that say how."""
 
@@ -129,7 +129,7 @@ def _solve(
     return _solution(scores, y.view(scores.shape) if scores.dim() == 2 else y, answer, problem, chosen)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Answer:
     """The verdict, and what it was passed on: None where nothing came. ``finite``: whether the road's own scores were."""
 
@@ -156,8 +156,8 @@ def _answer(
     with guarded(chosen.name, problem) as guard:
         if units is None:
             outcome = finish(z, problem, chosen, extent, certify=how.certify, raw=raw)
-            claim = Claim(outcome.status, outcome.proved, outcome.finite, outcome.residual, outcome.kkt_bound, outcome.message)
-            return _Answer(judge(outcome.y, z, problem, outcome.violation, claim), outcome, outcome.p, outcome.finite or bool(torch.isfinite(outcome.y).all()))
+            finite = outcome.finite or bool(torch.isfinite(outcome.y).all())
+            return _Answer(judge(outcome.y, z, problem, outcome.violation, outcome), outcome, outcome.p, finite)
         into = units.into(z)
         suited = choose(how.backend, units.problem, how.solver_tol) if how.backend == "auto" else chosen  # its bounds are others
         outcome = finish(into, units.problem, suited, units.extent(extent), certify=how.certify)
@@ -169,9 +169,9 @@ def _answer(
         if units.bounded and status is Status.INFEASIBLE:
             status = Status.INACCURATE  # of this dtype: nothing is said of real numbers
         near = outcome.residual if units.sure(outcome.y, into) else np.inf
-        claim = Claim(status, proved, finite, near, outcome.kkt_bound, outcome.message)
+        claim = Stated(status, proved, finite, near, outcome.kkt_bound, outcome.message)
         return _Answer(judge(y, z, problem, violation, claim), outcome, units.prices(outcome.p), finite, units)
-    claim = Claim(Status.FAILED, False, False, np.inf, 0.0, guard.message)
+    claim = Stated(Status.FAILED, False, False, np.inf, 0.0, guard.message)
     with guarded(chosen.name, problem) as second:
         nothing = np.full(problem.linear + problem.ranges, np.inf)
         return _Answer(judge(torch.full_like(z, np.nan), z, problem, nothing, claim), None, np.zeros(problem.m))
@@ -243,7 +243,7 @@ def _short_road(scores: Tensor, flat: Tensor, problem: ProjectionProblem) -> Sol
     certificate = Certificate(
         violation=np.array([max(f - plan.upper, plan.lower - f)]),
         bounds_violation=0.0,
-        kkt_residual=0.0,
+        kkt_residual=outcome.residual,
         rounding_bound=outcome.bound,
         moved_by_repair=0.0,
         status=Status.CERTIFIED,
@@ -251,6 +251,7 @@ def _short_road(scores: Tensor, flat: Tensor, problem: ProjectionProblem) -> Sol
         dtype=str(scores.dtype).removeprefix("torch."),
         problem=problem,
         _scores=(flat.detach(), outcome.y),
+        kkt_bound=outcome.residual_bound,
     )
     price = torch.tensor([outcome.price], dtype=torch.float64)
     return Solution(y.view(scores.shape) if scores.dim() == 2 else y, price, Status.CERTIFIED, certificate, "closed_form", 0)

@@ -10,6 +10,7 @@ and inside their box whatever the status, the input clipped to it where nothing 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -27,20 +28,37 @@ INF = float("inf")
 ROUNDINGS = 64.0  # ulps of the largest score that count as rounding
 
 
+class Claim(Protocol):
+    """What a road says of its scores: its status, whether every hard row was proved for them, whether they are known to be finite,
+    the residual of the optimality conditions with its bound, and a message. ``outcome.Outcome`` is one."""
+
+    @property
+    def status(self) -> Status: ...
+    @property
+    def proved(self) -> bool: ...
+    @property
+    def finite(self) -> bool: ...
+    @property
+    def residual(self) -> float: ...
+    @property
+    def kkt_bound(self) -> float: ...
+    @property
+    def message(self) -> str: ...
+
+
 @dataclass(frozen=True)
-class Claim:
-    """What the road says of its scores: its status, whether every hard row was proved for them, whether they are known to be finite,
-    and the residual of the optimality conditions with its bound."""
+class Stated:
+    """A claim in so many words."""
 
     status: Status
     proved: bool
     finite: bool
     residual: float
-    bound: float
+    kkt_bound: float
     message: str = ""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Verdict:
     """What leaves: scores (n,), status, violations (L + R,), how far scores lie outside the box, and a message."""
 
@@ -51,11 +69,19 @@ class Verdict:
     message: str
 
 
+def earned(y: Tensor, problem: ProjectionProblem, claim: Claim) -> bool:
+    """Whether scores y (n,), and what is said of them, earn CERTIFIED as they are."""
+    near = claim.residual <= claim.kkt_bound < INF
+    return claim.status is Status.CERTIFIED and claim.proved and near and inside(y, problem, claim.finite)
+
+
 def judge(y: Tensor, z: Tensor, problem: ProjectionProblem, violation: Array, claim: Claim) -> Verdict:
     """The verdict on scores y (n,), detached, in the order of the samples, for the input z (n,) and ``violation`` (L + R,)."""
-    if inside(y, problem, claim.finite):
-        near = claim.residual <= claim.bound < INF
-        if claim.status not in GRANTING or (near and (claim.proved or claim.status is Status.WITHIN_ROUNDING)):
+    if earned(y, problem, claim):
+        return Verdict(y, claim.status, violation, 0.0, claim.message)
+    if claim.status is not Status.CERTIFIED and inside(y, problem, claim.finite):
+        near = claim.residual <= claim.kkt_bound < INF
+        if near or claim.status is not Status.WITHIN_ROUNDING:
             return Verdict(y, claim.status, violation, 0.0, claim.message)
     return _denied(y, z, problem, claim)
 
@@ -112,8 +138,8 @@ def _denied(y: Tensor, z: Tensor, problem: ProjectionProblem, claim: Claim) -> V
         return Verdict(kept, claim.status, violation, beyond, claim.message)
     if not finite:
         return Verdict(kept, Status.FAILED, violation, beyond, "the answer was not finite; the scores are the input, clipped to the box")
-    if not claim.residual <= claim.bound < INF:
-        words = f"optimality residual {claim.residual:.1e}, at most {claim.bound:.1e} is allowed"
+    if not claim.residual <= claim.kkt_bound < INF:
+        words = f"optimality residual {claim.residual:.1e}, at most {claim.kkt_bound:.1e} is allowed"
         return Verdict(kept, Status.INACCURATE, violation, beyond, words)
     moved = float((kept.to(torch.float64) - y.to(torch.float64)).abs().max())
     rounding = ROUNDINGS * torch.finfo(y.dtype).eps * float(kept.to(torch.float64).abs().max())

@@ -8,6 +8,7 @@ what overflows or has no value is denied at the gate.
 from __future__ import annotations
 
 import logging
+import os
 from types import TracebackType
 
 import numpy as np
@@ -40,6 +41,15 @@ class guarded:  # noqa: N801  (used as a word: ``with guarded(...) as guard``)
             return False
         said = " ".join(str(error).split())[:300]
         self.error = error
-        self.message = f"backend {self.backend!r} raised {type(error).__name__}: {said} (problem {problem_hash(self.problem)})"
+        self.message = f"{type(error).__name__}: {said} ({_place(trace)}), backend {self.backend!r}, problem {problem_hash(self.problem)}"
         logger.debug(self.message, exc_info=error)
         return True
+
+
+def _place(trace: TracebackType | None) -> str:
+    """File and line where an exception came up."""
+    if trace is None:
+        return "nowhere"
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"

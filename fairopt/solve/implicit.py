@@ -33,7 +33,7 @@ from fairopt.solve.units import Units
 LimitGradients = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Solved:
     """What the gradient needs of one solve. The outcome is one of ``units.problem`` where there are units."""
 

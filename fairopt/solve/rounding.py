@@ -186,5 +186,10 @@ def box_holds_numbers(problem: ProjectionProblem, dtype: torch.dtype) -> bool:
     """Whether every sample's box holds a number of ``dtype``: between two neighbouring ones there is none."""
     if not problem.has_box or dtype == torch.float64:
         return True
-    low, high = dtype_box(problem, dtype)
-    return bool((low <= high).all())
+    key = f"_holds_{dtype}"
+    holds: bool | None = problem.__dict__.get(key)
+    if holds is None:
+        low, high = dtype_box(problem, dtype)
+        holds = bool((low <= high).all())
+        problem.__dict__[key] = holds
+    return holds
