@@ -24,7 +24,7 @@ INF = float("inf")
 
 @dataclass(frozen=True, eq=False)
 class SlicedPlan:
-    """Box and weights in cell order, in the dtype (weights too wide for it: float64) and on the device of the scores; kept with the problem.
+    """Box and weights in cell order, in the dtype and on the device of the scores; kept with the problem. Wide weights are float64.
 
     bounds: (cell, start, stop) of each chunk; active (C,): cells that some row counts; open_slope (C,) sum of 1 / w
     """

@@ -73,8 +73,8 @@ def solve_batch(
     _check_gradient(gradient)
     chosen = choose(backend, problem, solver_tol)
     if chosen.capabilities.exact or gradient == "native":
-        how: dict[str, Any] = {"limits": limits, "backend": backend, "gradient": gradient, "certify": certify, "solver_tol": solver_tol}
-        return [solve(row, problem, **how) for row in scores]
+        options: dict[str, Any] = {"limits": limits, "backend": backend, "gradient": gradient, "certify": certify, "solver_tol": solver_tol}
+        return [solve(row, problem, **options) for row in scores]
     extents = [check_finite(check_shape(row, problem.n)) for row in scores]
     if limits is not None:
         problem = with_numbers(problem, limits)

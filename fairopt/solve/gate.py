@@ -95,7 +95,7 @@ def inside(y: Tensor, problem: ProjectionProblem, finite: bool) -> bool:
     if finite and not problem.has_box:
         return True
     low, high = (float(v) for v in torch.aminmax(y))
-    return lb <= low and high <= ub and -INF < low and high < INF
+    return lb <= low and high <= ub and low > -INF and high < INF
 
 
 def outside(y: Tensor, problem: ProjectionProblem) -> float:

@@ -21,7 +21,7 @@ PASSED = (FairoptError, Warning, TimeoutError)
 logger = logging.getLogger("fairopt")
 
 
-class guarded:  # noqa: N801  (used as a word: ``with guarded(...) as guard``)
+class guarded:
     """A context that swallows a foreign exception and keeps it as ``error``, with ``message`` for the user."""
 
     error: Exception | None = None

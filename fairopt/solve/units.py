@@ -25,6 +25,7 @@ WIDE = 60  # the same for distance weights; beyond it the lightest becomes 2^LIG
 LIGHT = -300
 HEAVY = 700  # weights beyond 2^HEAVY are cut to it: such a sample does not move
 FAR = 300
+ROUNDED = 100  # moves below 2^-100 are none
 ROOM = 40  # a dtype that ends within 2^ROOM of the scores bounds them
 STEP = 16  # s is a multiple of it: scores that grow slowly do not make a new problem each time
 SOFT = 200  # rho and gamma within 2^-200 .. 2^200
@@ -67,12 +68,12 @@ class Units:
         return torch.where(y == before, scores, own.to(scores.dtype))
 
     def sure(self, y: Tensor, before: Tensor) -> bool:
-        """Whether no sample moved whose weight was cut to 2^HEAVY. Both (n,), in these units."""
+        """Whether no sample moved, but by nothing to speak of, whose weight was cut to 2^HEAVY. Both (n,), in these units."""
         weights = self.problem.weights
         if weights is None:
             return True
         heavy = weights >= 2.0**HEAVY
-        return not bool(heavy.any()) or bool((y.cpu()[heavy] == before.cpu()[heavy]).all())
+        return not bool(heavy.any()) or bool(((y - before).abs().cpu()[heavy] <= 2.0**-ROUNDED).all())
 
     def size_of(self, y: Tensor) -> Tensor:
         """(n,) ``y`` in the problem's own units, differentiable."""
@@ -95,11 +96,11 @@ class Units:
         L, starts = self.problem.linear, self.problem.range_starts
         linear, ranges = self.rows[:L], self.rows[starts[:-1]]
         by_row = (linear, linear, ranges, self.rows)
-        scaled = [_times(t, -(self.score + u)) for t, u in zip(limits.tensors()[:4], by_row, strict=True)]
+        lower, upper, width, offset = (_times(t, -(self.score + u)) for t, u in zip(limits.tensors()[:4], by_row, strict=True))
         weight = _times(limits.softness_weight, self.softness())
         # the value that the problem has, where a tiny or huge gamma was cut; straight through to the given one
         move = torch.where(torch.isfinite(weight), weight - weight.detach(), torch.zeros_like(weight))
-        return Limits(*scaled, torch.from_numpy(self.problem.softness_weight) + move)
+        return Limits(lower, upper, width, offset, torch.from_numpy(self.problem.softness_weight) + move)
 
     def gradients(self, found: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
         """Gradients to lower, upper, width, offset and softness_weight, from those of the scores to the limits in these units.
@@ -164,7 +165,7 @@ def _span(problem: ProjectionProblem) -> Span:
     b = 0
     if problem.weights is not None:
         light, heavy = (_exponent(float(v)) for v in torch.aminmax(problem.weights))
-        b = 0 if -WIDE <= light and heavy <= WIDE else light - LIGHT
+        b = 0 if light >= -WIDE and heavy <= WIDE else light - LIGHT
     forced = max([_largest(rows.offset, u), *(_largest(v, u[:L]) for v in _excluding_zero(problem.lower, problem.upper))], default=NOTHING)
     for v in _excluding_zero(problem.lb, problem.ub):
         forced = max(forced, _largest(np.atleast_1d(v), 0))
@@ -246,8 +247,8 @@ def _times(t: Tensor, exponents: IntArray | int) -> Tensor:
 
 def _softness_exponents(problem: ProjectionProblem, s: int, b: int, u: IntArray) -> IntArray:
     first = np.concatenate([np.arange(problem.linear), problem.range_starts[:-1]]).astype(np.int64)
-    kinds = {"hard": lambda v: 0, "priced": lambda v: v - b - s, "budget": lambda v: v - b - s, "quadratic": lambda v: 2 * v - b}
-    return np.array([kinds[soft.kind](int(u[k])) for soft, k in zip(problem.softness, first.tolist(), strict=True)], dtype=np.int64)
+    exponents = {"hard": 0 * u, "priced": u - b - s, "budget": u - b - s, "quadratic": 2 * u - b}  # (m,) each
+    return np.array([exponents[soft.kind][k] for soft, k in zip(problem.softness, first.tolist(), strict=True)], dtype=np.int64)
 
 
 def _scaled(problem: ProjectionProblem, s: int, known: Span, tacit: float) -> ProjectionProblem:
