@@ -39,13 +39,17 @@ GUESSES = 12  # Newton steps on a sample of the scores
 
 @dataclass(frozen=True, eq=False)
 class DualSolution:
-    """Prices (m,), the evaluation there, the KKT residual in score units, iterations, and whether it is as small as float64 resolves."""
+    """Prices (m,), the evaluation there, the KKT residual in score units, iterations, and whether it is as small as float64 resolves.
+
+    ``bound``: what the residual may be at most to count as solved; without one nothing is certified.
+    """
 
     p: Array
     evaluation: Evaluation
     residual: float
     iterations: int
     converged: bool
+    bound: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,13 +185,14 @@ class _Search:
         if L:
             pl, dl = p[:L], d[:L]
             rising = (pl > 0) | ((pl == 0) & (dl > 0))
-            limit = np.where(dl == 0, 0.0, np.where(rising, nums.upper, nums.lower))
+            limit = np.where(rising, nums.upper, nums.lower)
+            limit = np.where(np.isfinite(limit), limit, 0.0)  # no price is on an open side but by rounding
             total += float(limit @ dl) + float((pl * dl / nums.gamma[:L]).sum())
         for r, part in enumerate(st.slices):
             pr, dr = p[part], d[part]
             rising = (pr > 0) | ((pr == 0) & (dr > 0))
             dflow = float(dr[rising].sum())
-            total += float(nums.width[r]) * dflow + float(np.maximum(pr, 0.0).sum()) * dflow / float(nums.gamma[L + r])
+            total += (float(nums.width[r]) * dflow if dflow else 0.0) + float(np.maximum(pr, 0.0).sum()) * dflow / float(nums.gamma[L + r])
         return total
 
     def interior(self, max_iter: int) -> tuple[_State, int]:
@@ -208,7 +213,11 @@ class Goals(NamedTuple):
 
     def met(self, structure: Structure, p: Array, residual: float) -> bool:
         """Whether prices p with this residual solve the problem as far as float64 resolves."""
-        return residual <= max(self.accepted, min(2.0 * _hidden(structure, p), self.most))
+        return residual <= self.bound(structure, p)
+
+    def bound(self, structure: Structure, p: Array) -> float:
+        """The largest residual at which prices p count as solved."""
+        return max(self.accepted, min(2.0 * _hidden(structure, p), self.most))
 
 
 def goals(dual: Dual, structure: Structure, numbers: Numbers, goal: float = 0.0) -> Goals:
@@ -235,9 +244,10 @@ def solve_dual(
         state, used = _State(found.p, found.evaluation, found.residual), found.iterations
     else:
         state = search.at(p if start is None else search.solver.feasible(p))
-    if state.res > goal:
+    if not state.res <= goal:
         state, used = _newton(search, state, goal, used, max_iter, limits.most)
-    return DualSolution(state.p, state.ev, state.res, used, limits.met(structure, state.p, state.res))
+    bound = limits.bound(structure, state.p)
+    return DualSolution(state.p, state.ev, state.res, used, bool(state.res <= bound), bound)
 
 
 def _newton(search: _Search, state: _State, goal: float, iteration: int, max_iter: int, most: float) -> tuple[_State, int]:
@@ -255,7 +265,13 @@ def _newton(search: _Search, state: _State, goal: float, iteration: int, max_ite
             state = new if new.res < state.res else state
         else:
             iteration += 1
-            state = new = search.step(state)
+            try:
+                state = new = search.step(state)
+            except np.linalg.LinAlgError:  # slopes too far apart to factor the model
+                if settled:
+                    break
+                iteration = max(iteration, TRUST)
+                continue
             stale = 0 if new.res < 0.5 * best.res or not settled else stale + 1
         best = new if new.res < best.res else best
     return best, iteration

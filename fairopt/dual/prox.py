@@ -77,6 +77,11 @@ def _budget(
     """
     if linear.size + ranges.size == 1:
         return
+    if not rho > 0.0:
+        theta[linear] = 0.0
+        for r in ranges.tolist():
+            theta[structure.slices[r]] = 0.0
+        return
     lower, upper = numbers.lower[linear], numbers.upper[linear]
     vl, sl = v[linear], s[linear]
 
