@@ -21,6 +21,7 @@ from fairopt.arrays import Array
 from fairopt.problem import ProjectionProblem
 
 SMALL = 4096
+LEAST, MOST = 1e-60, 1e60  # sums of squares that this road takes
 CHUNK = 1 << 16  # stays in the cache when widened to float64
 
 
@@ -106,8 +107,8 @@ def project_one_row(z: Tensor, plan: OneRow) -> OneRowOutcome | None:
     vector = _Small(z) if n <= SMALL else _Large(z)
     total, squares = vector.estimate(plan)
     f = total + plan.offset
-    if not math.isfinite(f) or not math.isfinite(squares):
-        return None  # the general road names the bad score
+    if not (math.isfinite(f) and LEAST < squares < MOST):
+        return None  # the general road names the bad score, or finds units in which sums neither overflow nor vanish
     rms = math.sqrt(squares)
     unsure = 2.0**-53 * ((n + 8) * plan.norm * rms + 8 * abs(plan.offset))
     near = max(unsure, vector.error * plan.norm * rms)

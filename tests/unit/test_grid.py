@@ -9,6 +9,7 @@ import math
 from collections import Counter, defaultdict
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -32,8 +33,8 @@ def exact_means(y: torch.Tensor, codes: np.ndarray) -> set[Fraction]:
     return {total / int((codes == c).sum()) for c, total in sums.items()}
 
 
-def project(z: torch.Tensor, notion: Notion, features: dict[str, np.ndarray], **options: object) -> fo.Solution:
-    solution = fo.project(z, notion, sensitive_features=features, return_solution=True, **options)  # type: ignore[arg-type]
+def project(z: torch.Tensor, notion: Notion, features: dict[str, np.ndarray], **options: Any) -> fo.Solution:
+    solution = fo.project(z, notion, sensitive_features=features, return_solution=True, **options)
     assert isinstance(solution, fo.Solution)
     return solution
 
@@ -109,7 +110,7 @@ def test_every_drawn_case_is_certified_and_moves_a_few_ulps(dtype: torch.dtype, 
         if form == "odds":
             notion, y = fo.EqualizedOdds("g", tolerance=tolerance), rng.integers(0, 2, n)
         if form.startswith("two"):
-            to = "overall" if form == "two overall" else "pairs"
+            to: Literal["overall", "pairs"] = "overall" if form == "two overall" else "pairs"
             notion = fo.DemographicParity("g", tolerance=tolerance, to=to) & fo.DemographicParity("h", tolerance=tolerance, to=to)
             wanted = [g, h]
         solution = project(z, notion, {"g": g, "h": h}, targets=None if y is None else torch.tensor(y))
