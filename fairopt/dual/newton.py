@@ -148,7 +148,7 @@ class _Search:
 
     def expand(self, state: _State, new: _State, d: Array, slope_old: float, slope_new: float) -> _State:
         """Longer steps while Phi falls nearly as fast as at the start: cells without a free sample make it linear."""
-        a, reach = 1.0, np.inf
+        a, reach = 1.0, np.inf  # at most ten times: 4^10 > 1e6
         while slope_new < 0.5 * slope_old < 0 and a < min(reach, 1e6):
             if a == 1.0:
                 reach = self.reach(state.p, d)
@@ -172,7 +172,7 @@ class _Search:
         for linear, ranges, k in [*caps, *st.blocks]:
             if not np.isfinite(nums.rho[k]):
                 continue
-            # the flow is convex along the ray: halve until it fits
+            # the flow is convex along the ray: halve until it fits, at most 20 times from 1e6
             while reach > 1.0 and flow_of(st, p + reach * d, linear, ranges) > nums.rho[k] * (1 + 1e-12):
                 reach *= 0.5
         return float(max(reach, 1.0))
