@@ -255,6 +255,45 @@ def test_a_killed_writers_lock_does_not_block(tmp_path):
             assert store.seen("k")
 
 
+@fork
+@pytest.mark.parametrize("kills", [60, pytest.param(900, marks=pytest.mark.slow)])
+def test_a_kill_while_opening_or_closing_leaves_a_run(kills, tmp_path):
+    """Short lives, one after the other on the same files: begun, resumed and closed, each killed at a random moment."""
+    rng, acknowledged, begun = random.Random(kills), 0, 0
+    path = tmp_path / "run0.db"
+    for life in range(kills):
+        if life % 6 == 0:  # begin another run, to be killed in its beginning
+            path, acknowledged = tmp_path / f"run{life}.db", 0
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                with DurableStream(make(), path) as store:
+                    for _ in range(rng.randrange(4)):
+                        send(store, store.controller.samples)
+                        os.write(write, b"k")
+                os._exit(0)
+            except BaseException as error:  # noqa: BLE001
+                os.write(write, repr(error).encode())
+                os._exit(1)
+        rng.random()
+        os.close(write)
+        time.sleep(rng.uniform(0.0, 0.012))
+        os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+        with os.fdopen(read, "rb") as pipe:
+            told_of = pipe.read()
+        assert set(told_of) <= set(b"k"), told_of
+        acknowledged += len(told_of)
+        begun += os.WIFSIGNALED(status)
+        if life % 3 == 2:  # the lives between go on from what a kill left, the file unread in between
+            with DurableStream(make(), path) as store:
+                assert 0 <= store.controller.samples - acknowledged <= 3  # committed, and killed before it could say so: one a life
+                acknowledged = store.controller.samples
+                assert all(store.seen(f"k{i}") for i in range(acknowledged))
+    assert begun > kills // 4
+
+
 # -- failures inside a step -------------------------------------------------------------------------------------------------------
 
 
