@@ -19,7 +19,7 @@ import sqlite3
 import struct
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -50,6 +50,7 @@ Writes = Sequence[tuple[str, str]]  # (file name in the outbox, text)
 KEEP_KEYS = 100_000
 OUTBOX_ROWS = 10_000  # far more than a writer may have in its buffers
 _SLACK = 1000  # so many rows more may stand before old ones are deleted, a tenth of what is kept at most
+_NOBODY: frozenset[str | int] = frozenset()
 _to_json = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode  # what is written at every step
 T = TypeVar("T")
 
@@ -239,6 +240,8 @@ class DurableStream:
     def _remembered(self, request: Request) -> list[tuple[bytes, bytes]] | None:
         """What is stored under the keys; None where all are new."""
         rows = self._rows(request.names)
+        if rows == [None]:
+            return None
         known = [row for row in rows if row is not None]
         if not known:
             return None
@@ -270,7 +273,7 @@ class DurableStream:
 
     def _purge(self, table: str, first: int, following: int, keep: int | None) -> tuple[int, int]:
         """Delete the oldest rows where there are too many; (first, next) of what stands."""
-        if keep is None or following - first <= keep + min(_SLACK, keep // 10):
+        if keep is None or following - first <= keep or following - first <= keep + min(_SLACK, keep // 10):
             return first, following
         self._sql(f"DELETE FROM {table} WHERE seq < ?", (following - keep,))
         return following - keep, following
@@ -284,7 +287,7 @@ class DurableStream:
     def _alone(self) -> threading.RLock:
         """The lock, for ``with``. Raises StateError: closed, another process, inside a step."""
         self._hold.check()
-        if self._inside():
+        if self._lock._is_owned():  # type: ignore[attr-defined]
             raise StateError(f"state: {self.path}: a call inside a transaction; let `writes` only return its texts")
         return self._lock
 
@@ -300,7 +303,7 @@ class DurableStream:
         """``work`` and all that it changes as one transaction: on disk when this returns, nowhere when it raises."""
         self._stale = True
         number = self._commits + 1
-        waiting = set(self.controller._pending)
+        waiting = set(self.controller._pending) if self._residual else _NOBODY
         committing = False
         try:
             self._sql("BEGIN IMMEDIATE")
@@ -310,7 +313,11 @@ class DurableStream:
             committing = True
             self._sql("COMMIT")
         except BaseException as error:
-            self._load(opening=False)
+            try:
+                self._load(opening=False)
+            except FairoptError as again:
+                unknown = ". Whether the last call stands is not known before that: retry it with its key" if committing else ""
+                raise StateError(f"{again}{unknown}") from error
             self._stale = False
             if not isinstance(error, sqlite3.Error):
                 raise
@@ -336,7 +343,7 @@ class DurableStream:
             seq += 1
         self._kept.outbox = self._purge("outbox", first, seq, OUTBOX_ROWS)
 
-    def _save(self, waiting: set[str | int], offset: Any, consumed: Any) -> None:
+    def _save(self, waiting: Set[str | int], offset: Any, consumed: Any) -> None:
         controller = self.controller
         self.progress["offset"] = offset
         if consumed is not None:
@@ -348,9 +355,9 @@ class DurableStream:
         if len(controller._curve.points) != self._kept.curve:
             self._save_curve()
         payload = self._payload()
-        self._sql("UPDATE state SET payload = ?, digest = ?", (payload, self._hold.seal.digest(payload.encode(), 1)))
+        self._sql("UPDATE state SET payload = ?, digest = ? WHERE id = 1", (payload, self._hold.seal.digest(payload.encode(), 1)))
 
-    def _save_pending(self, waiting: set[str | int]) -> None:
+    def _save_pending(self, waiting: Set[str | int]) -> None:
         pending = self.controller._pending
         for k in waiting - pending.keys():
             self._sql("DELETE FROM pending WHERE key = ?", (json.dumps(k),))

@@ -162,7 +162,7 @@ def test_a_child_opens_it_again_once_the_parent_has_closed(tmp_path):
     read, write = os.pipe()
 
     def work():
-        out = []
+        out: list[object] = []
         try:
             DurableStream(make(), tmp_path / "a.db")
         except fo.InputError as error:
@@ -394,26 +394,49 @@ def test_an_interrupt_at_any_line_parts_nothing(error, twice, tmp_path):
         assert plain.controller.state_dict() == expected
 
 
-def test_where_the_disk_cannot_be_read_back_the_next_call_tries_again(tmp_path):
+def test_where_the_disk_cannot_be_read_back_the_next_call_tries_again(tmp_path, monkeypatch):
     store = DurableStream(make(), tmp_path / "a.db")
     send(store, 0)
-    load, broken = store._load, []
+    broken = []
 
     def fails(*, opening):
         broken.append(opening)
         raise fo.StateError("state: gone for now")
 
-    store._load = fails
+    monkeypatch.setattr(store, "_load", fails)
     failing = store._sql = Failing(store._sql, 2, ERRORS["io"](), after=False)
     for call in (lambda: send(store, 1), lambda: send(store, 1), store.report, lambda: store.seen("k0")):
         with pytest.raises(fo.StateError, match="gone for now"):
             call()
     assert len(broken) == 4
-    store._load, store._sql = load, failing.sql
+    monkeypatch.undo()
+    store._sql = failing.sql
     assert store.report().samples == 1
     send(store, 1)
     store.close()
     assert told(tmp_path / "a.db")[0] == reference(tmp_path, 2)
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_commit_whose_fate_is_unknown_says_so(after, tmp_path, monkeypatch):
+    """COMMIT fails and nothing can be read: the error says that it is not known, and the retry counts once either way."""
+    store = DurableStream(make(), tmp_path / "a.db")
+
+    def fails(*, opening):
+        raise fo.StateError("state: gone for now")
+
+    monkeypatch.setattr(store, "_load", fails)
+    failing = store._sql = Failing(store._sql, 6, ERRORS["io"](), after=after)
+    with pytest.raises(fo.StateError, match="not known"):
+        send(store, 0)
+    assert failing.count == 6
+    monkeypatch.undo()
+    store._sql = failing.sql
+    assert store.seen("k0") == after
+    send(store, 0)
+    assert store.report().samples == 1
+    store.close()
+    assert told(tmp_path / "a.db")[0] == reference(tmp_path, 1)
 
 
 def test_a_witness_that_cannot_be_written_fails_no_step(tmp_path, monkeypatch):
@@ -706,9 +729,9 @@ def test_paths_that_can_hold_no_database(tmp_path):
     for path, words in cases.items():
         with pytest.raises(fo.InputError, match=words):
             DurableStream(make(), path)
-    for path in (None, 3, b"bytes"):
+    for wrong in (None, 3, b"bytes"):
         with pytest.raises(fo.InputError, match="path"):
-            DurableStream(make(), path)
+            DurableStream(make(), wrong)  # type: ignore[arg-type]
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["empty.db", "short.db", "other.db", "pipe", "loop", "file"])
 
 

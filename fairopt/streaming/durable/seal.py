@@ -12,7 +12,7 @@ import sqlite3
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 APPLICATION = 0x66616972  # "fair", SQLite's application_id
 STORE_FORMAT = 2  # 1 had no checks
@@ -129,7 +129,7 @@ class NewerFormat(Exception):
 
 
 def check_tables(db: sqlite3.Connection, seal: Seal, kept: Kept) -> None:
-    """All of the file: SQLite's own integrity check, the tables, and every row. Raises Damage. About 2 s for a million keys."""
+    """All of the file: SQLite's own integrity check, the tables, and every row. Raises Damage. About 0.3 s for 100,000 keys."""
     found = [sql for (sql,) in db.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid")]
     if found != list(TABLES):
         raise Damage("its tables are not those of a run")
@@ -164,7 +164,7 @@ def pending_rows(db: sqlite3.Connection, seal: Seal, count: int) -> list[tuple[s
     return [(key, payload) for key, payload, _ in rows]
 
 
-def _rows(db: sqlite3.Connection, table: str) -> Iterator[tuple[object, ...]]:
+def _rows(db: sqlite3.Connection, table: str) -> Iterator[tuple[Any, ...]]:
     return db.execute(f"SELECT * FROM {table} ORDER BY seq")
 
 
