@@ -205,8 +205,8 @@ def fairopt_stream(folder, *extra):
     return [sys.executable, "-c", code, "--group", "race", "--state", str(folder / "run.db"), "--output", str(folder / "fair.csv"), *extra]
 
 
-def through_run(folder, source, **job):
-    job = Job(folder / "fair.csv", folder / "rejects.csv", ("race",), **job)
+def through_run(folder, source, **options):
+    job = Job(folder / "fair.csv", folder / "rejects.csv", ("race",), **options)
     with closing(source), DurableStream(make(), folder / "run.db", facts=facts(source, job, folder / "run.db")) as store:
         return Run(source, store, job, on_warning=lambda words: None).go()
 
