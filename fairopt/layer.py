@@ -195,12 +195,18 @@ class FairnessLayer(nn.Module):
             self._vocabularies = merged
 
     def freeze(
-        self, scores: Tensor, *, sensitive_features: Mapping[str, Any], targets: Any = None, confidence: float = 0.95
+        self,
+        scores: Tensor,
+        *,
+        sensitive_features: Mapping[str, Any],
+        targets: Any = None,
+        confidence: float = 0.95,
+        on_unknown: Literal["error", "pass"] = "error",
     ) -> FrozenLayer:
         """A FrozenLayer: shifts per group fitted on calibration scores, no solver at serving time. See ``fairopt.frozen``."""
         from fairopt.frozen import freeze
 
-        return freeze(self, scores, sensitive_features=sensitive_features, targets=targets, confidence=confidence)
+        return freeze(self, scores, sensitive_features=sensitive_features, targets=targets, confidence=confidence, on_unknown=on_unknown)
 
     def get_extra_state(self) -> dict[str, Any]:
         """The known groups, in plain Python values (for ``state_dict``)."""
