@@ -70,7 +70,7 @@ class Stepping(ABC):
         self.samples = 0
         self.steps = 0
         self._distortion = 0.0
-        self._grain = 2.0 * EPS * max(abs(self._low), abs(self._high))  # rounding of one sent score: the coarsest so far
+        self._grain = 2.0 * EPS * max(abs(self.lb), abs(self.ub)) * self.frame.inverse  # rounding of a sent score: the coarsest so far
         for f, family in enumerate(self._families):
             if not family.given:
                 self._components[f, ()] = self._made(family, ())
