@@ -71,8 +71,8 @@ class FrozenLayer(nn.Module):
     on_unknown  "error": a group that calibration had not, or a missing one, is an InputError; "pass": such scores get no shift
 
     The state holds tensors alone: ``shifts``, and ``setting``, a uint8 buffer of JSON with groups (and their types), attributes, box,
-    space and notion. ``load_state_dict`` raises InputError where a state's setting is another one; ``strict=False`` lets another notion pass,
-    and a state without a setting (of shifts alone), but never other groups, attributes, spaces or boxes.
+    space and notion. ``load_state_dict`` raises InputError where a state's setting is another one; ``strict=False`` lets another notion
+    pass, and a state without a setting (of shifts alone), but never other groups, attributes, spaces or boxes.
     """
 
     shifts: Tensor
@@ -231,7 +231,7 @@ class FrozenLayer(nn.Module):
         return torch.export.export(self, example, dynamic_shapes=({0: n}, {0: n}))
 
     def to_onnx(self, path: str | Path, dtype: torch.dtype = torch.float32) -> None:
-        """An ONNX file: inputs ``scores`` and ``groups``, output ``fair``, free batch size; metadata with the groups, ``unknown`` and ``on_unknown``."""
+        """An ONNX file: inputs ``scores`` and ``groups``, output ``fair``, free batch size; metadata: groups, ``unknown``, ``on_unknown``."""
         try:
             import onnx
 
@@ -271,7 +271,9 @@ def freeze(
 ) -> FrozenLayer:
     """Fit the shifts of ``layer`` on calibration ``scores`` (n,) or (n, 1) and bound what they give on the population.
 
-    on_unknown: what the frozen layer does with groups that calibration had not, and with missing ones: see ``FrozenLayer``. Raises UnsupportedError where a shift would depend on the label, or on more than the groups (weights, per-sample bounds, covariance
+    on_unknown: what the frozen layer does with groups that calibration had not, and with missing ones: see ``FrozenLayer``.
+
+    Raises UnsupportedError where a shift would depend on the label, or on more than the groups (weights, per-sample bounds, covariance
     rows).
     """
     if not 0.0 < confidence < 1.0:

@@ -32,8 +32,8 @@ class Component:
     All numbers are in the controller's units (``Frame``).
     """
 
-    __slots__ = ("bound", "carry", "clock", "counts", "exact", "fading", "family", "heads", "index", "label", "means_", "names", "potential",
-                 "price", "sums", "times", "total", "weights")  # fmt: skip
+    __slots__ = ("bound", "carry", "clock", "counts", "exact", "fading", "family", "heads", "index", "label", "means_", "names",
+                 "potential", "price", "sums", "times", "total", "weights")  # fmt: skip
 
     def __init__(self, family: Family, stratum: tuple[Value, ...], *, exact: bool, fading: float = 1.0) -> None:
         self.family = family
@@ -134,7 +134,7 @@ class Component:
         self.total += count
 
     def amend(self, g: int, old: float, new: float, when: int) -> None:
-        """A value that was counted as ``-old`` at the time ``when`` counts as ``-new``: a target has come. It weighs what it weighs by now."""
+        """A value that was counted as ``-old`` at the time ``when`` counts as ``-new``: a target has come, late."""
         if self.exact:
             self.correct(g, (old, -new), 0)
             return

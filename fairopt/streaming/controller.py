@@ -282,7 +282,7 @@ class Controller(Stepping):
                 less, taken = start.parts.get(key, {}).get(group, (0.0, ZERO))
                 mine.counts[k] += count - less
                 if not 0.0 <= mine.counts[k] <= MOST:
-                    raise InputError(f"merge: group {mine.names[k]} would count {mine.counts[k]:g} samples, expected 0 to 2^53")
+                    raise InputError(f"merge: group {mine.names[k]} would count {mine.counts[k]:g} samples, expected fewer than 2^53")
                 mine.sums[k] = add_many(mine.sums[k], (*total, *(-s for s in taken)))
                 mine.heads[k] = mine.sums[k][0]
             mine.total = sum(mine.counts)

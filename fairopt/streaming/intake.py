@@ -51,7 +51,7 @@ class Scores:
         return out.reshape(self.original.shape), out.astype(np.float64).reshape(-1)
 
     def grain(self, lb: float, ub: float) -> float:
-        """How far rounding to the caller's dtype, inward at the bounds, moves a score at most: its numbers' spacing in [lb, ub]; 0: float64."""
+        """How far rounding to the caller's dtype, inward at the bounds, moves a score at most (its spacing); 0 for float64."""
         if self.container in ("number", "list"):
             return 0.0
         top = max(abs(lb), abs(ub))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Journal:
-    """What is to move is noted here first: ``save`` a component, ``new`` components, ``waits`` for keys, ``left`` for a window's samples."""
+    """Noted before it moves: a component (``save``), a ``new`` one, a key that ``waits``, what ``left`` a window."""
 
     __slots__ = ("columns", "controller", "curve", "held", "left", "new", "saved", "scalars", "waits")
 

@@ -5,7 +5,9 @@ history that it was forked from (``base``), and those that it merged (``merged``
 gives everything but the origin. A state that was merged is remembered by the one that gave it (``given``, by its digest), so that a
 worker that went on gives only the new part, exactly; where the two do not fit (a copy went another way) merging is refused.
 
-A controller that was never forked or merged has no identity in its state. One restored from such a state is named by its content.
+A controller that was never forked or merged has no identity in its state (so that equal runs have equal states). One restored from such
+a state is named by its content: two restored from equal states are told to be the same, but not one restored and the live one. Workers
+made by ``fork`` are always told apart.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from uuid import uuid4
 from fairopt.errors import InputError
 from fairopt.streaming.component import Group
 from fairopt.streaming.exact import Exact
-from fairopt.streaming.state import count, number, whole
+from fairopt.streaming.state import count, group_value, number, text, whole
 
 if TYPE_CHECKING:
     from fairopt.streaming.stepping import ComponentKey
@@ -61,16 +63,12 @@ class Snapshot:
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Snapshot:
         parts = {
-            (int(f), tuple(stratum)): {
-                tuple(g) if isinstance(g, (list, tuple)) else g: (
-                    count(n, "lineage: a count"),
-                    tuple(number(s, "lineage: a sum") for s in total),
-                )
-                for g, n, total in rows
+            (whole(f, "lineage: a family"), tuple(group_value(v, "lineage: a stratum") for v in stratum)): {
+                _group(g): (count(n, "lineage: a count"), tuple(number(s, "lineage: a sum") for s in total)) for g, n, total in rows
             }
             for f, stratum, rows in plain["parts"]
         }
-        merged = {str(k): str(v) for k, v in plain["merged"].items()}
+        merged = _texts(plain["merged"])
         samples, steps = whole(plain["samples"], "lineage: samples"), whole(plain["steps"], "lineage: steps")
         return cls(parts, samples, steps, number(plain["distortion"], "lineage: distortion", least=0.0, infinite=True), merged)
 
@@ -111,9 +109,19 @@ class Lineage:
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Lineage:
         given = [Snapshot.of(row) for row in plain["given"]]
-        merged = {str(k): str(v) for k, v in plain["merged"].items()}
-        base = tuple(str(i) for i in plain["base"])
-        return cls(str(plain["id"]), True, base, Snapshot.of(plain["origin"]), merged, {s.digest: s for s in given})
+        merged = _texts(plain["merged"])
+        base = tuple(text(i, "lineage: base") for i in plain["base"])
+        return cls(text(plain["id"], "lineage: id"), True, base, Snapshot.of(plain["origin"]), merged, {s.digest: s for s in given})
+
+
+def _group(plain: Any) -> Group:
+    if isinstance(plain, (list, tuple)):
+        return tuple(group_value(v, "lineage: a group") for v in plain)
+    return group_value(plain, "lineage: a group")
+
+
+def _texts(plain: Mapping[str, Any]) -> dict[str, str]:
+    return {text(k, "lineage: merged"): text(v, "lineage: merged") for k, v in plain.items()}
 
 
 def since(mine: Lineage, theirs: Lineage, now: Snapshot) -> Snapshot | None:

@@ -204,7 +204,7 @@ class PooledParity(Controller):
         return max(c.limit + most / c.total * self._range / gain, c.carry) + 2.0 * self._grain
 
     def _grown(self, potential: float, arrived: int, gain: float) -> float:
-        """Theorem D's sum after a step: plus n R^2 / (2 gamma); its root, a norm of the means, moves by rounding by sqrt(n families) grains."""
+        """Theorem D's sum after a step: plus n R^2 / (2 gamma). Its root is a norm of the means: rounding adds sqrt(n families) grains."""
         exact = potential + arrived * self._range**2 / (8.0 * gain)
         return (sqrt(exact) + self._grain * sqrt(arrived * len(self._families))) ** 2
 

@@ -15,7 +15,7 @@ from fairopt.streaming.frame import Frame
 from fairopt.streaming.vocabulary import Column, Value
 
 Made = TypeVar("Made")
-MOST = 2.0**53  # beyond it a count of floats stands still
+MOST = 2**53 - 1  # beyond it a count of floats stands still
 
 
 def field(state: object, name: str, where: str = "state") -> Any:
@@ -41,9 +41,9 @@ def number(value: object, where: str, *, least: float = -inf, infinite: bool = F
 
 
 def whole(value: object, where: str, *, least: int = 0) -> int:
-    """An int from ``least`` to 2^53."""
+    """An int from ``least``, below 2^53."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST:
-        raise InputError(f"state: {where} is {value!r}, expected a whole number from {least} to 2^53")
+        raise InputError(f"state: {where} is {value!r}, expected a whole number from {least}, below 2^53")
     return value
 
 
@@ -57,7 +57,7 @@ def count(value: object, where: str) -> float:
     """A whole number of samples, as a float."""
     out = number(value, where, least=0.0)
     if out > MOST or not out.is_integer():
-        raise InputError(f"state: {where} is {value!r}, expected a whole number from 0 to 2^53")
+        raise InputError(f"state: {where} is {value!r}, expected a whole number from 0, below 2^53")
     return out
 
 
@@ -78,7 +78,7 @@ def understood(make: Callable[[], Made], where: str) -> Made:
 
 
 def upgraded(state: Mapping[str, Any], frame: Frame, grain: float) -> dict[str, Any]:
-    """A state as it was before lineages, grains and weights that fade exactly, in today's layout. Foreign data raise KeyError and the like."""
+    """A state of before lineages and exact fading in today's layout. Foreign data raise KeyError and the like."""
     if frame.unit != 1.0 or frame.offset != 0.0:
         raise InputError("state: it was written by an older fairopt in other units; go on with that one, or begin a new run")
     rows = []
@@ -149,7 +149,7 @@ def group_value(value: object, where: str) -> Value:
 
 
 def kinds_of(columns: Mapping[str, Column], groups: list[tuple[str, Value]]) -> dict[str, type | None]:
-    """The type of each column's values, from (name, value) pairs of a state; InputError where they mix, differ from this run's or are unknown."""
+    """The type of each column's values, from (name, value) of a state; InputError where they mix, differ from this run's or are unknown."""
     kinds: dict[str, type | None] = dict.fromkeys(columns)
     for name, value in groups:
         columns[name].admits(value, "state")

@@ -80,10 +80,9 @@ class Column:
         return value  # type: ignore[no-any-return]
 
     def agree(self, kind: type | None, what: str) -> None:
-        """InputError where ``what`` (another controller, a state) holds values of another type: 1 and "1", or 1 and True, are not one group."""
+        """InputError where ``what`` (another controller, a state) holds values of another type: 1, "1" and True are three groups."""
         if None not in (kind, self.kind) and kind is not self.kind:
-            assert kind is not None and self.kind is not None
-            raise InputError(f"{what}: the values of {self.name!r} are {kind.__name__}, here they are {self.kind.__name__}")
+            raise InputError(f"{what}: the values of {self.name!r} are {_type_name(kind)}, here they are {_type_name(self.kind)}")
 
     def admits(self, value: Value, what: str) -> None:
         """InputError where a value that ``what`` holds is not declared here, or missing where that is an error."""
@@ -94,6 +93,10 @@ class Column:
 
     def _declared(self) -> str:
         return ", ".join(sorted(repr(v) for v in self.allowed or ()))
+
+
+def _type_name(kind: type | None) -> str:
+    return "unknown" if kind is None else kind.__name__
 
 
 def _unwrapped(raw: Any) -> Any:
