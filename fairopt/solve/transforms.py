@@ -7,7 +7,8 @@ A solve leaves PyTorch for numpy, so that forward mode finds no tangent behind i
 from __future__ import annotations
 
 from torch import Tensor
-from torch._C import _functorch
+from torch._C._functorch import is_functorch_wrapped_tensor as _wrapped
+from torch._C._functorch import is_legacy_batchedtensor as _batched
 from torch.autograd import forward_ad
 
 from fairopt.errors import UnsupportedError
@@ -20,8 +21,8 @@ _INSTEAD = (
 
 def refuse_transforms(tensor: Tensor, where: str = "scores") -> None:
     """UnsupportedError for a tensor inside forward mode (a dual number), or inside torch.func (vmap, grad, jvp, jacrev, jacfwd)."""
-    if _functorch.is_functorch_wrapped_tensor(tensor) or _functorch.is_legacy_batchedtensor(tensor):
+    if _wrapped(tensor) or _batched(tensor):
         words = "a tensor inside torch.func or vmap (jacobian's vectorize=True too), which is not supported"
         raise UnsupportedError(f"{where}: {words}; {_INSTEAD}")
-    if forward_ad._current_level >= 0 and forward_ad.unpack_dual(tensor).tangent is not None:
+    if forward_ad._current_level >= 0 and forward_ad.unpack_dual(tensor).tangent is not None:  # type: ignore[no-untyped-call]
         raise UnsupportedError(f"{where}: a tensor with a tangent; forward-mode derivatives are not supported; {_INSTEAD}")
