@@ -28,6 +28,10 @@ class Status(Enum):
         "within the stated bound (certificate.kkt_residual <= certificate.kkt_bound)"
     )
     WITHIN_ROUNDING = "solved; rows hold up to rounding (certificate.max_violation: how far); no nearer scores were found in this dtype"
+    CLOSEST = (
+        "no scores inside the bounds meet all hard rows; these break them least (on_infeasible='closest'): see certificate.violation, "
+        "against the limits as written"
+    )
     INACCURATE = "the backend's answer is off: see certificate.kkt_residual; try backend='dual_newton' or a smaller solver_tol"
     ITERATION_LIMIT = "the backend stopped at its iteration limit; raise max_iter or try backend='dual_newton'"
     INFEASIBLE = "no scores inside the bounds meet all hard rows; widen the tolerance or the bounds, or pass on_infeasible='closest'"

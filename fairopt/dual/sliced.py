@@ -20,6 +20,7 @@ from fairopt.problem import ProjectionProblem
 
 SAMPLE = 12_000  # scores from which the prices are first guessed
 INF = float("inf")
+WIDE = 64.0  # bounds so many times as large as typical scores say nothing about their size
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +212,10 @@ class SlicedDual(Dual):
 
     def magnitude(self) -> float:
         if isinstance(self.lb, float) and isinstance(self.ub, float) and self.lb > -INF and self.ub < INF:
-            return max(abs(self.lb), abs(self.ub))
+            bound = max(abs(self.lb), abs(self.ub))
+            some = self.z[:: max(1, self.z.shape[0] // 64)].abs().max()
+            if bound <= WIDE * float(some):  # a wide box says nothing
+                return bound
         low, high = torch.aminmax(_clip(self.z, self.lb, self.ub) if self.has_box else self.z)
         return max(abs(float(low)), abs(float(high)))
 

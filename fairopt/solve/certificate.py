@@ -30,6 +30,7 @@ class Certificate:
     kkt_residual     largest residual of the optimality conditions before rounding: how far a row's value is from where its price says,
                      over the row's own sum of |coefficients|, so in units of the scores
     kkt_bound        what kkt_residual may be at most to count as nearest; certified scores are within it
+    limits           as the notion states them, also where the scores are the CLOSEST to a problem that no scores can meet
     distance         sqrt(sum w (y - z)^2), computed when it is read: InputError if scores were changed in place by then
     moved_by_repair  largest move of a score that made the rows hold after rounding
     """
@@ -66,7 +67,7 @@ class Certificate:
 
     @cached_property
     def max_violation(self) -> float:
-        """Largest violation of a hard constraint; <= 0 when certified. 0.0 where there is none."""
+        """Largest violation of a hard constraint; <= 0 when certified, > 0 when closest. 0.0 where there is none."""
         hard = np.array([s.kind == "hard" for s in self.problem.softness], dtype=bool)
         return float(self.violation[hard].max(initial=-np.inf)) if hard.any() else 0.0
 
@@ -100,13 +101,18 @@ class Certificate:
         return self.problem.dropped
 
     @property
+    def vacuous(self) -> bool:
+        """Whether nothing was asked of the scores, every constraint being dropped (see ``dropped``): then nothing is certified either."""
+        return self.problem.vacuous
+
+    @property
     def used_targets(self) -> bool:
         return self.problem.used_targets
 
     @property
     def limits(self) -> dict[str, tuple[float, float]]:
-        """Lower and upper limit of each constraint; a range has lower limit 0."""
-        p = self.problem
+        """Lower and upper limit of each constraint as written; a range has lower limit 0."""
+        p = self.problem.as_stated()
         pairs = [*zip(p.lower.tolist(), p.upper.tolist(), strict=True), *((0.0, w) for w in p.width.tolist())]
         return dict(zip(p.constraint_labels, pairs, strict=True))
 
@@ -120,8 +126,10 @@ class Certificate:
         return {
             "format": FORMAT,
             "status": self.status.name,
+            "advice": self.status.advice,
             "violation": dict(zip(self.labels, self.violation.tolist(), strict=True)),
             "max_violation": self.max_violation,
+            "vacuous": self.vacuous,
             "bounds_violation": self.bounds_violation,
             "kkt_residual": self.kkt_residual,
             "kkt_bound": self.kkt_bound,
@@ -144,6 +152,7 @@ def problem_hash(p: ProjectionProblem) -> str:
     arrays: list[Any] = [p.rows.cell.numpy(), p.rows.masks, p.rows.scales, p.rows.offset, p.lower, p.upper, p.width, p.range_starts]
     arrays += [t.numpy() if isinstance(t, Tensor) else np.array(t) for t in (p.lb, p.ub)]
     arrays += [t.numpy() for t in (p.weights, p.rows.dense) if t is not None]
+    arrays += [p.stated.lower, p.stated.upper, p.stated.width] if p.stated is not None else []
     for a in arrays:
         digest.update(repr(a.shape).encode() + np.ascontiguousarray(a).tobytes())
     digest.update(repr(p.softness).encode())

@@ -22,6 +22,8 @@ from fairopt.solve.implicit import attach
 from fairopt.solve.native import native_scores, replaced
 from fairopt.solve.one_row import attach_one_row, one_row, project_one_row, strictly_inside
 from fairopt.solve.outcome import Outcome, as_working, finish, solved
+from fairopt.solve.ruling import ruled
+from fairopt.solve.transforms import refuse_transforms
 from fairopt.solve.units import Units, find_units
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -113,8 +115,10 @@ def _solve(
         units = find_units(problem, extent, z.dtype, bounded=True)
         answer = _answer(z, problem, units, chosen, extent, how)
     gradient = how.gradient
-    verdict, outcome = answer.verdict, answer.outcome
+    answer.verdict = verdict = ruled(answer.verdict, problem)
+    outcome = answer.outcome
     connected = torch.is_grad_enabled() and (scores.requires_grad or (limits is not None and limits.requires_grad))
+    connected = connected and verdict.status is not Status.INFEASIBLE  # there are no scores to differentiate
     y = verdict.y
     if connected:
         if outcome is None:
@@ -200,6 +204,7 @@ def check_shape(scores: Tensor, n: int) -> Tensor:
     """``scores`` as (n,). InputError for a wrong type, dtype or shape, or an empty batch."""
     if not isinstance(scores, Tensor):
         raise InputError(f"scores: got {type(scores).__name__}, expected a torch tensor of shape ({n},)")
+    refuse_transforms(scores)
     if scores.dtype not in DTYPES:
         raise InputError(f"scores: got dtype {scores.dtype}, expected a float dtype (float64, float32, bfloat16 or float16)")
     shape = scores.shape
@@ -230,7 +235,7 @@ _SHORT = ("auto", "closed_form")
 
 def _short_road(scores: Tensor, flat: Tensor, problem: ProjectionProblem) -> Solution | None:
     """One row and no active bound, in a few passes; None where the general road has to decide."""
-    if problem.m != 1 or (problem.has_box and not strictly_inside(flat.detach(), (problem.lb, problem.ub))):
+    if problem.m != 1 or problem.stated is not None or (problem.has_box and not strictly_inside(flat.detach(), (problem.lb, problem.ub))):
         return None
     plan = one_row(problem)
     if plan is None or scores.device.type != "cpu" or scores.dtype not in (torch.float32, torch.float64):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fairopt.contract.base import Backend
-from fairopt.errors import UnsupportedError
+from fairopt.errors import BackendError, InfeasibleError, UnsupportedError
 from fairopt.problem import Limits, ProjectionProblem
 from fairopt.solve.units import Units
 
@@ -42,6 +42,9 @@ def native_scores(
     if problem.ranges and not backend.capabilities.ranges:
         raise UnsupportedError(f"backend {backend.name!r} takes no ranges with its own gradient; use gradient='implicit'")
     z, limits = scores.to("cpu", torch.float64), problem.limits() if limits is None else limits
-    if units is None:
-        return replaced(backend.solve_native(z, problem, limits), certified)
-    return replaced(units.size_of(backend.solve_native(units.into(z), units.problem, units.limits(limits))), certified)
+    try:
+        if units is None:
+            return replaced(backend.solve_native(z, problem, limits), certified)
+        return replaced(units.size_of(backend.solve_native(units.into(z), units.problem, units.limits(limits))), certified)
+    except InfeasibleError as error:  # a solver's word: the answer that was found before says otherwise
+        raise BackendError(f"backend {backend.name!r}, gradient='native': {error}; use gradient='implicit'") from error

@@ -26,7 +26,7 @@ from fairopt.problem import ProjectionProblem
 from fairopt.solve.few_rows import FewRows, few_rows, repaired_prices
 from fairopt.solve.pairs import as_pairs
 from fairopt.solve.polish import polish
-from fairopt.solve.repair import repair, runs_away, shortfall
+from fairopt.solve.repair import repair, shortfall
 from fairopt.solve.rounding import Check, Finisher, box_holds_numbers, inside_box, largest, to_cell_order
 
 
@@ -200,9 +200,6 @@ def _finish_prices(finisher: Finisher, raw: RawSolution, solution: DualSolution,
     status = raw.status
     if not solution.converged:
         status = status or Status.INACCURATE
-        own = isinstance(raw.extra.get("dual_solution"), DualSolution)  # another solver's prices can be anything: they prove nothing
-        if not problem.feasible or (own and runs_away(finisher, finisher.extent, p)):
-            status = Status.INFEASIBLE
     elif status is Status.INACCURATE or status is Status.ITERATION_LIMIT:
         status = None  # the polish reached the optimum
     if status is not None:
