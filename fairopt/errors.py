@@ -69,5 +69,12 @@ class ConformanceError(FairoptError, AssertionError):
         return type(self), (self.property, self._message)
 
 
+class StateError(FairoptError, RuntimeError):
+    """The database of a durable stream cannot be used now: disk full, damaged under way, closed, or opened by another process.
+
+    The call that raises it counted nothing, unless the message says that this is not known. The message names the file and what to do.
+    """
+
+
 class FairoptWarning(UserWarning):
     """Every warning of fairopt's own."""

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 import torch
 from torch import Tensor
 
+from fairopt.basics.columns import Like, length, read_features, working_tensor
 from fairopt.compiler import Compiled, OnInfeasible, OnMissing, compile_problem
 from fairopt.compiler.feasibility import as_asked
 from fairopt.compiler.limits import widened_limits
@@ -53,25 +54,30 @@ class Prepared:
     @overload
     def project(self, scores: Tensor, *, return_solution: Literal[False] = ..., **how: Unpack[How]) -> Tensor: ...
     @overload
-    def project(self, scores: Tensor, *, return_solution: Literal[True], **how: Unpack[How]) -> Solution: ...
+    def project(self, scores: Any, *, return_solution: Literal[True], **how: Unpack[How]) -> Solution: ...
+    @overload
+    def project(self, scores: Any, *, return_solution: Literal[False] = ..., **how: Unpack[How]) -> Any: ...
     def project(
         self,
-        scores: Tensor,
+        scores: Any,
         *,
         backend: BackendLike = "auto",
         gradient: GradientKind = "implicit",
         certify: bool = True,
         solver_tol: float | None = None,
         return_solution: bool = False,
-    ) -> Tensor | Solution:
+    ) -> Any:
         """The nearest fair scores to ``scores`` (n,) or (n, 1): same shape, dtype and device, differentiable.
+
+        Scores in another container (a list, numpy, pandas, polars or pyarrow column) come back in the same; only tensors carry gradients.
 
         With ``return_solution`` a Solution with prices, status and certificate. Raises InputError for bad scores, UnsupportedError where
         the backend cannot take the problem, InfeasibleError where solving proves that there are none (on_infeasible="raise"),
         BackendError where it failed; warns where the answer is inaccurate, or the closest to a notion that no scores meet.
         """
-        solution = self.solution(scores, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
-        return solution if return_solution else solution.scores
+        tensor, like = working_tensor(scores)
+        solution = self.solution(tensor, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
+        return solution if return_solution else _handed_back(solution, like)
 
     def solution(
         self,
@@ -140,6 +146,13 @@ def _passed(scores: Tensor, problem: ProjectionProblem) -> Solution:
     return unchanged(scores, problem)
 
 
+def warn_vacuous(problem: ProjectionProblem, *, stacklevel: int) -> None:
+    """Warn that a batch lacks the groups that the notion is about, so that nothing is asked of its scores and nothing certified."""
+    words = "; ".join(f"{label} ({reason})" for label, reason in problem.dropped[:3]) or "the notion yields no constraint"
+    more = f" and {len(problem.dropped) - 3} more" if len(problem.dropped) > 3 else ""
+    warnings.warn(f"vacuous: nothing is asked of these scores, for {words}{more}", FairoptWarning, stacklevel=stacklevel)
+
+
 def report(solution: Solution) -> None:
     """Raise BackendError for a failure, warn for an inaccurate answer; say nothing for one that its status vouches for."""
     status = solution.status
@@ -176,7 +189,7 @@ def _callers_level() -> int:
 def compile(
     notion: Notion,
     *,
-    sensitive_features: Mapping[str, Any],
+    sensitive_features: Any,
     targets: Any = None,
     bounds: Any = None,
     weights: Any = None,
@@ -184,10 +197,12 @@ def compile(
     missing_group: Missing = "error",
     on_missing: OnMissing = "drop",
     on_infeasible: OnInfeasible = "raise",
+    pos_label: Any = None,
 ) -> Prepared:
     """Compile a notion for one batch: groups are read, rows built and checked for feasibility once.
 
-    sensitive_features  attribute name -> n values (ints, strings, bools; lists, numpy, tensors, pandas)
+    sensitive_features  attribute name -> n values (ints, strings, bools), a frame, or the values of the notion's only attribute
+    pos_label           the target that counts as 1, every other one as 0; None: targets are numbers, labels 0 and 1
     targets (n,) where the notion needs them;  bounds  None or (lo, hi), numbers or (n,);  weights (n,) > 0 of the distance
     groups              declared values of attributes: then an unknown value is an error and an absent group is known to be absent
     on_infeasible       "raise" InfeasibleError; "closest": the scores that break the constraints least, with status CLOSEST and a warning;
@@ -195,11 +210,22 @@ def compile(
 
     Raises InputError, InfeasibleError (with a minimal conflicting set in ``.rows`` and a proof in ``.proof``). Source: DESIGN 4 and 5.
     """
-    n = _samples(sensitive_features)
-    compiled = compile_problem(
-        notion, n=n, sensitive_features=sensitive_features, targets=targets, bounds=bounds, weights=weights, groups=groups,
-        missing_group=missing_group, on_missing=on_missing, on_infeasible=on_infeasible,
+    return _compiled(
+        notion, sensitive_features=sensitive_features, targets=targets, bounds=bounds, weights=weights, groups=groups,
+        missing_group=missing_group, on_missing=on_missing, on_infeasible=on_infeasible, pos_label=pos_label,
     )  # fmt: skip
+
+
+def _compiled(notion: Notion, *, sensitive_features: Any, on_missing: OnMissing, on_infeasible: OnInfeasible, **facts: Any) -> Prepared:
+    """As ``compile``; a warning names the line two calls up."""
+    if not isinstance(notion, Notion):
+        raise InputError(f"notion must be a notion such as DemographicParity('sex', tolerance=0.05), came {notion!r}")
+    features = read_features(sensitive_features, notion.attributes)
+    name = next((a for a in notion.attributes if a in features), next(iter(features)))
+    n = length(features[name], f"sensitive_features[{name!r}]")
+    compiled = compile_problem(notion, n=n, sensitive_features=features, on_missing=on_missing, on_infeasible=on_infeasible, **facts)
+    if compiled.problem.vacuous and on_missing != "warn":  # that has warned already
+        warn_vacuous(compiled.problem, stacklevel=4)
     return Prepared(compiled, on_infeasible)
 
 
@@ -213,21 +239,26 @@ class Facts(How, total=False):
     missing_group: Missing
     on_missing: OnMissing
     on_infeasible: OnInfeasible
+    pos_label: Any
 
 
 @overload
 def project(
-    scores: Tensor, notion: Notion, *, sensitive_features: Mapping[str, Any], return_solution: Literal[False] = ..., **facts: Unpack[Facts]
+    scores: Tensor, notion: Notion, *, sensitive_features: Any, return_solution: Literal[False] = ..., **facts: Unpack[Facts]
 ) -> Tensor: ...
 @overload
 def project(
-    scores: Tensor, notion: Notion, *, sensitive_features: Mapping[str, Any], return_solution: Literal[True], **facts: Unpack[Facts]
+    scores: Any, notion: Notion, *, sensitive_features: Any, return_solution: Literal[True], **facts: Unpack[Facts]
 ) -> Solution: ...
+@overload
 def project(
-    scores: Tensor,
+    scores: Any, notion: Notion, *, sensitive_features: Any, return_solution: Literal[False] = ..., **facts: Unpack[Facts]
+) -> Any: ...
+def project(
+    scores: Any,
     notion: Notion,
     *,
-    sensitive_features: Mapping[str, Any],
+    sensitive_features: Any,
     targets: Any = None,
     bounds: Any = None,
     weights: Any = None,
@@ -239,30 +270,23 @@ def project(
     on_infeasible: OnInfeasible = "raise",
     certify: bool = True,
     solver_tol: float | None = None,
+    pos_label: Any = None,
     return_solution: bool = False,
-) -> Tensor | Solution:
+) -> Any:
     """The scores nearest to ``scores`` (n,) or (n, 1) that meet ``notion`` inside ``bounds``; differentiable.
 
-    Same shape, dtype and device as ``scores``; with ``return_solution`` a Solution with prices, status and certificate.
+    Same shape, dtype and device as ``scores`` (or the same container, see
+    ``Prepared.project``); with ``return_solution`` a Solution with prices, status and certificate.
     Arguments and errors: see ``compile`` and ``Prepared.project``.
     """
-    prepared = compile(
+    prepared = _compiled(
         notion, sensitive_features=sensitive_features, targets=targets, bounds=bounds, weights=weights, groups=groups,
-        missing_group=missing_group, on_missing=on_missing, on_infeasible=on_infeasible,
+        missing_group=missing_group, on_missing=on_missing, on_infeasible=on_infeasible, pos_label=pos_label,
     )  # fmt: skip
-    solution = prepared.solution(scores, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
-    return solution if return_solution else solution.scores
+    tensor, like = working_tensor(scores)
+    solution = prepared.solution(tensor, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
+    return solution if return_solution else _handed_back(solution, like)
 
 
-def _samples(sensitive_features: Any) -> int:
-    """n, from the first attribute; the compiler checks the others."""
-    keys = getattr(sensitive_features, "keys", None)
-    if keys is None or not hasattr(sensitive_features, "__getitem__"):
-        kind = type(sensitive_features).__name__
-        raise InputError(f"sensitive_features: got {kind}, expected a mapping from attribute names to n values, e.g. {{'sex': [...]}}")
-    for key in keys():
-        column = sensitive_features[key]
-        if not hasattr(column, "__len__"):
-            raise InputError(f"sensitive_features[{key!r}]: got {type(column).__name__}, expected n values")
-        return len(column)
-    raise InputError("sensitive_features: got no attribute, expected at least one")
+def _handed_back(solution: Solution, like: Like | None) -> Any:
+    return solution.scores if like is None else like.restore(solution.scores)

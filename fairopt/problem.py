@@ -152,6 +152,7 @@ class ProjectionProblem:
     dropped       labels of the constraints that were vacuous (a group was absent), each with the reason
     used_targets  whether labels entered the rows
     group_counts  samples by group, for the certificate
+    vacuous       nothing is asked of the scores: every constraint of the notion was dropped
     feasible      False where it is proved infeasible, under on_infeasible="passthrough" / "closest"
     stated        under "closest" the limits as written: ``lower``, ``upper`` and ``width`` are then wider; else None
     """
@@ -170,6 +171,7 @@ class ProjectionProblem:
     dropped: tuple[tuple[str, str], ...] = ()
     used_targets: bool = False
     group_counts: tuple[tuple[str, int], ...] = ()
+    vacuous: bool = False
     feasible: bool = True
     stated: Stated | None = None
 

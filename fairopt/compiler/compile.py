@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -13,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.columns import read_features
 from fairopt.compiler.cells import merge
 from fairopt.compiler.facts import read_bounds, read_weights
 from fairopt.compiler.feasibility import OnInfeasible, settle
 from fairopt.compiler.gather import Gathered, gather
 from fairopt.compiler.items import Item, Row
 from fairopt.compiler.limits import MovingLimits, widened_limits
-from fairopt.compiler.presolve import Cells, presolve
+from fairopt.compiler.presolve import Box, Cells, presolve
 from fairopt.errors import FairoptWarning, InputError
 from fairopt.groups import Missing, Vocabulary, declare
 from fairopt.notions.algebra import Notion
@@ -77,12 +77,14 @@ def compile_problem(
     missing_group: Missing = "error",
     on_missing: OnMissing = "drop",
     on_infeasible: OnInfeasible = "raise",
+    pos_label: Any = None,
 ) -> Compiled:
     """Compile ``notion`` for one batch of ``n`` samples.
 
     sensitive_features  attribute name -> n values;  targets (n,);  weights (n,) > 0 of the distance
     bounds              None, or a pair of which each side is None, a number or (n,)
     groups              declared vocabularies, attribute name -> values;  vocabularies: known so far, which may grow if ``grow``
+    pos_label           the target that counts as 1, every other one as 0; None: targets are numbers
     missing_group       "error", or "own": missing values are a group
     on_missing          what to do about constraints whose group has no sample: "drop" lists them, "warn" also warns, "raise" raises
     on_infeasible       "raise" InfeasibleError with a minimal set of constraints and a proof, "closest": widen the limits by the least
@@ -91,20 +93,20 @@ def compile_problem(
 
     Raises InputError, InfeasibleError. Source: DESIGN 4.
     """
-    _check_arguments(notion, n, sensitive_features, missing_group, on_missing, on_infeasible)
+    _check_arguments(notion, n, missing_group, on_missing, on_infeasible)
     if notion.needs_targets and targets is None:
         raise InputError(f"{notion!r} needs targets; pass targets= ({n},)")
     lb, ub = read_bounds(bounds, n)
     known = {**(vocabularies or {}), **declare(groups)}
-    batch = Batch(n, sensitive_features, targets, vocabularies=known, grow=grow, missing_group=missing_group)
+    sensitive_features = read_features(sensitive_features, notion.attributes)
+    batch = Batch(n, sensitive_features, targets, vocabularies=known, grow=grow, missing_group=missing_group, pos_label=pos_label)
     gathered = gather(notion, batch)
     _report_dropped(gathered.dropped, on_missing)
     values = [v.detach().to("cpu", torch.float64) for v in batch.values]
     constants = Constants(gathered, values)
     constants.fill(row for item in gathered.items for row in item.rows)
-    box = (lb, ub) if not isinstance(lb, Tensor) and not isinstance(ub, Tensor) else (-math.inf, math.inf)
     cells = Cells(gathered.masks, gathered.counts, gathered.mask_counts, gathered.names)
-    items, removed = presolve(gathered.items, cells, box)
+    items, removed = presolve(gathered.items, cells, Box(lb, ub, gathered.cell, values))
     linear = tuple(item for item in items if not item.is_range)
     ranges = tuple(item for item in items if item.is_range)
     kept = [row for item in (*linear, *ranges) for row in item.rows]
@@ -116,13 +118,11 @@ def compile_problem(
     return Compiled(settled, batch.vocabularies, tuple(removed), moving if moving.moves else None)
 
 
-def _check_arguments(notion: object, n: int, features: object, missing: str, on_missing: str, on_infeasible: str) -> None:
+def _check_arguments(notion: object, n: int, missing: str, on_missing: str, on_infeasible: str) -> None:
     if not isinstance(notion, Notion):
         raise InputError(f"notion must be a notion such as DemographicParity('sex', tolerance=0.05), came {notion!r}")
     if n < 1:
         raise InputError("the batch is empty; at least one sample is needed")
-    if not isinstance(features, Mapping) and not (hasattr(features, "columns") and hasattr(features, "__getitem__")):
-        raise InputError(f"sensitive_features must map attribute names to values, e.g. {{'sex': [...]}}, came {type(features).__name__}")
     for word, value, allowed in (
         ("missing_group", missing, ("error", "own")),
         ("on_missing", on_missing, ("drop", "warn", "raise")),
@@ -225,6 +225,7 @@ def _assemble(
         dropped=gathered.dropped,
         used_targets=batch.used_targets,
         group_counts=_group_counts(gathered, batch),
+        vacuous=not gathered.items,
     )
 
 
