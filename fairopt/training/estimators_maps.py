@@ -95,8 +95,12 @@ class FrozenMaps(nn.Module):
         return self._index.unknown
 
     def index(self, sensitive_features: Mapping[str, Any]) -> Tensor:
-        """(n,) int64 for values by attribute; values that calibration had not get ``unknown``."""
+        """(n,) int64 for values by attribute; InputError for values that calibration had not."""
         return self._index.index(sensitive_features)
+
+    def codes(self, sensitive_features: Mapping[str, Any]) -> Tensor:
+        """``index`` for a caller that looks for ``unknown`` itself: it never raises for a group."""
+        return self._index.codes(sensitive_features)
 
     def forward(self, scores: Tensor, groups: Tensor) -> Tensor:
         """Scores for ``scores`` (n,) and ``groups`` (n,) int64 in [0, unknown]; same shape, dtype and device."""

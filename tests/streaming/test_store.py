@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import fairopt as fo
 from fairopt.experiments.data.streams import stream
 from fairopt.streaming import Cumulative, DurableStream, Forget, PooledParity, PrimalDual, Sliding, named, parity
 from fairopt.streaming.rows import CsvSource
-from fairopt.streaming.run import Job, Run
+from fairopt.streaming.run import Job, Run, facts
 
 DP = parity("race", tolerance=0.05)
 KILLS = int(os.environ.get("FAIROPT_KILLS", "5"))
@@ -206,10 +207,10 @@ def fairopt_stream(folder, *extra):
     return [sys.executable, "-c", code, "--group", "race", "--state", str(folder / "run.db"), "--output", str(folder / "fair.csv"), *extra]
 
 
-def through_run(folder, source, **job):
-    controller = make()
-    with DurableStream(controller, folder / "run.db") as store:
-        return Run(source, store, Job(folder / "fair.csv", folder / "rejects.csv", ("race",), **job)).go()
+def through_run(folder, source, **options):
+    job = Job(folder / "fair.csv", folder / "rejects.csv", ("race",), **options)
+    with closing(source), DurableStream(make(), folder / "run.db", facts=facts(source, job, folder / "run.db")) as store:
+        return Run(source, store, job, on_warning=lambda words: None).go()
 
 
 @pytest.mark.parametrize("batch", [1, 7])
@@ -238,8 +239,9 @@ def test_a_file_is_streamed_row_by_row(batch, tmp_path):
 def test_the_file_is_never_far_behind_the_commits(tmp_path):
     write_csv(tmp_path / "in.csv", n=2000)
     behind = []
-    with DurableStream(make(), tmp_path / "run.db") as store:
-        run = Run(CsvSource(tmp_path / "in.csv"), store, Job(tmp_path / "fair.csv", tmp_path / "rejects.csv", ("race",)))
+    source, job = CsvSource(tmp_path / "in.csv"), Job(tmp_path / "fair.csv", tmp_path / "rejects.csv", ("race",))
+    with DurableStream(make(), tmp_path / "run.db", facts=facts(source, job, tmp_path / "run.db")) as store:
+        run = Run(source, store, job, on_warning=lambda words: None)
 
         def watch(now):
             written = [(tmp_path / name).read_bytes().count(b"\n") - 1 for name in ("fair.csv", "rejects.csv")]
@@ -256,7 +258,13 @@ def test_malformed_rows_say_why(tmp_path):
     through_run(tmp_path, CsvSource(tmp_path / "in.csv"))
     with (tmp_path / "rejects.csv").open(newline="") as file:
         reasons = [r["reason"] for r in csv.DictReader(file)]
-    assert reasons == ["score: '' is no number", "score: 'nan' is not finite", "race: missing", "not UTF-8", "3 fields, the header has 2"]
+    assert reasons == [
+        "score: an empty cell is no number",
+        "score: 'nan' is not finite",
+        "race: missing",
+        "not UTF-8 at byte 32 (--encoding names another)",
+        "3 fields, the header has 2",
+    ]
     assert (tmp_path / "fair.csv").read_text().startswith("score,race,fair_score\n0.5,a,0.5\n0.9,b,")
 
 
@@ -267,7 +275,7 @@ def test_bad_inputs(tmp_path):
             through_run(tmp_path, CsvSource(tmp_path / "in.csv"), **job)
     (tmp_path / "twice.csv").write_text("a,a\n")
     (tmp_path / "empty.csv").write_text("")
-    for name, words in (("twice.csv", "twice"), ("empty.csv", "header"), ("absent.csv", "no file")):
+    for name, words in (("twice.csv", "twice"), ("empty.csv", "header"), ("absent.csv", "no such file")):
         with pytest.raises(fo.InputError, match=words):
             CsvSource(tmp_path / name)
 
