@@ -231,7 +231,7 @@ class FrozenLayer(nn.Module):
         return torch.export.export(self, example, dynamic_shapes=({0: n}, {0: n}))
 
     def to_onnx(self, path: str | Path, dtype: torch.dtype = torch.float32) -> None:
-        """An ONNX file: inputs ``scores`` and ``groups``, output ``fair``, free batch size; metadata: groups, ``unknown``, ``on_unknown``."""
+        """ONNX: inputs ``scores`` and ``groups``, output ``fair``, free batch size; in its metadata the groups and ``on_unknown``."""
         try:
             import onnx
 
