@@ -6,14 +6,23 @@
 ``f`` has m rows (linear functionals of the scores). The constraints on the rows are of two kinds:
 
 - a *linear* constraint on one row:             lower_k <= f_k <= upper_k
-- a *range* constraint on a run of K rows:      max f - min f <= width       ("all pairs of K groups" is this one constraint)
+- a *range* constraint on a run of K rows:      ratio * max f - min f <= width,   0 <= ratio <= 1
+
+The range with ratio 1 is "all pairs of K groups", |f_a - f_b| <= width, as one constraint; with a ratio below 1 it is all K^2 rows
+``ratio * f_b - f_a <= width`` (those with a = b, f_a >= -width / (1 - ratio), follow from the others where K >= 2).
 
 Rows ``0 .. L-1`` are the linear ones, one constraint each; then come the runs of the R ranges. Constraints are numbered
 the same way: ``0 .. L-1`` linear, ``L .. L+R-1`` ranges. A has cell structure: samples that share all masks form a cell,
 and ``(A y)_k = sum_c coefficients[k, c] * (sum of y over cell c)``; rows with weights of their own a sample are ``dense``.
 
 Prices p (m,), one per row, with the sign convention ``y = clip(z - A^T p / w, lb, ub)``: p_k > 0 pushes f_k down (its upper
-limit binds), p_k < 0 pushes it up. The prices of a range's rows sum to 0; the price of its width is the sum of the positive ones.
+limit binds), p_k < 0 pushes it up. Prices of a range are those that pairs make, p = sum_ab x_ab (ratio e_b - e_a) with x >= 0, and the
+price of its width is the flow q = sum_ab x_ab. With P and N the sums of the positive and negative parts of p, such x exist where
+P <= ratio N: with q on b and q on a in all, the positive parts need ratio q >= P and the sum is P - N = (ratio - 1) q. So
+
+    ratio = 1:   P = N,         q = P               ratio < 1:   P <= ratio N,   q = (N - P) / (1 - ratio)
+
+and P = ratio N, q = N, unless all rows of the range are equal (``fairopt.numerics.range_projection``).
 
 Source: DESIGN 1; the dual form is claim L8.
 """
@@ -30,6 +39,7 @@ import torch
 from torch import Tensor
 
 from fairopt.arrays import Array, BoolArray, IntArray
+from fairopt.errors import InputError
 
 __all__ = ["HARD", "Array", "BoolArray", "IntArray", "Limits", "ProjectionProblem", "Rows", "Softness", "SoftnessKind"]
 
@@ -136,6 +146,7 @@ class ProjectionProblem:
 
     lower, upper  (L,) limits of the linear constraints, -inf / inf where open, lower <= upper
     width         (R,) >= 0 limits of the ranges;  range_starts (R + 1,): range r has the rows range_starts[r] .. range_starts[r + 1] - 1
+    ratio         (R,) in [0, 1] the factors of the ranges' largest rows; all ones where nothing is said
     lb, ub        a float (-inf / inf where open) or an (n,) float64 CPU tensor
     weights       (n,) float64 CPU tensor > 0, or None for all ones
     softness      (L + R) one per constraint
@@ -161,6 +172,13 @@ class ProjectionProblem:
     used_targets: bool = False
     group_counts: tuple[tuple[str, int], ...] = ()
     feasible: bool = True
+    ratio: Array = field(default_factory=lambda: np.ones(0))
+
+    def __post_init__(self) -> None:
+        if self.ratio.shape != self.width.shape:
+            if not bool((self.ratio == 1.0).all()):
+                raise InputError(f"ratio: got {self.ratio.shape[0]} for {self.width.shape[0]} ranges, expected one each")
+            object.__setattr__(self, "ratio", np.ones_like(self.width))
 
     @property
     def n(self) -> int:

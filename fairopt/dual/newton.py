@@ -29,6 +29,7 @@ from fairopt.dual.piece import flow_of
 from fairopt.dual.prox import EPS, prox, residual
 from fairopt.dual.sliced import SlicedDual
 from fairopt.dual.structure import Numbers, Structure
+from fairopt.numerics.range_projection import flow_derivative, in_domain, range_flow
 
 MAX_ITER = 50  # Newton steps and iterations of the interior point method together
 ACCEPTED = 2e-10  # relative KKT residual that still counts as solved, where the search gets no further
@@ -152,6 +153,9 @@ class _Search:
             # the flow is convex along the ray: halve until it fits
             while reach > 1.0 and flow_of(st, p + reach * d, linear, ranges) > nums.rho[k] * (1 + 1e-12):
                 reach *= 0.5
+        for part, ratio in zip(st.slices, st.ratios, strict=True):
+            while reach > 1.0 and ratio < 1.0 and not in_domain(p[part] + reach * d[part], ratio):
+                reach *= 0.5
         return float(max(reach, 1.0))
 
     def derivative(self, state: _State, d: Array) -> float:
@@ -165,10 +169,9 @@ class _Search:
             limit = np.where(dl == 0, 0.0, np.where(rising, nums.upper, nums.lower))
             total += float(limit @ dl) + float((pl * dl / nums.gamma[:L]).sum())
         for r, part in enumerate(st.slices):
-            pr, dr = p[part], d[part]
-            rising = (pr > 0) | ((pr == 0) & (dr > 0))
-            dflow = float(dr[rising].sum())
-            total += float(nums.width[r]) * dflow + float(np.maximum(pr, 0.0).sum()) * dflow / float(nums.gamma[L + r])
+            pr, ratio = p[part], st.ratios[r]
+            dflow = flow_derivative(pr, d[part], ratio)
+            total += float(nums.width[r]) * dflow + range_flow(pr, ratio) * dflow / float(nums.gamma[L + r])
         return total
 
     def interior(self, max_iter: int) -> tuple[_State, int]:

@@ -6,19 +6,22 @@ On the active rows (index set I) the prices theta solve a symmetric saddle syste
     [ E              0  ] [ nu  ] = [ e                ]
 
 M = A W^-1 D_F A', ell the limits that bind, Gamma^-1 from quadratic softness. E theta = e holds what the price domain adds: prices of a
-range sum to 0, prices at their cap rho stay there, a budget at its cap keeps its sum. The same system gives Newton's step,
+range balance, prices at their cap rho stay there, a budget at its cap keeps its sum. Active rows of a range have the limit
+shares * width + levels * nu, nu its free level: balance is levels . theta = 0, the flow is shares . theta
+(``fairopt.numerics.range_projection``). The same system gives Newton's step,
 the polish of any backend's answer, and the gradient (DESIGN 7; implicit function theorem, claims L4 and L11).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from fairopt.arrays import Array, IntArray
 from fairopt.dual.prox import prox
 from fairopt.dual.structure import Numbers, Structure
+from fairopt.numerics.range_projection import level_shares, range_flow, width_shares
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +29,7 @@ class Piece:
     """Active rows ``index`` (k,) of m, signs (k,) of their prices, E (q, k), e (q,), ell (k,), gamma_inverse (k, k) or None.
 
     ``caps``: for each row of E, (constraint, sign): e = sign * rho of that constraint, or constraint -1 where e = 0.
-    ``metric``: (k,) scale of the rows.
+    ``metric``: (k,) scale of the rows. ``shares``: (k,) how the limit moves with the width, for rows of ranges (0 for others).
     """
 
     m: int
@@ -38,6 +41,7 @@ class Piece:
     ell: Array
     gamma_inverse: Array | None
     metric: Array
+    shares: Array = field(default_factory=lambda: np.zeros(0))
 
     def inverse(self, M: Array) -> Array:
         """Pseudo-inverse (k + q, k + q) of the saddle matrix for M (m, m). Symmetric; redundant rows take the least-norm solution.
@@ -121,10 +125,12 @@ def read_piece(structure: Structure, numbers: Numbers, f: Array, p: Array, drop:
     active = theta != 0.0
     L = structure.linear
     m = theta.shape[0]
+    shares, levels = np.zeros(m), np.zeros(m)
     ell = np.zeros(m)
     ell[:L] = np.where(theta[:L] > 0, numbers.upper, numbers.lower)
-    for r, rows in enumerate(structure.slices):
-        ell[rows] = np.where(theta[rows] > 0, numbers.width[r], 0.0)
+    for r, (rows, ratio) in enumerate(zip(structure.slices, structure.ratios, strict=True)):
+        shares[rows], levels[rows] = width_shares(theta[rows], ratio), level_shares(theta[rows], ratio)
+        ell[rows] = np.where(active[rows], shares[rows] * numbers.width[r], 0.0)
     index = np.flatnonzero(active)
     equations: list[Array] = []
     caps: list[int] = []
@@ -141,8 +147,7 @@ def read_piece(structure: Structure, numbers: Numbers, f: Array, p: Array, drop:
             row = np.zeros(m)
             row[linear] = np.sign(theta[linear])
             for r in ranges.tolist():
-                part = structure.slices[r]
-                row[part] = theta[part] > 0
+                row[structure.slices[r]] = shares[structure.slices[r]]
             equation(row, float(numbers.rho[k]), k)
     for k in range(L):
         if theta[k] != 0 and abs(theta[k]) >= numbers.rho[k] and not structure.in_block[k]:
@@ -152,25 +157,26 @@ def read_piece(structure: Structure, numbers: Numbers, f: Array, p: Array, drop:
     for r, part in enumerate(structure.slices):
         if not active[part].any():
             continue
-        row = np.zeros(m)
-        row[part] = active[part]
-        equation(row, 0.0, -1)
-        if not structure.in_block[L + r] and np.maximum(theta[part], 0.0).sum() >= numbers.rho[L + r] * (1 - 1e-12):
+        if levels[part].any():
             row = np.zeros(m)
-            row[part] = theta[part] > 0
+            row[part] = levels[part]
+            equation(row, 0.0, -1)
+        if not structure.in_block[L + r] and range_flow(theta[part], structure.ratios[r]) >= numbers.rho[L + r] * (1 - 1e-12):
+            row = np.zeros(m)
+            row[part] = shares[part]
             equation(row, float(numbers.rho[L + r]), L + r)
     E = np.array(equations)[:, index] if equations else np.zeros((0, index.size))
-    gamma = _gamma_inverse(structure, numbers, theta)
+    gamma = _gamma_inverse(structure, numbers, theta, shares)
     gamma = None if gamma is None else gamma[np.ix_(index, index)]
-    return Piece(m, index, np.sign(theta[index]), E, np.array(e), tuple(caps), ell[index], gamma, s[index])
+    return Piece(m, index, np.sign(theta[index]), E, np.array(e), tuple(caps), ell[index], gamma, s[index], shares[index])
 
 
 def flow_of(structure: Structure, theta: Array, linear: IntArray, ranges: IntArray) -> float:
     flow = float(np.abs(theta[linear]).sum())
-    return flow + sum(float(np.maximum(theta[structure.slices[r]], 0.0).sum()) for r in ranges.tolist())
+    return flow + sum(range_flow(theta[structure.slices[r]], structure.ratios[r]) for r in ranges.tolist())
 
 
-def _gamma_inverse(structure: Structure, numbers: Numbers, theta: Array) -> Array | None:
+def _gamma_inverse(structure: Structure, numbers: Numbers, theta: Array, shares: Array) -> Array | None:
     """(m, m) second derivative of the quadratic softness in the prices, or None where there is none."""
     finite = np.isfinite(numbers.gamma)
     if not finite.any():
@@ -178,18 +184,18 @@ def _gamma_inverse(structure: Structure, numbers: Numbers, theta: Array) -> Arra
     L = structure.linear
     out = np.zeros((theta.shape[0], theta.shape[0]))
     for k in np.flatnonzero(finite).tolist():
-        out += gamma_pattern(structure, theta, k) / numbers.gamma[k] if k >= L else 0.0
+        out += gamma_pattern(structure, shares, k) / numbers.gamma[k] if k >= L else 0.0
         if k < L:
             out[k, k] += 1.0 / numbers.gamma[k]
     return out
 
 
-def gamma_pattern(structure: Structure, theta: Array, k: int) -> Array:
-    """(m, m) matrix G with  q^2 = theta' G theta,  q the price or flow of constraint k on the piece of theta."""
-    row = np.zeros(theta.shape[0])
+def gamma_pattern(structure: Structure, shares: Array, k: int) -> Array:
+    """(m, m) matrix G with  q^2 = theta' G theta,  q the price or flow of constraint k on the piece with these ``shares`` (m,)."""
+    row = np.zeros(shares.shape[0])
     if k < structure.linear:
         row[k] = 1.0
     else:
         part = structure.slices[k - structure.linear]
-        row[part] = theta[part] > 0
+        row[part] = shares[part]
     return np.outer(row, row)

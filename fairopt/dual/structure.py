@@ -23,11 +23,16 @@ class Numbers:
     rho: Array
     gamma: Array
 
-    def tightened(self, margin: Array, hard: BoolArray) -> Numbers:
-        """Limits of the hard constraints moved inward by ``margin`` (L + R,); where they would cross, both go to the middle."""
+    def tightened(self, margin: Array, hard: BoolArray, ratio: Array | None = None) -> Numbers:
+        """Limits of the hard constraints moved inward by ``margin`` (L + R,); where they would cross, both go to the middle.
+
+        ``ratio`` (R,) of the ranges; None: all 1.
+        """
         L = self.lower.shape[0]
         m = np.where(hard, margin, 0.0)
-        lower, upper, width = self.lower + m[:L], self.upper - m[:L], np.maximum(self.width - m[L:], 0.0)
+        lower, upper, width = self.lower + m[:L], self.upper - m[:L], self.width - m[L:]
+        floor = np.maximum(width, 0.0)
+        width = floor if ratio is None else np.where(ratio < 1.0, width, floor)  # with a ratio a width below 0 is a set as well
         crossed = lower > upper
         if crossed.any():
             middle = np.zeros_like(lower)  # crossed limits are finite
@@ -46,7 +51,9 @@ class Structure:
     unit      (m,) sum_i |A_ki|: how far row k moves when every score moves by 1
     blocks    for each budget block: (linear rows, ranges, rho's constraint index)
     hard      (L + R,) bool
+    ratios    (R,) of the ranges
     coupled   (m,) bool: rows of a range or a budget
+    owner     (m,) the constraint of each row
     """
 
     shape: Shape
@@ -55,9 +62,11 @@ class Structure:
     blocks: tuple[tuple[IntArray, IntArray, int], ...]
     hard: BoolArray
     slices: tuple[slice, ...]
+    ratios: tuple[float, ...]
     linear: int
     in_block: BoolArray
     coupled: BoolArray
+    owner: IntArray
 
 
 def structure(problem: ProjectionProblem) -> Structure:
@@ -112,6 +121,7 @@ def _analyse(problem: ProjectionProblem) -> Structure:
     in_block = np.array([k == "budget" for k in kinds], dtype=bool)
     coupled = np.ones(problem.m, dtype=bool)
     coupled[:L] = in_block[:L]
+    owner = np.concatenate([np.arange(L), L + np.repeat(np.arange(R), np.diff(problem.range_starts))]).astype(np.int64)
     unit = np.where(rows.absolute_sum > 0, rows.absolute_sum, 1.0)
     shape: Shape
     if problem.m == 0:
@@ -122,7 +132,9 @@ def _analyse(problem: ProjectionProblem) -> Structure:
         shape = "separable"
     else:
         shape = "general"
-    return Structure(shape, _metric(problem), unit, blocks, hard, problem.range_slices, L, in_block, coupled)
+    return Structure(
+        shape, _metric(problem), unit, blocks, hard, problem.range_slices, tuple(problem.ratio.tolist()), L, in_block, coupled, owner
+    )
 
 
 def _metric(problem: ProjectionProblem) -> Array:

@@ -111,6 +111,7 @@ class Certificate:
         arrays: list[Any] = [p.rows.cell.numpy(), p.rows.masks, p.rows.scales, p.rows.offset, p.lower, p.upper, p.width, p.range_starts]
         arrays += [t.numpy() if isinstance(t, Tensor) else np.array(t) for t in (p.lb, p.ub)]
         arrays += [t.numpy() for t in (p.weights, p.rows.dense) if t is not None]
+        arrays += [p.ratio] if (p.ratio != 1.0).any() else []
         for a in arrays:
             digest.update(repr(a.shape).encode() + np.ascontiguousarray(a).tobytes())
         digest.update(repr(p.softness).encode())

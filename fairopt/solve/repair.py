@@ -13,6 +13,7 @@ from fairopt.dual.newton import ACCEPTED, DualSolution, solve_dual
 from fairopt.dual.piece import Piece
 from fairopt.dual.sliced import SlicedDual
 from fairopt.dual.structure import Numbers, Structure
+from fairopt.problem import ProjectionProblem
 from fairopt.solve.grid import to_grid
 from fairopt.solve.rounding import Check, Finisher, largest
 from fairopt.solve.rows_check import constraint_bound
@@ -46,7 +47,7 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Array, *
     nearest: Repaired | None = None
     inverse = piece.inverse(M) if piece.index.size else None
     for attempt in range(ATTEMPTS):
-        tight = nums.tightened(margin * 2.0**attempt, st.hard)
+        tight = nums.tightened(margin * 2.0**attempt, st.hard, finisher.problem.ratio)
         if attempt == 0 and inverse is not None:
             p = replace(piece, ell=_ell(st, tight, piece)).prices(f, solution.p, M, inverse)
         elif attempt > 0:
@@ -59,7 +60,7 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Array, *
             nearest = Repaired(sorted_y, plain, check, _moved(finisher, p, solution.p), p)
         if check.holds:
             return Repaired(sorted_y, plain, check, _moved(finisher, p, solution.p), p)
-        if _cannot_shrink(nums, margin * 2.0**attempt, st.hard, check.violation):
+        if _cannot_shrink(nums, margin * 2.0**attempt, finisher.problem, st.hard, check.violation):
             break
     assert nearest is not None
     assert plain is not None
@@ -100,20 +101,19 @@ def runs_away(finisher: Finisher, magnitude: float, p: Array) -> bool:
     return bool((np.abs(p) * st.metric / st.unit > 1e8 * max(reach, 1e-300)).any())
 
 
-def _cannot_shrink(nums: Numbers, margin: Array, hard: BoolArray, violation: Array) -> bool:
+def _cannot_shrink(nums: Numbers, margin: Array, problem: ProjectionProblem, hard: BoolArray, violation: Array) -> bool:
     """Whether every broken hard constraint is narrower than its margins already."""
     L = nums.lower.shape[0]
-    room = np.concatenate([nums.upper - nums.lower - 2 * margin[:L], nums.width - margin[L:]])
+    room = np.concatenate([nums.upper - nums.lower - 2 * margin[:L], np.where(problem.ratio < 1.0, np.inf, nums.width - margin[L:])])
     broken = hard & (violation > -margin)
     return bool(broken.any() and (room[broken] <= 0).all())
 
 
 def _ell(st: Structure, nums: Numbers, piece: Piece) -> Array:
     """(k,) the limits that bind on a piece, with other numbers."""
-    ell = np.zeros(piece.m)
-    signs = np.zeros(piece.m)
-    signs[piece.index] = piece.signs
-    ell[: st.linear] = np.where(signs[: st.linear] > 0, nums.upper, nums.lower)
-    for r, rows in enumerate(st.slices):
-        ell[rows] = np.where(signs[rows] > 0, nums.width[r], 0.0)
-    return ell[piece.index]
+    linear = int(np.searchsorted(piece.index, st.linear))
+    k = piece.index[:linear]
+    ell = np.empty(piece.index.shape[0])
+    ell[:linear] = np.where(piece.signs[:linear] > 0, nums.upper[k], nums.lower[k])
+    ell[linear:] = piece.shares[linear:] * nums.width[st.owner[piece.index[linear:]] - st.linear]
+    return ell
