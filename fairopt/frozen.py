@@ -224,17 +224,18 @@ def population_bounds(
         out.append(PopulationBound(label, gap, limit, margin, None if margin is None else gap + margin, held, confidence))
     for r, part in enumerate(problem.range_slices):
         label = problem.constraint_labels[problem.linear + r]
-        gap = float(values[part].max() - values[part].min())
+        ratio = float(problem.ratio[r])
+        gap = ratio * float(values[part].max()) - float(values[part].min())
         pair = np.sort(share[part])[-2:]
         held = sqrt(log(2.0 / alpha) * float(pair.sum()) / 2.0) * width if finite else None
-        margin = _range_margin(values[part], margins[part]) if finite else None
+        margin = _range_margin(values[part], margins[part], ratio) if finite else None
         out.append(PopulationBound(label, gap, float(problem.width[r]), margin, None if margin is None else gap + margin, held, confidence))
     return tuple(out)
 
 
-def _range_margin(values: npt.NDArray[np.float64], margins: npt.NDArray[np.float64]) -> float:
-    """How far max - min can grow when each value moves by at most its margin."""
-    return float((values + margins).max() - (values - margins).min() - (values.max() - values.min()))
+def _range_margin(values: npt.NDArray[np.float64], margins: npt.NDArray[np.float64], ratio: float) -> float:
+    """How far ratio * max - min can grow when each value moves by at most its margin."""
+    return float(ratio * ((values + margins).max() - values.max()) - ((values - margins).min() - values.min()))
 
 
 def _mask_margins(problem: ProjectionProblem, cell_shifts: npt.NDArray[np.float64], alpha: float) -> npt.NDArray[np.float64]:

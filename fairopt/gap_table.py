@@ -51,7 +51,7 @@ def gaps(
         raise InputError(f"notion must be a notion such as DemographicParity('sex', tolerance=0.05), came {notion!r}")
     vector = read_scores(scores).detach().to("cpu", torch.float64).numpy()
     batch = Batch(vector.shape[0], sensitive_features, targets, vocabularies=declare(groups), missing_group=missing_group)
-    read = [(leaf, constraint) for leaf in notion.leaves() for constraint in leaf.notion.constraints(batch)]
+    read = [(leaf, c) for leaf in notion.leaves() for constraint in leaf.notion.constraints(batch) for c in constraint.written_out()]
     exact = ExactMeans(vector, batch, [c for _, c in read])
     return Table.from_records(COLUMNS, [record for leaf, constraint in read for record in records(leaf, constraint, exact)])
 

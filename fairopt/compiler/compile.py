@@ -216,6 +216,7 @@ def _assemble(
         dropped=gathered.dropped,
         used_targets=batch.used_targets,
         group_counts=_group_counts(gathered, batch),
+        ratio=np.array([item.ratio for item in ranges], dtype=np.float64),
     )
 
 

@@ -63,17 +63,18 @@ def _constant_witness(problem: ProjectionProblem, hard: list[int]) -> bool:
         return False
     a, b = lower[~flat] / s[~flat], upper[~flat] / s[~flat]
     low, high = max(low, float(np.minimum(a, b).max(initial=-np.inf))), min(high, float(np.maximum(a, b).min(initial=np.inf)))
-    if low > high + _SLACK * max(1.0, abs(low), abs(high)) * (low < np.inf):
-        return False
     for k in hard:
         if k >= problem.linear:
             r = k - problem.linear
-            rows = problem.range_slices[r]
+            rows, ratio = problem.range_slices[r], float(problem.ratio[r])
             if np.ptp(sums[rows]) != 0:
                 return False  # left to the exact test
-            if np.ptp(offset[rows]) > problem.width[r]:
+            room = float(problem.width[r]) - ratio * float(offset[rows].max()) + float(offset[rows].min())
+            s = (ratio - 1.0) * float(sums[rows][0])  # s * constant <= room
+            if s == 0.0 and room < 0.0:
                 return False
-    return True
+            low, high = (max(low, room / s), high) if s < 0 else (low, min(high, room / s) if s > 0 else high)
+    return not low > high + _SLACK * max(1.0, abs(low), abs(high)) * (low < np.inf)
 
 
 def _coefficient_sums(problem: ProjectionProblem) -> Array:
@@ -103,7 +104,10 @@ def _targets_witness(problem: ProjectionProblem, hard: list[int], targets: Array
         if k < problem.linear:
             if not problem.lower[k] - _SLACK * size <= f[k] <= problem.upper[k] + _SLACK * size:
                 return False
-        elif np.ptp(f[problem.range_slices[k - problem.linear]]) > problem.width[k - problem.linear] + _SLACK * size:
+            continue
+        r = k - problem.linear
+        values = f[problem.range_slices[r]]
+        if problem.ratio[r] * values.max() - values.min() > problem.width[r] + _SLACK * size:
             return False
     return True
 
@@ -125,6 +129,7 @@ def _region(problem: ProjectionProblem, hard: list[int]) -> Region:
         lb,
         ub,
         tuple(_constraint(problem, k) for k in hard),
+        tuple(1.0 if k < problem.linear else float(problem.ratio[k - problem.linear]) for k in hard),
     )
 
 
@@ -171,5 +176,6 @@ def _widened(problem: ProjectionProblem, hard: list[int], f: list[Array]) -> Pro
         if k < problem.linear:
             lower[k], upper[k] = min(lower[k], values[0]), max(upper[k], values[0])
         else:
-            width[k - problem.linear] = max(width[k - problem.linear], float(np.ptp(values)))
+            r = k - problem.linear
+            width[r] = max(width[r], float(problem.ratio[r] * values.max() - values.min()))
     return replace(problem, lower=lower, upper=upper, width=width, feasible=False)

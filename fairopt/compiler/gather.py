@@ -133,7 +133,7 @@ def _read(
     if len(rows) < 2:
         dropped.append((header, "fewer than two groups have samples"))
         return
-    items.append(Item(header, rows, soft, width=(constraint.width,)))
+    items.append(Item(header, rows, soft, width=(constraint.width,), ratio=1.0 if constraint.ratio is None else constraint.ratio))
 
 
 def _absent(functional: Functional, number: dict[tuple[object, ...], int]) -> list[str]:

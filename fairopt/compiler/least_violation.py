@@ -10,11 +10,13 @@ meet the constraints, no u does.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from fairopt.numerics.interior_point import minimise
+from fairopt.numerics.range_projection import range_flow, range_prices
 from fairopt.problem import Array
 
 _FEW = 400  # unknowns plus constraints that the interior point method takes
@@ -24,13 +26,14 @@ _STEPS = 4000
 @dataclass(frozen=True, eq=False)
 class Region:
     """matrix (rows, u) and offset (rows,) of the constraints' rows in turn; box lb, ub (u,); constraints (rows, lower, upper) or
-    (rows, nan, width)."""
+    (rows, nan, width); ratios: one a constraint, empty where all are 1."""
 
     matrix: Array
     offset: Array
     lb: Array
     ub: Array
     constraints: tuple[tuple[int, float, float], ...]
+    ratios: tuple[float, ...] = ()
 
     def slices(self) -> list[slice]:
         ends = np.cumsum([0, *(rows for rows, _, _ in self.constraints)]).tolist()
@@ -54,15 +57,16 @@ def least_violation(region: Region, chosen: list[int]) -> LeastViolation:
     used = np.flatnonzero(np.any(F != 0, axis=0))  # unknowns that matter
     F, lb, ub = F[:, used], region.lb[used], region.ub[used]
     constraints = [region.constraints[k] for k in chosen]
+    ratios = [region.ratios[k] for k in chosen] if region.ratios else []
     few = F.shape[1] + F.shape[0] <= _FEW
-    u = _interior(F, offset, lb, ub, constraints) if few else _gradient(F, offset, lb, ub, constraints)
+    u = _interior(F, offset, lb, ub, constraints, ratios) if few else _gradient(F, offset, lb, ub, constraints, ratios)
     f = F @ u + offset
-    q = residuals(f, constraints)
+    q = residuals(f, constraints, ratios)
     parts = [f[s] for s in _slices(constraints)]
     finite = [abs(x) for _, a, b in constraints for x in (a, b) if np.isfinite(x)]
     size = max([*finite, float(np.abs(offset).max(initial=0.0)), float(np.abs(f).max(initial=0.0)), 1e-300])
     worst = float(np.abs(q).max(initial=0.0))
-    if worst <= 1e-9 * size or (worst <= 1e-6 * size and not _proves_infeasible(q, F, offset, lb, ub, constraints)):
+    if worst <= 1e-9 * size or (worst <= 1e-6 * size and not _proves_infeasible(q, F, offset, lb, ub, constraints, ratios)):
         return LeastViolation(True, parts, [])
     support = [k for k, s in zip(chosen, _slices(constraints), strict=True) if float(np.abs(q[s]).max(initial=0.0)) > 1e-7 * worst]
     return LeastViolation(False, parts, support)
@@ -73,15 +77,18 @@ def _slices(constraints: list[tuple[int, float, float]]) -> list[slice]:
     return [slice(a, b) for a, b in itertools.pairwise(ends)]
 
 
-def residuals(f: Array, constraints: list[tuple[int, float, float]]) -> Array:
-    """(rows,) f minus the nearest values that meet the constraints; of a range: its rows clipped to [t, t + width], t at balance."""
+def residuals(f: Array, constraints: list[tuple[int, float, float]], ratios: Sequence[float] = ()) -> Array:
+    """(rows,) f minus the nearest values that meet the constraints; of a range: its rows clipped to [t, t + width], t at balance, or with
+    a ratio as ``range_prices`` says."""
     q = np.zeros_like(f)
-    for (_, a, b), s in zip(constraints, _slices(constraints), strict=True):
+    for (_, a, b), ratio, s in zip(constraints, ratios or [1.0] * len(constraints), _slices(constraints), strict=True):
         if not np.isnan(a):
             q[s] = f[s] - np.clip(f[s], a, b)
             continue
         part = f[s]
-        if np.ptp(part) > b:
+        if ratio < 1.0:
+            q[s] = range_prices(part, np.ones_like(part), b, ratio=ratio)
+        elif np.ptp(part) > b:
             t = _balance(part, b)
             q[s] = part - np.clip(part, t, t + b)
     return q
@@ -98,7 +105,9 @@ def _balance(f: Array, width: float) -> float:
     return float(points[k - 1] + share * (points[k] - points[k - 1]))
 
 
-def _interior(F: Array, offset: Array, lb: Array, ub: Array, constraints: list[tuple[int, float, float]]) -> Array:
+def _interior(
+    F: Array, offset: Array, lb: Array, ub: Array, constraints: list[tuple[int, float, float]], ratios: Sequence[float] = ()
+) -> Array:
     """Unknowns (u, violation of each constraint, floor of each range)."""
     U, K = F.shape[1], len(constraints)
     is_range = [bool(np.isnan(a)) for _, a, _ in constraints]
@@ -122,7 +131,8 @@ def _interior(F: Array, offset: Array, lb: Array, ub: Array, constraints: list[t
     for k, ((_, a, b), s) in enumerate(zip(constraints, _slices(constraints), strict=True)):
         for i in range(s.start, s.stop):
             if is_range[k]:
-                ask(F[i], 1.0, k, int(floors[k]), b - offset[i])
+                ratio = ratios[k] if ratios else 1.0
+                ask(ratio * F[i], 1.0, k, int(floors[k]), b - ratio * offset[i])
                 ask(F[i], -1.0, -1, int(floors[k]), offset[i])
             else:
                 if np.isfinite(b):
@@ -153,7 +163,9 @@ def _inside(lb: Array, ub: Array) -> Array:
     return np.where(closed, 0.5 * np.where(closed, lb, 0.0) + 0.5 * np.where(closed, ub, 0.0), nearest)
 
 
-def _gradient(F: Array, offset: Array, lb: Array, ub: Array, constraints: list[tuple[int, float, float]]) -> Array:
+def _gradient(
+    F: Array, offset: Array, lb: Array, ub: Array, constraints: list[tuple[int, float, float]], ratios: Sequence[float] = ()
+) -> Array:
     """Accelerated projected gradient with restarts, in unknowns scaled so that the columns of F have norm 1."""
     norms = np.linalg.norm(F, axis=0)
     scaled = F / norms
@@ -162,7 +174,7 @@ def _gradient(F: Array, offset: Array, lb: Array, ub: Array, constraints: list[t
     x = _inside(low, high)
     ahead, t, last = x, 1.0, np.inf
     for _ in range(_STEPS):
-        q = residuals(scaled @ ahead + offset, constraints)
+        q = residuals(scaled @ ahead + offset, constraints, ratios)
         value = float(q @ q)
         if value == 0.0:
             return np.asarray(np.clip(ahead / norms, lb, ub))
@@ -183,7 +195,9 @@ def _largest_eigenvalue(F: Array) -> float:
     return float(np.linalg.norm(F @ F.T, 2)) if F.shape[0] <= 2000 else float((F * F).sum())
 
 
-def _proves_infeasible(q: Array, F: Array, offset: Array, lb: Array, ub: Array, constraints: list[tuple[int, float, float]]) -> bool:
+def _proves_infeasible(
+    q: Array, F: Array, offset: Array, lb: Array, ub: Array, constraints: list[tuple[int, float, float]], ratios: Sequence[float] = ()
+) -> bool:
     """Whether the least of q . f over the box exceeds the largest q . v over the values v that meet the constraints."""
     weight = q @ F
     weight = np.where(np.abs(weight) <= 1e-7 * float(np.abs(q).max()) * np.abs(F).max(0), 0.0, weight)
@@ -192,9 +206,9 @@ def _proves_infeasible(q: Array, F: Array, offset: Array, lb: Array, ub: Array, 
         return False
     least = float(np.sum(np.where(weight != 0, weight * np.where(np.isfinite(ends), ends, 0.0), 0.0))) + float(q @ offset)
     most = 0.0
-    for (_, a, b), s in zip(constraints, _slices(constraints), strict=True):
+    for (_, a, b), ratio, s in zip(constraints, ratios or [1.0] * len(constraints), _slices(constraints), strict=True):
         if np.isnan(a):
-            most += b * float(np.maximum(q[s], 0).sum())
+            most += b * range_flow(q[s], ratio)
         elif q[s][0] != 0:
             most += float(q[s][0]) * (b if q[s][0] > 0 else a)
     return least > most

@@ -1,6 +1,6 @@
 """Presolve: fewer rows with the same answer. What it removes is listed with the reason.
 
-- a range over two groups becomes the linear row a - b in [-t, t]
+- a range over two groups becomes the linear row a - b in [-t, t]; with a ratio, where it is hard, the rows ratio a - b <= t and back
 - rows without scores that are met, and rows without limits, go
 - duplicate rows (also scaled or negated ones) of hard constraints join to one with the tightest limits, which keeps the gradient to the
   tolerance two-sided; soft duplicates only where that is the same function of the scores
@@ -57,7 +57,7 @@ Removed = list[tuple[str, str]]
 def presolve(items: list[Item], cells: Cells, box: tuple[float, float]) -> tuple[list[Item], Removed]:
     """The items that remain, and (label, reason) of what went. ``box`` holds float bounds, or infinities."""
     removed: Removed = []
-    items = [_shrink(item, removed) for item in items]
+    items = [part for item in items for part in _shrink(item, removed)]
     items = [item for item in items if not _needless(item, removed)]
     if sum(not item.is_range for item in items) > 1:
         items = _merge_duplicates(items, cells, removed)
@@ -66,25 +66,35 @@ def presolve(items: list[Item], cells: Cells, box: tuple[float, float]) -> tuple
     return [item for item in items if not _always_met(item, cells, box, removed)], removed
 
 
-def _shrink(item: Item, removed: Removed) -> Item:
-    """A range without repeated members; of two members the linear row."""
+def _shrink(item: Item, removed: Removed) -> list[Item]:
+    """A range without repeated members; of two members the linear rows."""
     if not item.is_range:
-        return item
+        return [item]
     rows = list({row.key: row for row in reversed(item.rows)}.values())[::-1]
     if len(rows) < len(item.rows):
         kept = {id(row) for row in rows}
         gone = [row.name for row in item.rows if id(row) not in kept]
         removed += [(f"{item.header}: {name}", "the same samples as another group of this range") for name in gone]
-    if len(rows) != 2:
-        return replace(item, rows=rows)
-    row = rows[0].minus(rows[1])
-    return Item(item.header, [row], item.soft, tuple(-a for a in item.width), item.width)
+    if len(rows) == 2 and item.ratio == 1.0:
+        return [Item(item.header, [rows[0].minus(rows[1])], item.soft, tuple(-a for a in item.width), item.width)]
+    # two rows cost the sum of their violations where a soft range costs the larger one, and a product must be exact
+    if len(rows) == 2 and item.soft.kind == "hard" and all(_exactly_scaled(row, item.ratio) for row in rows):
+        a, b = rows
+        below = tuple(-w for w in item.width)
+        return [Item(item.header, [x.minus(y, item.ratio)], item.soft, below) for x, y in ((a, b), (b, a))]
+    return [replace(item, rows=rows)]
+
+
+def _exactly_scaled(row: Row, ratio: float) -> bool:
+    """Whether every number of ratio * row is a float64 without rounding."""
+    numbers = [*row.scales.values(), *row.dense.values(), row.constant, *(s for s, _, _ in row.terms)]
+    return all(Fraction(s) * Fraction(ratio) == Fraction(s * ratio) for s in numbers)
 
 
 def _needless(item: Item, removed: Removed) -> bool:
     """A range of one, a row without limits, or a constant row that is met (or whose cost is a constant)."""
     if item.is_range:
-        if len(item.rows) >= 2:
+        if len(item.rows) >= 2 or item.ratio < 1.0:  # of one member: (ratio - 1) f <= width
             return False
         removed.append((item.header, "all groups of this range have the same samples"))
         return True
@@ -281,7 +291,7 @@ def _merge_ranges(items: list[Item], removed: Removed) -> list[Item]:
     kept: list[Item] = []
     for item in items:
         if item.is_range and item.soft.kind == "hard":
-            key = frozenset(row.key for row in item.rows)
+            key = frozenset([*(row.key for row in item.rows), (item.ratio,)])
             if key in first:
                 first[key].width = _distinct(first[key].width + item.width)
                 removed.append((item.label, f"joined with {first[key].label}"))
@@ -302,7 +312,7 @@ def _always_met(item: Item, cells: Cells, box: tuple[float, float], removed: Rem
     high = np.where(weight > 0, weight * ub, weight * lb).sum(1) + constants
     margin = _MARGIN * (1.0 + float(np.abs(weight).sum(1).max()) * max(abs(lb), abs(ub)))
     if item.is_range:
-        met = bool(high.max() - low.min() <= item.wide() - margin)
+        met = bool(item.ratio * high.max() - low.min() <= item.wide() - margin)
     else:
         met = bool(low[0] >= item.low() + margin and high[0] <= item.high() - margin)
     if met:

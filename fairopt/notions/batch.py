@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fairopt.errors import InputError
 from fairopt.groups import Missing, Value, Vocabulary, encode
+from fairopt.notions.amount import is_number
 from fairopt.notions.events import Column, Mask, boolean_array
 from fairopt.notions.functional import Functional, Range
 from fairopt.notions.trap import trap
@@ -128,9 +129,13 @@ class Batch:
             return Functional(means=((1.0, event),))
         return Functional(constants=((1.0, event, self._values_index(of)),))
 
-    def range(self, members: Iterable[Any]) -> Range:
-        """max - min over events (of their means) or functionals."""
-        return Range(tuple(m if isinstance(m, Functional) else self.mean(m) for m in members))
+    def range(self, members: Iterable[Any], *, ratio: Any = None) -> Range:
+        """max - min over events (of their means) or functionals; with ``ratio``, a number in [0, 1], ratio * max - min.
+
+        ``batch.range(groups, ratio=0.8) <= 0`` says that the smallest mean is at least 0.8 times the largest: all ordered pairs
+        ``mean(a) - 0.8 * mean(b) >= 0`` as one constraint, whose one violation softness counts.
+        """
+        return Range(tuple(m if isinstance(m, Functional) else self.mean(m) for m in members), _ratio(ratio))
 
     def weighted(self, values: Any) -> Functional:
         """1/n sum_i values_i y_i: the dense case."""
@@ -191,6 +196,14 @@ class Batch:
                 return k
         self.values.append(tensor)
         return len(self.values) - 1
+
+
+def _ratio(ratio: Any) -> float | None:
+    if ratio is None:
+        return None
+    if not is_number(ratio) or getattr(ratio, "requires_grad", False) or not 0.0 <= float(ratio) <= 1.0:
+        trap(f"the ratio of batch.range(...) must be a plain number in [0, 1], came {ratio!r}")
+    return float(ratio)
 
 
 class Targets:

@@ -202,6 +202,7 @@ def _fitted(data: _Data, problem: ProjectionProblem, lb: float, ub: float) -> tu
         lower=lower,
         upper=upper,
         width=problem.width,
+        ratio=problem.ratio,
         range_starts=problem.range_starts + (len(linear) - problem.linear),
         softness=(*problem.softness[: problem.linear], *(HARD,) * (len(linear) - problem.linear), *problem.softness[problem.linear :]),
         labels=tuple(f"row {k}" for k in range(len(every))),
@@ -222,7 +223,7 @@ def _violation(values: Array, problem: ProjectionProblem) -> float:
     linear = values[: problem.linear]
     each = [
         *np.maximum(problem.lower - linear, linear - problem.upper),
-        *(np.ptp(values[s]) - w for s, w in zip(problem.range_slices, problem.width, strict=True)),
+        *(q * values[s].max() - values[s].min() - w for s, w, q in zip(problem.range_slices, problem.width, problem.ratio, strict=True)),
     ]
     return max((float(d) for d, s in zip(each, problem.softness, strict=True) if s.kind == "hard"), default=0.0)
 
@@ -259,9 +260,10 @@ def _population(
     for r, part in enumerate(problem.range_slices):
         unit = width if isfinite(width) else 1.0
         most, least = values[part] + margins[part] * unit, values[part] - margins[part] * unit
-        gap = float(np.ptp(values[part]))
+        ratio = float(problem.ratio[r])
+        gap = ratio * float(values[part].max()) - float(values[part].min())
         label = problem.constraint_labels[problem.linear + r]
-        out.append(_bound(label, gap, float(problem.width[r]), (float(most.max() - least.min()) - gap) / unit, width, confidence))
+        out.append(_bound(label, gap, float(problem.width[r]), (float(ratio * most.max() - least.min()) - gap) / unit, width, confidence))
     return tuple(out)
 
 

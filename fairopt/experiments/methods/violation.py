@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def excess(scores: Tensor, problem: ProjectionProblem) -> Tensor:
-    """(L + R,): max(f - upper, lower - f) of each linear constraint, (max f - min f) - width of each range; negative inside the limits.
+    """(L + R,): max(f - upper, lower - f) of each linear constraint, (ratio max f - min f) - width of each range; negative inside the limits.
 
     f = A y + offset, by cells: ``coefficients @ (sum of y over each cell)``.
     """
@@ -29,8 +29,8 @@ def excess(scores: Tensor, problem: ProjectionProblem) -> Tensor:
     linear = f[: problem.linear]
     upper = torch.as_tensor(problem.upper, dtype=scores.dtype)
     lower = torch.as_tensor(problem.lower, dtype=scores.dtype)
-    width = problem.width.tolist()
-    ranges = [f[rows_of].max() - f[rows_of].min() - w for rows_of, w in zip(problem.range_slices, width, strict=True)]
+    limits = zip(problem.range_slices, problem.width.tolist(), problem.ratio.tolist(), strict=True)
+    ranges = [ratio * f[rows_of].max() - f[rows_of].min() - width for rows_of, width, ratio in limits]
     return torch.cat([torch.maximum(linear - upper, lower - linear), *(r.reshape(1) for r in ranges)])
 
 
