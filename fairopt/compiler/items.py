@@ -62,7 +62,7 @@ class Row:
 
 @dataclass(eq=False)
 class Item:
-    """One constraint: a linear one (one row, limits) or a range (several rows, width, ratio). Limits join: the largest lower, the least upper."""
+    """One constraint: a linear one (one row, limits) or a range (rows, width, ratio). Limits join: the largest lower, the least upper."""
 
     header: str
     rows: list[Row]

@@ -9,8 +9,8 @@ Prices are theta_j = (a_j - v_j) / s_j. The set is the meet of the half-spaces r
 With P and N the sums of theta's positive and negative parts, such x exist where P <= ratio N, and q = (N - P) / (1 - ratio) (ratio < 1);
 for ratio = 1 where P = N, and q = N. Two cases:
 
-- *split*: P = ratio N, q = N. v = clip(a, t, u) with ratio u - t = width + d. Everything is a function of q alone: the lower level t(q) rises,
-  the upper one u(ratio q) falls, both piecewise linear, and q solves  ratio u(ratio q) - t(q) = width + d(q)
+- *split*: P = ratio N, q = N. v = clip(a, t, u) with ratio u - t = width + d. Everything is a function of q alone: the lower level t(q)
+  rises, the upper one u(ratio q) falls, both piecewise linear, and q solves  ratio u(ratio q) - t(q) = width + d(q)
 - *apex* (only for ratio < 1): the levels would cross, and all v are one number c = -(width + d) / (1 - ratio), the tip of the cone
 
 with d = 0 (hard), q / gamma (quadratic), or anything once q = rho (priced). A width below 0 is a set as well where ratio < 1.

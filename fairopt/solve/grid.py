@@ -77,7 +77,7 @@ def _tied_groups(problem: ProjectionProblem) -> list[list[IntArray]] | None:
                 return None
             masks = np.flatnonzero(scales).tolist()
         else:
-            if problem.width[c - problem.linear] != 0:
+            if problem.width[c - problem.linear] != 0 or problem.ratio[c - problem.linear] != 1:
                 continue
             part = slices[c - problem.linear]
             if ((rows.dense_rows >= part.start) & (rows.dense_rows < part.stop)).any():

@@ -163,7 +163,6 @@ def limit_gradients(outcome: Outcome, problem: ProjectionProblem, theta: Array, 
     for equation, constraint in enumerate(piece.caps):
         if constraint >= 0:
             weight[constraint] -= nu[equation]
-    st = structure(problem)
     p = outcome.p
     for k, softness in enumerate(problem.softness):
         if softness.kind == "quadratic":

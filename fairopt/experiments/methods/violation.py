@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def excess(scores: Tensor, problem: ProjectionProblem) -> Tensor:
-    """(L + R,): max(f - upper, lower - f) of each linear constraint, (ratio max f - min f) - width of each range; negative inside the limits.
+    """(L + R,): max(f - upper, lower - f) of each linear constraint, ratio max f - min f - width of each range; negative inside the limits.
 
     f = A y + offset, by cells: ``coefficients @ (sum of y over each cell)``.
     """
