@@ -29,6 +29,7 @@ class ClosedForm(Backend):
     capabilities: ClassVar[Capabilities] = Capabilities(
         softness=frozenset({"hard", "priced", "quadratic"}),
         ranges=True,
+        ratio_ranges=True,
         dense=True,
         devices=("cpu", "cuda"),
         dtypes=("float64", "float32"),

@@ -19,6 +19,7 @@ from fairopt.solve.implicit import attach
 from fairopt.solve.native import native_scores
 from fairopt.solve.one_row import attach_one_row, one_row, project_one_row, strictly_inside
 from fairopt.solve.outcome import Outcome, as_working, finish, solved
+from fairopt.solve.pairs import untaken
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -213,7 +214,7 @@ def check_capable(can: Capabilities, problem: ProjectionProblem, name: str) -> N
         missing.append("distance weights")
     if problem.rows.dense is not None and not can.dense:
         missing.append("rows with weights of their own (ScoreCovariance)")
-    if not can.ranges and any(s.kind != "hard" for s in problem.softness[problem.linear :]):
+    if any(problem.softness[problem.linear + r].kind != "hard" for r in untaken(problem, can)):
         missing.append("soft ranges")
     if missing:
         raise UnsupportedError(f"backend {name!r} does not take {missing[0]}; backend='dual_newton' takes every problem")

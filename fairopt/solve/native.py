@@ -11,6 +11,7 @@ from fairopt.contract.base import Backend
 from fairopt.errors import UnsupportedError
 from fairopt.problem import Limits, ProjectionProblem
 from fairopt.solve.outcome import Outcome
+from fairopt.solve.pairs import untaken
 
 
 class _Replace(torch.autograd.Function):
@@ -31,7 +32,7 @@ def native_scores(scores: Tensor, problem: ProjectionProblem, limits: Limits | N
     """The outcome's scores (n,), differentiated by the solver itself. UnsupportedError where it brings no gradient."""
     if "native" not in backend.capabilities.gradients:
         raise UnsupportedError(f"backend {backend.name!r} brings no gradient of its own; use gradient='implicit'")
-    if problem.ranges and not backend.capabilities.ranges:
+    if untaken(problem, backend.capabilities):
         raise UnsupportedError(f"backend {backend.name!r} takes no ranges with its own gradient; use gradient='implicit'")
     own = backend.solve_native(scores.to("cpu", torch.float64), problem, problem.limits() if limits is None else limits)
     y: Tensor = _Replace.apply(own, outcome.y)  # type: ignore[no-untyped-call]

@@ -24,7 +24,7 @@ from fairopt.dual.structure import Numbers, Structure, numbers, structure
 from fairopt.dual.vector import VectorDual
 from fairopt.problem import ProjectionProblem
 from fairopt.solve.few_rows import FewRows, few_rows, repaired_prices
-from fairopt.solve.pairs import as_pairs
+from fairopt.solve.pairs import as_pairs, untaken
 from fairopt.solve.polish import polish
 from fairopt.solve.repair import repair, runs_away, shortfall
 from fairopt.solve.rounding import Check, Finisher, box_holds_numbers, inside_box, largest, to_cell_order
@@ -108,9 +108,10 @@ def as_working(scores: Tensor) -> Tensor:
 def solved(scores: Tensor, problem: ProjectionProblem, backend: Backend) -> list[RawSolution]:
     """The backend's answers to ``scores`` (B, n); one that takes no ranges gets them as pairs."""
     z = _for_backend(scores, backend)
-    if problem.ranges == 0 or backend.capabilities.ranges:
+    others = untaken(problem, backend.capabilities)
+    if not others:
         return _answers(z, problem, backend)
-    pairs = as_pairs(problem)
+    pairs = as_pairs(problem, others)
     raws = _answers(z, pairs.problem, backend)
     return [replace(raw, prices=None if raw.prices is None else pairs.lift @ raw.prices) for raw in raws]
 

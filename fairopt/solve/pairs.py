@@ -12,6 +12,7 @@ from itertools import combinations, permutations
 import numpy as np
 
 from fairopt.arrays import Array
+from fairopt.contract.base import Capabilities
 from fairopt.problem import HARD, ProjectionProblem
 
 
@@ -23,13 +24,18 @@ class Pairs:
     lift: Array
 
 
-def as_pairs(problem: ProjectionProblem) -> Pairs:
-    """The same problem without ranges; all of them must be hard. Kept with the problem."""
-    kept: Pairs | None = problem.__dict__.get("_pairs")
-    if kept is None:
-        kept = _convert(problem)
-        problem.__dict__["_pairs"] = kept
-    return kept
+def untaken(problem: ProjectionProblem, can: Capabilities) -> tuple[int, ...]:
+    """The ranges that a backend with these capabilities does not take as they are."""
+    return tuple(r for r, ratio in enumerate(problem.ratio.tolist()) if not (can.ranges and (can.ratio_ranges or ratio == 1.0)))
+
+
+def as_pairs(problem: ProjectionProblem, chosen: tuple[int, ...] | None = None) -> Pairs:
+    """The same problem without the ranges ``chosen`` (None: all), which must be hard. Kept with the problem."""
+    chosen = tuple(range(problem.ranges)) if chosen is None else chosen
+    kept: dict[tuple[int, ...], Pairs] = problem.__dict__.setdefault("_pairs", {})
+    if chosen not in kept:
+        kept[chosen] = _convert(problem, chosen)
+    return kept[chosen]
 
 
 def _couples(part: slice, ratio: float) -> list[tuple[int, int]]:
@@ -39,19 +45,25 @@ def _couples(part: slice, ratio: float) -> list[tuple[int, int]]:
     return list(permutations(rows, 2)) if len(rows) > 1 else [(part.start, part.start)]
 
 
-def _convert(problem: ProjectionProblem) -> Pairs:
-    rows, L = problem.rows, problem.linear
+def _convert(problem: ProjectionProblem, chosen: tuple[int, ...]) -> Pairs:
+    rows, L, slices = problem.rows, problem.linear, problem.range_slices
     ratios = problem.ratio.tolist()
-    couples = [(a, b, r) for r, part in enumerate(problem.range_slices) for a, b in _couples(part, ratios[r])]
-    lift = np.zeros((problem.m, L + len(couples)))
+    couples = [(a, b, r) for r in chosen for a, b in _couples(slices[r], ratios[r])]
+    others = [r for r in range(problem.ranges) if r not in set(chosen)]
+    kept = np.concatenate([np.zeros(0, dtype=np.int64), *(np.arange(slices[r].start, slices[r].stop) for r in others)])
+    first = L + len(couples)  # the first row of the ranges that stay
+    lift = np.zeros((problem.m, first + kept.size))
     lift[:L, :L] = np.eye(L)
     for k, (a, b, r) in enumerate(couples, start=L):
         lift[a, k] += ratios[r]
         lift[b, k] -= 1.0
+    lift[kept, first + np.arange(kept.size)] = 1.0
     widths = np.array([problem.width[r] for _, _, r in couples])
     below = np.array([-problem.width[r] if ratios[r] == 1.0 else -np.inf for _, _, r in couples])
     words = ["" if q == 1.0 else f"{q:g} * " for q in ratios]
     labels = tuple(f"{words[r]}{problem.labels[a]} - {problem.labels[b]}" for a, b, r in couples) if problem.labels else ()
+    whole = tuple(problem.labels[k] for k in kept) if problem.labels else ()
+    names, softness = problem.constraint_labels, problem.softness
     linear = replace(
         rows,
         scales=lift.T @ rows.scales,
@@ -63,11 +75,11 @@ def _convert(problem: ProjectionProblem) -> Pairs:
         rows=linear,
         lower=np.concatenate([problem.lower, below]),
         upper=np.concatenate([problem.upper, widths]),
-        width=np.zeros(0),
-        ratio=np.zeros(0),
-        range_starts=np.array([L + len(couples)], dtype=np.int64),
-        softness=(*problem.softness[:L], *(HARD for _ in couples)),
-        labels=(*problem.labels[:L], *labels),
-        constraint_labels=(*problem.constraint_labels[:L], *labels),
+        width=problem.width[others],
+        ratio=problem.ratio[others],
+        range_starts=first + np.cumsum([0, *(slices[r].stop - slices[r].start for r in others)]).astype(np.int64),
+        softness=(*softness[:L], *(HARD for _ in couples), *(softness[L + r] for r in others)),
+        labels=(*problem.labels[:L], *labels, *whole),
+        constraint_labels=(*names[:L], *labels, *(names[L + r] for r in others)) if names else (),
     )
     return Pairs(pairs, lift)
