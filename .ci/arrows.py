@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-BASE = {"errors", "arrays"}
+BASE = {"errors", "arrays", "sparse"}
 DATA = BASE | {"groups", "table", "problem"}
 COMPILE = DATA | {"notions", "compiler", "numerics", "dual"}
 SOLVE = DATA | {"numerics", "dual", "contract"}
@@ -27,6 +27,7 @@ USERS = LAYER | {"listing"} | {"layer", "streaming", "auditing", "race", "testin
 ARROWS: dict[str, set[str]] = {
     "arrays": set(),
     "errors": set(),
+    "sparse": {"arrays"},
     "table": BASE,
     "problem": BASE,
     "groups": BASE | {"problem"},

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from fairopt.errors import InputError, MissingExtraError, UnsupportedError
 from fairopt.problem import ProjectionProblem
+from fairopt.sparse import same_columns
 
 if TYPE_CHECKING:
     from fairopt.layer import FairnessLayer
@@ -187,8 +188,7 @@ def freeze(
     shifts = []
     for k in range(len(keys)):
         cells = np.unique(cell[code == k])
-        columns = problem.rows.coefficients[:, cells]  # (m, cells of this key)
-        if not (columns == columns[:, :1]).all():
+        if not same_columns(problem.rows.coefficients, cells):
             raise UnsupportedError(
                 f"freeze: {layer.notion!r} moves samples of one group by their label, which is unknown when a score is sent; freeze "
                 "a notion without labels (DemographicParity), or one on residuals (MeanResidual), whose shift depends on the group alone"
@@ -213,7 +213,7 @@ def population_bounds(
     sampled = mask_margin * (width if finite else 1.0)
     if problem.used_targets:  # residual rows: the mean target is estimated too (targets inside the bounds)
         sampled = sampled * 2.0
-    margins = np.abs(rows.scales) @ np.where(np.isfinite(sampled), sampled, 0.0)  # (m,)
+    margins = abs(rows.scales) @ np.where(np.isfinite(sampled), sampled, 0.0)  # (m,)
     share = (rows.scales**2) @ (1.0 / rows.mask_counts)  # (m,)
     out = []
     for k, label in enumerate(problem.constraint_labels[: problem.linear]):
@@ -248,7 +248,7 @@ def _mask_margins(problem: ProjectionProblem, cell_shifts: npt.NDArray[np.float6
     """
     rows = problem.rows
     masks, counts = rows.masks, rows.counts
-    used = np.flatnonzero((rows.scales != 0).any(axis=0))
+    used = np.flatnonzero(abs(rows.scales).sum(0))
     mixed = [j for j in used if np.ptp(cell_shifts[masks[j]]) > 0]
     cells = sorted({int(c) for j in mixed for c in np.flatnonzero(masks[j])})
     statements = (len(used) - len(mixed)) + len(cells) + len(mixed)

@@ -40,6 +40,7 @@ from torch import Tensor
 
 from fairopt.arrays import Array, BoolArray, IntArray
 from fairopt.errors import InputError
+from fairopt.sparse import Matrix, SparseRows, most_in_a_column, product
 
 __all__ = ["HARD", "Array", "BoolArray", "IntArray", "Limits", "ProjectionProblem", "Rows", "Softness", "SoftnessKind"]
 
@@ -62,6 +63,14 @@ class Softness:
 HARD = Softness()
 
 
+def shares_of_cells(scales: Matrix, masks: BoolArray | SparseRows, counts: IntArray) -> Matrix:
+    """(rows, C): the weight in each row of one sample of each cell; ``counts`` (M,) samples of the masks."""
+    if isinstance(scales, SparseRows) or isinstance(masks, SparseRows):
+        left, right = (x if isinstance(x, SparseRows) else SparseRows.of_dense(x) for x in (scales, masks))
+        return product(left / counts, right)
+    return np.asarray((scales / counts) @ masks.astype(np.float64))
+
+
 @dataclass(frozen=True, eq=False)
 class Rows:
     """The m linear functionals f(y) = A y + offset, in cell form.
@@ -74,11 +83,13 @@ class Rows:
                   constants that are no means are (row, scale, -1, -1)
     values        the (n,) float64 tensors that offset_terms name
     dense         (d, n) float64 tensor or None: extra weights of the rows dense_rows (d,)
+
+    masks and scales, and with them ``coefficients``, are ``fairopt.sparse.SparseRows`` where there are thousands of groups.
     """
 
     cell: Tensor
-    masks: BoolArray
-    scales: Array
+    masks: BoolArray | SparseRows
+    scales: Matrix
     offset: Array
     offset_terms: tuple[tuple[int, float, int, int], ...] = ()
     values: tuple[Tensor, ...] = ()
@@ -101,12 +112,19 @@ class Rows:
     @cached_property
     def mask_counts(self) -> IntArray:
         """(M,) samples in each mask."""
+        if isinstance(self.masks, SparseRows):
+            return (self.masks @ self.counts).astype(np.int64)  # exact below 2^53
         return self.masks.astype(np.int64) @ self.counts
 
     @cached_property
-    def coefficients(self) -> Array:
+    def coefficients(self) -> Matrix:
         """(m, C): the weight in each row of one sample of each cell (without the dense part)."""
-        return np.asarray((self.scales / self.mask_counts) @ self.masks.astype(np.float64))
+        return shares_of_cells(self.scales, self.masks, self.mask_counts)
+
+    @cached_property
+    def one_row_a_cell(self) -> bool:
+        """Whether no sample is in two rows: M = A W^-1 D A' is diagonal then, whatever is clamped."""
+        return self.dense is None and most_in_a_column(self.coefficients) <= 1
 
     @cached_property
     def order(self) -> Tensor:
@@ -129,12 +147,12 @@ class Rows:
     def absolute_sum(self) -> Array:
         """(m,): sum_i |A_ki|, how far row k moves if every score moves by 1."""
         if self.dense is None:
-            return np.asarray(np.abs(self.coefficients) @ self.counts)
+            return np.asarray(abs(self.coefficients) @ self.counts)
         return np.asarray(self.matrix().abs().sum(1).numpy())
 
     def matrix(self) -> Tensor:
         """(m, n) float64: A written out. Only for small n, solvers without cell structure, and tests."""
-        a = torch.from_numpy(self.coefficients)[:, self.cell]
+        a = torch.from_numpy(np.asarray(self.coefficients))[:, self.cell]
         if self.dense is not None:
             a = a.index_add(0, torch.from_numpy(self.dense_rows), self.dense)
         return a
@@ -245,7 +263,7 @@ class ProjectionProblem:
         )
 
 
-_CELL_CACHES = ("counts", "mask_counts", "coefficients", "order", "inverse_order", "starts", "absolute_sum")
+_CELL_CACHES = ("counts", "mask_counts", "coefficients", "order", "inverse_order", "starts", "absolute_sum", "one_row_a_cell")
 
 
 @dataclass(frozen=True, eq=False)

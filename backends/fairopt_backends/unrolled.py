@@ -225,7 +225,7 @@ def _maps(z: Tensor, problem: ProjectionProblem, offset: Tensor) -> tuple[Callab
     """values(p) = A y(p) + offset, scores(p) = y(p), and the Gram matrix A W^-1 A^T (m, m)."""
     rows = problem.rows
     inverse = torch.ones(problem.n, dtype=torch.float64) if problem.weights is None else 1.0 / problem.weights
-    coefficients = torch.from_numpy(rows.coefficients)  # (m, C)
+    coefficients = torch.from_numpy(np.asarray(rows.coefficients))  # (m, C)
     cells = coefficients.shape[1]
     dense_rows = torch.from_numpy(rows.dense_rows)
 

@@ -80,7 +80,7 @@ def _constant_witness(problem: ProjectionProblem, hard: list[int]) -> bool:
 def _coefficient_sums(problem: ProjectionProblem) -> Array:
     """(m,) the sum of each row's coefficients; the rounding left over by a centred dense row counts as 0."""
     sums = problem.rows.scales.sum(1)
-    magnitude = np.abs(problem.rows.scales).sum(1)
+    magnitude = abs(problem.rows.scales).sum(1)
     sums = np.where(np.abs(sums) <= 1e-15 * magnitude, 0.0, sums)
     if problem.rows.dense is not None:
         dense = problem.rows.dense
@@ -121,7 +121,7 @@ def _region(problem: ProjectionProblem, hard: list[int]) -> Region:
         matrix = rows.matrix().numpy()
         lb, ub = (np.broadcast_to(np.asarray(b, dtype=np.float64), (problem.n,)) for b in (problem.lb, problem.ub))
     else:
-        matrix = rows.coefficients * rows.counts  # (m, C): acts on cell means
+        matrix = np.asarray(rows.coefficients) * rows.counts  # (m, C): acts on cell means
         lb, ub = _cell_means(problem, problem.lb), _cell_means(problem, problem.ub)
     return Region(
         matrix[keep],

@@ -19,7 +19,8 @@ import numpy as np
 
 from fairopt.compiler.items import Item, Row
 from fairopt.notions.amount import Amount
-from fairopt.problem import Array, BoolArray, IntArray
+from fairopt.problem import BoolArray, IntArray, shares_of_cells
+from fairopt.sparse import LARGE, Matrix, SparseRows, entries_of
 
 _MARGIN = 1e-12
 
@@ -28,27 +29,37 @@ _MARGIN = 1e-12
 class Cells:
     """What presolve knows of the cells: masks (M, C), counts (C,), mask_counts (M,), names (M,)."""
 
-    masks: BoolArray
+    masks: BoolArray | SparseRows
     counts: IntArray
     mask_counts: IntArray
     names: list[str]
 
-    def coefficients(self, rows: list[Row]) -> Array:
+    def coefficients(self, rows: list[Row]) -> Matrix:
         """(rows, C): the weight of one sample of each cell, without dense parts."""
-        scales = np.zeros((len(rows), self.masks.shape[0]))
-        for k, row in enumerate(rows):
-            for j, s in row.scales.items():
-                scales[k, j] = s
-        return np.asarray((scales / self.mask_counts) @ self.masks.astype(np.float64))
+        return shares_of_cells(scales_of([row.scales for row in rows], self.masks), self.masks, self.mask_counts)
 
     def exact(self, row: Row) -> dict[object, Fraction]:
         """The weight of one sample of each cell, exactly; zeros left out."""
         weights: dict[object, Fraction] = defaultdict(Fraction)
         for j, s in row.scales.items():
             share = Fraction(s) / int(self.mask_counts[j])
-            for c in np.flatnonzero(self.masks[j]).tolist():
+            for c in entries_of(self.masks, j).tolist():
                 weights[c] += share
         return {c: w for c, w in weights.items() if w}
+
+
+def scales_of(rows: list[dict[int, float]], masks: BoolArray | SparseRows) -> Matrix:
+    """(rows, M) from the scales of each row by mask; sparse where the masks are, or where it is large."""
+    count = masks.shape[0]
+    if isinstance(masks, SparseRows) or len(rows) * count > LARGE:
+        place = [np.array(sorted(row), dtype=np.int64) for row in rows]
+        values = [np.array([row[j] for j in sorted(row)], dtype=np.float64) for row in rows]
+        return SparseRows.of_lists(place, values, count)
+    scales = np.zeros((len(rows), count))
+    for k, row in enumerate(rows):
+        for j, s in row.items():
+            scales[k, j] = s
+    return scales
 
 
 Removed = list[tuple[str, str]]
@@ -138,16 +149,19 @@ def _direction_keys(rows: list[Row], cells: Cells) -> list[bytes | None]:
     values = sorted({v for row in rows for v in row.dense})
     dense = np.array([[row.dense.get(v, 0.0) for v in values] for row in rows]).reshape(len(rows), len(values))
     constants = np.array([[row.offset] for row in rows])
-    whole = np.concatenate([cells.coefficients(rows), dense, constants], axis=1)  # (rows, C + D + 1)
+    coefficients = cells.coefficients(rows)  # (rows, C)
     keys: list[bytes | None] = []
-    for line in whole:
+    for k in range(len(rows)):
+        index, inside = coefficients.row(k) if isinstance(coefficients, SparseRows) else (None, coefficients[k])
+        line = np.concatenate([inside, dense[k], constants[k]])
         body = np.abs(line[:-1])
         largest = float(body.max(initial=0.0))
         if largest == 0:
             keys.append(None)
             continue
         pivot = int(np.argmax(body > 1e-9 * largest))
-        keys.append((np.round(line / (np.sign(line[pivot]) * largest), 10) + 0.0).tobytes())
+        line = np.round(line / (np.sign(line[pivot]) * largest), 10) + 0.0
+        keys.append(line.tobytes() if index is None else index.tobytes() + line.tobytes())
     return keys
 
 
@@ -307,10 +321,11 @@ def _always_met(item: Item, cells: Cells, box: tuple[float, float], removed: Rem
     if item.moves or math.isinf(lb) or math.isinf(ub) or any(row.dense for row in item.rows):
         return False
     weight = cells.coefficients(item.rows) * cells.counts  # (rows, C)
+    total, size = weight.sum(1), abs(weight).sum(1)
+    up, down = 0.5 * (size + total), 0.5 * (size - total)  # sums of the positive and of the negative weights
     constants = np.array([row.offset for row in item.rows])
-    low = np.where(weight > 0, weight * lb, weight * ub).sum(1) + constants
-    high = np.where(weight > 0, weight * ub, weight * lb).sum(1) + constants
-    margin = _MARGIN * (1.0 + float(np.abs(weight).sum(1).max()) * max(abs(lb), abs(ub)))
+    low, high = up * lb - down * ub + constants, up * ub - down * lb + constants
+    margin = _MARGIN * (1.0 + float(size.max()) * max(abs(lb), abs(ub)))
     if item.is_range:
         met = bool(item.ratio * high.max() - low.min() <= item.wide() - margin)
     else:

@@ -15,6 +15,7 @@ from fairopt.arrays import Array
 from fairopt.contract.base import Status
 from fairopt.errors import InputError
 from fairopt.problem import ProjectionProblem
+from fairopt.sparse import SparseRows
 
 FORMAT = 1
 
@@ -108,7 +109,8 @@ class Certificate:
     def problem_hash(self) -> str:
         """sha256 of the rows, limits, bounds and weights."""
         p, digest = self.problem, hashlib.sha256()
-        arrays: list[Any] = [p.rows.cell.numpy(), p.rows.masks, p.rows.scales, p.rows.offset, p.lower, p.upper, p.width, p.range_starts]
+        arrays: list[Any] = [p.rows.cell.numpy(), *_parts(p.rows.masks), *_parts(p.rows.scales), p.rows.offset]
+        arrays += [p.lower, p.upper, p.width, p.range_starts]
         arrays += [t.numpy() if isinstance(t, Tensor) else np.array(t) for t in (p.lb, p.ub)]
         arrays += [t.numpy() for t in (p.weights, p.rows.dense) if t is not None]
         arrays += [p.ratio] if (p.ratio != 1.0).any() else []
@@ -137,6 +139,11 @@ class Certificate:
             "dtype": self.dtype,
             "problem_hash": self.problem_hash,
         }
+
+
+def _parts(matrix: Any) -> tuple[Any, ...]:
+    """The arrays of a matrix."""
+    return (matrix.starts, matrix.index, matrix.values) if isinstance(matrix, SparseRows) else (matrix,)
 
 
 @dataclass(frozen=True, eq=False)

@@ -123,6 +123,16 @@ def repaired_prices(
     index = np.array(active, dtype=np.int64)
     signs = np.array([1.0 if prices[k] > 0 else -1.0 for k in active])
     piece = Piece(
-        len(prices), index, signs, np.zeros((0, len(active))), NONE, (), np.array(ell), None, plan.metric[index], np.zeros(index.size)
+        len(prices),
+        index,
+        signs,
+        np.zeros((0, len(active))),
+        NONE,
+        (),
+        np.array(ell),
+        None,
+        plan.metric[index],
+        np.zeros(index.size),
+        index,
     )
     return Repaired(np.array(new), piece)

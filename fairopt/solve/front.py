@@ -187,8 +187,9 @@ def _short_road(scores: Tensor, flat: Tensor, problem: ProjectionProblem) -> Sol
 def choose(backend: BackendLike, problem: ProjectionProblem, solver_tol: float | None) -> Backend:
     """The backend instance. "auto": closed_form where it is exact, else dual_newton."""
     if isinstance(backend, str) and backend == "auto":
-        simple = (not problem.has_box and structure(problem).shape in ("separable", "empty")) or (_one_row(problem) and not problem.has_box)
-        backend = "closed_form" if simple else "dual_newton"
+        simple = structure(problem).shape in ("separable", "empty") or _one_row(problem)
+        budget = any(s.kind == "budget" for s in problem.softness)
+        backend = "closed_form" if simple and not problem.has_box and not budget else "dual_newton"
     chosen = resolve(backend)
     if solver_tol is not None:
         check_solver_tol(solver_tol)

@@ -142,7 +142,7 @@ def _saddle(outcome: Outcome, r: Array) -> tuple[Array, Array]:
     piece = outcome.piece
     k = piece.index.size
     inverse = piece.inverse(outcome.model)
-    solved = inverse[:, :k] @ r[piece.index]
+    solved = inverse @ np.concatenate([r[piece.index], np.zeros(piece.E.shape[0])])
     theta = np.zeros(piece.m)
     theta[piece.index] = solved[:k]
     return theta, solved[k:]

@@ -28,6 +28,7 @@ from fairopt.solve.pairs import as_pairs, untaken
 from fairopt.solve.polish import polish
 from fairopt.solve.repair import repair, runs_away, shortfall
 from fairopt.solve.rounding import Check, Finisher, box_holds_numbers, inside_box, largest, to_cell_order
+from fairopt.sparse import Diagonal, Model
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +43,7 @@ class Outcome:
     plain: Tensor
     dual: Dual
     piece: Piece
-    model: Array
+    model: Model
     p: Array
     violation: Array
     bound: float
@@ -129,7 +130,7 @@ def _unchanged(finisher: Finisher) -> Outcome | None:
     if check is None:
         return None
     m = finisher.problem.m
-    p, M = np.zeros(m), np.zeros((m, m))
+    p, M = np.zeros(m), Diagonal(np.zeros(m))
     return Outcome(
         finisher.scores.clone(), sorted_z, finisher.dual, _empty_piece(m), M, p, check.violation, check.bound, 0.0, 0.0, Status.CERTIFIED, 0
     )
@@ -175,7 +176,7 @@ def _finish_few(finisher: Finisher, raw: RawSolution, solution: DualSolution, pl
 def _finish_prices(finisher: Finisher, raw: RawSolution, solution: DualSolution, st: Structure, nums: Numbers, *, certify: bool) -> Outcome:
     problem, dual = finisher.problem, finisher.dual
     p, ev = solution.p, solution.evaluation
-    M = ev.model(dual.coefficients)
+    M = dual.model(ev)
     piece = read_piece(st, nums, ev.f, p)
     status = raw.status
     if not solution.converged:
@@ -231,7 +232,8 @@ def _finish_prices(finisher: Finisher, raw: RawSolution, solution: DualSolution,
 
 def _empty_piece(m: int) -> Piece:
     none = np.zeros(0)
-    return Piece(m, np.zeros(0, dtype=np.int64), none, np.zeros((0, 0)), none, (), none, None, none)
+    nobody = np.zeros(0, dtype=np.int64)
+    return Piece(m, nobody, none, np.zeros((0, 0)), none, (), none, None, none, none, nobody)
 
 
 def _for_backend(scores: Tensor, backend: Backend) -> Tensor:

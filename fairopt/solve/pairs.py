@@ -66,7 +66,7 @@ def _convert(problem: ProjectionProblem, chosen: tuple[int, ...]) -> Pairs:
     names, softness = problem.constraint_labels, problem.softness
     linear = replace(
         rows,
-        scales=lift.T @ rows.scales,
+        scales=lift.T @ np.asarray(rows.scales),
         offset=lift.T @ rows.offset,
         offset_terms=(),
     )  # dense rows are linear ones, which keep their numbers

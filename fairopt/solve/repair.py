@@ -17,6 +17,7 @@ from fairopt.problem import ProjectionProblem
 from fairopt.solve.grid import to_grid
 from fairopt.solve.rounding import Check, Finisher, largest
 from fairopt.solve.rows_check import constraint_bound
+from fairopt.sparse import Model
 
 ATTEMPTS = 8
 
@@ -32,7 +33,7 @@ class Repaired:
     p: Array
 
 
-def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Array, *, certify: bool) -> Repaired:
+def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *, certify: bool) -> Repaired:
     """Scores that hold every hard row, and how they came about."""
     dual, st, nums = finisher.dual, finisher.st, finisher.nums
     # large problems: one pass less, the repaired scores stand for the plain ones

@@ -48,7 +48,7 @@ def moves_by_label(problem: ProjectionProblem, keys: IntArray) -> bool:
         )
     pairs = np.unique(np.stack([keys, rows.cell.numpy()]), axis=1)  # (2, P): combinations and their cells, sorted
     same = pairs[0, 1:] == pairs[0, :-1]
-    columns = rows.coefficients[:, pairs[1]]  # (m, P)
+    columns = np.asarray(rows.coefficients)[:, pairs[1]]  # (m, P)
     return bool((columns[:, 1:] != columns[:, :-1])[:, same].any())
 
 
@@ -233,8 +233,8 @@ def _population(
 ) -> tuple[PopulationBound, ...]:
     """What holds in the population, for every constraint."""
     rows, alpha = problem.rows, 1.0 - confidence
-    used = np.flatnonzero((rows.scales != 0).any(axis=0))
-    members = rows.masks.astype(np.float64) @ data.counts  # (M, K) samples of each key in each mask
+    used = np.flatnonzero(abs(rows.scales).sum(0))
+    members = np.asarray(rows.masks).astype(np.float64) @ data.counts  # (M, K) samples of each key in each mask
     statements = int((members[used] > 0).sum()) + int(((members[used] > 0).sum(1) > 1).sum())
     residual = np.zeros(rows.m)  # rows with the mean of a value in them: that mean is sampled too
     for row, _, mask, _ in rows.offset_terms:
@@ -250,7 +250,7 @@ def _population(
         plain[j] = min(1.0, float((each / n) @ errors) + shares)
     if not isfinite(width):
         own, plain, width = np.zeros(len(members)), np.zeros(len(members)), inf
-    scales = np.abs(rows.scales)
+    scales = abs(rows.scales)
     margins = scales @ own + residual * (scales @ plain)  # (m,) in widths
     out = []
     for k, label in enumerate(problem.constraint_labels[: problem.linear]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,7 +24,7 @@ def excess(scores: Tensor, problem: ProjectionProblem) -> Tensor:
     """
     rows = problem.rows
     sums = torch.zeros(rows.masks.shape[1], dtype=scores.dtype).index_add(0, rows.cell, scores)  # (C,)
-    f = torch.as_tensor(rows.coefficients, dtype=scores.dtype) @ sums + torch.as_tensor(rows.offset, dtype=scores.dtype)  # (m,)
+    f = torch.as_tensor(np.asarray(rows.coefficients), dtype=scores.dtype) @ sums + torch.as_tensor(rows.offset, dtype=scores.dtype)  # (m,)
     if rows.dense is not None:
         f = f.index_add(0, torch.from_numpy(rows.dense_rows), rows.dense.to(scores.dtype) @ scores)
     linear = f[: problem.linear]
