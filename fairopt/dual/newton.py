@@ -6,8 +6,9 @@ active-set method (fairopt.dual.model). A line search on the derivative of Phi f
 brackets the minimum). On the right piece the model is Phi itself, and the step ends the search.
 
 Cells without a free sample have slope 0: they get their mean slope times min(1, residual), which vanishes at the optimum. Where far
-scores leave much of Phi linear, Newton can wander: after TRUST steps the interior point method takes over (fairopt.dual.interior), and
-Newton finishes. The residual is that of ``fairopt.dual.prox.residual``; the search ends when float64 resolves no better.
+scores leave much of Phi linear, Newton can wander: after TRUST steps another method takes over and Newton finishes. That is the interior
+point method (fairopt.dual.interior), or where many constraints share no cell a search in tables of the rows (fairopt.dual.tables). The
+residual is that of ``fairopt.dual.prox.residual``; the search ends when float64 resolves no better.
 
 Source: Qi & Sun 1993 (semismooth Newton); DESIGN 7 for what failed before.
 """
@@ -29,6 +30,7 @@ from fairopt.dual.piece import flow_of
 from fairopt.dual.prox import EPS, prox, residual
 from fairopt.dual.sliced import SlicedDual
 from fairopt.dual.structure import Numbers, Structure
+from fairopt.dual.tables import table_prices
 from fairopt.numerics.range_projection import flow_derivative, in_domain, range_flow
 
 MAX_ITER = 50  # Newton steps and iterations of the interior point method together
@@ -175,6 +177,8 @@ class _Search:
         return total
 
     def interior(self, max_iter: int) -> tuple[_State, int]:
+        if self.structure.diagonal:  # the interior point method would write out M
+            return self.at(self.solver.feasible(table_prices(self.dual.vector(), self.structure, self.numbers))), 1
         method = InteriorPoint(self.dual.vector(), self.structure, self.numbers)
         method.run(max_iter)
         return self.at(self.solver.feasible(method.prices())), method.iterations
