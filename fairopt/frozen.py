@@ -29,7 +29,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from fairopt.errors import InputError, MissingExtraError, UnsupportedError
+from fairopt.basics.extras import missing
+from fairopt.errors import InputError, UnsupportedError
 from fairopt.problem import ProjectionProblem
 from fairopt.sparse import same_columns
 
@@ -142,7 +143,7 @@ class FrozenLayer(nn.Module):
 
             import_module("onnxscript")  # torch.onnx needs it
         except ImportError as error:
-            raise MissingExtraError("ONNX needs onnx and onnxscript: pip install 'fairopt[export]'") from error
+            raise missing("ONNX needs onnx and onnxscript", "export") from error
         program = torch.onnx.export(self.export(dtype), input_names=["scores", "groups"], output_names=["fair"], dynamo=True, verbose=False)
         if program is None:
             raise UnsupportedError("torch.onnx.export gave no program")

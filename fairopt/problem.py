@@ -42,7 +42,7 @@ from fairopt.arrays import Array, BoolArray, IntArray
 from fairopt.errors import InputError
 from fairopt.sparse import Matrix, SparseRows, most_in_a_column, product
 
-__all__ = ["HARD", "Array", "BoolArray", "IntArray", "Limits", "ProjectionProblem", "Rows", "Softness", "SoftnessKind"]
+__all__ = ["HARD", "Array", "BoolArray", "IntArray", "Limits", "ProjectionProblem", "Rows", "Softness", "SoftnessKind", "Stated"]
 
 SoftnessKind = Literal["hard", "priced", "budget", "quadratic"]
 
@@ -159,6 +159,15 @@ class Rows:
 
 
 @dataclass(frozen=True, eq=False)
+class Stated:
+    """The limits as the notion states them, of a problem that is solved with wider ones: lower, upper (L,), width (R,)."""
+
+    lower: Array
+    upper: Array
+    width: Array
+
+
+@dataclass(frozen=True, eq=False)
 class ProjectionProblem:
     """Rows, limits, box, distance weights, softness and labels. See the module's docstring.
 
@@ -172,7 +181,9 @@ class ProjectionProblem:
     dropped       labels of the constraints that were vacuous (a group was absent), each with the reason
     used_targets  whether labels entered the rows
     group_counts  samples by group, for the certificate
-    feasible      decided at compile time: True, or False under on_infeasible="passthrough" / "closest"
+    vacuous       nothing is asked of the scores: every constraint of the notion was dropped
+    feasible      False where it is proved infeasible, under on_infeasible="passthrough" / "closest"
+    stated        under "closest" the limits as written: ``lower``, ``upper`` and ``width`` are then wider; else None
     """
 
     rows: Rows
@@ -189,7 +200,9 @@ class ProjectionProblem:
     dropped: tuple[tuple[str, str], ...] = ()
     used_targets: bool = False
     group_counts: tuple[tuple[str, int], ...] = ()
+    vacuous: bool = False
     feasible: bool = True
+    stated: Stated | None = None
     ratio: Array = field(default_factory=lambda: np.ones(0))
 
     def __post_init__(self) -> None:
@@ -240,6 +253,11 @@ class ProjectionProblem:
     def softness_weight(self) -> Array:
         """(L + R,): rho or gamma of each constraint (inf for hard)."""
         return np.array([s.weight for s in self.softness], dtype=np.float64)
+
+    def as_stated(self) -> ProjectionProblem:
+        """The problem with the limits as the notion states them."""
+        s = self.stated
+        return self if s is None else replace(self, lower=s.lower, upper=s.upper, width=s.width, stated=None, feasible=True)
 
     def with_limits(self, limits: Limits) -> ProjectionProblem:
         """The same problem with other numbers in its limits; the caches of ``rows`` are kept where the offset is the same."""

@@ -91,6 +91,8 @@ class SparseRows:
         """As of the dense matrix; some rows without writing out the others."""
         if isinstance(key, tuple) and len(key) == 2 and isinstance(key[0], (int, np.integer)):
             return self[key[0]][key[1]]
+        if isinstance(key, list) or (isinstance(key, np.ndarray) and key.dtype != np.bool_):
+            return self.take(np.asarray(key, dtype=np.int64)).toarray()
         if isinstance(key, slice):
             return self.take(np.arange(len(self))[key]).toarray()
         if not isinstance(key, (int, np.integer)):
@@ -140,6 +142,13 @@ class SparseRows:
 
     def __pow__(self, power: int) -> SparseRows:
         return self.like(self.values**power)
+
+    def max(self, axis: int, initial: float = 0.0) -> Array:
+        """The largest value of each row, at least ``initial`` >= 0."""
+        assert axis == 1
+        out = np.full(self.shape[0], initial)
+        np.maximum.at(out, self.row_of, self.values)
+        return out
 
     def sum(self, axis: int) -> Array:
         place, size = (self.row_of, self.shape[0]) if axis == 1 else (self.index, self.columns)

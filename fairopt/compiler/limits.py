@@ -16,12 +16,11 @@ from fairopt.sparse import SparseRows
 
 @dataclass(frozen=True, eq=False)
 class MovingLimits:
-    """linear and ranges as compiled; ``values`` as they came (with gradients); shifts (lower, upper, width) of 'closest'."""
+    """linear and ranges as compiled; ``values`` as they came (with gradients)."""
 
     linear: tuple[Item, ...]
     ranges: tuple[Item, ...]
     values: tuple[Tensor, ...]
-    shifts: tuple[Tensor, Tensor, Tensor]
 
     @property
     def moves(self) -> bool:
@@ -29,9 +28,9 @@ class MovingLimits:
 
     def read(self, problem: ProjectionProblem) -> Limits:
         """The limits now, as float64 CPU tensors connected to what they hang on. InputError where a parameter has left its domain."""
-        lower = _stack([_joined(item.lower, torch.maximum, float("-inf")) for item in self.linear]) + self.shifts[0]
-        upper = _stack([_joined(item.upper, torch.minimum, float("inf")) for item in self.linear]) + self.shifts[1]
-        width = _stack([_joined(item.width, torch.minimum, float("inf")) for item in self.ranges]) + self.shifts[2]
+        lower = _stack([_joined(item.lower, torch.maximum, float("-inf")) for item in self.linear])
+        upper = _stack([_joined(item.upper, torch.minimum, float("inf")) for item in self.linear])
+        width = _stack([_joined(item.width, torch.minimum, float("inf")) for item in self.ranges])
         weight = _stack([item.soft.weight.tensor() for item in (*self.linear, *self.ranges)])
         self._check(lower, upper, width, weight)
         return Limits(lower, upper, width, self._offset(problem), weight)
@@ -71,6 +70,18 @@ def _mask_sums(rows: Rows, sums: Tensor) -> Tensor:
         return torch.from_numpy(masks).to(torch.float64) @ sums
     parts = sums[torch.from_numpy(masks.index)]
     return torch.zeros(masks.shape[0], dtype=torch.float64).index_add(0, torch.from_numpy(masks.row_of), parts)
+
+
+def widened_limits(stated: Limits, problem: ProjectionProblem) -> Limits:
+    """The limits of a problem that was widened, with the gradients of the limits as ``stated``."""
+    own = problem.limits()
+
+    def moved(a: Tensor, b: Tensor) -> Tensor:
+        zero = torch.where(torch.isfinite(a), a - a.detach(), 0.0)
+        return b + zero if a.requires_grad else b
+
+    lower, upper, width = (moved(a, b) for a, b in ((stated.lower, own.lower), (stated.upper, own.upper), (stated.width, own.width)))
+    return Limits(lower, upper, width, stated.offset, stated.softness_weight)
 
 
 def _joined(amounts: tuple[Amount, ...], join: object, empty: float) -> Tensor:

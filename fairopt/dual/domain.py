@@ -51,6 +51,8 @@ def domain(structure: Structure, numbers: Numbers) -> Domain:
     sums: list[tuple[list[int], list[int]]] = []  # the parts of each range that balance: up, down
     for r, part in enumerate(structure.slices):
         width = float(numbers.width[r])
+        if width == np.inf:  # open: no price
+            continue
         ratio = structure.ratios[r]
         rows = range(part.start, part.stop)
         if ratio == 0.0:  # the largest row does not count
@@ -87,4 +89,4 @@ def domain(structure: Structure, numbers: Numbers) -> Domain:
     E = np.zeros((len(sums), N))
     for r, (ups, downs) in enumerate(sums):
         E[r, ups], E[r, downs] = 1.0, -1.0
-    return Domain(lift, np.array([c for _, _, c in columns]), quadratic, np.array(G).reshape(-1, N), np.array(g), E)
+    return Domain(lift, np.array([c for _, _, c in columns]), quadratic, np.array(G).reshape(len(G), N), np.array(g), E)

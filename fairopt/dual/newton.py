@@ -42,13 +42,17 @@ GUESSES = 12  # Newton steps on a sample of the scores
 
 @dataclass(frozen=True, eq=False)
 class DualSolution:
-    """Prices (m,), the evaluation there, the KKT residual in score units, iterations, and whether it is as small as float64 resolves."""
+    """Prices (m,), the evaluation there, the KKT residual in score units, iterations, and whether it is as small as float64 resolves.
+
+    ``bound``: what the residual may be at most to count as solved; without one nothing is certified.
+    """
 
     p: Array
     evaluation: Evaluation
     residual: float
     iterations: int
     converged: bool
+    bound: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,23 +86,42 @@ class _Search:
             return slope
         return np.where(flat, self.dual.flat_slope(state.p) * min(1.0, state.res / self.spread), slope)
 
-    def model_minimiser(self, state: _State) -> Array:
-        """(m,) prices in the domain that minimise the model at ``state``."""
+    @cached_property
+    def quadratic(self) -> bool:
+        return bool(np.isfinite(self.numbers.gamma).any())
+
+    @cached_property
+    def softness(self) -> Array:
+        """(m,) 1 / gamma of each row; infinite for rows of other kinds."""
+        sizes = [1] * self.structure.linear + [part.stop - part.start for part in self.structure.slices]
+        soft = np.repeat(1.0 / self.numbers.gamma, sizes)
+        return np.where(soft > 0.0, soft, np.inf)
+
+    def model_minimiser(self, state: _State, *, flat: bool = False) -> Array:
+        """(m,) prices in the domain that minimise the model at ``state``. ``flat``: cells without a free sample stay flat."""
         f, p, ev, metric = state.ev.f, state.p, state.ev, self.structure.metric
-        if self.structure.shape == "separable":
-            slopes = np.maximum((self.dual.coefficients**2) @ self.slopes(state), 1e-14 * metric)
+        cells = ev.slope if flat or ev.dense_model is not None else self.slopes(state)
+        alone = flat and ev.dense_model is None and not cells.any() and not self.structure.blocks  # then no row moves another
+        if self.structure.shape == "separable" or alone:
+            least = 1e-14 * (np.minimum(metric, self.softness) if flat else metric)
+            slopes = np.maximum((self.dual.coefficients**2) @ cells, least)
             return prox(self.structure, self.numbers, f + slopes * p, slopes)
         if ev.dense_model is None:
-            B = factor(self.dual.coefficients, self.slopes(state), metric)
+            B = factor(self.dual.coefficients, cells, metric)
         else:
             M = ev.dense_model
-            if bool((ev.slope <= 0).any()) or bool((np.diag(M) <= 1e-6 * metric).any()):
+            if not flat and bool((ev.slope <= 0).any() | (np.diag(M) <= 1e-6 * metric).any()):
                 M = M + 1e-2 * min(1.0, state.res / self.spread) * self.dual.open_model()
             B = factor_dense(M, metric)
         start = None if p.any() else prox(self.structure, self.numbers, f, metric)  # about the right active set
         return self.solver.minimise(p, f, B, 0.1 * self.resolution, start)
 
     def step(self, state: _State) -> _State:
+        if self.quadratic and bool((state.ev.slope <= 0).any()):
+            # the softness alone decides a price where every sample is at a bound: a slope of our own would creep towards it
+            new = self.at(self.model_minimiser(state, flat=True))
+            if new.res <= 0.1 * state.res:
+                return new
         return self.line_search(state, self.model_minimiser(state))
 
     def line_search(self, state: _State, q: Array) -> _State:
@@ -168,12 +191,13 @@ class _Search:
         if L:
             pl, dl = p[:L], d[:L]
             rising = (pl > 0) | ((pl == 0) & (dl > 0))
-            limit = np.where(dl == 0, 0.0, np.where(rising, nums.upper, nums.lower))
+            limit = np.where(rising, nums.upper, nums.lower)
+            limit = np.where(np.isfinite(limit), limit, 0.0)  # no price is on an open side but by rounding
             total += float(limit @ dl) + float((pl * dl / nums.gamma[:L]).sum())
         for r, part in enumerate(st.slices):
             pr, ratio = p[part], st.ratios[r]
             dflow = flow_derivative(pr, d[part], ratio)
-            total += float(nums.width[r]) * dflow + range_flow(pr, ratio) * dflow / float(nums.gamma[L + r])
+            total += (float(nums.width[r]) * dflow if dflow else 0.0) + range_flow(pr, ratio) * dflow / float(nums.gamma[L + r])
         return total
 
     def interior(self, max_iter: int) -> tuple[_State, int]:
@@ -196,12 +220,16 @@ class Goals(NamedTuple):
 
     def met(self, structure: Structure, p: Array, residual: float) -> bool:
         """Whether prices p with this residual solve the problem as far as float64 resolves."""
-        return residual <= max(self.accepted, min(2.0 * _hidden(structure, p), self.most))
+        return residual <= self.bound(structure, p)
+
+    def bound(self, structure: Structure, p: Array) -> float:
+        """The largest residual at which prices p count as solved."""
+        return max(self.accepted, min(2.0 * _hidden(structure, p), self.most))
 
 
 def goals(dual: Dual, structure: Structure, numbers: Numbers, goal: float = 0.0) -> Goals:
     """The goals of one problem; ``goal``: a residual that is asked for, where larger than what float64 resolves."""
-    magnitude = max(dual.magnitude() + float(np.abs(numbers.offset / structure.unit).max(initial=0.0)), _limits(structure, numbers))
+    magnitude = _magnitude(dual, structure, numbers)
     resolution = 8 * dual.resolution * max(magnitude, 1e-300)
     solved = max(goal, resolution, min(1e4 * resolution, 1e-7 * magnitude))
     # rounding beyond ``most`` is no excuse: prices of contradicting rows grow without end
@@ -223,9 +251,10 @@ def solve_dual(
         state, used = _State(found.p, found.evaluation, found.residual), found.iterations
     else:
         state = search.at(p if start is None else search.solver.feasible(p))
-    if state.res > goal:
+    if not state.res <= goal:
         state, used = _newton(search, state, goal, used, max_iter, limits.most)
-    return DualSolution(state.p, state.ev, state.res, used, limits.met(structure, state.p, state.res))
+    bound = limits.bound(structure, state.p)
+    return DualSolution(state.p, state.ev, state.res, used, bool(state.res <= bound), bound)
 
 
 def _newton(search: _Search, state: _State, goal: float, iteration: int, max_iter: int, most: float) -> tuple[_State, int]:
@@ -243,18 +272,37 @@ def _newton(search: _Search, state: _State, goal: float, iteration: int, max_ite
             state = new if new.res < state.res else state
         else:
             iteration += 1
-            state = new = search.step(state)
+            try:
+                state = new = search.step(state)
+            except np.linalg.LinAlgError:  # slopes too far apart to factor the model
+                if settled:
+                    break
+                iteration = max(iteration, TRUST)
+                continue
             stale = 0 if new.res < 0.5 * best.res or not settled else stale + 1
         best = new if new.res < best.res else best
     return best, iteration
 
 
-def _limits(structure: Structure, numbers: Numbers) -> float:
-    """The largest finite limit, in score units."""
-    L = structure.linear
-    widths = [float(w) / float(structure.unit[rows].max()) for w, rows in zip(numbers.width, structure.slices, strict=True)]
-    both = np.concatenate([np.abs(numbers.lower) / structure.unit[:L], np.abs(numbers.upper) / structure.unit[:L], widths])
-    return float(both[np.isfinite(both)].max(initial=0.0))
+def _magnitude(dual: Dual, structure: Structure, numbers: Numbers) -> float:
+    """The size of the scores at the solution, as far as it can be told: their own, or that of the limits that push them.
+
+    A limit that is met at price 0 pushes no score, however far away it is. The rounding of a row's own constants is left out here: it is
+    that row's alone (``prox.residual``).
+    """
+    own, L = dual.magnitude(), structure.linear
+    both = np.stack([numbers.lower, numbers.upper])
+    with np.errstate(invalid="ignore", over="ignore"):
+        asked = np.abs(both - numbers.offset[:L]) / structure.unit[:L]  # (2, L) mean absolute score where a limit binds
+        constants = np.abs(numbers.offset) / structure.unit
+        asked = np.where(np.isfinite(both), asked, 0.0)
+    if max(asked.max(initial=0.0), constants[L:].max(initial=0.0)) <= own:
+        return own
+    f = dual.evaluate(np.zeros(structure.metric.shape[0])).f
+    most = float(np.where([f[:L] < numbers.lower, f[:L] > numbers.upper], asked, 0.0).max(initial=0.0))
+    for width, ratio, part in zip(numbers.width.tolist(), structure.ratios, structure.slices, strict=True):
+        most = max(most, float(constants[part].max()) if not ratio * f[part].max() - f[part].min() <= width else 0.0)
+    return max(own, most)
 
 
 def _hidden(structure: Structure, p: Array) -> float:

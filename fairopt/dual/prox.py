@@ -16,6 +16,7 @@ from fairopt.numerics.range_projection import range_flow, range_prices
 from fairopt.problem import Array, IntArray
 
 EPS = 0.5 * float(np.finfo(np.float64).eps)
+CONSTANTS = 16.0  # half ulps of a row's constant and limit that its residual does not count
 
 
 def prox(structure: Structure, numbers: Numbers, v: Array, slopes: Array) -> Array:
@@ -36,7 +37,8 @@ def residual(structure: Structure, numbers: Numbers, f: Array, p: Array) -> Arra
     """(m,) KKT residual of each row, in units of the scores: s_k (p_k - prox_k) / sum_i |A_ki|. 0 at the optimum and only there.
 
     Prices of contradicting rows grow without end, and f + s p then forgets f: rows by themselves are worked out without that sum, the
-    others count at least the rounding that it hides.
+    others count at least the rounding that it hides. What the rounding of a row's own constant and of the limit that binds can do to f is
+    not counted: a row of large numbers is judged by these, and loosens nothing for the others.
     """
     s, L = structure.metric, structure.linear
     theta = prox(structure, numbers, f + s * p, s)
@@ -48,6 +50,12 @@ def residual(structure: Structure, numbers: Numbers, f: Array, p: Array) -> Arra
         with np.errstate(invalid="ignore"):
             inside = (pl * soft + limit - f[:L]) * (s[:L] / (s[:L] + soft))
         r[:L] = np.where((tl != 0) & (np.abs(tl) < numbers.rho[:L]) & ~structure.in_block[:L], inside, r[:L])
+    noise = np.abs(numbers.offset)
+    if L:
+        noise[:L] += np.where(tl != 0, np.abs(limit), 0.0)
+    for width, rows in zip(numbers.width, structure.slices, strict=True):
+        noise[rows] += np.where(theta[rows] != 0, abs(width), 0.0)
+    r = np.sign(r) * np.maximum(np.abs(r) - CONSTANTS * EPS * noise, 0.0)
     if structure.coupled.any():
         r = np.where(structure.coupled, np.maximum(np.abs(r), EPS * np.abs(s * p)), r)
     return np.asarray(r / structure.unit)
@@ -73,6 +81,11 @@ def _budget(
     A single row or range was capped at rho already, which is the same.
     """
     if linear.size + ranges.size == 1:
+        return
+    if not rho > 0.0:
+        theta[linear] = 0.0
+        for r in ranges.tolist():
+            theta[structure.slices[r]] = 0.0
         return
     lower, upper = numbers.lower[linear], numbers.upper[linear]
     vl, sl = v[linear], s[linear]

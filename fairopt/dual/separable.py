@@ -32,6 +32,10 @@ class Quadratic:
     def __matmul__(self, theta: Array) -> Array:
         return (self.inverse * (self.flows @ theta)) @ self.flows
 
+    def diagonal(self) -> Array:
+        """(k,)"""
+        return np.asarray(self.inverse @ (self.flows**2))
+
     def toarray(self) -> Array:
         dense = self.flows.toarray()
         return np.asarray((dense.T * self.inverse) @ dense)

@@ -18,6 +18,7 @@ from fairopt.problem import ProjectionProblem
 
 HALF_ULP = 2.0**-53
 NONE = np.zeros(0)
+INF = float("inf")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +39,7 @@ class FewRows:
 
     def inside(self, f: list[float], error: list[float]) -> bool:
         """Whether every row is inside its limits beyond doubt."""
-        return all(lo + e <= v <= hi - e for v, lo, hi, e in zip(f, self.lower, self.upper, error, strict=True))
+        return all(lo + e <= v <= hi - e and -INF < v < INF for v, lo, hi, e in zip(f, self.lower, self.upper, error, strict=True))
 
     def outside(self, f: list[float], error: list[float]) -> bool:
         """Whether some row is outside its limits beyond doubt."""

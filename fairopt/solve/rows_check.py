@@ -16,17 +16,20 @@ from fairopt.numerics.exact_sums import exact_cell_sums
 from fairopt.problem import ProjectionProblem
 
 HALF_ULP = 2.0**-53
+TINY = 2.0**-1074
 
 
 def summation_bound(problem: ProjectionProblem, magnitude: float) -> Array:
     """(m,) how far a float64 row value can be from the exact one, for scores of at most ``magnitude``.
 
     Any order of summation of k terms errs by at most (k - 1) half ulps of the sum of absolute values; a few more for coefficients.
+    A product that falls among the subnormal numbers errs by up to half of 2^-1074 instead: one for each term, and for this bound's own.
     """
     rows = problem.rows
-    terms = int(rows.counts.max(initial=1)) if rows.dense is None else rows.n
+    terms = (int(rows.counts.max(initial=1)) if rows.dense is None else rows.n) + rows.masks.shape[1] + 8
     offset = np.abs(rows.offset)
-    return np.asarray(HALF_ULP * ((terms + rows.masks.shape[1] + 8) * structure(problem).unit * magnitude + 8 * offset))
+    tiny = (rows.n + terms) * TINY * max(1.0, magnitude)  # a coefficient that underflowed is off by that much for each score
+    return np.asarray(HALF_ULP * (terms * structure(problem).unit * magnitude + 8 * offset) + tiny)
 
 
 def violations(st: Structure, problem: ProjectionProblem, f: Array) -> Array:
@@ -95,32 +98,44 @@ def _mask_means(problem: ProjectionProblem, sums: list[Fraction]) -> list[Fracti
     ]
 
 
-def _exact_offsets(problem: ProjectionProblem) -> list[Fraction]:
-    """(m,) the rows' constants, exact; kept with the rows."""
+def exact_offset_parts(problem: ProjectionProblem, k: int) -> dict[int, Fraction]:
+    """Row k's constant, exact, by the mask that each part is a mean over; -1: constants that are no means."""
+    return dict(_offset_parts(problem)[k])
+
+
+def _offset_parts(problem: ProjectionProblem) -> list[dict[int, Fraction]]:
+    """(m,) the rows' constants by mask; kept with the rows."""
     r = problem.rows
-    cached = r.__dict__.get("_exact_offsets")
+    cached: list[dict[int, Fraction]] | None = r.__dict__.get("_offset_parts")
     if cached is None:
-        cached = [Fraction(0)] * r.m
-        if not r.offset_terms:
-            cached = [Fraction(float(v)) for v in r.offset]
+        cached = [{} for _ in range(r.m)] if r.offset_terms else [{-1: Fraction(float(v))} if v else {} for v in r.offset]
         means: dict[int, list[Fraction]] = {}
         for k, scale, mask, value in r.offset_terms:
-            if mask < 0:
-                cached[k] += Fraction(scale)
-                continue
-            if value not in means:
+            if mask >= 0 and value not in means:
                 means[value] = _mask_means(problem, exact_cell_sums(r.values[value].numpy(), r.cell.numpy(), r.masks.shape[1]))
-            cached[k] += Fraction(scale) * means[value][mask]
-        r.__dict__["_exact_offsets"] = cached
-    return list(cached)
+            part = Fraction(scale) * (means[value][mask] if mask >= 0 else 1)
+            cached[k][max(mask, -1)] = cached[k].get(max(mask, -1), Fraction(0)) + part
+        r.__dict__["_offset_parts"] = cached
+    return cached
+
+
+def _exact_offsets(problem: ProjectionProblem) -> list[Fraction]:
+    """(m,) the rows' constants, exact."""
+    return [sum(parts.values(), Fraction(0)) for parts in _offset_parts(problem)]
 
 
 def _exact_dot(a: Array, b: Array) -> Fraction:
-    """The exact dot product: each product split without error into high and low parts (Dekker)."""
-    high = a * b
+    """The exact dot product of finite numbers: mantissas multiplied without error (Dekker), summed exactly for each exponent.
+
+    Mantissas lie in [1/2, 1), so that neither the split nor its parts can overflow or underflow, whatever the numbers' size.
+    """
+    (ma, ea), (mb, eb) = np.frexp(a), np.frexp(b)
+    high = ma * mb
     split = 134217729.0  # 2^27 + 1
-    ta, tb = split * a, split * b
-    ah, bh = ta - (ta - a), tb - (tb - b)
-    al, bl = a - ah, b - bh
+    ta, tb = split * ma, split * mb
+    ah, bh = ta - (ta - ma), tb - (tb - mb)
+    al, bl = ma - ah, mb - bh
     low = ((ah * bh - high) + ah * bl + al * bh) + al * bl
-    return exact_cell_sums(np.concatenate([high, low]), np.zeros(2 * a.shape[0], dtype=np.int64), 1)[0]
+    exponents, place = np.unique(ea.astype(np.int64) + eb, return_inverse=True)
+    sums = exact_cell_sums(np.concatenate([high, low]), np.concatenate([place, place]).astype(np.int64), len(exponents))
+    return sum((s * Fraction(2) ** int(e) for s, e in zip(sums, exponents.tolist(), strict=True)), Fraction(0))

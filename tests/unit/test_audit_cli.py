@@ -178,7 +178,7 @@ def test_strict_says_it_by_the_exit_code(file: Path, tolerance: str, code: int) 
         (["--sensitive", "gender"], "--sensitive: scores.csv has no column 'gender'"),
         (["--target", "z"], "--target: scores.csv has no column 'z'"),
         (["--decision", "z"], "--decision: scores.csv has no column 'z'"),
-        (["--score", "sex"], r"column 'sex' has 'f' in row 1, expected a number \(120 such rows of 120\)"),
+        (["--score", "sex"], r"column 'sex' has 'f' in row 1 \(line 2\), expected a number \(120 such rows of 120\)"),
         (["--decision", "age"], "decisions: got"),
         (["--notion", "parity"], "--notion: got 'parity', expected one of demographic_parity"),
         (["--notion", "group_mean_bound"], "GroupMeanBound needs lower, upper or both"),
@@ -202,13 +202,13 @@ def test_bad_words_are_one_clear_line(file: Path, words: list[str], said: str) -
     ("name", "text", "said"),
     [
         ("none.csv", None, "there is no such file"),
-        ("empty.csv", "", "cannot be read as csv"),
+        ("empty.csv", "", "no header line: the file is empty"),
         ("header.csv", "p,sex\n", "got no rows"),
-        ("hole.csv", "p,sex\n0.1,a\n,b\n,b\n", r"column 'p' has an empty cell in row 2, expected a number \(2 such rows of 3\)"),
+        ("hole.csv", "p,sex\n0.1,a\n,b\n,b\n", r"column 'p' has an empty cell in row 2 \(line 3\), expected a number \(2 such rows of 3\)"),
         ("word.csv", "p,sex\n0.1,a\nhigh,b\n", "column 'p' has 'high' in row 2"),
         ("inf.csv", "p,sex\n0.1,a\ninf,b\n", "column 'p' has 'inf' in row 2"),
         ("broken.parquet", "not parquet", "cannot be read as parquet"),
-        ("ragged.csv", "p,sex\n0.1,a\n0.1,a,b,c\n", "cannot be read as csv"),
+        ("ragged.csv", "p,sex\n0.1,a\n0.1,a,b,c\n", "line 3: 4 fields, the header has 2"),
     ],
 )
 def test_bad_files_are_one_clear_line(tmp_path: Path, name: str, text: str | None, said: str) -> None:

@@ -72,13 +72,13 @@ def test_demo_prints_its_table_and_writes_its_picture(tmp_path: Path) -> None:
         (["demo", "--tolerance", "-1"], "tolerance"),
     ],
 )
-def test_an_error_is_one_line_and_exit_code_1(
+def test_an_error_is_one_line_and_exit_code_2(
     words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["fairopt", *words])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
-    assert stopped.value.code == 1
+    assert stopped.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("fairopt: ")
     assert said in line
