@@ -23,7 +23,7 @@ from fairopt.notions.algebra import Leaf, Notion
 from fairopt.notions.batch import Batch
 from fairopt.notions.events import Mask, columns_of
 from fairopt.notions.functional import Constraint, Functional
-from fairopt.numerics.exact_sums import exact_cell_sums
+from fairopt.numerics.exact_sums import exact_cell_sums, exact_dot
 from fairopt.problem import Array
 from fairopt.table import Table
 
@@ -111,7 +111,7 @@ class ExactMeans:
         for scale, values in f.dense:
             # the weights that the compiled row has
             weights = scale / self._scores.shape[0] * self._values[values]
-            total += _exact_dot(weights, self._scores)
+            total += exact_dot(weights, self._scores)
         return total
 
 
@@ -191,24 +191,3 @@ def _mean_side(mask: Mask, exact: ExactMeans, name: str = "") -> _Side:
 
 def _masks(f: Functional) -> list[Mask]:
     return [m for _, m in f.means] + [m for _, m, _ in f.constants]
-
-
-def _exact_dot(a: Array, b: Array) -> Fraction:
-    """sum a_i b_i exactly. Each product is split into two floats (Dekker 1971), whose sums are exact; extreme exponents go one by one."""
-    largest, smallest = np.abs(a * b), 2.0**-900
-    safe = (np.abs(a) < 2.0**500) & (np.abs(b) < 2.0**500) & ((largest > smallest) | (a == 0) | (b == 0))
-    rest = sum((Fraction(float(x)) * Fraction(float(y)) for x, y in zip(a[~safe], b[~safe], strict=True)), Fraction(0))
-    a, b = a[safe], b[safe]
-    product = a * b
-    a_high, a_low = _halves(a)
-    b_high, b_low = _halves(b)
-    error = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
-    both = np.concatenate([product, error])
-    return exact_cell_sums(both, np.zeros(both.shape[0], dtype=np.int64), 1)[0] + rest
-
-
-def _halves(x: Array) -> tuple[Array, Array]:
-    """x = high + low with 26 bits each (Veltkamp)."""
-    scaled = x * 134217729.0  # 2**27 + 1
-    high = scaled - (scaled - x)
-    return high, x - high

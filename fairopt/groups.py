@@ -145,6 +145,14 @@ def encode(
     return _encode_listed(listed, known, grow=grow, missing=missing, where=where)
 
 
+def plain_values(column: Any, where: str) -> list[Value]:
+    """(n,) the values of one attribute as int, str, bool or None (missing), each as it is. InputError for what names no group."""
+    integers, kind, listed = group_values(column, where)
+    if integers is None:
+        return [_plain(v, where) for v in listed]
+    return [bool(v) for v in integers.tolist()] if kind == "bool" else integers.tolist()
+
+
 def _encode_integers(a: IntArray, kind: str, known: Vocabulary, *, grow: bool, where: str) -> tuple[IntArray, Vocabulary]:
     if a.size == 0:
         return np.zeros(0, dtype=np.int64), known

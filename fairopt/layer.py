@@ -216,11 +216,19 @@ class FairnessLayer(nn.Module):
                 merged[name] = merged[name].joined(v.values, name=f"sensitive_features[{name!r}]") if name in merged else v
             self._vocabularies = merged
 
-    def freeze(self, scores: Tensor, *, sensitive_features: Any, targets: Any = None, confidence: float = 0.95) -> FrozenLayer:
+    def freeze(
+        self,
+        scores: Tensor,
+        *,
+        sensitive_features: Any,
+        targets: Any = None,
+        confidence: float = 0.95,
+        on_unknown: Literal["error", "pass"] = "error",
+    ) -> FrozenLayer:
         """A FrozenLayer: shifts per group fitted on calibration scores, no solver at serving time. See ``fairopt.frozen``."""
         from fairopt.frozen import freeze
 
-        return freeze(self, scores, sensitive_features=sensitive_features, targets=targets, confidence=confidence)
+        return freeze(self, scores, sensitive_features=sensitive_features, targets=targets, confidence=confidence, on_unknown=on_unknown)
 
     # what a state says ---------------------------------------------------------------------------------------------------------
 

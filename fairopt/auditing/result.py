@@ -12,7 +12,7 @@ from typing import Any
 from fairopt.auditing.gap_rows import ExactCheck
 from fairopt.errors import InputError
 from fairopt.files import csv_table, write_whole
-from fairopt.table import Table
+from fairopt.table import Table, visible
 
 FORMAT = 1
 
@@ -99,7 +99,8 @@ class Audit:
 
     def __str__(self) -> str:
         checks = [f"{c.quantity}s: {'every constraint holds' if c.holds else 'broken'} ({c.notion})" for c in self.checks]
-        return "\n".join([f"audit of {self.n:,} samples", *checks, "", str(self.summary), *(f"note: {note}" for note in self.notes)])
+        lines = "\n".join([f"audit of {self.n:,} samples", *checks, "", str(self.summary), *(f"note: {note}" for note in self.notes)])
+        return visible(lines, lines=True)
 
     __repr__ = __str__
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import sys
 from collections.abc import Callable
 
@@ -24,6 +26,11 @@ def main() -> None:
     try:
         _app()()
     except FairoptError as error:
+        print(f"fairopt: {visible(str(error))}", file=sys.stderr)
+        raise SystemExit(2) from error
+    except OSError as error:  # standard output is full or closed; every file of ours has an error of its own
+        with contextlib.suppress(OSError, ValueError):  # else Python tries to write it once more at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print(f"fairopt: {visible(str(error))}", file=sys.stderr)
         raise SystemExit(2) from error
 

@@ -37,6 +37,7 @@ from fairopt.streaming.picture import is_our_picture, stream_picture
 from fairopt.streaming.rows import Source, open_source
 from fairopt.streaming.store import KEEP_KEYS
 
+_BESIDE = ("-wal", "-shm", "-journal", "-commits")  # files beside the state that belong to it
 CONTROLLERS = ("pooled", "primal-dual", "cumulative")
 
 
@@ -132,7 +133,7 @@ def _state_of(source: Source, job: runs.Job, made: Controller, state: Path, dura
                 empty = not store.resumed and not store.progress["files"]
     finally:
         if new and empty:
-            for end in ("", "-wal", "-shm", "-journal"):
+            for end in ("", *_BESIDE):
                 Path(f"{state}{end}").unlink(missing_ok=True)
 
 
@@ -179,7 +180,7 @@ def _finish(run: runs.Run, told: StreamReport, report: Path | None, picture: Pat
 def _check_files(input: str, job: runs.Job, state: Path, report: Path | None, picture: Path | None) -> None:
     """Before anything is written: every file is another one, and what is there already is the run's own or to be lost."""
     writes = {"output": job.output, "rejects": job.rejects, "report": report, "picture": picture}
-    logs = {f"state ({end})": f"{state}{end}" for end in ("-wal", "-shm", "-journal")}
+    logs = {f"state ({end})": f"{state}{end}" for end in _BESIDE}
     check_places({"input": input}, writes, {"state": state, **logs})
     if report == STDOUT and job.output == STDOUT:
         raise InputError("report: standard output is the output's already; expected a file")

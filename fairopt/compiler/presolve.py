@@ -88,7 +88,8 @@ class Box:
         if not isinstance(self.lb, Tensor) and not isinstance(self.ub, Tensor):
             return None
         lb, ub = (b.numpy() if isinstance(b, Tensor) else np.full(self.cell.shape[0], b) for b in (self.lb, self.ub))
-        return np.bincount(self.cell, weights=lb), np.bincount(self.cell, weights=ub)
+        low, high = (np.asarray(np.bincount(self.cell, weights=b), dtype=np.float64) for b in (lb, ub))
+        return low, high
 
     def reach(self, rows: list[Row], cells: Cells) -> tuple[Array, Array, Array]:
         """(rows,) least and greatest values that scores inside the bounds give each row, and (2, rows) what their rounding may hide."""

@@ -27,7 +27,7 @@ from fairopt.dual.few_rows import few_rows
 from fairopt.dual.interior import InteriorPoint
 from fairopt.dual.model import ModelSolver, factor, factor_dense
 from fairopt.dual.piece import flow_of
-from fairopt.dual.prox import EPS, prox, residual
+from fairopt.dual.prox import CONSTANTS, EPS, own_rounding, prox, residual
 from fairopt.dual.sliced import SlicedDual
 from fairopt.dual.structure import Numbers, Structure
 from fairopt.dual.tables import table_prices
@@ -68,6 +68,7 @@ class _Search:
     def __init__(self, dual: Dual, structure: Structure, numbers: Numbers, resolution: float, solved: float) -> None:
         self.dual, self.structure, self.numbers = dual, structure, numbers
         self.resolution, self.solved = resolution, solved  # residuals: noise, and good enough to be called solved
+        self.constants = CONSTANTS * EPS * sum(_constants(structure, numbers)[1:])
         self.spread = 1.0  # the residual at the start
 
     @cached_property
@@ -76,7 +77,11 @@ class _Search:
 
     def at(self, p: Array) -> _State:
         ev = self.dual.evaluate(p)
-        return _State(p, ev, float(np.abs(residual(self.structure, self.numbers, ev.f, p)).max(initial=0.0)))
+        r = np.abs(residual(self.structure, self.numbers, ev.f, p))
+        res = float(r.max(initial=0.0))
+        if self.resolution < res <= self.constants:
+            res = float((r - own_rounding(self.structure, self.numbers, p)).max(initial=0.0))
+        return _State(p, ev, res)
 
     def slopes(self, state: _State) -> Array:
         """(C,) slopes of the cells, positive for flat ones."""
@@ -151,7 +156,7 @@ class _Search:
 
     def expand(self, state: _State, new: _State, d: Array, slope_old: float, slope_new: float) -> _State:
         """Longer steps while Phi falls nearly as fast as at the start: cells without a free sample make it linear."""
-        a, reach = 1.0, np.inf
+        a, reach = 1.0, np.inf  # at most ten times: 4^10 > 1e6
         while slope_new < 0.5 * slope_old < 0 and a < min(reach, 1e6):
             if a == 1.0:
                 reach = self.reach(state.p, d)
@@ -175,7 +180,7 @@ class _Search:
         for linear, ranges, k in [*caps, *st.blocks]:
             if not np.isfinite(nums.rho[k]):
                 continue
-            # the flow is convex along the ray: halve until it fits
+            # the flow is convex along the ray: halve until it fits, at most 20 times from 1e6
             while reach > 1.0 and flow_of(st, p + reach * d, linear, ranges) > nums.rho[k] * (1 + 1e-12):
                 reach *= 0.5
         for part, ratio in zip(st.slices, st.ratios, strict=True):
@@ -291,18 +296,32 @@ def _magnitude(dual: Dual, structure: Structure, numbers: Numbers) -> float:
     that row's alone (``prox.residual``).
     """
     own, L = dual.magnitude(), structure.linear
-    both = np.stack([numbers.lower, numbers.upper])
-    with np.errstate(invalid="ignore", over="ignore"):
-        asked = np.abs(both - numbers.offset[:L]) / structure.unit[:L]  # (2, L) mean absolute score where a limit binds
-        constants = np.abs(numbers.offset) / structure.unit
-        asked = np.where(np.isfinite(both), asked, 0.0)
-    if max(asked.max(initial=0.0), constants[L:].max(initial=0.0)) <= own:
+    asked, largest, constant = _constants(structure, numbers)
+    if max(largest, constant if structure.slices else 0.0) <= own:
         return own
     f = dual.evaluate(np.zeros(structure.metric.shape[0])).f
     most = float(np.where([f[:L] < numbers.lower, f[:L] > numbers.upper], asked, 0.0).max(initial=0.0))
+    constants = np.abs(numbers.offset) / structure.unit
     for width, ratio, part in zip(numbers.width.tolist(), structure.ratios, structure.slices, strict=True):
         most = max(most, float(constants[part].max()) if not ratio * f[part].max() - f[part].min() <= width else 0.0)
     return max(own, most)
+
+
+def _constants(structure: Structure, numbers: Numbers) -> tuple[Array, float, float]:
+    """(2, L) the mean absolute score where each lower and upper limit binds, 0 where open; the largest of these, and of the rows'
+    constants, in score units. Kept with the numbers.
+    """
+    kept: tuple[Array, float, float] | None = numbers.__dict__.get("_constants")
+    if kept is None:
+        L = structure.linear
+        both = np.stack([numbers.lower, numbers.upper])
+        with np.errstate(invalid="ignore", over="ignore"):
+            asked = np.where(np.isfinite(both), np.abs(both - numbers.offset[:L]) / structure.unit[:L], 0.0)
+            widths = [float(w) / float(structure.unit[part].max()) for w, part in zip(numbers.width, structure.slices, strict=True)]
+            constant = float(np.abs(numbers.offset / structure.unit).max(initial=0.0))
+        kept = asked, float(asked.max(initial=0.0)), constant + max((w for w in widths if np.isfinite(w)), default=0.0)
+        numbers.__dict__["_constants"] = kept
+    return kept
 
 
 def _hidden(structure: Structure, p: Array) -> float:

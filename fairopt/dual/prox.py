@@ -37,8 +37,7 @@ def residual(structure: Structure, numbers: Numbers, f: Array, p: Array) -> Arra
     """(m,) KKT residual of each row, in units of the scores: s_k (p_k - prox_k) / sum_i |A_ki|. 0 at the optimum and only there.
 
     Prices of contradicting rows grow without end, and f + s p then forgets f: rows by themselves are worked out without that sum, the
-    others count at least the rounding that it hides. What the rounding of a row's own constant and of the limit that binds can do to f is
-    not counted: a row of large numbers is judged by these, and loosens nothing for the others.
+    others count at least the rounding that it hides.
     """
     s, L = structure.metric, structure.linear
     theta = prox(structure, numbers, f + s * p, s)
@@ -50,15 +49,22 @@ def residual(structure: Structure, numbers: Numbers, f: Array, p: Array) -> Arra
         with np.errstate(invalid="ignore"):
             inside = (pl * soft + limit - f[:L]) * (s[:L] / (s[:L] + soft))
         r[:L] = np.where((tl != 0) & (np.abs(tl) < numbers.rho[:L]) & ~structure.in_block[:L], inside, r[:L])
-    noise = np.abs(numbers.offset)
-    if L:
-        noise[:L] += np.where(tl != 0, np.abs(limit), 0.0)
-    for width, rows in zip(numbers.width, structure.slices, strict=True):
-        noise[rows] += np.where(theta[rows] != 0, abs(width), 0.0)
-    r = np.sign(r) * np.maximum(np.abs(r) - CONSTANTS * EPS * noise, 0.0)
     if structure.coupled.any():
         r = np.where(structure.coupled, np.maximum(np.abs(r), EPS * np.abs(s * p)), r)
     return np.asarray(r / structure.unit)
+
+
+def own_rounding(structure: Structure, numbers: Numbers, p: Array) -> Array:
+    """(m,) what the rounding of each row's own constant, and of the limit that binds at prices p, can do to it, in score units.
+
+    A row of large numbers is judged by these, and loosens nothing for the others.
+    """
+    noise, L = np.abs(numbers.offset), structure.linear
+    limit = np.where(p[:L] > 0, np.abs(numbers.upper), np.where(p[:L] < 0, np.abs(numbers.lower), 0.0))
+    noise[:L] += np.where(np.isfinite(limit), limit, 0.0)
+    for width, rows in zip(numbers.width, structure.slices, strict=True):
+        noise[rows] += np.where(p[rows] != 0, abs(width), 0.0)
+    return np.asarray(CONSTANTS * EPS * noise / structure.unit)
 
 
 def _beyond(v: Array, ratio: float, width: float) -> float:

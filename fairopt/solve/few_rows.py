@@ -15,6 +15,7 @@ from fairopt.arrays import Array
 from fairopt.dual.piece import Piece
 from fairopt.dual.structure import structure
 from fairopt.problem import ProjectionProblem
+from fairopt.solve.rows_check import TINY
 
 HALF_ULP = 2.0**-53
 NONE = np.zeros(0)
@@ -31,11 +32,13 @@ class FewRows:
     metric: Array
     offset: tuple[float, ...]
     terms: int
+    tiny: float  # what products among the subnormal numbers lose, as in ``rows_check.summation_bound``
     lightest: float  # least distance weight
 
     def error(self, magnitude: float) -> list[float]:
         """How far a float64 row value can be from the exact one, for scores of at most ``magnitude``."""
-        return [HALF_ULP * (self.terms * u * magnitude + 8 * o) for u, o in zip(self.unit, self.offset, strict=True)]
+        tiny = self.tiny * max(1.0, magnitude)
+        return [HALF_ULP * (self.terms * u * magnitude + 8 * o) + tiny for u, o in zip(self.unit, self.offset, strict=True)]
 
     def inside(self, f: list[float], error: list[float]) -> bool:
         """Whether every row is inside its limits beyond doubt."""
@@ -59,13 +62,15 @@ def _plan(problem: ProjectionProblem) -> FewRows | None:
     if st.shape != "few_rows" or not problem.all_hard or problem.rows.dense is not None:
         return None
     rows = problem.rows
+    terms = int(rows.counts.max(initial=1)) + rows.masks.shape[1] + 8
     return FewRows(
         lower=tuple(problem.lower.tolist()),
         upper=tuple(problem.upper.tolist()),
         unit=tuple(st.unit.tolist()),
         metric=st.metric,
         offset=tuple(np.abs(rows.offset).tolist()),
-        terms=int(rows.counts.max(initial=1)) + rows.masks.shape[1] + 8,
+        terms=terms,
+        tiny=(rows.n + terms) * TINY,
         lightest=1.0 if problem.weights is None else float(problem.weights.min()),
     )
 

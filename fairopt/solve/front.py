@@ -24,6 +24,7 @@ from fairopt.solve.one_row import attach_one_row, one_row, project_one_row, stri
 from fairopt.solve.outcome import Outcome, as_working, finish, solved
 from fairopt.solve.pairs import untaken
 from fairopt.solve.ruling import ruled
+from fairopt.solve.transforms import refuse_transforms
 from fairopt.solve.units import Units, find_units
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -204,6 +205,7 @@ def check_shape(scores: Tensor, n: int) -> Tensor:
     """``scores`` as (n,). InputError for a wrong type, dtype or shape, or an empty batch."""
     if not isinstance(scores, Tensor):
         raise InputError(f"scores: got {type(scores).__name__}, expected a torch tensor of shape ({n},)")
+    refuse_transforms(scores)
     if scores.dtype not in DTYPES:
         raise InputError(f"scores: got dtype {scores.dtype}, expected a float dtype (float64, float32, bfloat16 or float16)")
     shape = scores.shape

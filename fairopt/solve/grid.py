@@ -235,5 +235,5 @@ def _join(
         for g, shift in joined.items():
             tie_of[g], shifts[g] = a, shift.numerator
         pairs = [limits[a], tuple(None if v is None else v - gap for v in limits.pop(b))]
-        lows, highs = ([pair[k] for pair in pairs if pair[k] is not None] for k in (0, 1))
+        lows, highs = ([v for pair in pairs if (v := pair[k]) is not None] for k in (0, 1))
         limits[a] = max(lows, default=None), min(highs, default=None)

@@ -28,6 +28,7 @@ from fairopt.problem import Limits, ProjectionProblem
 from fairopt.solve.guard import guarded
 from fairopt.solve.outcome import Outcome
 from fairopt.solve.rounding import to_cell_order, to_sample_order
+from fairopt.solve.transforms import refuse_transforms
 from fairopt.solve.units import Units
 
 LimitGradients = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]
@@ -69,6 +70,7 @@ class _Implicit(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (grad,) = gradients
+        refuse_transforms(grad, "the gradient of the scores")
         scores, *limits = ctx.saved_tensors
         solved: _Solved = ctx.solved
         with guarded(solved.backend, solved.problem) as guard:

@@ -72,12 +72,13 @@ class Lattice:
 
     def reach(self, u: int) -> tuple[int, int]:
         """How far the sum of unit u can fall and rise inside the box, in units of 2**-1074; never more than it can."""
-        return tuple(math.floor(Fraction(room) * (1 << LEAST)) if room < 1e300 else 1 << 2 * LEAST for room in self.rooms[u])
+        falls, rises = (math.floor(Fraction(room) * (1 << LEAST)) if room < 1e300 else 1 << 2 * LEAST for room in self.rooms[u])
+        return falls, rises
 
     def errors(self) -> Array:
         """(units,) half an ulp of every score that may move, summed: what rounding can have done to each sum."""
         half = np.ldexp(0.5, self.level[self.moves])
-        return np.bincount(self.unit[self.moves], weights=half, minlength=len(self.units))
+        return np.asarray(np.bincount(self.unit[self.moves], weights=half, minlength=len(self.units)), dtype=np.float64)
 
     # -- levels --------------------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from fairopt.arrays import Array
 from fairopt.dual.structure import Structure, structure
-from fairopt.numerics.exact_sums import exact_cell_sums
+from fairopt.numerics.exact_sums import exact_cell_sums, exact_dot
 from fairopt.problem import ProjectionProblem
 
 HALF_ULP = 2.0**-53
@@ -69,7 +69,7 @@ def exact_row_values(problem: ProjectionProblem, y: Array, rows: list[int]) -> d
     if r.dense is not None:
         for d, k in enumerate(r.dense_rows.tolist()):
             if k in out:
-                out[k] += _exact_dot(r.dense[d].numpy(), y)
+                out[k] += exact_dot(r.dense[d].numpy(), y)
     return out
 
 
@@ -122,20 +122,3 @@ def _offset_parts(problem: ProjectionProblem) -> list[dict[int, Fraction]]:
 def _exact_offsets(problem: ProjectionProblem) -> list[Fraction]:
     """(m,) the rows' constants, exact."""
     return [sum(parts.values(), Fraction(0)) for parts in _offset_parts(problem)]
-
-
-def _exact_dot(a: Array, b: Array) -> Fraction:
-    """The exact dot product of finite numbers: mantissas multiplied without error (Dekker), summed exactly for each exponent.
-
-    Mantissas lie in [1/2, 1), so that neither the split nor its parts can overflow or underflow, whatever the numbers' size.
-    """
-    (ma, ea), (mb, eb) = np.frexp(a), np.frexp(b)
-    high = ma * mb
-    split = 134217729.0  # 2^27 + 1
-    ta, tb = split * ma, split * mb
-    ah, bh = ta - (ta - ma), tb - (tb - mb)
-    al, bl = ma - ah, mb - bh
-    low = ((ah * bh - high) + ah * bl + al * bh) + al * bl
-    exponents, place = np.unique(ea.astype(np.int64) + eb, return_inverse=True)
-    sums = exact_cell_sums(np.concatenate([high, low]), np.concatenate([place, place]).astype(np.int64), len(exponents))
-    return sum((s * Fraction(2) ** int(e) for s, e in zip(sums, exponents.tolist(), strict=True)), Fraction(0))

@@ -195,4 +195,4 @@ def _largest_family(groups: list[tuple[BoolArray, int, int]]) -> tuple[BoolArray
                 seen.add(other)
                 todo.append((other, 1 - side))
         chosen += max(sides, key=lambda side: sum(groups[g][1] for g in side))
-    return masks[chosen].any(0), sum(groups[g][1] for g in chosen), sum(groups[g][2] for g in chosen)
+    return np.asarray(masks[chosen].any(axis=0)), sum(groups[g][1] for g in chosen), sum(groups[g][2] for g in chosen)

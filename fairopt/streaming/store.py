@@ -425,8 +425,13 @@ class DurableStream:
 
     def remembered(self, name: str) -> list[tuple[int, bytes]]:
         """What the outbox still holds of the file ``name``: (first byte, text), one after the other."""
-        rows = self._db.execute("SELECT start, text FROM outbox WHERE file = ? ORDER BY seq", (name,)).fetchall()
-        return [(start, text.encode()) for start, text in rows]
+        with self._alone():
+            self._agree()
+            try:
+                rows = self._sql("SELECT start, text FROM outbox WHERE file = ? ORDER BY seq", (name,)).fetchall()
+            except sqlite3.Error as error:
+                raise database_error(error, self.path) from error
+            return [(start, text.encode()) for start, text in rows]
 
     def close(self) -> None:
         """Fold the log into the database file and let go of it. A second close does nothing; in a forked process it is refused."""

@@ -232,7 +232,7 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
         InputError where a row's combination of groups was not calibrated.
         """
         raw, groups = self._received(X, sensitive_features, method)
-        index = self.frozen_.index(groups)
+        index = self.frozen_.codes(groups)
         unknown = torch.nonzero(index == self.frozen_.unknown).reshape(-1)
         if len(unknown):
             row = int(unknown[0])

@@ -76,7 +76,7 @@ class FrozenMaps(nn.Module):
         super().__init__()
         if not len(keys) == len(slopes) == len(offsets):
             raise InputError(f"slopes, offsets: got {len(slopes)} and {len(offsets)}, expected one a key, {len(keys)}")
-        self._index = FrozenLayer(attributes, keys, [0.0] * len(keys), lb=lb, ub=ub, space=space, bounds=bounds)
+        self._index = FrozenLayer(attributes, keys, [0.0] * len(keys), lb=lb, ub=ub, space=space, bounds=bounds, on_unknown="pass")
         self.lb, self.ub, self.space, self.bounds = float(lb), float(ub), space, tuple(bounds)
         self.register_buffer("slopes", torch.tensor([*slopes, 1.0], dtype=torch.float64))
         self.register_buffer("offsets", torch.tensor([*offsets, 0.0], dtype=torch.float64))
@@ -95,8 +95,12 @@ class FrozenMaps(nn.Module):
         return self._index.unknown
 
     def index(self, sensitive_features: Mapping[str, Any]) -> Tensor:
-        """(n,) int64 for values by attribute; values that calibration had not get ``unknown``."""
+        """(n,) int64 for values by attribute; values that calibration had not get ``unknown``, which the estimators refuse."""
         return self._index.index(sensitive_features)
+
+    def codes(self, sensitive_features: Mapping[str, Any]) -> Tensor:
+        """The same, under FrozenLayer's name."""
+        return self._index.codes(sensitive_features)
 
     def forward(self, scores: Tensor, groups: Tensor) -> Tensor:
         """Scores for ``scores`` (n,) and ``groups`` (n,) int64 in [0, unknown]; same shape, dtype and device."""

@@ -61,7 +61,7 @@ def candidates(d: Draw) -> Iterator[Draw]:
             yield {**d, key: None}
     if d["dtype"] != "float64":
         yield {**d, "dtype": "float64"}
-    for key, plain in (("column", False), ("grad", False), ("on_infeasible", "raise"), ("backend", "auto")):
+    for key, plain in (("column", False), ("grad", False), ("learn", False), ("on_infeasible", "raise"), ("backend", "auto")):
         if d[key] != plain:
             yield {**d, key: plain}
 

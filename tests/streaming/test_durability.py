@@ -159,42 +159,34 @@ os.kill(os.getpid(), 9)
 def test_a_child_opens_it_again_once_the_parent_has_closed(tmp_path):
     store = DurableStream(make(), tmp_path / "a.db")
     send(store, 0)
-    read, write = os.pipe()
-
-    def work():
-        out: list[object] = []
-        try:
-            DurableStream(make(), tmp_path / "a.db")
-        except fo.InputError as error:
-            out.append(str(error))
-        os.read(read, 1)
-        with DurableStream(make(), tmp_path / "a.db") as again:
-            send(again, 1)
-            out.append(again.controller.samples)
-            busy = subprocess.run([sys.executable, "-c", SECOND, str(tmp_path / "a.db")], capture_output=True, text=True, check=False)
-            out.append(busy.stdout.strip())
-        return out
-
-    pid = os.fork()
-    if pid == 0:  # closes for the parent's part of this test: the roles are played by two processes
-        os._exit(0)
-    os.waitpid(pid, 0)
-    got_r, got_w = os.pipe()
+    closed, close = os.pipe()
+    answers, answer = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            os.write(got_w, json.dumps(work()).encode())
+            words = "no error"
+            try:
+                DurableStream(make(), tmp_path / "a.db")
+            except fo.InputError as error:
+                words = str(error)
+            os.write(answer, f"{words}\n".encode())
+            os.read(closed, 1)
+            with DurableStream(make(), tmp_path / "a.db") as again:
+                send(again, 1)
+                done = subprocess.run([sys.executable, "-c", SECOND, str(tmp_path / "a.db")], capture_output=True, text=True, check=False)
+                os.write(answer, f"{again.controller.samples}\n{done.stdout}".encode())
         except BaseException as error:  # noqa: BLE001
-            os.write(got_w, json.dumps(repr(error)).encode())
+            os.write(answer, f"{error!r}\n".encode())
         os._exit(0)
-    time.sleep(1.5)
-    store.close()
-    os.write(write, b"x")
+    os.close(answer)
+    with os.fdopen(answers) as pipe:
+        first = pipe.readline()
+        store.close()
+        os.write(close, b"x")
+        rest = pipe.read().split("\n")
     os.waitpid(pid, 0)
-    first, samples, busy = json.loads(os.read(got_r, 10_000))
     assert "in use by another process" in first
-    assert samples == 2
-    assert busy == "in use"
+    assert rest[:2] == ["2", "in use"]
     assert told(tmp_path / "a.db")[0] == reference(tmp_path, 2)
 
 
@@ -217,10 +209,8 @@ def test_a_second_writer_is_refused_and_the_first_loses_nothing(tmp_path):
     store = DurableStream(make(), tmp_path / "a.db")
     for i in range(10):
         send(store, i)
-    before = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", SECOND, str(tmp_path / "a.db")], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", SECOND, str(tmp_path / "a.db")], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "in use"
-    assert time.monotonic() - before < 30
     with pytest.raises(fo.InputError, match="in use by this process"):
         DurableStream(make(), tmp_path / "a.db")
     other = sqlite3.connect(tmp_path / "a.db", timeout=0.1)
@@ -253,6 +243,45 @@ def test_a_killed_writers_lock_does_not_block(tmp_path):
         with DurableStream(make(), tmp_path / "a.db") as store:
             assert store.controller.samples == 1
             assert store.seen("k")
+
+
+@fork
+@pytest.mark.parametrize("kills", [36, pytest.param(900, marks=pytest.mark.slow)])
+def test_a_kill_while_opening_or_closing_leaves_a_run(kills, tmp_path):
+    """Short lives, one after the other on the same files: begun, resumed and closed, each killed at a random moment."""
+    rng, acknowledged, begun = random.Random(kills), 0, 0
+    path = tmp_path / "run0.db"
+    for life in range(kills):
+        if life % 6 == 0:  # begin another run, to be killed in its beginning
+            path, acknowledged = tmp_path / f"run{life}.db", 0
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                with DurableStream(make(), path) as store:
+                    for _ in range(rng.randrange(4)):
+                        send(store, store.controller.samples)
+                        os.write(write, b"k")
+                os._exit(0)
+            except BaseException as error:  # noqa: BLE001
+                os.write(write, repr(error).encode())
+                os._exit(1)
+        rng.random()
+        os.close(write)
+        time.sleep(rng.uniform(0.0, 0.012))
+        os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+        with os.fdopen(read, "rb") as pipe:
+            told_of = pipe.read()
+        assert set(told_of) <= set(b"k"), told_of
+        acknowledged += len(told_of)
+        begun += os.WIFSIGNALED(status)
+        if life % 3 == 2:  # the lives between go on from what a kill left, the file unread in between
+            with DurableStream(make(), path) as store:
+                assert 0 <= store.controller.samples - acknowledged <= 3  # committed, and killed before it could say so: one a life
+                acknowledged = store.controller.samples
+                assert all(store.seen(f"k{i}") for i in range(acknowledged))
+    assert begun > kills // 4
 
 
 # -- failures inside a step -------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,6 +132,7 @@ def test_the_state_remembers_facts_and_what_was_consumed(tmp_path):
     with DurableStream(make(), tmp_path / "a.db", facts={"input": "other"}) as store:
         assert store.facts == {"input": "a.csv", "columns": ["score", "race"]}
         assert store.progress == {"offset": 7, "consumed": "hash of 5", "files": {}}
+    bad: Any
     for bad in ({"x": float("nan")}, {"x": object()}, 3):
         with pytest.raises(fo.InputError, match="facts"):
             DurableStream(make(), tmp_path / "b.db", facts=bad)
@@ -205,8 +207,8 @@ def fairopt_stream(folder, *extra):
     return [sys.executable, "-c", code, "--group", "race", "--state", str(folder / "run.db"), "--output", str(folder / "fair.csv"), *extra]
 
 
-def through_run(folder, source, **job):
-    job = Job(folder / "fair.csv", folder / "rejects.csv", ("race",), **job)
+def through_run(folder, source, **options):
+    job = Job(folder / "fair.csv", folder / "rejects.csv", ("race",), **options)
     with closing(source), DurableStream(make(), folder / "run.db", facts=facts(source, job, folder / "run.db")) as store:
         return Run(source, store, job, on_warning=lambda words: None).go()
 

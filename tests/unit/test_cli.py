@@ -84,6 +84,14 @@ def test_an_error_is_one_line_and_exit_code_2(
     assert said in line
 
 
+def test_a_full_standard_output_is_one_line_and_exit_code_2() -> None:
+    code = "from fairopt.cli import main; main()"
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([sys.executable, "-c", code, "backends"], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 2
+    assert done.stderr.decode().splitlines() == ["fairopt: [Errno 28] No space left on device"]
+
+
 def test_another_missing_module_is_not_blamed_on_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     import builtins
 

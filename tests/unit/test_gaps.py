@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairopt.errors import InputError
-from fairopt.gap_table import COLUMNS, _exact_dot, gaps
+from fairopt.gap_table import COLUMNS, gaps
 from fairopt.notions import (
     Batch,
     DemographicParity,
@@ -104,13 +104,6 @@ def test_met_is_decided_exactly(seed: int, dtype: Any) -> None:
         (row,) = gaps(scores, DemographicParity("sex", tolerance=tolerance), sensitive_features={"sex": sex})
         assert row["status"] == ("met" if exact <= Fraction(tolerance) else "broken")
         assert row["gap"] == float(exact)
-
-
-@given(st.integers(0, 2**32 - 1))
-def test_exact_dot(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    a, b = (rng.normal(size=20) * 10.0 ** rng.integers(-170, 140, 20) for _ in range(2))
-    assert _exact_dot(a, b) == sum((Fraction(float(x)) * Fraction(float(y)) for x, y in zip(a, b, strict=True)), Fraction(0))
 
 
 @pytest.mark.parametrize(

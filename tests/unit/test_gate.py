@@ -14,9 +14,11 @@ from torch import Tensor
 
 import fairopt as fo
 from fairopt.contract.base import Backend, Capabilities, RawSolution, Status
+from fairopt.dual.make import make_dual
 from fairopt.problem import ProjectionProblem, Softness
 from fairopt.solve import Solution, solve
 from fairopt.solve.gate import Stated, judge, outside
+from fairopt.solve.rounding import Finisher
 from fairopt.solve.units import find_units
 from fairopt.testing.draws import Draw, draw, wild
 from fairopt.testing.exact import violation_exact
@@ -379,6 +381,58 @@ def test_a_covariance_row_of_any_size() -> None:
         torch.testing.assert_close(solution.scores, plain.scores, rtol=0.0, atol=1e-12)
 
 
+@pytest.mark.parametrize("size", [2.0**-400, 2.0**400])
+def test_soft_rows_of_any_size(size: float) -> None:
+    """A row times s costs the same with rho / s and gamma / s^2."""
+    s, z = np.linspace(-1, 1, 20), torch.linspace(-1, 1, 20, dtype=torch.float64)
+
+    def answer(size: float, soften: Any) -> tuple[Tensor, Tensor]:
+        notion = soften(fo.ScoreCovariance("s", tolerance=0.01 * size), size)
+        solution = fo.project(z, notion, sensitive_features={"s": s * size}, return_solution=True)
+        assert solution.status is Status.CERTIFIED
+        return solution.scores, solution.prices * size
+
+    for soften in (lambda n, f: n.priced(2.0 / f), lambda n, f: n.penalised(3.0 / f / f), lambda n, f: n.budgeted(2.0 / f)):
+        scores, prices = answer(1.0, soften)
+        assert float((scores - z).abs().max()) > 0.05
+        torch.testing.assert_close(answer(size, soften), (scores, prices), rtol=0.0, atol=1e-12)
+
+
+@pytest.mark.parametrize("gamma", [1e-12, 1e-18, 1e-30])
+def test_a_tiny_gamma_leaves_the_other_rows_alone(gamma: float) -> None:
+    """1 / gamma in the saddle system of the active rows outweighs them by more than the pseudo-inverse's cut."""
+    features = {"g": list("aabbaabb"), "h": list("xyxyyxxy"), "k": list("uuuvvvuv")}
+    z = f64([0.0, 1.0, 2.0, 5.0, 0.3, 1.7, 3.0, 4.0]).requires_grad_(True)
+    hard = DP("g", tolerance=0.5) & DP("h", tolerance=0.01)
+    soft = fo.project(z, hard & DP("k", tolerance=0.1).penalised(gamma), sensitive_features=features, return_solution=True)
+    alone = fo.project(z, hard, sensitive_features=features, return_solution=True)
+    v = torch.linspace(-1.0, 1.0, 8, dtype=torch.float64)
+    assert soft.status is Status.CERTIFIED
+    torch.testing.assert_close(soft.scores, alone.scores, rtol=0.0, atol=1e-9)
+    gradients = [torch.autograd.grad(s.scores, z, v)[0] for s in (soft, alone)]
+    torch.testing.assert_close(*gradients, rtol=0.0, atol=1e-9)
+
+
+@pytest.mark.parametrize("bad", [NAN, INF, -INF])
+def test_the_check_of_the_rows_proves_nothing_of_scores_that_are_not_finite(bad: float) -> None:
+    problem = fo.compile(DP("g", tolerance=0.5), sensitive_features={"g": list("aabb")}).problem
+    z = f64([0.0, 0.0, 0.25, 0.25])
+    finisher = Finisher(z, problem, make_dual(z, problem), 0.25)
+    assert finisher.check(z, 0.25).holds
+    y = f64([0.0, 0.0, 0.25, bad])
+    check = finisher.check(y, 0.25)
+    assert not check.holds
+    assert not check.finite
+
+
+def test_rows_whose_float_sums_overflow_are_decided_exactly() -> None:
+    problem = fo.compile(DP("g", tolerance=0.0), sensitive_features={"g": list("aabb")}).problem
+    for y, holds in (([1.7e308] * 4, True), ([1.7e308, 1.7e308, 1.7e308, 1.6e308], False)):
+        finisher = Finisher(f64(y), problem, make_dual(f64(y), problem), 1.7e308)
+        with np.errstate(all="ignore"):
+            assert finisher.check(f64(y), 1.7e308).holds == holds
+
+
 def test_a_pinned_sample_that_moved_is_told() -> None:
     """Fault b1: the certificate's bounds violation is that of the scores, and CERTIFIED ones have none."""
     a, b, c, e = 1.1041037957134099, 0.5974741261459465, 1.211975326037798, 2.423950652075596
@@ -396,6 +450,18 @@ def test_heavy_weights_keep_their_samples() -> None:
         solution = project(f64([0.0, 0.0, 1.0, 1.0]), DP("g", tolerance=0.5), "aabb", weights=weights)
         assert solution.status is Status.CERTIFIED
         torch.testing.assert_close(solution.scores, f64([0.0, 0.5, 1.0, 0.5]), rtol=0.0, atol=1e-12)
+
+
+def test_weights_that_are_cut_certify_nothing_about_who_moves() -> None:
+    """Beside a pinned sample of weight 1e-300 those of 1e290 and 1e300 are beyond what float64 tells apart in one system."""
+    problem = fo.compile(
+        DP("g", tolerance=0.5), sensitive_features={"g": list("aabb")}, bounds=(f64([0.0, 0, -9, -9]), f64([0.0, 0, 9, 9])),
+        weights=[1e-300, 1e-300, 1e290, 1e300],
+    ).problem  # fmt: skip
+    z = f64([0.0, 0.0, 1.0, 1.0])
+    solution = solve(z, problem)
+    moved_right = float((solution.scores - f64([0.0, 0.0, 0.0, 1.0])).abs().max()) < 1e-9
+    assert moved_right or solution.status is Status.INACCURATE
 
 
 def test_the_common_road_needs_no_units() -> None:

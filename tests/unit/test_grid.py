@@ -5,8 +5,11 @@ The judge is exact arithmetic on the returned numbers. Statuses are counted: whe
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
+from dataclasses import replace
 from fractions import Fraction
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -16,7 +19,9 @@ from hypothesis import strategies as st
 
 import fairopt as fo
 from fairopt.notions import Notion
+from fairopt.solve import solve
 from fairopt.solve.grid import Group, common_mean
+from fairopt.solve.lattice import DIGITS
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
@@ -28,8 +33,8 @@ def exact_means(y: torch.Tensor, codes: np.ndarray) -> set[Fraction]:
     return {total / int((codes == c).sum()) for c, total in sums.items()}
 
 
-def project(z: torch.Tensor, notion: Notion, features: dict[str, np.ndarray], **options: object) -> fo.Solution:
-    solution = fo.project(z, notion, sensitive_features=features, return_solution=True, **options)  # type: ignore[arg-type]
+def project(z: torch.Tensor, notion: Notion, features: dict[str, np.ndarray], **options: Any) -> fo.Solution:
+    solution = fo.project(z, notion, sensitive_features=features, return_solution=True, **options)
     assert isinstance(solution, fo.Solution)
     return solution
 
@@ -105,7 +110,7 @@ def test_every_drawn_case_is_certified_and_moves_a_few_ulps(dtype: torch.dtype, 
         if form == "odds":
             notion, y = fo.EqualizedOdds("g", tolerance=tolerance), rng.integers(0, 2, n)
         if form.startswith("two"):
-            to = "overall" if form == "two overall" else "pairs"
+            to: Literal["overall", "pairs"] = "overall" if form == "two overall" else "pairs"
             notion = fo.DemographicParity("g", tolerance=tolerance, to=to) & fo.DemographicParity("h", tolerance=tolerance, to=to)
             wanted = [g, h]
         solution = project(z, notion, {"g": g, "h": h}, targets=None if y is None else torch.tensor(y))
@@ -146,9 +151,11 @@ def test_no_score_leaves_its_box_and_pinned_ones_stay(dtype: torch.dtype) -> Non
         lb, ub = z.double() - torch.tensor(rng.random(n)), z.double() + torch.tensor(rng.random(n))
         pinned = torch.tensor(rng.random(n) < 0.2)
         lb, ub = torch.where(pinned, z.double(), lb), torch.where(pinned, z.double(), ub)
+        notion = fo.DemographicParity("g", tolerance=0.0)
+        compiled = fo.compile(notion, sensitive_features={"g": g}, bounds=(lb, ub), on_infeasible="passthrough").problem
         try:
-            solution = project(z, fo.DemographicParity("g", tolerance=0.0), {"g": g}, bounds=(lb, ub))
-        except fo.InfeasibleError:
+            solution = solve(z, replace(compiled, feasible=True))  # the grid alone is asked here, not the compiler's word
+        except fo.FairoptError:
             continue
         y = solution.scores.double()
         assert bool(((y >= lb) & (y <= ub)).all())
@@ -156,8 +163,24 @@ def test_no_score_leaves_its_box_and_pinned_ones_stay(dtype: torch.dtype) -> Non
         statuses[solution.status.name] += 1
         if solution.status is fo.Status.CERTIFIED:
             assert len(exact_means(solution.scores, g)) == 1
-    assert statuses["CERTIFIED"] >= 40
-    assert statuses.keys() <= {"CERTIFIED", "WITHIN_ROUNDING"}
+        elif solution.status is fo.Status.WITHIN_ROUNDING:
+            assert finer_pins(solution.scores, lb, ub, g), seed
+        else:
+            ends = [(float(lb[g == k].mean()), float(ub[g == k].mean())) for k in (0, 1)]
+            assert max(low for low, _ in ends) > min(high for _, high in ends) or len(set(g)) == 1, seed
+    assert statuses["CERTIFIED"] >= 70
+
+
+def finer_pins(y: torch.Tensor, lb: torch.Tensor, ub: torch.Tensor, g: np.ndarray) -> bool:
+    """Whether some group has a pinned score with a bit below every ulp that its other scores could move by: no sum fits both groups."""
+    digits, least = DIGITS[y.dtype]
+    values, pinned = y.double().numpy(), (lb == ub).numpy()
+    for k in np.unique(g):
+        ulps = [max(math.frexp(v)[1] - digits, least) for v in values[(g == k) & ~pinned].tolist()]
+        bits = [Fraction(v).denominator.bit_length() - 1 for v in values[(g == k) & pinned].tolist()]
+        if max(bits, default=-9999) > -min(ulps, default=9999):
+            return True
+    return False
 
 
 def test_bounds_that_bind_everywhere_still_leave_equal_means() -> None:
@@ -196,7 +219,7 @@ def test_limits_that_are_numbers_are_met_exactly() -> None:
     solution = project(z, joined, {"g": g})  # the common mean stops at the limit, on its inner side
     assert solution.status is fo.Status.CERTIFIED
     (mean,) = exact_means(solution.scores, g)
-    assert Fraction(0.3) - Fraction(1, 10**14) <= mean <= Fraction(0.3)
+    assert Fraction(0.3) - Fraction(1, 10**12) <= mean <= Fraction(0.3)
 
 
 @settings(max_examples=300, deadline=None)
@@ -208,7 +231,7 @@ def test_the_common_mean_is_the_nearest_that_all_groups_can_have(seed: int) -> N
     for _ in range(int(rng.integers(1, 4))):
         count, step = int(rng.integers(1, 13)), None if rng.random() < 0.15 else int(rng.integers(0, 5))
         reach = (0, 0) if step is None else (int(rng.integers(0, 200)), int(rng.integers(0, 200)))
-        groups.append(Group(count, int(rng.integers(-100, 100)), int(rng.integers(-20, 20)), step, 1.0, reach))
+        groups.append(Group(count, int(rng.integers(-100, 100)), int(rng.integers(-20, 20)), step, float(count), reach))
     ends = [(Fraction(x.sum - x.shift - x.reach[0], x.count), Fraction(x.sum - x.shift + x.reach[1], x.count)) for x in groups]
     low, high = max(a for a, _ in ends), min(b for _, b in ends)
     present = Fraction(sum(x.sum - x.shift for x in groups), sum(x.count for x in groups))

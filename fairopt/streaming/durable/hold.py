@@ -63,6 +63,8 @@ class Hold:
             self._take()
         except sqlite3.Error as error:
             raise database_error(error, path, opening=True) from error
+        except UnicodeDecodeError as error:  # sqlite3 reads a message about a damaged name
+            raise damaged(path, "a name in it is no UTF-8", opening=True) from error
         except OSError as error:
             raise system_error(error, path, opening=True) from error
         except Damage as error:
@@ -150,7 +152,7 @@ class Hold:
                 return int(json.loads(read_state(db, self.run)[0].payload)["commits"])
             finally:
                 db.close()
-        except (sqlite3.Error, Damage, NewerFormat):
+        except (sqlite3.Error, Damage, NewerFormat, UnicodeDecodeError):
             return -1
 
     def _verified(self, db: sqlite3.Connection, *, has_log: bool) -> State:

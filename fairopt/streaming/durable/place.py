@@ -15,7 +15,8 @@ from fairopt.errors import InputError
 from fairopt.streaming.durable.seal import APPLICATION, Beginning, write_beginning
 from fairopt.streaming.durable.trouble import database_error, system_error
 
-_HEADER = struct.Struct(">60xI4xI")  # user_version at byte 60, application_id at 68, of SQLite's file format
+_HEADER = struct.Struct(">18xBB40xI4xI")  # write and read version at byte 18, user_version at 60, application_id at 68: SQLite's format
+_WAL = 2  # as write and read version
 PAGE = 1024  # bytes: a step touches about five pages, and the log takes each whole
 _MAGIC = b"SQLite format 3\0"
 
@@ -68,9 +69,13 @@ def run_number(real: Path, path: Path) -> int:
         raise InputError(f"state: {path} is an empty file, and no run's; delete it to begin a new run there, or restore it from a copy")
     if head[: len(_MAGIC)] != _MAGIC or len(head) < _HEADER.size:
         raise InputError(f"state: {path} is no fairopt database (it does not begin like one); give another path, or restore it from a copy")
-    run, application = _HEADER.unpack(head)
+    writing, reading, run, application = _HEADER.unpack(head)
     if application != APPLICATION:
         raise InputError(f"state: {path} is no fairopt database of this kind (SQLite's application_id is {application}); give another path")
+    if not writing == reading == _WAL:
+        raise InputError(
+            f"state: {path} has lost its journal mode: set it with sqlite3's PRAGMA journal_mode=WAL, or restore it from a copy"
+        )
     if hot:
         raise InputError(f"state: {journal} is no file of fairopt's, and SQLite would write it into {path}; take it away")
     return int(run)
@@ -106,6 +111,7 @@ def _write(draft: Path, new: Beginning) -> None:
         db.execute(f"PRAGMA user_version={run}")
         write_beginning(db, run, new)
         db.execute("COMMIT")
+        db.execute("PRAGMA journal_mode=WAL")  # now: later SQLite would do it through a journal, which a kill leaves behind
     finally:
         db.close()
     with draft.open("rb") as file:
