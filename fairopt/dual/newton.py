@@ -6,8 +6,9 @@ active-set method (fairopt.dual.model). A line search on the derivative of Phi f
 brackets the minimum). On the right piece the model is Phi itself, and the step ends the search.
 
 Cells without a free sample have slope 0: they get their mean slope times min(1, residual), which vanishes at the optimum. Where far
-scores leave much of Phi linear, Newton can wander: after TRUST steps the interior point method takes over (fairopt.dual.interior), and
-Newton finishes. The residual is that of ``fairopt.dual.prox.residual``; the search ends when float64 resolves no better.
+scores leave much of Phi linear, Newton can wander: after TRUST steps another method takes over and Newton finishes. That is the interior
+point method (fairopt.dual.interior), or where many constraints share no cell a search in tables of the rows (fairopt.dual.tables). The
+residual is that of ``fairopt.dual.prox.residual``; the search ends when float64 resolves no better.
 
 Source: Qi & Sun 1993 (semismooth Newton); DESIGN 7 for what failed before.
 """
@@ -29,6 +30,8 @@ from fairopt.dual.piece import flow_of
 from fairopt.dual.prox import CONSTANTS, EPS, own_rounding, prox, residual
 from fairopt.dual.sliced import SlicedDual
 from fairopt.dual.structure import Numbers, Structure
+from fairopt.dual.tables import table_prices
+from fairopt.numerics.range_projection import flow_derivative, in_domain, range_flow
 
 MAX_ITER = 50  # Newton steps and iterations of the interior point method together
 ACCEPTED = 2e-10  # relative KKT residual that still counts as solved, where the search gets no further
@@ -180,6 +183,9 @@ class _Search:
             # the flow is convex along the ray: halve until it fits, at most 20 times from 1e6
             while reach > 1.0 and flow_of(st, p + reach * d, linear, ranges) > nums.rho[k] * (1 + 1e-12):
                 reach *= 0.5
+        for part, ratio in zip(st.slices, st.ratios, strict=True):
+            while reach > 1.0 and ratio < 1.0 and not in_domain(p[part] + reach * d[part], ratio):
+                reach *= 0.5
         return float(max(reach, 1.0))
 
     def derivative(self, state: _State, d: Array) -> float:
@@ -194,13 +200,14 @@ class _Search:
             limit = np.where(np.isfinite(limit), limit, 0.0)  # no price is on an open side but by rounding
             total += float(limit @ dl) + float((pl * dl / nums.gamma[:L]).sum())
         for r, part in enumerate(st.slices):
-            pr, dr = p[part], d[part]
-            rising = (pr > 0) | ((pr == 0) & (dr > 0))
-            dflow = float(dr[rising].sum())
-            total += (float(nums.width[r]) * dflow if dflow else 0.0) + float(np.maximum(pr, 0.0).sum()) * dflow / float(nums.gamma[L + r])
+            pr, ratio = p[part], st.ratios[r]
+            dflow = flow_derivative(pr, d[part], ratio)
+            total += (float(nums.width[r]) * dflow if dflow else 0.0) + range_flow(pr, ratio) * dflow / float(nums.gamma[L + r])
         return total
 
     def interior(self, max_iter: int) -> tuple[_State, int]:
+        if self.structure.diagonal:  # the interior point method would write out M
+            return self.at(self.solver.feasible(table_prices(self.dual.vector(), self.structure, self.numbers))), 1
         method = InteriorPoint(self.dual.vector(), self.structure, self.numbers)
         method.run(max_iter)
         return self.at(self.solver.feasible(method.prices())), method.iterations
@@ -295,8 +302,8 @@ def _magnitude(dual: Dual, structure: Structure, numbers: Numbers) -> float:
     f = dual.evaluate(np.zeros(structure.metric.shape[0])).f
     most = float(np.where([f[:L] < numbers.lower, f[:L] > numbers.upper], asked, 0.0).max(initial=0.0))
     constants = np.abs(numbers.offset) / structure.unit
-    for width, part in zip(numbers.width.tolist(), structure.slices, strict=True):
-        most = max(most, float(constants[part].max()) if not f[part].max() - f[part].min() <= width else 0.0)
+    for width, ratio, part in zip(numbers.width.tolist(), structure.ratios, structure.slices, strict=True):
+        most = max(most, float(constants[part].max()) if not ratio * f[part].max() - f[part].min() <= width else 0.0)
     return max(own, most)
 
 

@@ -17,6 +17,7 @@ from fairopt.feasibility.farkas import FarkasProof, float_multipliers, from_floa
 from fairopt.feasibility.least_violation import Region, least_violation
 from fairopt.numerics.exact_simplex import Forms, decide
 from fairopt.problem import Array, ProjectionProblem
+from fairopt.sparse import SparseRows
 
 SMALL = 4000  # terms of the constraints' rows that the simplex method in fractions takes
 WORK = 300_000  # its operations on fractions, about a second
@@ -81,9 +82,12 @@ def _alone(problem: ProjectionProblem, constraints: list[int]) -> FarkasProof | 
             if low[part.start] > upper or high[part.start] < lower:
                 found = proof(problem, {rows[0]: Fraction(1 if low[part.start] > upper else -1)})
         else:
-            top, bottom = int(np.argmax(low[part])), int(np.argmin(high[part]))
-            if low[part][top] - high[part][bottom] > upper:
-                found = proof(problem, {rows[top]: Fraction(1), rows[bottom]: Fraction(-1)})
+            top, bottom, ratio = int(np.argmax(low[part])), int(np.argmin(high[part])), Fraction(float(problem.ratio[c - problem.linear]))
+            most, least = float(low[part][top]), float(high[part][bottom])
+            if top != bottom and (float(ratio) * most if ratio else 0.0) - least > upper:
+                found = proof(problem, {rows[top]: ratio, rows[bottom]: Fraction(-1)})
+            elif ratio < 1 and (float(ratio) - 1.0) * least > upper:  # the row against itself
+                found = proof(problem, {rows[bottom]: ratio - 1})
         if found is not None:
             return found
     return None
@@ -96,6 +100,8 @@ def _terms(problem: ProjectionProblem, constraints: Iterable[int]) -> int:
     if rows.dense is not None and np.isin(rows.dense_rows, keep).any():
         return len(keep) * rows.n
     sizes = rows.masks.sum(1)  # (M,) cells of each mask
+    if isinstance(rows.scales, SparseRows):
+        return int(sizes[rows.scales.take(np.array(keep)).index].sum())
     return int(((rows.scales[keep] != 0) @ sizes).sum())
 
 
@@ -106,16 +112,16 @@ def _simplex(problem: ProjectionProblem, constraints: list[int]) -> tuple[bool, 
     forms, place = Forms(), dict[int, int]()
     lines: list[tuple[int, Fraction]] = []  # form -> the row it is of, and its factor
 
-    def ask(k: int, floor: int | None, bottom: Fraction | None, top: Fraction | None) -> None:
-        """bottom <= f_k - x_floor <= top."""
+    def ask(k: int, floor: int | None, bottom: Fraction | None, top: Fraction | None, factor: Fraction = Fraction(1)) -> None:
+        """bottom <= factor f_k - x_floor <= top."""
         form: dict[int, Fraction] = {} if floor is None else {floor: Fraction(-1)}
         for u, a in coefficients(problem, k, bounds.samples).items():
             if u not in place:
                 place[u] = forms.variable(bounds.low[u], bounds.high[u])
-            form[place[u]] = a
-        d = offsets[k]
+            form[place[u]] = factor * a
+        d = factor * offsets[k]
         forms.ask(form, None if bottom is None else bottom - d, None if top is None else top - d)
-        lines.append((k, Fraction(1)))
+        lines.append((k, factor))
 
     for c in constraints:
         lower, upper = limits_of(problem, c)
@@ -123,8 +129,13 @@ def _simplex(problem: ProjectionProblem, constraints: list[int]) -> tuple[bool, 
             ask(c, None, lower, upper)
         elif upper is not None:  # the floor of a range is a free variable
             floor = forms.variable(None, None, offsets[rows_of(problem, c)[0]])
+            ratio = Fraction(float(problem.ratio[c - problem.linear]))
             for k in rows_of(problem, c):
-                ask(k, floor, Fraction(0), upper)
+                if ratio == 1:
+                    ask(k, floor, Fraction(0), upper)
+                    continue
+                ask(k, floor, Fraction(0), None)
+                ask(k, floor, None, upper, ratio)
     answer = decide(forms, WORK)
     if answer.contradiction is None:
         return answer.point is not None, None
@@ -165,7 +176,7 @@ def raw_region(problem: ProjectionProblem, constraints: list[int]) -> Region:
         matrix = rows.matrix().numpy()[keep]
         lb, ub = (np.broadcast_to(np.asarray(b, dtype=np.float64), (problem.n,)) for b in (problem.lb, problem.ub))
     else:
-        matrix = rows.coefficients[keep] * rows.counts  # (rows, C): acts on cell means
+        matrix = np.asarray(rows.coefficients[keep]) * rows.counts  # (rows, C): acts on cell means
         lb, ub = (_cell_means(problem, b) for b in (problem.lb, problem.ub))
     used = np.any(matrix != 0, axis=0)
     limits = [
@@ -174,7 +185,8 @@ def raw_region(problem: ProjectionProblem, constraints: list[int]) -> Region:
         else (len(rows_of(problem, c)), float("nan"), float(problem.width[c - problem.linear]))
         for c in constraints
     ]
-    return Region(matrix[:, used], rows.offset[keep], lb[used], ub[used], tuple(limits), np.ones(len(keep)), used)
+    ratios = tuple(1.0 if c < problem.linear else float(problem.ratio[c - problem.linear]) for c in constraints)
+    return Region(matrix[:, used], rows.offset[keep], lb[used], ub[used], tuple(limits), np.ones(len(keep)), used, ratios=ratios)
 
 
 def _cell_means(problem: ProjectionProblem, bound: object) -> Array:

@@ -6,6 +6,8 @@ with f(y) inside the limits. Both sides are sums that anybody can recompute:
     least = sum_k q_k offset_k + sum_u min(w_u low_u, w_u high_u)      w_u the weight of unknown u in sum_k q_k f_k, low and high its bounds
     most  = sum over linear rows of q_k * (upper_k where q_k > 0, lower_k where q_k < 0)
             + sum over ranges of width * (sum of the positive q of its rows), where these sum to 0 (else infinite: a range has no level)
+            + sum over ranges with a ratio below 1 of width * (N - P) / (1 - ratio), P and N the sums of the positive and negative parts
+              of its q, where P <= ratio N (else infinite; see ``fairopt.problem``)
 
 Source: Farkas' lemma; Schrijver, Theory of linear and integer programming, 7.3.
 """
@@ -103,9 +105,13 @@ def largest_allowed(problem: ProjectionProblem, c: int, q: Mapping[int, Fraction
         (price,) = q.values()
         limit = upper if price > 0 else lower
         return None if limit is None else price * limit
-    if upper is None or sum(q.values()) != 0:
+    if upper is None:
         return None
-    return upper * sum((p for p in q.values() if p > 0), Fraction(0))
+    positive, total = sum((p for p in q.values() if p > 0), Fraction(0)), sum(q.values())
+    ratio = Fraction(float(problem.ratio[c - problem.linear]))
+    if ratio < 1:
+        return -upper * total / (1 - ratio) if positive <= ratio * (positive - total) else None
+    return upper * positive if total == 0 else None
 
 
 def from_floats(problem: ProjectionProblem, constraints: list[int], q: Mapping[int, float]) -> FarkasProof | None:
@@ -137,7 +143,7 @@ def _corrected(problem: ProjectionProblem, constraints: list[int], q: dict[int, 
     for c in constraints:
         rows = [k for k in rows_of(problem, c) if k in q]
         if c >= problem.linear:
-            equations += [dict.fromkeys(rows, Fraction(1))] if rows else []
+            equations += _balance(q, rows, Fraction(float(problem.ratio[c - problem.linear]))) if rows else []
             continue
         lower, upper = limits_of(problem, c)
         for k in rows:
@@ -145,6 +151,15 @@ def _corrected(problem: ProjectionProblem, constraints: list[int], q: dict[int, 
                 del q[k]
     equations += _open_equations(problem, q)
     return solved(q, equations, WORK)
+
+
+def _balance(q: dict[int, Fraction], rows: list[int], ratio: Fraction) -> list[dict[int, Fraction]]:
+    """The equation that prices of a range balance: P = ratio N. None where P is clearly less, which a ratio below 1 allows."""
+    positive = sum((q[k] for k in rows if q[k] > 0), Fraction(0))
+    negative = -sum((q[k] for k in rows if q[k] < 0), Fraction(0))
+    if ratio < 1 and positive < ratio * negative * (1 - Fraction(NEARLY)):
+        return []
+    return [{k: Fraction(1) if q[k] > 0 else ratio for k in rows if q[k] > 0 or ratio}]
 
 
 def _open_equations(problem: ProjectionProblem, q: dict[int, Fraction]) -> list[dict[int, Fraction]]:

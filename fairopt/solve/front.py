@@ -22,6 +22,7 @@ from fairopt.solve.implicit import attach
 from fairopt.solve.native import native_scores, replaced
 from fairopt.solve.one_row import attach_one_row, one_row, project_one_row, strictly_inside
 from fairopt.solve.outcome import Outcome, as_working, finish, solved
+from fairopt.solve.pairs import untaken
 from fairopt.solve.ruling import ruled
 from fairopt.solve.transforms import refuse_transforms
 from fairopt.solve.units import Units, find_units
@@ -265,8 +266,9 @@ def _short_road(scores: Tensor, flat: Tensor, problem: ProjectionProblem) -> Sol
 def choose(backend: BackendLike, problem: ProjectionProblem, solver_tol: float | None) -> Backend:
     """The backend instance. "auto": closed_form where it is exact, else dual_newton."""
     if isinstance(backend, str) and backend == "auto":
-        simple = (not problem.has_box and structure(problem).shape in ("separable", "empty")) or (_one_row(problem) and not problem.has_box)
-        backend = "closed_form" if simple else "dual_newton"
+        simple = structure(problem).shape in ("separable", "empty") or _one_row(problem)
+        budget = any(s.kind == "budget" for s in problem.softness)
+        backend = "closed_form" if simple and not problem.has_box and not budget else "dual_newton"
     chosen = resolve(backend)
     if solver_tol is not None:
         check_solver_tol(solver_tol)
@@ -292,7 +294,7 @@ def check_capable(can: Capabilities, problem: ProjectionProblem, name: str) -> N
         missing.append("distance weights")
     if problem.rows.dense is not None and not can.dense:
         missing.append("rows with weights of their own (ScoreCovariance)")
-    if not can.ranges and any(s.kind != "hard" for s in problem.softness[problem.linear :]):
+    if any(problem.softness[problem.linear + r].kind != "hard" for r in untaken(problem, can)):
         missing.append("soft ranges")
     if missing:
         raise UnsupportedError(f"backend {name!r} does not take {missing[0]}; backend='dual_newton' takes every problem")
