@@ -62,6 +62,8 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *
             nearest = Repaired(sorted_y, plain, check, _moved(finisher, p, solution.p), p)
         if check.holds:
             return Repaired(sorted_y, plain, check, _moved(finisher, p, solution.p), p)
+        if not check.finite:
+            break  # beyond the dtype's largest number: the front door solves again within it
         narrow = st.hard & (_room(nums, margin * 2.0**attempt, finisher.problem.ratio) <= 0)
         if narrow.any() and snaps:
             snapped = to_grid(finisher.problem, sorted_y, narrow)

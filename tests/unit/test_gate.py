@@ -133,7 +133,7 @@ def test_wild_problems_are_judged_right_and_have_finite_gradients(seed: int) -> 
     assert granted > 20
 
 
-@pytest.mark.parametrize("exponent", [-940, -700, -333, -40, 40, 333, 700, 1000])
+@pytest.mark.parametrize("exponent", [-1040, -940, -700, -333, -40, 40, 333, 700, 1000])
 def test_the_answer_in_other_units_is_the_answer(exponent: int) -> None:
     compared = 0
     for d in wild(40, 9, max_n=40, avoid=("infeasible", "tiny", "huge", "far")):
