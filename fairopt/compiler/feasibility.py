@@ -20,7 +20,7 @@ from torch import Tensor
 from fairopt.errors import InfeasibleError
 from fairopt.feasibility import FarkasProof, conflict, infeasibility
 from fairopt.feasibility.closest import least_values
-from fairopt.feasibility.exact_rows import hard_constraints
+from fairopt.feasibility.exact_rows import hard_constraints, ratio_of
 from fairopt.problem import Array, ProjectionProblem, Stated
 
 OnInfeasible = Literal["raise", "closest", "passthrough"]
@@ -69,8 +69,7 @@ def _widened(problem: ProjectionProblem) -> ProjectionProblem:
         if c < problem.linear:
             lower[c], upper[c] = min(lower[c], _outward(values[0], -1)), max(upper[c], _outward(values[0], 1))
         else:
-            r = c - problem.linear
-            width[r] = max(width[r], _outward(Fraction(float(problem.ratio[r])) * max(values) - min(values), 1))
+            width[c - problem.linear] = max(width[c - problem.linear], _outward(ratio_of(problem, c) * max(values) - min(values), 1))
     return replace(
         problem, lower=lower, upper=upper, width=width, feasible=False, stated=Stated(problem.lower, problem.upper, problem.width)
     )
