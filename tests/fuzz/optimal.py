@@ -43,7 +43,7 @@ def is_nearest(d: Draw, blocks: list[Block], y: list[float], allowed: float, tin
 
     def rounding(prices: list[np.ndarray]) -> float:
         """How far a score may be off: prices that pull a score far in two directions leave the rounding of both."""
-        return delta + PULLS * nearest.reach(s, at, prices)
+        return min(delta + PULLS * nearest.reach(s, at, prices), 1e100)
 
     def slack_of(prices: list[np.ndarray], pull: float) -> float:
         moves = rounding(prices)
