@@ -30,7 +30,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from fairopt.errors import InputError, MissingExtraError, UnsupportedError
+from fairopt.basics.columns import read_features, working_tensor
+from fairopt.basics.extras import missing
+from fairopt.basics.facts import from_tensor, to_tensor
+from fairopt.errors import InputError, UnsupportedError
+from fairopt.groups import plain_values
 from fairopt.problem import ProjectionProblem
 
 if TYPE_CHECKING:
@@ -105,7 +109,7 @@ class FrozenLayer(nn.Module):
         if len(self._codes) != len(self.keys):
             raise InputError(f"keys: got {self.keys!r}, in which a group stands twice")
         self.register_buffer("shifts", torch.tensor([*shifts, 0.0], dtype=torch.float64))
-        self.register_buffer(SETTING, _as_bytes(self._facts()))
+        self.register_buffer(SETTING, to_tensor(self._facts()))
 
     @property
     def bounds(self) -> tuple[PopulationBound, ...]:
@@ -126,7 +130,7 @@ class FrozenLayer(nn.Module):
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         # made anew: a loop that averages buffers (``AveragedModel(use_buffers=True)``) leaves no letter of the text as it was
-        destination[f"{prefix}{SETTING}"] = _as_bytes(self._facts()).to(self.setting.device)
+        destination[f"{prefix}{SETTING}"] = to_tensor(self._facts()).to(self.setting.device)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As torch's, with the setting checked first; see the class. Inside another module a load is always strict about the setting."""
@@ -139,18 +143,21 @@ class FrozenLayer(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, local_metadata: Any, strict: bool, *lists: Any) -> None:
         told, shifts = state_dict.get(f"{prefix}{SETTING}"), state_dict.get(f"{prefix}shifts")
         if told is not None:
-            theirs = _from_bytes(told)
+            if isinstance(told, Tensor) and told.is_floating_point():  # a loop averaged equal texts
+                told = told.round().to(torch.uint8)
+            theirs = from_tensor(told, FORMAT, f"state: {prefix}{SETTING}")
             self._compare(theirs)
-            self.notion = str(theirs.get("notion") or self.notion)  # the shifts' own
         elif shifts is not None and self._strict:
             raise InputError(
                 f"state: {prefix}{SETTING} is missing, which says whose groups the shifts are for; expected it beside {prefix}shifts. "
-                "the layer's own load_state_dict(..., strict=False) takes the shifts in the order of its keys"
+                "The layer's own load_state_dict(..., strict=False) takes the shifts in the order of its keys"
             )
         if isinstance(shifts, Tensor) and not (shifts.shape == self.shifts.shape and bool(torch.isfinite(shifts).all())):
             raise InputError(f"state: {prefix}shifts is {shifts!r}, expected {len(self.shifts)} finite numbers")
-        setting = _as_bytes(self._facts()).to(self.shifts.device)
         if shifts is not None:
+            if told is not None:
+                self.notion = str(theirs.get("notion") or self.notion)  # the shifts' own
+            setting = to_tensor(self._facts()).to(self.shifts.device)
             self.setting = setting
             state_dict = {**state_dict, f"{prefix}{SETTING}": setting}
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *lists)
@@ -176,7 +183,7 @@ class FrozenLayer(nn.Module):
         y = z - self.shifts.to(device=z.device)[groups].to(z.dtype)
         return y.clamp(self.lb, self.ub)
 
-    def index(self, sensitive_features: Mapping[str, Any]) -> Tensor:
+    def index(self, sensitive_features: Any) -> Tensor:
         """(n,) int64 for values by attribute. A single row: single values. Values that calibration had not: InputError, or ``unknown``."""
         codes = self.codes(sensitive_features)
         if self.on_unknown == "error":
@@ -185,22 +192,23 @@ class FrozenLayer(nn.Module):
                 raise InputError(self._not_calibrated(self._rows(sensitive_features)[unknown[0]], unknown[0]))
         return codes
 
-    def codes(self, sensitive_features: Mapping[str, Any]) -> Tensor:
+    def codes(self, sensitive_features: Any) -> Tensor:
         """``index`` for a caller that looks for ``unknown`` itself: it never raises for a group."""
         known, unknown = self._codes, self.unknown
         return torch.tensor([known.get(_typed(row), unknown) for row in self._rows(sensitive_features)], dtype=torch.int64)
 
-    def _rows(self, sensitive_features: Mapping[str, Any]) -> list[Key]:
+    def _rows(self, sensitive_features: Any) -> list[Key]:
         columns = []
+        given = sensitive_features if isinstance(sensitive_features, Mapping) else read_features(sensitive_features, self.attributes)
         for name in self.attributes:
-            if name not in sensitive_features:
+            if name not in given:
                 raise InputError(f"sensitive_features: no {name!r}; this layer reads {', '.join(self.attributes)}")
-            raw = sensitive_features[name]
-            values = raw.tolist() if hasattr(raw, "tolist") else raw
-            columns.append([values] if isinstance(values, (str, int, float, bool)) or values is None else list(values))
+            raw = given[name]
+            single = raw is None or isinstance(raw, (str, bool, int, float, np.generic))
+            columns.append(plain_values([raw] if single else raw, f"sensitive_features[{name!r}]"))
         if len({len(c) for c in columns}) != 1:
             raise InputError(f"sensitive_features: columns of different lengths {[len(c) for c in columns]}")
-        return [tuple(map(_plain, row)) for row in zip(*columns, strict=True)]
+        return list(zip(*columns, strict=True))
 
     def _not_calibrated(self, row: Key, position: int) -> str:
         shown = ", ".join(f"{name}={'missing' if value is None else repr(value)}" for name, value in zip(self.attributes, row, strict=True))
@@ -213,15 +221,18 @@ class FrozenLayer(nn.Module):
             "freeze with on_unknown='pass', which sends them without a shift"
         )
 
-    def predict(self, scores: Tensor | float, *, sensitive_features: Mapping[str, Any]) -> Any:
-        """Fair scores from group values; a number gives a number."""
+    def predict(self, scores: Any, *, sensitive_features: Any) -> Any:
+        """Fair scores from group values; a number gives a number, and any container of scores gives the same container."""
         if isinstance(scores, (int, float)):
             with torch.no_grad():
-                return float(self(torch.tensor([float(scores)], dtype=torch.float64), self.index(sensitive_features))[0])
-        groups = self.index(sensitive_features).to(scores.device)
-        if groups.shape[0] != scores.shape[0]:
-            raise InputError(f"sensitive_features: expected {scores.shape[0]} values, got {groups.shape[0]}")
-        return self(scores, groups.reshape(scores.shape))
+                one = torch.tensor([float(scores)], dtype=torch.float64, device=self.shifts.device)
+                return float(self(one, self.index(sensitive_features).to(one.device))[0])
+        z, like = working_tensor(scores)
+        groups = self.index(sensitive_features).to(z.device)
+        if groups.shape[0] != z.shape[0]:
+            raise InputError(f"sensitive_features: expected {z.shape[0]} values, got {groups.shape[0]}")
+        fair = self(z, groups.reshape(z.shape))
+        return fair if like is None else like.restore(fair)
 
     def table(self) -> list[dict[str, Any]]:
         """One row a group: its values and shift."""
@@ -236,13 +247,13 @@ class FrozenLayer(nn.Module):
         return torch.export.export(self, example, dynamic_shapes=({0: n}, {0: n}))
 
     def to_onnx(self, path: str | Path, dtype: torch.dtype = torch.float32) -> None:
-        """ONNX: inputs ``scores`` and ``groups``, output ``fair``, free batch size; in its metadata the groups and ``on_unknown``."""
+        """An ONNX file: inputs ``scores`` and ``groups``, output ``fair``, free size; metadata: groups, ``unknown``, ``on_unknown``."""
         try:
             import onnx
 
             import_module("onnxscript")  # torch.onnx needs it
         except ImportError as error:
-            raise MissingExtraError("ONNX needs onnx and onnxscript: pip install 'fairopt[export]'") from error
+            raise missing("ONNX needs onnx and onnxscript", "export") from error
         program = torch.onnx.export(self.export(dtype), input_names=["scores", "groups"], output_names=["fair"], dynamo=True, verbose=False)
         if program is None:
             raise UnsupportedError("torch.onnx.export gave no program")
@@ -269,7 +280,7 @@ def freeze(
     layer: FairnessLayer,
     scores: Tensor,
     *,
-    sensitive_features: Mapping[str, Any],
+    sensitive_features: Any,
     targets: Any = None,
     confidence: float = 0.95,
     on_unknown: OnUnknown = "error",
@@ -285,6 +296,7 @@ def freeze(
         raise InputError(f"confidence: expected a number in (0, 1), got {confidence!r}")
     lb, ub = _scalar_bounds(layer.bounds)
     calibrated = copy.deepcopy(layer).train()  # a copy: calibration may show groups that training had not
+    sensitive_features = read_features(sensitive_features, layer.notion.attributes)
     prepared = calibrated.prepare(scores.shape[0], sensitive_features, targets)
     problem = prepared.problem
     if problem.rows.dense is not None:
@@ -379,13 +391,9 @@ def _mask_margins(problem: ProjectionProblem, cell_shifts: npt.NDArray[np.float6
     return np.minimum(out, 1.0)
 
 
-def _keys(names: Sequence[str], sensitive_features: Mapping[str, Any], n: int) -> tuple[list[Key], npt.NDArray[np.int64]]:
+def _keys(names: Sequence[str], sensitive_features: Any, n: int) -> tuple[list[Key], npt.NDArray[np.int64]]:
     """The combinations of values that occur, sorted, and the position (n,) of each sample's."""
-    columns = []
-    for name in names:
-        raw = sensitive_features[name]
-        values = raw.tolist() if hasattr(raw, "tolist") else list(raw)
-        columns.append([_plain(v[0] if isinstance(v, list) else v) for v in values])
+    columns = [plain_values(sensitive_features[name], f"sensitive_features[{name!r}]") for name in names]
     rows = list(zip(*columns, strict=True))
     keys = sorted(set(rows), key=lambda row: [(v is None, type(v).__name__, v if v is not None else 0) for v in row])
     position = {key: k for k, key in enumerate(keys)}
@@ -405,31 +413,6 @@ def _folded(value: Any) -> str:
 def _plain_bound(bound: float) -> float | None:
     """An open side as None: JSON has no infinity."""
     return bound if isfinite(bound) else None
-
-
-def _as_bytes(facts: Mapping[str, Any]) -> Tensor:
-    """(B,) uint8: JSON, so that a state holds tensors alone (safetensors, averaging loops, ``weights_only``)."""
-    return torch.tensor(list(json.dumps(facts, default=repr).encode()), dtype=torch.uint8)
-
-
-def _from_bytes(told: Any) -> Mapping[str, Any]:
-    if isinstance(told, Tensor) and told.dim() == 1:
-        try:
-            facts = json.loads(bytes(round(float(byte)) for byte in told.tolist()))  # floats: an average of equal texts
-        except (ValueError, OverflowError):
-            facts = None
-        if isinstance(facts, dict):
-            return facts
-    raise InputError(f"state: {SETTING} cannot be read; expected a uint8 tensor of JSON, as state_dict() gives it")
-
-
-def _plain(value: Any) -> Any:
-    """A group value as int, str, bool or None."""
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float):
-        return None if value != value else int(value) if value.is_integer() else value
-    return value
 
 
 def _scalar_bounds(bounds: Any) -> tuple[float, float]:

@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from fairopt.basics.columns import numbers, read_features
 from fairopt.compiler.cells import combine
 from fairopt.errors import InputError
 from fairopt.groups import Missing, declare
 from fairopt.notions.algebra import Leaf, Notion
-from fairopt.notions.batch import Batch, read_vector
+from fairopt.notions.batch import Batch
 from fairopt.notions.events import Mask, columns_of
 from fairopt.notions.functional import Constraint, Functional
-from fairopt.numerics.exact_sums import exact_cell_sums
+from fairopt.numerics.exact_sums import exact_cell_sums, exact_dot
 from fairopt.problem import Array
 from fairopt.table import Table
 
@@ -33,10 +34,11 @@ def gaps(
     scores: Any,
     notion: Notion,
     *,
-    sensitive_features: Mapping[str, Any],
+    sensitive_features: Any,
     targets: Any = None,
     groups: Mapping[str, Iterable[Any]] | None = None,
     missing_group: Missing = "error",
+    pos_label: Any = None,
 ) -> Table:
     """The gaps of ``scores`` (n,) or (n, 1) under ``notion``: one row a pair of groups or a linear constraint.
 
@@ -45,23 +47,24 @@ def gaps(
     lower - f for f >= lower (with limit -lower, so that the sign of the test is the same everywhere). Where both limits are given and
     differ in size, gap is the distance beyond the nearer limit (negative inside) and limit is 0.
 
-    InputError for NaN scores, wrong shapes, unknown groups, missing targets.
+    pos_label: the target that counts as 1 (every other one as 0). InputError for NaN scores, wrong shapes, unknown groups, missing targets.
     """
     if not isinstance(notion, Notion):
         raise InputError(f"notion must be a notion such as DemographicParity('sex', tolerance=0.05), came {notion!r}")
     vector = read_scores(scores).detach().to("cpu", torch.float64).numpy()
-    batch = Batch(vector.shape[0], sensitive_features, targets, vocabularies=declare(groups), missing_group=missing_group)
-    read = [(leaf, constraint) for leaf in notion.leaves() for constraint in leaf.notion.constraints(batch)]
+    features = read_features(sensitive_features, notion.attributes)
+    batch = Batch(vector.shape[0], features, targets, vocabularies=declare(groups), missing_group=missing_group, pos_label=pos_label)
+    read = batch.read(notion)
     exact = ExactMeans(vector, batch, [c for _, c in read])
     return Table.from_records(COLUMNS, [record for leaf, constraint in read for record in records(leaf, constraint, exact)])
 
 
 def read_scores(scores: Any) -> torch.Tensor:
     """Scores (n,) or (n, 1) of any container as a finite tensor (n,), n >= 1. InputError for anything else."""
-    shape = tuple(np.shape(scores)) if not hasattr(scores, "shape") else tuple(scores.shape)
-    if not shape or shape[0] < 1:
-        raise InputError(f"scores must have shape (n,) or (n, 1) with n >= 1, came {shape}")
-    return read_vector(scores, shape[0], "scores")
+    vector = numbers(scores, None, "scores")
+    if vector.shape[0] < 1:
+        raise InputError("scores must have shape (n,) or (n, 1) with n >= 1, came (0,)")
+    return vector
 
 
 class ExactMeans:
@@ -108,7 +111,7 @@ class ExactMeans:
         for scale, values in f.dense:
             # the weights that the compiled row has
             weights = scale / self._scores.shape[0] * self._values[values]
-            total += _exact_dot(weights, self._scores)
+            total += exact_dot(weights, self._scores)
         return total
 
 
@@ -188,24 +191,3 @@ def _mean_side(mask: Mask, exact: ExactMeans, name: str = "") -> _Side:
 
 def _masks(f: Functional) -> list[Mask]:
     return [m for _, m in f.means] + [m for _, m, _ in f.constants]
-
-
-def _exact_dot(a: Array, b: Array) -> Fraction:
-    """sum a_i b_i exactly. Each product is split into two floats (Dekker 1971), whose sums are exact; extreme exponents go one by one."""
-    largest, smallest = np.abs(a * b), 2.0**-900
-    safe = (np.abs(a) < 2.0**500) & (np.abs(b) < 2.0**500) & ((largest > smallest) | (a == 0) | (b == 0))
-    rest = sum((Fraction(float(x)) * Fraction(float(y)) for x, y in zip(a[~safe], b[~safe], strict=True)), Fraction(0))
-    a, b = a[safe], b[safe]
-    product = a * b
-    a_high, a_low = _halves(a)
-    b_high, b_low = _halves(b)
-    error = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
-    both = np.concatenate([product, error])
-    return exact_cell_sums(both, np.zeros(both.shape[0], dtype=np.int64), 1)[0] + rest
-
-
-def _halves(x: Array) -> tuple[Array, Array]:
-    """x = high + low with 26 bits each (Veltkamp)."""
-    scaled = x * 134217729.0  # 2**27 + 1
-    high = scaled - (scaled - x)
-    return high, x - high

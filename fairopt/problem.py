@@ -31,7 +31,7 @@ from torch import Tensor
 
 from fairopt.arrays import Array, BoolArray, IntArray
 
-__all__ = ["HARD", "Array", "BoolArray", "IntArray", "Limits", "ProjectionProblem", "Rows", "Softness", "SoftnessKind"]
+__all__ = ["HARD", "Array", "BoolArray", "IntArray", "Limits", "ProjectionProblem", "Rows", "Softness", "SoftnessKind", "Stated"]
 
 SoftnessKind = Literal["hard", "priced", "budget", "quadratic"]
 
@@ -131,6 +131,15 @@ class Rows:
 
 
 @dataclass(frozen=True, eq=False)
+class Stated:
+    """The limits as the notion states them, of a problem that is solved with wider ones: lower, upper (L,), width (R,)."""
+
+    lower: Array
+    upper: Array
+    width: Array
+
+
+@dataclass(frozen=True, eq=False)
 class ProjectionProblem:
     """Rows, limits, box, distance weights, softness and labels. See the module's docstring.
 
@@ -143,7 +152,9 @@ class ProjectionProblem:
     dropped       labels of the constraints that were vacuous (a group was absent), each with the reason
     used_targets  whether labels entered the rows
     group_counts  samples by group, for the certificate
-    feasible      decided at compile time: True, or False under on_infeasible="passthrough" / "closest"
+    vacuous       nothing is asked of the scores: every constraint of the notion was dropped
+    feasible      False where it is proved infeasible, under on_infeasible="passthrough" / "closest"
+    stated        under "closest" the limits as written: ``lower``, ``upper`` and ``width`` are then wider; else None
     """
 
     rows: Rows
@@ -160,7 +171,9 @@ class ProjectionProblem:
     dropped: tuple[tuple[str, str], ...] = ()
     used_targets: bool = False
     group_counts: tuple[tuple[str, int], ...] = ()
+    vacuous: bool = False
     feasible: bool = True
+    stated: Stated | None = None
 
     @property
     def n(self) -> int:
@@ -204,6 +217,11 @@ class ProjectionProblem:
     def softness_weight(self) -> Array:
         """(L + R,): rho or gamma of each constraint (inf for hard)."""
         return np.array([s.weight for s in self.softness], dtype=np.float64)
+
+    def as_stated(self) -> ProjectionProblem:
+        """The problem with the limits as the notion states them."""
+        s = self.stated
+        return self if s is None else replace(self, lower=s.lower, upper=s.upper, width=s.width, stated=None, feasible=True)
 
     def with_limits(self, limits: Limits) -> ProjectionProblem:
         """The same problem with other numbers in its limits; the caches of ``rows`` are kept where the offset is the same."""

@@ -50,7 +50,7 @@ def soft_of(leaf: Leaf) -> Soft:
 
 def gather(notion: Notion, batch: Batch) -> Gathered:
     """All constraints of ``notion`` on ``batch``."""
-    read = [(leaf, c) for leaf in notion.leaves() for c in leaf.notion.constraints(batch)]
+    read = batch.read(notion)
     masks: dict[tuple[object, ...], Mask] = {}
     for _, constraint in read:
         for functional in constraint.functionals:

@@ -15,12 +15,11 @@ from fairopt.problem import Limits, ProjectionProblem
 
 @dataclass(frozen=True, eq=False)
 class MovingLimits:
-    """linear and ranges as compiled; ``values`` as they came (with gradients); shifts (lower, upper, width) of 'closest'."""
+    """linear and ranges as compiled; ``values`` as they came (with gradients)."""
 
     linear: tuple[Item, ...]
     ranges: tuple[Item, ...]
     values: tuple[Tensor, ...]
-    shifts: tuple[Tensor, Tensor, Tensor]
 
     @property
     def moves(self) -> bool:
@@ -28,9 +27,9 @@ class MovingLimits:
 
     def read(self, problem: ProjectionProblem) -> Limits:
         """The limits now, as float64 CPU tensors connected to what they hang on. InputError where a parameter has left its domain."""
-        lower = _stack([_joined(item.lower, torch.maximum, float("-inf")) for item in self.linear]) + self.shifts[0]
-        upper = _stack([_joined(item.upper, torch.minimum, float("inf")) for item in self.linear]) + self.shifts[1]
-        width = _stack([_joined(item.width, torch.minimum, float("inf")) for item in self.ranges]) + self.shifts[2]
+        lower = _stack([_joined(item.lower, torch.maximum, float("-inf")) for item in self.linear])
+        upper = _stack([_joined(item.upper, torch.minimum, float("inf")) for item in self.linear])
+        width = _stack([_joined(item.width, torch.minimum, float("inf")) for item in self.ranges])
         weight = _stack([item.soft.weight.tensor() for item in (*self.linear, *self.ranges)])
         self._check(lower, upper, width, weight)
         return Limits(lower, upper, width, self._offset(problem), weight)
@@ -62,6 +61,18 @@ class MovingLimits:
         parts = torch.stack([scale * means[v][mask] for _, scale, mask, v in live])
         moving = torch.zeros_like(offset).index_add(0, index, parts)
         return offset + (moving - moving.detach())
+
+
+def widened_limits(stated: Limits, problem: ProjectionProblem) -> Limits:
+    """The limits of a problem that was widened, with the gradients of the limits as ``stated``."""
+    own = problem.limits()
+
+    def moved(a: Tensor, b: Tensor) -> Tensor:
+        zero = torch.where(torch.isfinite(a), a - a.detach(), 0.0)
+        return b + zero if a.requires_grad else b
+
+    lower, upper, width = (moved(a, b) for a, b in ((stated.lower, own.lower), (stated.upper, own.upper), (stated.width, own.width)))
+    return Limits(lower, upper, width, stated.offset, stated.softness_weight)
 
 
 def _joined(amounts: tuple[Amount, ...], join: object, empty: float) -> Tensor:

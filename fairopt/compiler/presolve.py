@@ -5,7 +5,7 @@
 - duplicate rows (also scaled or negated ones) of hard constraints join to one with the tightest limits, which keeps the gradient to the
   tolerance two-sided; soft duplicates only where that is the same function of the scores
 - the written-out loop over all pairs of K >= 3 groups with one limit becomes one range
-- rows that cannot leave their limits inside the bounds go, where no limit can move
+- rows that cannot leave their limits inside the bounds go, where no limit can move; one side of a row far beyond reach opens
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
+from torch import Tensor
 
 from fairopt.compiler.items import Item, Row
 from fairopt.notions.amount import Amount
 from fairopt.problem import Array, BoolArray, IntArray
 
 _MARGIN = 1e-12
+_LEAST = 1e-280  # nothing is judged among numbers whose products underflow
+FAR = 1e6  # a limit so many times as large as what the bounds let its row reach is no limit, and its size would spoil sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +58,61 @@ class Cells:
 Removed = list[tuple[str, str]]
 
 
-def presolve(items: list[Item], cells: Cells, box: tuple[float, float]) -> tuple[list[Item], Removed]:
-    """The items that remain, and (label, reason) of what went. ``box`` holds float bounds, or infinities."""
+@dataclass(frozen=True, eq=False)
+class Box:
+    """What presolve knows of the bounds: lb, ub a float or (n,) tensor; cell (n,) of each sample; values: (n,) tensors of dense rows."""
+
+    lb: float | Tensor
+    ub: float | Tensor
+    cell: IntArray
+    values: list[Tensor]
+
+    @property
+    def open(self) -> bool:
+        return not isinstance(self.lb, Tensor) and not isinstance(self.ub, Tensor) and math.isinf(self.lb) and math.isinf(self.ub)
+
+    @cached_property
+    def sums(self) -> tuple[Array, Array] | None:
+        """(C,) sums of the lower and of the upper bounds of each cell; None where they are the same for all samples."""
+        if not isinstance(self.lb, Tensor) and not isinstance(self.ub, Tensor):
+            return None
+        lb, ub = (b.numpy() if isinstance(b, Tensor) else np.full(self.cell.shape[0], b) for b in (self.lb, self.ub))
+        low, high = (np.asarray(np.bincount(self.cell, weights=b), dtype=np.float64) for b in (lb, ub))
+        return low, high
+
+    def reach(self, rows: list[Row], cells: Cells) -> tuple[Array, Array, Array]:
+        """(rows,) least and greatest values that scores inside the bounds give each row, and (2, rows) what their rounding may hide."""
+        weight = cells.coefficients(rows)  # (rows, C)
+        constants = np.array([row.offset for row in rows])
+        ends: list[Array]
+        if any(row.dense for row in rows):
+            lb, ub = (b.numpy() if isinstance(b, Tensor) else np.full(self.cell.shape[0], b) for b in (self.lb, self.ub))
+            whole = weight[:, self.cell]
+            for k, row in enumerate(rows):
+                for v, s in row.dense.items():
+                    whole[k] += s / self.cell.shape[0] * self.values[v].numpy()
+            terms = [_product(whole, a, b) for a, b in ((lb, ub), (ub, lb))]
+        elif self.sums is None:
+            assert not isinstance(self.lb, Tensor)
+            assert not isinstance(self.ub, Tensor)
+            terms = [_product(weight * cells.counts, a, b) for a, b in ((self.lb, self.ub), (self.ub, self.lb))]
+        else:
+            terms = [_product(weight, *self.sums), _product(weight, *self.sums[::-1])]
+        with np.errstate(invalid="ignore", over="ignore"):
+            ends = [t.sum(1) + constants for t in terms]
+            error = _MARGIN + 2.0**-52 * self.cell.shape[0]
+            hidden = np.array([error * (np.abs(t).sum(1) + np.abs(constants)) for t in terms])
+        return ends[0], ends[1], hidden
+
+
+def _product(weight: Array, below: Array | float, above: Array | float) -> Array:
+    """(rows, k) the terms of each row at ``below`` where its weight is positive, at ``above`` where it is negative."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.where(weight > 0, weight * below, np.where(weight < 0, weight * above, 0.0))
+
+
+def presolve(items: list[Item], cells: Cells, box: Box) -> tuple[list[Item], Removed]:
+    """The items that remain, and (label, reason) of what went."""
     removed: Removed = []
     items = [_shrink(item, removed) for item in items]
     items = [item for item in items if not _needless(item, removed)]
@@ -291,20 +348,26 @@ def _merge_ranges(items: list[Item], removed: Removed) -> list[Item]:
     return kept
 
 
-def _always_met(item: Item, cells: Cells, box: tuple[float, float], removed: Removed) -> bool:
-    """Whether no scores inside the bounds can violate the item, with a margin above rounding."""
-    lb, ub = box
-    if item.moves or math.isinf(lb) or math.isinf(ub) or any(row.dense for row in item.rows):
+def _always_met(item: Item, cells: Cells, box: Box, removed: Removed) -> bool:
+    """Whether no scores inside the bounds can violate the item, with a margin above rounding. A side FAR beyond reach opens."""
+    if box.open or item.moves:
         return False
-    weight = cells.coefficients(item.rows) * cells.counts  # (rows, C)
-    constants = np.array([row.offset for row in item.rows])
-    low = np.where(weight > 0, weight * lb, weight * ub).sum(1) + constants
-    high = np.where(weight > 0, weight * ub, weight * lb).sum(1) + constants
-    margin = _MARGIN * (1.0 + float(np.abs(weight).sum(1).max()) * max(abs(lb), abs(ub)))
+    low, high, hidden = box.reach(item.rows, cells)
     if item.is_range:
-        met = bool(high.max() - low.min() <= item.wide() - margin)
+        met = _beyond(item.wide(), float(high.max() - low.min()), float(hidden.sum(0).max()))
     else:
-        met = bool(low[0] >= item.low() + margin and high[0] <= item.high() - margin)
+        ends, limits = (-float(low[0]), float(high[0])), (-item.low(), item.high())
+        sides = [_beyond(limit, end, float(h)) for limit, end, h in zip(limits, ends, hidden[:, 0], strict=True)]
+        met = all(sides)
+        size = max((abs(end) for end in ends if math.isfinite(end)), default=0.0)
+        far = [side and abs(limit) > FAR * size for side, limit in zip(sides, limits, strict=True)]
+        if not met:
+            item.lower, item.upper = () if far[0] else item.lower, () if far[1] else item.upper
     if met:
         removed.append((item.label, "always met inside the bounds"))
     return met
+
+
+def _beyond(limit: float, end: float, hidden: float) -> bool:
+    """Whether values up to ``end``, known to ``hidden``, stay under an upper limit beyond doubt. False for NaN."""
+    return limit == math.inf or limit - end >= max(hidden + _MARGIN * abs(limit), _LEAST)

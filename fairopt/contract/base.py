@@ -20,10 +20,18 @@ ALL_SOFTNESS: frozenset[SoftnessKind] = frozenset({"hard", "priced", "budget", "
 
 
 class Status(Enum):
-    """How a projection ended. Each value is the advice to the user."""
+    """How a projection ended. Each value is the advice to the user. Scores are finite and inside their box whatever the status, but those
+    that on_infeasible="passthrough" returns as they came."""
 
-    CERTIFIED = "every row holds exactly, in rational arithmetic, for the numbers returned"
+    CERTIFIED = (
+        "every hard row and bound holds exactly, in rational arithmetic, for the numbers returned, and they are the nearest such scores "
+        "within the stated bound (certificate.kkt_residual <= certificate.kkt_bound)"
+    )
     WITHIN_ROUNDING = "solved; rows hold up to rounding (certificate.max_violation: how far); no nearer scores were found in this dtype"
+    CLOSEST = (
+        "no scores inside the bounds meet all hard rows; these break them least (on_infeasible='closest'): see certificate.violation, "
+        "against the limits as written"
+    )
     INACCURATE = "the backend's answer is off: see certificate.kkt_residual; try backend='dual_newton' or a smaller solver_tol"
     ITERATION_LIMIT = "the backend stopped at its iteration limit; raise max_iter or try backend='dual_newton'"
     INFEASIBLE = "no scores inside the bounds meet all hard rows; widen the tolerance or the bounds, or pass on_infeasible='closest'"

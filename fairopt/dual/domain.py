@@ -50,6 +50,9 @@ def domain(structure: Structure, numbers: Numbers) -> Domain:
     sums: list[list[int]] = []
     for r, part in enumerate(structure.slices):
         width = float(numbers.width[r])
+        if width == np.inf:  # open: no price
+            sums.append([])
+            continue
         is_free = width == 0 and bool(structure.hard[L + r])
         used = []
         for j in range(part.start, part.stop):
@@ -86,4 +89,4 @@ def domain(structure: Structure, numbers: Numbers) -> Domain:
     E = np.zeros((len(sums), N))
     for r, used in enumerate(sums):
         E[r] = lift[structure.slices[r]].sum(0) if used else 0.0
-    return Domain(lift, np.array([c for _, _, c in columns]), quadratic, np.array(G).reshape(-1, N), np.array(g), E)
+    return Domain(lift, np.array([c for _, _, c in columns]), quadratic, np.array(G).reshape(len(G), N), np.array(g), E)

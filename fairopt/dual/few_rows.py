@@ -15,6 +15,7 @@ import numpy as np
 
 from fairopt.arrays import Array
 from fairopt.dual.base import Dual, Evaluation
+from fairopt.dual.prox import CONSTANTS, EPS
 from fairopt.dual.structure import Numbers, Structure
 
 # a row's state: no price, at a limit (its price is solved for), at its cap
@@ -31,6 +32,7 @@ class Row:
     soft: float
     metric: float
     unit: float
+    offset: float  # absolute
 
     def price(self, v: float, s: float) -> float:
         """The proximal map: the price for value v = f + s p and slope s."""
@@ -45,7 +47,8 @@ class Row:
         if theta == 0.0 or abs(theta) >= self.rho:
             return abs(p - theta) * s / self.unit
         limit = self.upper if theta > 0.0 else self.lower
-        return abs(p * self.soft + limit - f) * s / (s + self.soft) / self.unit
+        gap = abs(p * self.soft + limit - f) * s / (s + self.soft)
+        return max(gap - CONSTANTS * EPS * (abs(limit) + self.offset), 0.0) / self.unit
 
     def state(self, p: float) -> int:
         if p == 0.0:
@@ -57,10 +60,10 @@ class Row:
 
 def read_rows(structure: Structure, numbers: Numbers) -> list[Row]:
     return [
-        Row(lower, upper, rho, 0.0 if gamma == inf else 1.0 / gamma, metric, unit)
-        for lower, upper, rho, gamma, metric, unit in zip(
+        Row(lower, upper, rho, 0.0 if gamma == inf else 1.0 / gamma, metric, unit, abs(offset))
+        for lower, upper, rho, gamma, metric, unit, offset in zip(
             numbers.lower.tolist(), numbers.upper.tolist(), numbers.rho.tolist(), numbers.gamma.tolist(),
-            structure.metric.tolist(), structure.unit.tolist(), strict=True,
+            structure.metric.tolist(), structure.unit.tolist(), numbers.offset.tolist(), strict=True,
         )
     ]  # fmt: skip
 

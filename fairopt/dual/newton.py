@@ -26,7 +26,7 @@ from fairopt.dual.few_rows import few_rows
 from fairopt.dual.interior import InteriorPoint
 from fairopt.dual.model import ModelSolver, factor, factor_dense
 from fairopt.dual.piece import flow_of
-from fairopt.dual.prox import EPS, prox, residual
+from fairopt.dual.prox import CONSTANTS, EPS, own_rounding, prox, residual
 from fairopt.dual.sliced import SlicedDual
 from fairopt.dual.structure import Numbers, Structure
 
@@ -39,13 +39,17 @@ GUESSES = 12  # Newton steps on a sample of the scores
 
 @dataclass(frozen=True, eq=False)
 class DualSolution:
-    """Prices (m,), the evaluation there, the KKT residual in score units, iterations, and whether it is as small as float64 resolves."""
+    """Prices (m,), the evaluation there, the KKT residual in score units, iterations, and whether it is as small as float64 resolves.
+
+    ``bound``: what the residual may be at most to count as solved; without one nothing is certified.
+    """
 
     p: Array
     evaluation: Evaluation
     residual: float
     iterations: int
     converged: bool
+    bound: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +65,7 @@ class _Search:
     def __init__(self, dual: Dual, structure: Structure, numbers: Numbers, resolution: float, solved: float) -> None:
         self.dual, self.structure, self.numbers = dual, structure, numbers
         self.resolution, self.solved = resolution, solved  # residuals: noise, and good enough to be called solved
+        self.constants = CONSTANTS * EPS * sum(_constants(structure, numbers)[1:])
         self.spread = 1.0  # the residual at the start
 
     @cached_property
@@ -69,7 +74,11 @@ class _Search:
 
     def at(self, p: Array) -> _State:
         ev = self.dual.evaluate(p)
-        return _State(p, ev, float(np.abs(residual(self.structure, self.numbers, ev.f, p)).max(initial=0.0)))
+        r = np.abs(residual(self.structure, self.numbers, ev.f, p))
+        res = float(r.max(initial=0.0))
+        if self.resolution < res <= self.constants:
+            res = float((r - own_rounding(self.structure, self.numbers, p)).max(initial=0.0))
+        return _State(p, ev, res)
 
     def slopes(self, state: _State) -> Array:
         """(C,) slopes of the cells, positive for flat ones."""
@@ -79,23 +88,42 @@ class _Search:
             return slope
         return np.where(flat, self.dual.flat_slope(state.p) * min(1.0, state.res / self.spread), slope)
 
-    def model_minimiser(self, state: _State) -> Array:
-        """(m,) prices in the domain that minimise the model at ``state``."""
+    @cached_property
+    def quadratic(self) -> bool:
+        return bool(np.isfinite(self.numbers.gamma).any())
+
+    @cached_property
+    def softness(self) -> Array:
+        """(m,) 1 / gamma of each row; infinite for rows of other kinds."""
+        sizes = [1] * self.structure.linear + [part.stop - part.start for part in self.structure.slices]
+        soft = np.repeat(1.0 / self.numbers.gamma, sizes)
+        return np.where(soft > 0.0, soft, np.inf)
+
+    def model_minimiser(self, state: _State, *, flat: bool = False) -> Array:
+        """(m,) prices in the domain that minimise the model at ``state``. ``flat``: cells without a free sample stay flat."""
         f, p, ev, metric = state.ev.f, state.p, state.ev, self.structure.metric
-        if self.structure.shape == "separable":
-            slopes = np.maximum((self.dual.coefficients**2) @ self.slopes(state), 1e-14 * metric)
+        cells = ev.slope if flat or ev.dense_model is not None else self.slopes(state)
+        alone = flat and ev.dense_model is None and not cells.any() and not self.structure.blocks  # then no row moves another
+        if self.structure.shape == "separable" or alone:
+            least = 1e-14 * (np.minimum(metric, self.softness) if flat else metric)
+            slopes = np.maximum((self.dual.coefficients**2) @ cells, least)
             return prox(self.structure, self.numbers, f + slopes * p, slopes)
         if ev.dense_model is None:
-            B = factor(self.dual.coefficients, self.slopes(state), metric)
+            B = factor(self.dual.coefficients, cells, metric)
         else:
             M = ev.dense_model
-            if bool((ev.slope <= 0).any()) or bool((np.diag(M) <= 1e-6 * metric).any()):
+            if not flat and bool((ev.slope <= 0).any() | (np.diag(M) <= 1e-6 * metric).any()):
                 M = M + 1e-2 * min(1.0, state.res / self.spread) * self.dual.open_model()
             B = factor_dense(M, metric)
         start = None if p.any() else prox(self.structure, self.numbers, f, metric)  # about the right active set
         return self.solver.minimise(p, f, B, 0.1 * self.resolution, start)
 
     def step(self, state: _State) -> _State:
+        if self.quadratic and bool((state.ev.slope <= 0).any()):
+            # the softness alone decides a price where every sample is at a bound: a slope of our own would creep towards it
+            new = self.at(self.model_minimiser(state, flat=True))
+            if new.res <= 0.1 * state.res:
+                return new
         return self.line_search(state, self.model_minimiser(state))
 
     def line_search(self, state: _State, q: Array) -> _State:
@@ -125,7 +153,7 @@ class _Search:
 
     def expand(self, state: _State, new: _State, d: Array, slope_old: float, slope_new: float) -> _State:
         """Longer steps while Phi falls nearly as fast as at the start: cells without a free sample make it linear."""
-        a, reach = 1.0, np.inf
+        a, reach = 1.0, np.inf  # at most ten times: 4^10 > 1e6
         while slope_new < 0.5 * slope_old < 0 and a < min(reach, 1e6):
             if a == 1.0:
                 reach = self.reach(state.p, d)
@@ -149,7 +177,7 @@ class _Search:
         for linear, ranges, k in [*caps, *st.blocks]:
             if not np.isfinite(nums.rho[k]):
                 continue
-            # the flow is convex along the ray: halve until it fits
+            # the flow is convex along the ray: halve until it fits, at most 20 times from 1e6
             while reach > 1.0 and flow_of(st, p + reach * d, linear, ranges) > nums.rho[k] * (1 + 1e-12):
                 reach *= 0.5
         return float(max(reach, 1.0))
@@ -162,13 +190,14 @@ class _Search:
         if L:
             pl, dl = p[:L], d[:L]
             rising = (pl > 0) | ((pl == 0) & (dl > 0))
-            limit = np.where(dl == 0, 0.0, np.where(rising, nums.upper, nums.lower))
+            limit = np.where(rising, nums.upper, nums.lower)
+            limit = np.where(np.isfinite(limit), limit, 0.0)  # no price is on an open side but by rounding
             total += float(limit @ dl) + float((pl * dl / nums.gamma[:L]).sum())
         for r, part in enumerate(st.slices):
             pr, dr = p[part], d[part]
             rising = (pr > 0) | ((pr == 0) & (dr > 0))
             dflow = float(dr[rising].sum())
-            total += float(nums.width[r]) * dflow + float(np.maximum(pr, 0.0).sum()) * dflow / float(nums.gamma[L + r])
+            total += (float(nums.width[r]) * dflow if dflow else 0.0) + float(np.maximum(pr, 0.0).sum()) * dflow / float(nums.gamma[L + r])
         return total
 
     def interior(self, max_iter: int) -> tuple[_State, int]:
@@ -189,12 +218,16 @@ class Goals(NamedTuple):
 
     def met(self, structure: Structure, p: Array, residual: float) -> bool:
         """Whether prices p with this residual solve the problem as far as float64 resolves."""
-        return residual <= max(self.accepted, min(2.0 * _hidden(structure, p), self.most))
+        return residual <= self.bound(structure, p)
+
+    def bound(self, structure: Structure, p: Array) -> float:
+        """The largest residual at which prices p count as solved."""
+        return max(self.accepted, min(2.0 * _hidden(structure, p), self.most))
 
 
 def goals(dual: Dual, structure: Structure, numbers: Numbers, goal: float = 0.0) -> Goals:
     """The goals of one problem; ``goal``: a residual that is asked for, where larger than what float64 resolves."""
-    magnitude = max(dual.magnitude() + float(np.abs(numbers.offset / structure.unit).max(initial=0.0)), _limits(structure, numbers))
+    magnitude = _magnitude(dual, structure, numbers)
     resolution = 8 * dual.resolution * max(magnitude, 1e-300)
     solved = max(goal, resolution, min(1e4 * resolution, 1e-7 * magnitude))
     # rounding beyond ``most`` is no excuse: prices of contradicting rows grow without end
@@ -216,9 +249,10 @@ def solve_dual(
         state, used = _State(found.p, found.evaluation, found.residual), found.iterations
     else:
         state = search.at(p if start is None else search.solver.feasible(p))
-    if state.res > goal:
+    if not state.res <= goal:
         state, used = _newton(search, state, goal, used, max_iter, limits.most)
-    return DualSolution(state.p, state.ev, state.res, used, limits.met(structure, state.p, state.res))
+    bound = limits.bound(structure, state.p)
+    return DualSolution(state.p, state.ev, state.res, used, bool(state.res <= bound), bound)
 
 
 def _newton(search: _Search, state: _State, goal: float, iteration: int, max_iter: int, most: float) -> tuple[_State, int]:
@@ -236,18 +270,51 @@ def _newton(search: _Search, state: _State, goal: float, iteration: int, max_ite
             state = new if new.res < state.res else state
         else:
             iteration += 1
-            state = new = search.step(state)
+            try:
+                state = new = search.step(state)
+            except np.linalg.LinAlgError:  # slopes too far apart to factor the model
+                if settled:
+                    break
+                iteration = max(iteration, TRUST)
+                continue
             stale = 0 if new.res < 0.5 * best.res or not settled else stale + 1
         best = new if new.res < best.res else best
     return best, iteration
 
 
-def _limits(structure: Structure, numbers: Numbers) -> float:
-    """The largest finite limit, in score units."""
-    L = structure.linear
-    widths = [float(w) / float(structure.unit[rows].max()) for w, rows in zip(numbers.width, structure.slices, strict=True)]
-    both = np.concatenate([np.abs(numbers.lower) / structure.unit[:L], np.abs(numbers.upper) / structure.unit[:L], widths])
-    return float(both[np.isfinite(both)].max(initial=0.0))
+def _magnitude(dual: Dual, structure: Structure, numbers: Numbers) -> float:
+    """The size of the scores at the solution, as far as it can be told: their own, or that of the limits that push them.
+
+    A limit that is met at price 0 pushes no score, however far away it is. The rounding of a row's own constants is left out here: it is
+    that row's alone (``prox.residual``).
+    """
+    own, L = dual.magnitude(), structure.linear
+    asked, largest, constant = _constants(structure, numbers)
+    if max(largest, constant if structure.slices else 0.0) <= own:
+        return own
+    f = dual.evaluate(np.zeros(structure.metric.shape[0])).f
+    most = float(np.where([f[:L] < numbers.lower, f[:L] > numbers.upper], asked, 0.0).max(initial=0.0))
+    constants = np.abs(numbers.offset) / structure.unit
+    for width, part in zip(numbers.width.tolist(), structure.slices, strict=True):
+        most = max(most, float(constants[part].max()) if not f[part].max() - f[part].min() <= width else 0.0)
+    return max(own, most)
+
+
+def _constants(structure: Structure, numbers: Numbers) -> tuple[Array, float, float]:
+    """(2, L) the mean absolute score where each lower and upper limit binds, 0 where open; the largest of these, and of the rows'
+    constants, in score units. Kept with the numbers.
+    """
+    kept: tuple[Array, float, float] | None = numbers.__dict__.get("_constants")
+    if kept is None:
+        L = structure.linear
+        both = np.stack([numbers.lower, numbers.upper])
+        with np.errstate(invalid="ignore", over="ignore"):
+            asked = np.where(np.isfinite(both), np.abs(both - numbers.offset[:L]) / structure.unit[:L], 0.0)
+            widths = [float(w) / float(structure.unit[part].max()) for w, part in zip(numbers.width, structure.slices, strict=True)]
+            constant = float(np.abs(numbers.offset / structure.unit).max(initial=0.0))
+        kept = asked, float(asked.max(initial=0.0)), constant + max((w for w in widths if np.isfinite(w)), default=0.0)
+        numbers.__dict__["_constants"] = kept
+    return kept
 
 
 def _hidden(structure: Structure, p: Array) -> float:

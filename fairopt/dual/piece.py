@@ -58,19 +58,23 @@ class Piece:
         if q == 0 and k == 1:
             value = float(K[0, 0])
             return np.array([[1.0 / value if value > 1e-13 * self.metric[0] else 0.0]])
-        # scale to unit rows: prices of small and large groups differ by orders of magnitude
-        d = 1.0 / np.sqrt(self.metric)
+        d = self.scale()
         if q == 0 and k == 2:
             return _inverse_2x2(K * d * d[:, None]) * d * d[:, None]
         system = np.zeros((k + q, k + q))
-        system[:k, :k] = K * d * d[:, None]
+        system[:k, :k] = K * d[:k] * d[:k, None]
         if q:
-            Ed = self.E * d
-            norm = np.abs(Ed).max(1)
-            system[k:, :k] = Ed / norm[:, None]
+            system[k:, :k] = self.E * d[:k] * d[k:, None]
             system[:k, k:] = system[k:, :k].T
-            d = np.concatenate([d, 1.0 / norm])
         return np.asarray(_symmetric_inverse(system) * d * d[:, None])
+
+    def scale(self) -> Array:
+        """(k + q,) what the saddle system is multiplied by from both sides to have rows of about 1.
+
+        Prices of small and large groups differ by orders of magnitude, and a tiny gamma outweighs any row.
+        """
+        d = 1.0 / np.sqrt(self.metric if self.gamma_inverse is None else self.metric + np.diag(self.gamma_inverse))
+        return np.concatenate([d, 1.0 / np.abs(self.E * d).max(1)]) if self.E.shape[0] else d
 
     def prices(self, f: Array, p: Array, M: Array, inverse: Array) -> Array:
         """(m,) prices of this piece, from row values f at prices p and the linear model f(theta) = f + M (p - theta).
@@ -131,6 +135,8 @@ def read_piece(structure: Structure, numbers: Numbers, f: Array, p: Array, drop:
     e: list[float] = []
 
     def equation(rows: Array, value: float, constraint: int) -> None:
+        if not rows[index].any():
+            return  # a cap of 0: no price is left that it holds
         equations.append(rows)
         e.append(value)
         caps.append(constraint)

@@ -16,6 +16,7 @@ from fairopt.numerics.range_projection import range_prices
 from fairopt.problem import Array, IntArray
 
 EPS = 0.5 * float(np.finfo(np.float64).eps)
+CONSTANTS = 16.0  # half ulps of a row's constant and limit that its residual does not count
 
 
 def prox(structure: Structure, numbers: Numbers, v: Array, slopes: Array) -> Array:
@@ -53,6 +54,19 @@ def residual(structure: Structure, numbers: Numbers, f: Array, p: Array) -> Arra
     return np.asarray(r / structure.unit)
 
 
+def own_rounding(structure: Structure, numbers: Numbers, p: Array) -> Array:
+    """(m,) what the rounding of each row's own constant, and of the limit that binds at prices p, can do to it, in score units.
+
+    A row of large numbers is judged by these, and loosens nothing for the others.
+    """
+    noise, L = np.abs(numbers.offset), structure.linear
+    limit = np.where(p[:L] > 0, np.abs(numbers.upper), np.where(p[:L] < 0, np.abs(numbers.lower), 0.0))
+    noise[:L] += np.where(np.isfinite(limit), limit, 0.0)
+    for width, rows in zip(numbers.width, structure.slices, strict=True):
+        noise[rows] += np.where(p[rows] != 0, width, 0.0)
+    return np.asarray(CONSTANTS * EPS * noise / structure.unit)
+
+
 def _linear(numbers: Numbers, v: Array, s: Array) -> Array:
     L = v.shape[0]
     soft = s + 1.0 / numbers.gamma[:L]
@@ -68,6 +82,11 @@ def _budget(
     A single row or range was capped at rho already, which is the same.
     """
     if linear.size + ranges.size == 1:
+        return
+    if not rho > 0.0:
+        theta[linear] = 0.0
+        for r in ranges.tolist():
+            theta[structure.slices[r]] = 0.0
         return
     lower, upper = numbers.lower[linear], numbers.upper[linear]
     vl, sl = v[linear], s[linear]

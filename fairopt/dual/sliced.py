@@ -20,11 +20,12 @@ from fairopt.problem import ProjectionProblem
 
 SAMPLE = 12_000  # scores from which the prices are first guessed
 INF = float("inf")
+WIDE = 64.0  # bounds so many times as large as typical scores say nothing about their size
 
 
 @dataclass(frozen=True, eq=False)
 class SlicedPlan:
-    """Box and weights in cell order, in the dtype and on the device of the scores; kept with the problem.
+    """Box and weights in cell order, in the dtype and on the device of the scores; kept with the problem. Wide weights are float64.
 
     bounds: (cell, start, stop) of each chunk; active (C,): cells that some row counts; open_slope (C,) sum of 1 / w
     """
@@ -58,7 +59,7 @@ def sliced_plan(problem: ProjectionProblem, like: Tensor) -> SlicedPlan:
             tuple((c, k, min(k + size, b)) for c, (a, b) in enumerate(pairwise(starts)) for k in range(a, b, size)),
             _bound(problem.lb, order, like, up=True),
             _bound(problem.ub, order, like, up=False),
-            None if weights is None else weights.to(like),
+            None if weights is None else weights.to(like) if _fits(weights) else weights.to(like.device),
             np.asarray(np.abs(rows.coefficients).sum(0) != 0),
             rows.counts.astype(np.float64) if weights is None else np.add.reduceat(1.0 / weights.numpy(), rows.starts[:-1]),
             _strided(rows.counts, rows.starts) if problem.has_box and problem.n > 3 * SAMPLE else None,
@@ -170,7 +171,7 @@ class SlicedDual(Dual):
         out = torch.empty_like(self.z)
         for c, a, b in self.bounds:
             lb, ub = self._limits(a, b)
-            x = torch.sub(self.z[a:b], shift[c], out=out[a:b]) if self.weights is None else self._moved(a, b, shift[c], self.z.dtype)
+            x = torch.sub(self.z[a:b], shift[c], out=out[a:b]) if self.weights is None else self._moved(a, b, shift[c], self.weights.dtype)
             if not self.has_box:
                 if self.weights is not None:
                     out[a:b].copy_(x)
@@ -211,7 +212,10 @@ class SlicedDual(Dual):
 
     def magnitude(self) -> float:
         if isinstance(self.lb, float) and isinstance(self.ub, float) and self.lb > -INF and self.ub < INF:
-            return max(abs(self.lb), abs(self.ub))
+            bound = max(abs(self.lb), abs(self.ub))
+            some = self.z[:: max(1, self.z.shape[0] // 64)].abs().max()
+            if bound <= WIDE * float(some):  # a wide box says nothing
+                return bound
         low, high = torch.aminmax(_clip(self.z, self.lb, self.ub) if self.has_box else self.z)
         return max(abs(float(low)), abs(float(high)))
 
@@ -225,6 +229,12 @@ class SlicedDual(Dual):
             high[c] = max(high[c], float((w * (z - lb)).max()))
             span[c] += float(torch.as_tensor(ub - lb, dtype=torch.float64).expand(b - a).sum())
         return low, high, span, self.plan.open_slope
+
+
+def _fits(weights: Tensor) -> bool:
+    """Whether weights, and their shares of a price, are far from where float32 ends."""
+    low, high = (float(v) for v in torch.aminmax(weights))
+    return low > 2.0**-60 and high < 2.0**60
 
 
 def _strided(counts: IntArray, starts: IntArray) -> IntArray:

@@ -64,7 +64,8 @@ def structure(problem: ProjectionProblem) -> Structure:
     """The structure of a problem, cached with it."""
     cached = problem.__dict__.get("_structure")
     if cached is None:
-        cached = _analyse(problem)
+        with np.errstate(all="ignore"):  # of a problem that is solved in other units (fairopt.solve.units) the shape alone is read
+            cached = _analyse(problem)
         problem.__dict__["_structure"] = cached
     assert isinstance(cached, Structure)
     return cached

@@ -35,10 +35,10 @@ class _NoTruth:
         trap(f"a {_word(self)} cannot be compared with !=")
 
     def __lt__(self, other: object) -> NoReturn:
-        trap("a strict < defines no closed set; use <=")
+        trap("a strict < defines no closed set; use <=. For the largest or smallest of several means write batch.range(...) <= t")
 
     def __gt__(self, other: object) -> NoReturn:
-        trap("a strict > defines no closed set; use >=")
+        trap("a strict > defines no closed set; use >=. For the largest or smallest of several means write batch.range(...) <= t")
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,6 +188,8 @@ class AbsoluteValue(_NoTruth):
         trap("abs(f) >= t is not convex; only abs(f) <= t is a constraint")
 
     def _arithmetic(self, other: object) -> NoReturn:
+        if isinstance(other, AbsoluteValue):
+            trap("a sum of absolute values is its sign pairs: yield f + g <= t, f - g <= t, -f + g <= t and -f - g <= t")
         trap("abs(f) can only be compared: abs(f) <= t. For a scaled one write abs(c * f) <= t")
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _arithmetic

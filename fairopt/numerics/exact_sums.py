@@ -1,4 +1,4 @@
-"""Exact sums of float64 numbers by cell, as fractions, in a few vectorised passes.
+"""Exact sums and dot products of float64 numbers, as fractions, in a few vectorised passes.
 
 A float64 is an integer of 53 bits times a power of two. Samples with the same exponent are summed as integers, in two halves of at
 most 27 bits, so that a float64 accumulator stays exact up to 2**26 samples; the few partial sums are joined as Python integers.
@@ -45,3 +45,20 @@ def exact_cell_sums(values: Array, cell: IntArray, cells: int) -> list[Fraction]
     # value = whole * 2 ** (exponent - 53)
     shift = smallest - 53
     return [Fraction(t << shift) if shift >= 0 else Fraction(t, 1 << -shift) for t in totals]
+
+
+def exact_dot(a: Array, b: Array) -> Fraction:
+    """The exact dot product of finite numbers: mantissas multiplied without error (Dekker), summed exactly for each exponent.
+
+    Mantissas lie in [1/2, 1), so that neither the split nor its parts can overflow or underflow, whatever the numbers' size.
+    """
+    (ma, ea), (mb, eb) = np.frexp(a), np.frexp(b)
+    high = ma * mb
+    split = 134217729.0  # 2^27 + 1
+    ta, tb = split * ma, split * mb
+    ah, bh = ta - (ta - ma), tb - (tb - mb)
+    al, bl = ma - ah, mb - bh
+    low = ((ah * bh - high) + ah * bl + al * bh) + al * bl
+    exponents, place = np.unique(ea.astype(np.int64) + eb, return_inverse=True)
+    sums = exact_cell_sums(np.concatenate([high, low]), np.concatenate([place, place]).astype(np.int64), len(exponents))
+    return sum((s * Fraction(2) ** int(e) for s, e in zip(sums, exponents.tolist(), strict=True)), Fraction(0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import time
 import traceback
 import warnings
@@ -63,7 +64,7 @@ def measure(cell: Cell, like: BackendLike, settings: Settings, base: int) -> Mea
 
 def failed(error: Exception) -> Measured:
     """The outcome that an exception stands for, with its type, its words and the line it came from."""
-    words = f"{type(error).__name__}: {error}".strip()
+    words = re.sub(r", problem [0-9a-f]{64}", "", f"{type(error).__name__}: {error}".strip())  # one failure in many cells is one line
     if isinstance(error, MissingExtraError):
         return Measured("absent", str(error))
     if isinstance(error, UnsupportedError):

@@ -15,9 +15,11 @@ from fairopt.arrays import Array
 from fairopt.dual.piece import Piece
 from fairopt.dual.structure import structure
 from fairopt.problem import ProjectionProblem
+from fairopt.solve.rows_check import TINY
 
 HALF_ULP = 2.0**-53
 NONE = np.zeros(0)
+INF = float("inf")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,15 +32,17 @@ class FewRows:
     metric: Array
     offset: tuple[float, ...]
     terms: int
+    tiny: float  # what products among the subnormal numbers lose, as in ``rows_check.summation_bound``
     lightest: float  # least distance weight
 
     def error(self, magnitude: float) -> list[float]:
         """How far a float64 row value can be from the exact one, for scores of at most ``magnitude``."""
-        return [HALF_ULP * (self.terms * u * magnitude + 8 * o) for u, o in zip(self.unit, self.offset, strict=True)]
+        tiny = self.tiny * max(1.0, magnitude)
+        return [HALF_ULP * (self.terms * u * magnitude + 8 * o) + tiny for u, o in zip(self.unit, self.offset, strict=True)]
 
     def inside(self, f: list[float], error: list[float]) -> bool:
         """Whether every row is inside its limits beyond doubt."""
-        return all(lo + e <= v <= hi - e for v, lo, hi, e in zip(f, self.lower, self.upper, error, strict=True))
+        return all(lo + e <= v <= hi - e and -INF < v < INF for v, lo, hi, e in zip(f, self.lower, self.upper, error, strict=True))
 
     def outside(self, f: list[float], error: list[float]) -> bool:
         """Whether some row is outside its limits beyond doubt."""
@@ -58,13 +62,15 @@ def _plan(problem: ProjectionProblem) -> FewRows | None:
     if st.shape != "few_rows" or not problem.all_hard or problem.rows.dense is not None:
         return None
     rows = problem.rows
+    terms = int(rows.counts.max(initial=1)) + rows.masks.shape[1] + 8
     return FewRows(
         lower=tuple(problem.lower.tolist()),
         upper=tuple(problem.upper.tolist()),
         unit=tuple(st.unit.tolist()),
         metric=st.metric,
         offset=tuple(np.abs(rows.offset).tolist()),
-        terms=int(rows.counts.max(initial=1)) + rows.masks.shape[1] + 8,
+        terms=terms,
+        tiny=(rows.n + terms) * TINY,
         lightest=1.0 if problem.weights is None else float(problem.weights.min()),
     )
 

@@ -12,6 +12,7 @@ Second and higher derivatives go through ``local_solution``: the same piece as a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,52 +23,95 @@ from fairopt.arrays import Array
 from fairopt.dual.evaluate import SlicedDual, VectorDual
 from fairopt.dual.piece import gamma_pattern
 from fairopt.dual.structure import structure
+from fairopt.errors import BackendError
 from fairopt.problem import Limits, ProjectionProblem
+from fairopt.solve.guard import guarded
 from fairopt.solve.outcome import Outcome
 from fairopt.solve.rounding import to_cell_order, to_sample_order
+from fairopt.solve.transforms import refuse_transforms
+from fairopt.solve.units import Units
 
 LimitGradients = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 
 
-def attach(scores: Tensor, limits: Limits | None, outcome: Outcome, problem: ProjectionProblem) -> Tensor:
-    """The outcome's scores (n,), connected to ``scores`` (n,) and to the limits."""
+@dataclass(eq=False)
+class _Solved:
+    """What the gradient needs of one solve. The outcome is one of ``units.problem`` where there are units."""
+
+    outcome: Outcome
+    problem: ProjectionProblem
+    units: Units | None
+    backend: str
+
+    @property
+    def own(self) -> ProjectionProblem:
+        """The problem that the outcome is of."""
+        return self.problem if self.units is None else self.units.problem
+
+
+def attach(
+    scores: Tensor, limits: Limits | None, outcome: Outcome, problem: ProjectionProblem, y: Tensor, units: Units | None, backend: str
+) -> Tensor:
+    """The returned scores y (n,), connected to ``scores`` (n,) and to the limits."""
     tensors = limits.tensors() if limits is not None else (None,) * 5
-    y: Tensor = _Implicit.apply(scores, *tensors, outcome, problem)  # type: ignore[no-untyped-call]
-    return y
+    attached: Tensor = _Implicit.apply(scores, *tensors, y, _Solved(outcome, problem, units, backend))  # type: ignore[no-untyped-call]
+    return attached
 
 
 class _Implicit(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, scores: Tensor, lower: Any, upper: Any, width: Any, offset: Any, weight: Any, outcome: Outcome, problem: ProjectionProblem
+        ctx: Any, scores: Tensor, lower: Any, upper: Any, width: Any, offset: Any, weight: Any, y: Tensor, solved: _Solved
     ) -> Tensor:
         ctx.save_for_backward(scores, lower, upper, width, offset, weight)
-        ctx.outcome, ctx.problem = outcome, problem
-        return outcome.y.detach()  # another tensor: the node must not hold its own output, a cycle that only the collector frees
+        ctx.solved = solved
+        return y.detach()  # another tensor: the node must not hold its own output, a cycle that only the collector frees
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (grad,) = gradients
+        refuse_transforms(grad, "the gradient of the scores")
         scores, *limits = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return (*_differentiable(ctx, grad, scores, limits), None, None)
-        needs = ctx.needs_input_grad
-        to_scores, theta, nu = vector_jacobian(ctx.outcome, ctx.problem, grad)
-        to_limits = limit_gradients(ctx.outcome, ctx.problem, theta, nu) if any(needs[1:6]) else (None,) * 5
-        wanted = (g if need else None for g, need in zip(to_limits, needs[1:6], strict=True))
-        return (to_scores if needs[0] else None, *wanted, None, None)
+        solved: _Solved = ctx.solved
+        with guarded(solved.backend, solved.problem) as guard:
+            if torch.is_grad_enabled():
+                return (*_differentiable(ctx, grad, scores, limits), None, None)
+            needs = ctx.needs_input_grad
+            to_scores, theta, nu = vector_jacobian(solved.outcome, solved.own, grad)
+            to_limits: tuple[Tensor | None, ...] = (None,) * 5
+            if any(needs[1:6]):
+                to_limits = limit_gradients(solved.outcome, solved.own, theta, nu)
+                if solved.units is not None:
+                    to_limits = solved.units.gradients(to_limits)
+            wanted = (g if need else None for g, need in zip(to_limits, needs[1:6], strict=True))
+            return (to_scores if needs[0] else None, *wanted, None, None)
+        raise BackendError(f"in the gradient: {guard.message}") from guard.error
 
 
 def _differentiable(ctx: Any, grad: Tensor, scores: Tensor, limits: list[Tensor | None]) -> tuple[Tensor | None, ...]:
     """First derivatives that can be differentiated again."""
     inputs = [scores, *limits]
-    y = local_solution(ctx.outcome, ctx.problem, scores, limits)
-    wanted = {k: t for k, t in enumerate(inputs) if ctx.needs_input_grad[k] and t is not None}
-    found = torch.autograd.grad(y, list(wanted.values()), grad, create_graph=True, allow_unused=True)
+    solved: _Solved = ctx.solved
+    at = inputs if solved.units is None else _in_units(solved, scores, limits)
+    y = local_solution(solved.outcome, solved.own, at[0], at[1:])  # type: ignore[arg-type]
+    wanted = {k: t for k, t in enumerate(at) if ctx.needs_input_grad[k] and t is not None}
+    found = torch.autograd.grad(y, list(wanted.values()), grad.to(y.dtype), create_graph=True, allow_unused=True)
     out: list[Tensor | None] = [None] * len(inputs)
     for (k, source), g in zip(wanted.items(), found, strict=True):
         out[k] = torch.zeros_like(source) if g is None else g
+    if solved.units is not None:
+        out[1:] = solved.units.gradients(out[1:])
+        out[0] = None if out[0] is None else out[0].to(scores.dtype)
     return tuple(out)
+
+
+def _in_units(solved: _Solved, scores: Tensor, limits: list[Tensor | None]) -> list[Tensor | None]:
+    """The scores and limits in the units of the solve, connected. A derivative of y to the scores is the same in all units."""
+    assert solved.units is not None
+    default = solved.problem.limits().tensors()
+    full = Limits(*(d if t is None else t.to("cpu", torch.float64) for t, d in zip(limits, default, strict=True)))
+    scaled = solved.units.limits(full).tensors()
+    return [solved.units.into(scores.to(torch.float64)), *(None if t is None else s for t, s in zip(limits, scaled, strict=True))]
 
 
 def vector_jacobian(outcome: Outcome, problem: ProjectionProblem, grad: Tensor) -> tuple[Tensor, Array, Array]:
@@ -194,8 +238,8 @@ def local_solution(outcome: Outcome, problem: ProjectionProblem, scores: Tensor,
         - _local_ell(problem, piece.index.tolist(), piece.signs.tolist(), lower, upper, width)
     )
     e = torch.stack([weight[c] if c >= 0 else torch.zeros((), dtype=f64) for c in piece.caps]) if piece.caps else torch.zeros(0, dtype=f64)
-    K = _local_saddle(outcome, problem, (A * mass) @ A.T, weight)
-    solved = torch.linalg.solve(K, torch.cat([gap, e]))
+    K, scale = _local_saddle(outcome, problem, (A * mass) @ A.T, weight)
+    solved = scale * torch.linalg.solve(K, scale * torch.cat([gap, e]))
     y: Tensor = base - mass * (A.T @ solved[:k])
     return y.to(scores.dtype).to(scores.device)
 
@@ -212,8 +256,9 @@ def _local_ell(problem: ProjectionProblem, index: list[int], signs: list[float],
     return torch.stack(out)
 
 
-def _local_saddle(outcome: Outcome, problem: ProjectionProblem, M: Tensor, weight: Tensor) -> Tensor:
-    """The saddle matrix with gamma differentiable, made regular on its null space (redundant rows), where nothing depends on it."""
+def _local_saddle(outcome: Outcome, problem: ProjectionProblem, M: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The saddle matrix with gamma differentiable, scaled by the second tensor (k + q,) from both sides, and made regular on its null
+    space (redundant rows), where nothing depends on it."""
     piece, st = outcome.piece, structure(problem)
     q = piece.E.shape[0]
     signs = np.zeros(piece.m)
@@ -225,8 +270,8 @@ def _local_saddle(outcome: Outcome, problem: ProjectionProblem, M: Tensor, weigh
                 M = M + torch.from_numpy(pattern) / weight[c]
     E = torch.from_numpy(piece.E)
     K = torch.cat([torch.cat([M, E.T], 1), torch.cat([E, torch.zeros(q, q, dtype=torch.float64)], 1)], 0)
-    scale = torch.cat([torch.from_numpy(1.0 / np.sqrt(piece.metric)), torch.ones(q, dtype=torch.float64)])
-    scaled = (K * scale * scale[:, None]).detach()
-    values, vectors = torch.linalg.eigh(scaled)
+    scale = torch.from_numpy(piece.scale())
+    scaled = K * scale * scale[:, None]
+    values, vectors = torch.linalg.eigh(scaled.detach())
     null = vectors[:, values.abs() <= 1e-12 * values.abs().max()]
-    return K + (null @ null.T) / scale / scale[:, None] if null.shape[1] else K
+    return (scaled + null @ null.T if null.shape[1] else scaled), scale

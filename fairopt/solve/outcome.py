@@ -26,7 +26,7 @@ from fairopt.problem import ProjectionProblem
 from fairopt.solve.few_rows import FewRows, few_rows, repaired_prices
 from fairopt.solve.pairs import as_pairs
 from fairopt.solve.polish import polish
-from fairopt.solve.repair import repair, runs_away, shortfall
+from fairopt.solve.repair import repair, shortfall
 from fairopt.solve.rounding import Check, Finisher, box_holds_numbers, inside_box, largest, to_cell_order
 
 
@@ -35,7 +35,8 @@ class Outcome:
     """Everything about one solved problem that the certificate and the gradient need.
 
     y (n,) as returned, in the order of the samples; plain the scores before rounding and repair, in cell order: they tell which samples
-    are off their bounds (rounding may put a clamped one beside its bound); p (m,) prices
+    are off their bounds (rounding may put a clamped one beside its bound); p (m,) prices; proved, finite: every hard row holds for y,
+    and all of y is finite; kkt_bound: what ``residual`` may be at most. What a road does not say of these is denied at the gate.
     """
 
     y: Tensor
@@ -51,6 +52,9 @@ class Outcome:
     status: Status
     iterations: int
     message: str = ""
+    proved: bool = False
+    finite: bool = False
+    kkt_bound: float = -1.0
 
 
 def passes_unchanged(finisher: Finisher, sorted_z: Tensor) -> Check | None:
@@ -60,7 +64,7 @@ def passes_unchanged(finisher: Finisher, sorted_z: Tensor) -> Check | None:
     if problem.has_box and not inside_box(problem, sorted_z, low, high):
         return None
     check = finisher.check(sorted_z, max(abs(low), abs(high)))
-    soft_broken = (~finisher.st.hard) & (check.violation > 0)
+    soft_broken = (~finisher.st.hard) & ~(check.violation <= 0)
     return check if check.holds and not soft_broken.any() else None
 
 
@@ -130,7 +134,21 @@ def _unchanged(finisher: Finisher) -> Outcome | None:
     m = finisher.problem.m
     p, M = np.zeros(m), np.zeros((m, m))
     return Outcome(
-        finisher.scores.clone(), sorted_z, finisher.dual, _empty_piece(m), M, p, check.violation, check.bound, 0.0, 0.0, Status.CERTIFIED, 0
+        finisher.scores.clone(),
+        sorted_z,
+        finisher.dual,
+        _empty_piece(m),
+        M,
+        p,
+        check.violation,
+        check.bound,
+        0.0,
+        0.0,
+        Status.CERTIFIED,
+        0,
+        proved=check.holds,
+        finite=check.finite,
+        kkt_bound=0.0,
     )
 
 
@@ -168,6 +186,9 @@ def _finish_few(finisher: Finisher, raw: RawSolution, solution: DualSolution, pl
         Status.CERTIFIED,
         raw.iterations,
         raw.message,
+        proved=True,
+        finite=True,
+        kkt_bound=solution.bound,
     )
 
 
@@ -179,9 +200,6 @@ def _finish_prices(finisher: Finisher, raw: RawSolution, solution: DualSolution,
     status = raw.status
     if not solution.converged:
         status = status or Status.INACCURATE
-        own = isinstance(raw.extra.get("dual_solution"), DualSolution)  # another solver's prices can be anything: they prove nothing
-        if not problem.feasible or (own and runs_away(finisher, finisher.extent, p)):
-            status = Status.INFEASIBLE
     elif status is Status.INACCURATE or status is Status.ITERATION_LIMIT:
         status = None  # the polish reached the optimum
     if status is not None:
@@ -205,6 +223,8 @@ def _finish_prices(finisher: Finisher, raw: RawSolution, solution: DualSolution,
             status,
             raw.iterations,
             raw.message,
+            finite=check.finite,
+            kkt_bound=solution.bound,
         )
     fixed = repair(finisher, solution, piece, M, certify=certify)
     if not fixed.check.holds:
@@ -225,6 +245,9 @@ def _finish_prices(finisher: Finisher, raw: RawSolution, solution: DualSolution,
         status,
         raw.iterations,
         raw.message,
+        proved=fixed.check.holds,
+        finite=fixed.check.finite,
+        kkt_bound=solution.bound,
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from fairopt.arrays import Array, BoolArray
+from fairopt.arrays import Array
 from fairopt.contract.base import Status
 from fairopt.dual.newton import ACCEPTED, DualSolution, solve_dual
 from fairopt.dual.piece import Piece
@@ -44,6 +45,7 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Array, *
     margin = finisher.margin(magnitude, solution.p)
     p, f = solution.p, solution.evaluation.f
     nearest: Repaired | None = None
+    snaps = True
     inverse = piece.inverse(M) if piece.index.size else None
     for attempt in range(ATTEMPTS):
         tight = nums.tightened(margin * 2.0**attempt, st.hard)
@@ -59,15 +61,22 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Array, *
             nearest = Repaired(sorted_y, plain, check, _moved(finisher, p, solution.p), p)
         if check.holds:
             return Repaired(sorted_y, plain, check, _moved(finisher, p, solution.p), p)
-        if _cannot_shrink(nums, margin * 2.0**attempt, st.hard, check.violation):
+        narrow = st.hard & (_room(nums, margin * 2.0**attempt) <= 0)
+        if narrow.any() and snaps:
+            snapped = to_grid(finisher.problem, sorted_y, narrow)
+            snaps = snapped is not None and snapped.exact  # other margins would give it no other structure
+            if snapped is not None:
+                check = finisher.check(snapped.y, largest(snapped.y))
+                moved = float((snapped.y.to(torch.float64) - made.to(torch.float64)).abs().max()) + _moved(finisher, p, solution.p)
+                if check.holds:
+                    return Repaired(snapped.y, plain, check, moved, p)
+                if _excess(st, check) < _excess(st, nearest.check):
+                    nearest = Repaired(snapped.y, plain, check, moved, p)
+        broken = st.hard & (nearest.check.violation > -margin)
+        if not snaps and broken.any() and (broken <= narrow).all():
             break
     assert nearest is not None
     assert plain is not None
-    snapped = to_grid(finisher.problem, finisher.rounded(plain), magnitude)
-    if snapped is not None:
-        check = finisher.check(snapped, largest(snapped))
-        if check.holds:
-            return Repaired(snapped, plain, check, float((snapped.to(plain.dtype) - plain).abs().max()), solution.p)
     unmoved = finisher.rounded(plain)
     check = finisher.check(unmoved, magnitude)
     return Repaired(unmoved, plain, check, 0.0, solution.p) if _excess(st, check) < _excess(st, nearest.check) else nearest
@@ -84,28 +93,17 @@ def _moved(finisher: Finisher, p: Array, before: Array) -> float:
 
 
 def shortfall(finisher: Finisher, check: Check, magnitude: float, p: Array) -> Status:
-    """What to call scores that break a hard row: within rounding, or a problem that has no solution (its prices run away)."""
+    """What to call scores that break a hard row: within rounding, or off."""
     # rows of very different size: what the search leaves (ACCEPTED, relative) can be more than rounding does
     allowed = 16.0 * finisher.margin(magnitude, p) + ACCEPTED * magnitude * constraint_bound(finisher.st, finisher.st.unit)
     hard = finisher.st.hard
-    if (check.violation[hard] <= allowed[hard]).all() and not runs_away(finisher, magnitude, p):
-        return Status.WITHIN_ROUNDING
-    return Status.INFEASIBLE if runs_away(finisher, magnitude, p) else Status.INACCURATE
+    return Status.WITHIN_ROUNDING if (check.violation[hard] <= allowed[hard]).all() else Status.INACCURATE
 
 
-def runs_away(finisher: Finisher, magnitude: float, p: Array) -> bool:
-    """Whether prices would move free samples by far more than the scores' own size."""
-    st = finisher.st
-    reach = magnitude + finisher.extent
-    return bool((np.abs(p) * st.metric / st.unit > 1e8 * max(reach, 1e-300)).any())
-
-
-def _cannot_shrink(nums: Numbers, margin: Array, hard: BoolArray, violation: Array) -> bool:
-    """Whether every broken hard constraint is narrower than its margins already."""
+def _room(nums: Numbers, margin: Array) -> Array:
+    """(L + R,) what margins leave between the limits of each constraint."""
     L = nums.lower.shape[0]
-    room = np.concatenate([nums.upper - nums.lower - 2 * margin[:L], nums.width - margin[L:]])
-    broken = hard & (violation > -margin)
-    return bool(broken.any() and (room[broken] <= 0).all())
+    return np.concatenate([nums.upper - nums.lower - 2 * margin[:L], nums.width - margin[L:]])
 
 
 def _ell(st: Structure, nums: Numbers, piece: Piece) -> Array:

@@ -12,21 +12,24 @@ import numpy as np
 
 from fairopt.arrays import Array
 from fairopt.dual.structure import Structure, structure
-from fairopt.numerics.exact_sums import exact_cell_sums
+from fairopt.numerics.exact_sums import exact_cell_sums, exact_dot
 from fairopt.problem import ProjectionProblem
 
 HALF_ULP = 2.0**-53
+TINY = 2.0**-1074
 
 
 def summation_bound(problem: ProjectionProblem, magnitude: float) -> Array:
     """(m,) how far a float64 row value can be from the exact one, for scores of at most ``magnitude``.
 
     Any order of summation of k terms errs by at most (k - 1) half ulps of the sum of absolute values; a few more for coefficients.
+    A product that falls among the subnormal numbers errs by up to half of 2^-1074 instead: one for each term, and for this bound's own.
     """
     rows = problem.rows
-    terms = int(rows.counts.max(initial=1)) if rows.dense is None else rows.n
+    terms = (int(rows.counts.max(initial=1)) if rows.dense is None else rows.n) + rows.masks.shape[1] + 8
     offset = np.abs(rows.offset)
-    return np.asarray(HALF_ULP * ((terms + rows.masks.shape[1] + 8) * structure(problem).unit * magnitude + 8 * offset))
+    tiny = (rows.n + terms) * TINY * max(1.0, magnitude)  # a coefficient that underflowed is off by that much for each score
+    return np.asarray(HALF_ULP * (terms * structure(problem).unit * magnitude + 8 * offset) + tiny)
 
 
 def violations(st: Structure, problem: ProjectionProblem, f: Array) -> Array:
@@ -66,7 +69,7 @@ def exact_row_values(problem: ProjectionProblem, y: Array, rows: list[int]) -> d
     if r.dense is not None:
         for d, k in enumerate(r.dense_rows.tolist()):
             if k in out:
-                out[k] += _exact_dot(r.dense[d].numpy(), y)
+                out[k] += exact_dot(r.dense[d].numpy(), y)
     return out
 
 
@@ -95,32 +98,27 @@ def _mask_means(problem: ProjectionProblem, sums: list[Fraction]) -> list[Fracti
     ]
 
 
-def _exact_offsets(problem: ProjectionProblem) -> list[Fraction]:
-    """(m,) the rows' constants, exact; kept with the rows."""
+def exact_offset_parts(problem: ProjectionProblem, k: int) -> dict[int, Fraction]:
+    """Row k's constant, exact, by the mask that each part is a mean over; -1: constants that are no means."""
+    return dict(_offset_parts(problem)[k])
+
+
+def _offset_parts(problem: ProjectionProblem) -> list[dict[int, Fraction]]:
+    """(m,) the rows' constants by mask; kept with the rows."""
     r = problem.rows
-    cached = r.__dict__.get("_exact_offsets")
+    cached: list[dict[int, Fraction]] | None = r.__dict__.get("_offset_parts")
     if cached is None:
-        cached = [Fraction(0)] * r.m
-        if not r.offset_terms:
-            cached = [Fraction(float(v)) for v in r.offset]
+        cached = [{} for _ in range(r.m)] if r.offset_terms else [{-1: Fraction(float(v))} if v else {} for v in r.offset]
         means: dict[int, list[Fraction]] = {}
         for k, scale, mask, value in r.offset_terms:
-            if mask < 0:
-                cached[k] += Fraction(scale)
-                continue
-            if value not in means:
+            if mask >= 0 and value not in means:
                 means[value] = _mask_means(problem, exact_cell_sums(r.values[value].numpy(), r.cell.numpy(), r.masks.shape[1]))
-            cached[k] += Fraction(scale) * means[value][mask]
-        r.__dict__["_exact_offsets"] = cached
-    return list(cached)
+            part = Fraction(scale) * (means[value][mask] if mask >= 0 else 1)
+            cached[k][max(mask, -1)] = cached[k].get(max(mask, -1), Fraction(0)) + part
+        r.__dict__["_offset_parts"] = cached
+    return cached
 
 
-def _exact_dot(a: Array, b: Array) -> Fraction:
-    """The exact dot product: each product split without error into high and low parts (Dekker)."""
-    high = a * b
-    split = 134217729.0  # 2^27 + 1
-    ta, tb = split * a, split * b
-    ah, bh = ta - (ta - a), tb - (tb - b)
-    al, bl = a - ah, b - bh
-    low = ((ah * bh - high) + ah * bl + al * bh) + al * bl
-    return exact_cell_sums(np.concatenate([high, low]), np.zeros(2 * a.shape[0], dtype=np.int64), 1)[0]
+def _exact_offsets(problem: ProjectionProblem) -> list[Fraction]:
+    """(m,) the rows' constants, exact."""
+    return [sum(parts.values(), Fraction(0)) for parts in _offset_parts(problem)]

@@ -17,6 +17,7 @@ from typing import Any
 from fairopt.streaming.exact import ZERO, Exact, add_many, add_one
 from fairopt.streaming.families import Family
 from fairopt.streaming.vocabulary import Value
+from fairopt.table import group_word, joined_words
 
 Group = Value | tuple[Value, ...]
 FADED = 2.0**-600  # the least weight that is computed with: beside a sample's weight 1 it moves no float, and its powers are floats
@@ -196,4 +197,6 @@ class Component:
 def group_name(attribute: Sequence[str], group: Group) -> str:
     """'sex=female', 'sex=female & race=black'."""
     values = group if isinstance(group, tuple) else (group,)
-    return " & ".join(f"{a}={'missing' if v is None else v}" for a, v in zip(attribute, values, strict=True))
+    if len(values) == 1:
+        return f"{attribute[0]}={group_word(values[0])}"
+    return " & ".join(f"{a}={joined_words([group_word(v)])}" for a, v in zip(attribute, values, strict=True))

@@ -200,14 +200,17 @@ def read_bounds(bounds: Any) -> tuple[float, float]:
 
 
 def read_keys(key: Any, n: int) -> list[str | int]:
-    """n keys: strings or whole numbers, all different."""
+    """n keys: strings or whole numbers (numpy's too), all different."""
     raw = key.tolist() if hasattr(key, "tolist") else key
-    keys = list(raw) if isinstance(raw, (list, tuple)) else [raw]
-    if len(keys) != n:
-        raise InputError(f"key: expected {n} keys, one a score, got {len(keys)}")
-    for k in keys:
-        if isinstance(k, bool) or not isinstance(k, (str, int)):
+    given = list(raw) if isinstance(raw, (list, tuple)) else [raw]
+    if len(given) != n:
+        raise InputError(f"key: expected {n} keys, one a score, got {len(given)}")
+    keys: list[str | int] = []
+    for k in given:
+        plain = k.item() if isinstance(k, np.generic) else k
+        if isinstance(plain, bool) or not isinstance(plain, (str, int)):
             raise InputError(f"key: expected strings or whole numbers, got {k!r}")
+        keys.append(str.__str__(plain) if isinstance(plain, str) else int(plain))
     if len(set(keys)) != n:
         raise InputError("key: a key appears twice in one step")
     return keys

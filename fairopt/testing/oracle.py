@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from fairopt.errors import BackendError, MissingExtraError
+from fairopt.basics.extras import missing
+from fairopt.errors import BackendError
 from fairopt.problem import Array, ProjectionProblem, Softness
 from fairopt.testing.active import crossover
 from fairopt.testing.draws import Draw
@@ -212,7 +213,7 @@ def _daqp(linear: Array, g: Array, low: Array, high: Array) -> tuple[Array, Arra
     try:
         import daqp
     except ImportError as error:
-        raise MissingExtraError("fairopt.testing needs daqp for its reference solutions: pip install 'fairopt[testing]'") from error
+        raise missing("fairopt.testing needs daqp for its reference solutions", "testing") from error
     size = linear.shape[0]
     sense = np.zeros(low.shape[0], dtype=np.int32)
     sense[low == high] = 5

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairopt.errors import InputError
-from fairopt.gap_table import COLUMNS, _exact_dot, gaps
+from fairopt.gap_table import COLUMNS, gaps
 from fairopt.notions import (
     Batch,
     DemographicParity,
@@ -106,13 +106,6 @@ def test_met_is_decided_exactly(seed: int, dtype: Any) -> None:
         assert row["gap"] == float(exact)
 
 
-@given(st.integers(0, 2**32 - 1))
-def test_exact_dot(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    a, b = (rng.normal(size=20) * 10.0 ** rng.integers(-170, 140, 20) for _ in range(2))
-    assert _exact_dot(a, b) == sum((Fraction(float(x)) * Fraction(float(y)) for x, y in zip(a, b, strict=True)), Fraction(0))
-
-
 @pytest.mark.parametrize(
     "scores", [np.array(SCORES)[:, None], torch.tensor(SCORES, requires_grad=True), pd.Series(SCORES), torch.tensor(SCORES)[:, None]]
 )
@@ -127,10 +120,10 @@ def test_scores_come_in_many_kinds(scores: Any) -> None:
         ([0.1, float("nan"), 0.2, 0.3], {}, "scores holds NaN"),
         ([0.1, float("inf"), 0.2, 0.3], {}, "scores holds NaN or infinite"),
         ([], {}, "n >= 1"),
-        (0.3, {}, "n >= 1"),
-        (np.zeros((4, 2)), {}, r"shape \(4,\)"),
+        (0.3, {}, "came float"),
+        (np.zeros((4, 2)), {}, r"shape \(n,\), came \(4, 2\)"),
         ([0.1, 0.2], {}, "has 4 values for 2 samples"),
-        (SCORES, {"sensitive_features": {}}, "no attribute 'sex'"),
+        (SCORES, {"sensitive_features": {}}, "got no attribute"),
         (SCORES, {"groups": {"sex": ["f"]}}, "unknown value 'm'"),
     ],
 )

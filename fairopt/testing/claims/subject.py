@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fairopt.contract.base import Backend
 from fairopt.contract.registry import resolve
-from fairopt.errors import InfeasibleError
+from fairopt.errors import InfeasibleError, UnsupportedError
 from fairopt.notions import Notion, ScoreCovariance
 from fairopt.prepared import compile as compile_notion
 from fairopt.problem import Array, ProjectionProblem
@@ -76,6 +76,8 @@ class Layer:
         """A problem that the backend takes. ``hard``: no soft constraint; ``strict``: the active set does not change nearby (1e-3)."""
         for _ in range(_TRIES):
             case = self._from_notion(rng, max_n) if self.notion is not None else self._drawn(rng, max_n, hard, avoid)
+            if case is None or not case.problem.m:
+                continue  # nothing is asked on this batch
             problem = case.problem
             if self.capabilities is not None and not within(problem, self.capabilities):
                 continue
@@ -86,7 +88,7 @@ class Layer:
                 if not strictness(problem, case.z, y, p) >= 1e-3 or _idle_equality(problem, p):
                     continue
             return case
-        raise RuntimeError(f"no fitting problem in {_TRIES} draws")
+        raise UnsupportedError(f"no fitting problem in {_TRIES} draws")
 
     def _drawn(self, rng: Generator, max_n: int, hard: bool, avoid: tuple[str, ...]) -> Case:
         refused = {"infeasible", *avoid} | (SOFT if hard else frozenset())
@@ -101,7 +103,8 @@ class Layer:
         d = draw(structure, int(rng.integers(2**31)), mutations, max_n=max_n)
         return Case(d.scores, d.problem, d.witness, d.description)
 
-    def _from_notion(self, rng: Generator, max_n: int) -> Case:
+    def _from_notion(self, rng: Generator, max_n: int) -> Case | None:
+        """The notion on a random batch; None where no scores can meet it there (claim L2)."""
         assert self.notion is not None
         n = int(rng.integers(2, max_n + 1))
         continuous = {leaf.notion.attributes[0] for leaf in self.notion.leaves() if isinstance(leaf.notion, ScoreCovariance)}
@@ -114,8 +117,8 @@ class Layer:
         bounds = (0.0, 1.0) if rng.uniform() < 0.5 else None
         try:
             prepared = compile_notion(self.notion, sensitive_features=features, targets=targets, bounds=bounds)
-        except InfeasibleError:  # a join of kinds can contradict itself on a batch (claim L2): another batch
-            return self._from_notion(rng, max_n)
+        except InfeasibleError:
+            return None
         return Case(torch.from_numpy(rng.normal(0.5, 0.6, n)), prepared.problem, None, f"{self.notion!r} on {features}")
 
 

@@ -1,0 +1,80 @@
+"""The last word on a problem that no scores can meet: INFEASIBLE with a proof, CLOSEST against the limits as written, never without.
+
+What a search ran into (prices that grow, a solver's own word) is no proof. Where an answer earned no status that grants anything, the proof
+is searched for, once a problem; without one the answer stays what it reached.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import Protocol, TypeVar, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairopt.arrays import Array
+from fairopt.contract.base import Status
+from fairopt.dual.structure import structure
+from fairopt.feasibility import infeasibility
+from fairopt.problem import ProjectionProblem
+from fairopt.solve.rows_check import exact_violations
+
+GRANTING = (Status.CERTIFIED, Status.WITHIN_ROUNDING)
+UNPROVED = "infeasible by the backend's word, but no proof was found"
+
+
+class Answered(Protocol):
+    """A dataclass with scores (n,) in the order of the samples, violations (L + R,) of the problem's limits, a status and a message."""
+
+    @property
+    def y(self) -> Tensor: ...
+    @property
+    def violation(self) -> Array: ...
+    @property
+    def status(self) -> Status: ...
+    @property
+    def message(self) -> str: ...
+
+
+A = TypeVar("A", bound=Answered)
+
+
+def ruled(answer: A, problem: ProjectionProblem) -> A:
+    """``answer`` with the status that the problem allows, and its violations against the limits as written."""
+    status, message = answer.status, answer.message
+    if problem.stated is None:
+        if status in GRANTING:
+            return answer
+        if infeasibility(problem) is not None:
+            return cast(A, replace(answer, status=Status.INFEASIBLE, message=""))  # type: ignore[type-var]
+        if status is Status.INFEASIBLE:
+            words = f"{UNPROVED}: {message}" if message else UNPROVED
+            return cast(A, replace(answer, status=Status.INACCURATE, message=words))  # type: ignore[type-var]
+        return answer
+    # the wider limits can be met: whatever says otherwise is the search's own rounding
+    status = Status.CLOSEST if status in GRANTING else Status.INACCURATE if status is Status.INFEASIBLE else status
+    return cast(A, replace(answer, status=status, violation=stated_violations(problem, answer.y)))  # type: ignore[type-var]
+
+
+def stated_violations(problem: ProjectionProblem, y: Tensor) -> Array:
+    """(L + R,) signed violation of every constraint as written by scores y (n,), from exact sums."""
+    stated = problem.as_stated()
+    if not bool(torch.isfinite(y).all()):
+        return np.full(stated.linear + stated.ranges, np.inf)
+    scores = y.detach().to("cpu", torch.float64).numpy()
+    open_ends = [c for c in range(stated.linear) if np.isinf(stated.lower[c]) and np.isinf(stated.upper[c])]
+    open_ends += [stated.linear + r for r in range(stated.ranges) if np.isinf(stated.width[r])]
+    every = [c for c in range(stated.linear + stated.ranges) if c not in set(open_ends)]
+    exact = exact_violations(structure(problem), stated, scores, every)
+    return np.array([_rounded(exact[c]) if c in exact else -np.inf for c in range(stated.linear + stated.ranges)])
+
+
+def _rounded(value: Fraction) -> float:
+    """The nearest float64; what is above 0 stays above."""
+    try:
+        near = float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else -float("inf")
+    return near if near != 0.0 or value <= 0 else float(np.nextafter(0.0, 1.0))
