@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
-from typing import Protocol, TypeVar, cast
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -48,14 +48,14 @@ def ruled(answer: A, problem: ProjectionProblem) -> A:
         if status in GRANTING:
             return answer
         if infeasibility(problem) is not None:
-            return cast(A, replace(answer, status=Status.INFEASIBLE, message=""))  # type: ignore[type-var]
+            return replace(answer, status=Status.INFEASIBLE, message="")  # type: ignore[type-var]
         if status is Status.INFEASIBLE:
             words = f"{UNPROVED}: {message}" if message else UNPROVED
-            return cast(A, replace(answer, status=Status.INACCURATE, message=words))  # type: ignore[type-var]
+            return replace(answer, status=Status.INACCURATE, message=words)  # type: ignore[type-var]
         return answer
     # the wider limits can be met: whatever says otherwise is the search's own rounding
     status = Status.CLOSEST if status in GRANTING else Status.INACCURATE if status is Status.INFEASIBLE else status
-    return cast(A, replace(answer, status=status, violation=stated_violations(problem, answer.y)))  # type: ignore[type-var]
+    return replace(answer, status=status, violation=stated_violations(problem, answer.y))  # type: ignore[type-var]
 
 
 def stated_violations(problem: ProjectionProblem, y: Tensor) -> Array:
