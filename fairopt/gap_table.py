@@ -54,7 +54,7 @@ def gaps(
     vector = read_scores(scores).detach().to("cpu", torch.float64).numpy()
     features = read_features(sensitive_features, notion.attributes)
     batch = Batch(vector.shape[0], features, targets, vocabularies=declare(groups), missing_group=missing_group, pos_label=pos_label)
-    read = batch.read(notion)
+    read = batch.read(notion, written_out=True)
     exact = ExactMeans(vector, batch, [c for _, c in read])
     return Table.from_records(COLUMNS, [record for leaf, constraint in read for record in records(leaf, constraint, exact)])
 
