@@ -92,8 +92,7 @@ def is_nearest(d: Draw, blocks: list[Block], y: list[float], allowed: float, tin
             best = (
                 margin,
                 f"objective {goal:.6g}, {goal - their_goal:.3g} above another (scaled; margin {margin:.2g}, rows broken by "
-                f"{max(broken, 0.0):.1g}); "
-                f"a score is {nearest.small(off):.3g} from the reference, scores of size {nearest.small(top):.3g}",
+                f"{max(broken, 0.0):.1g}); a score is {nearest.small(off):.3g} off, scores of size {nearest.small(top):.3g}",
             )
     if best is not None:
         return Answer("far", best[1])
