@@ -114,8 +114,9 @@ def _solve(
         units = find_units(problem, extent, z.dtype, bounded=True)
         answer = _answer(z, problem, units, chosen, extent, how)
     gradient = how.gradient
-    answer.verdict = verdict = ruled(answer.verdict, problem)
     outcome = answer.outcome
+    residual = np.inf if outcome is None else answer.size(outcome.residual)
+    answer.verdict = verdict = ruled(answer.verdict, problem, residual)
     connected = torch.is_grad_enabled() and (scores.requires_grad or (limits is not None and limits.requires_grad))
     connected = connected and verdict.status is not Status.INFEASIBLE  # there are no scores to differentiate
     y = verdict.y
