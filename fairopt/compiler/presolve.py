@@ -382,7 +382,7 @@ def _always_met(item: Item, cells: Cells, box: Box, removed: Removed) -> bool:
         return False
     low, high, hidden = box.reach(item.rows, cells)
     if item.is_range:
-        met = _beyond(item.wide(), float(item.ratio * high.max() - low.min()), float(hidden.sum(0).max()))
+        met = _beyond(item.wide(), float((item.ratio * high.max() if item.ratio else 0.0) - low.min()), float(hidden.sum(0).max()))
     else:
         ends, limits = (-float(low[0]), float(high[0])), (-item.low(), item.high())
         sides = [_beyond(limit, end, float(h)) for limit, end, h in zip(limits, ends, hidden[:, 0], strict=True)]

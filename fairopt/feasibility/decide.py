@@ -94,7 +94,7 @@ def _alone(problem: ProjectionProblem, constraints: list[int]) -> FarkasProof | 
         else:
             top, bottom = (int(i) for i in (np.argmax(low[part]), np.argmin(high[part])))
             ratio = ratio_of(problem, c)
-            if float(ratio) * low[part][top] - high[part][bottom] > upper:
+            if (float(ratio) * low[part][top] if ratio else 0.0) - high[part][bottom] > upper:
                 found = proof(problem, {rows[top]: ratio, rows[bottom]: Fraction(-1)})
         if found is not None:
             return found
