@@ -201,6 +201,19 @@ def most_in_a_column(matrix: Matrix) -> int:
     return int((matrix != 0).sum(0).max(initial=0))
 
 
+def row_of_columns(matrix: Matrix) -> tuple[IntArray, Array]:
+    """(columns,) the row that each column has an entry in (-1: none; one of them where there are several), and that entry (else 0)."""
+    if isinstance(matrix, SparseRows):
+        row, column, values = matrix.row_of, matrix.index, matrix.values
+    else:
+        row, column = np.nonzero(matrix)
+        values = matrix[row, column]
+    rows, entries = np.full(matrix.shape[1], -1, dtype=np.int64), np.zeros(matrix.shape[1])
+    kept = values != 0
+    rows[column[kept]], entries[column[kept]] = row[kept], values[kept]
+    return rows, entries
+
+
 def same_columns(matrix: Matrix, columns: IntArray) -> bool:
     """Whether some columns are all the same."""
     if not isinstance(matrix, SparseRows):

@@ -71,7 +71,8 @@ class SeparableInverse:
         slot = np.arange(order.shape[0]) - np.searchsorted(position.reshape(-1), position.reshape(-1))
         self.members = np.full((component.shape[0], BLOCK), rows, dtype=np.int64)  # rows of B; the number of rows: none
         self.members[position.reshape(-1), slot] = order
-        self.blocks = np.linalg.pinv(self._blocks(component, owner), rcond=1e-12, hermitian=True)
+        blocks = self._blocks(component, owner) if component.size else np.zeros((0, BLOCK, BLOCK))
+        self.blocks = np.linalg.pinv(blocks, rcond=1e-12, hermitian=True) if component.size else blocks
         if self.border.size:
             self._border()
 

@@ -20,6 +20,7 @@ import numpy as np
 from fairopt.arrays import Array, BoolArray, IntArray
 from fairopt.dual.structure import Numbers, Structure
 from fairopt.dual.vector import VectorDual
+from fairopt.sparse import row_of_columns
 
 STEPS = 200  # halvings of a bracket
 FAR = 1e30  # a price that reaches no value
@@ -41,7 +42,7 @@ class Tables:
     """f (m,) at price 0, and of each side (+1: prices > 0) the bends of all rows, row after row: prices and depths from 0."""
 
     def __init__(self, dual: VectorDual) -> None:
-        row_of_cell, factor = _row_of_cell(dual)
+        row_of_cell, factor = row_of_columns(dual.coefficients)
         self.f = dual.evaluate(np.zeros(dual.coefficients.shape[0])).f
         m = self.f.shape[0]
         row = np.repeat(row_of_cell, dual.counts)
@@ -85,20 +86,6 @@ class _Side:
         with np.errstate(divide="ignore", invalid="ignore"):
             reached = self.price[low] + np.where(slope > 0.0, rest / slope, np.where(rest > 0.0, FAR, 0.0))
         return np.where(depth <= 0.0, 0.0, np.where(empty, FAR, np.minimum(reached, FAR)))
-
-
-def _row_of_cell(dual: VectorDual) -> tuple[IntArray, Array]:
-    """(C,) the row that counts each cell (-1: none), and its factor."""
-    coefficients = dual.coefficients
-    if isinstance(coefficients, np.ndarray):
-        row, cell = np.nonzero(coefficients)
-        values = coefficients[row, cell]
-    else:
-        row, cell, values = coefficients.row_of, coefficients.index, coefficients.values
-    rows, factor = np.full(dual.counts.shape[0], -1, dtype=np.int64), np.ones(dual.counts.shape[0])
-    kept = values != 0
-    rows[cell[kept]], factor[cell[kept]] = row[kept], values[kept]
-    return rows, factor
 
 
 def _side(row: IntArray, low: Array, high: Array, mass: Array, m: int) -> _Side:

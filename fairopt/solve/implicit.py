@@ -22,6 +22,7 @@ from torch import Tensor
 from fairopt.arrays import Array
 from fairopt.dual.evaluate import SlicedDual, VectorDual
 from fairopt.dual.piece import gamma_pattern
+from fairopt.dual.separable import Quadratic, SeparableInverse
 from fairopt.dual.structure import structure
 from fairopt.errors import BackendError
 from fairopt.problem import Limits, ProjectionProblem
@@ -30,6 +31,7 @@ from fairopt.solve.outcome import Outcome
 from fairopt.solve.rounding import to_cell_order, to_sample_order
 from fairopt.solve.transforms import refuse_transforms
 from fairopt.solve.units import Units
+from fairopt.sparse import Diagonal, row_of_columns
 
 LimitGradients = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 
@@ -230,15 +232,72 @@ def local_solution(outcome: Outcome, problem: ProjectionProblem, scores: Tensor,
     k = piece.index.size
     if k == 0:
         return base.to(scores.dtype).to(scores.device)
-    A = rows.matrix()[torch.from_numpy(piece.index)]  # (k, n)
     default = problem.limits().tensors()
     lower, upper, width, offset, weight = (d if t is None else t.to("cpu", f64) for t, d in zip(limits, default, strict=True))
-    gap = A @ base + offset[torch.from_numpy(piece.index)] - _local_ell(outcome, problem, lower, upper, width)
+    gap = offset[torch.from_numpy(piece.index)] - _local_ell(outcome, problem, lower, upper, width)
     e = torch.stack([weight[c] if c >= 0 else torch.zeros((), dtype=f64) for c in piece.caps]) if piece.caps else torch.zeros(0, dtype=f64)
-    K, scale = _local_saddle(outcome, problem, (A * mass) @ A.T, weight)
-    solved = scale * torch.linalg.solve(K, scale * torch.cat([gap, e]))
-    y: Tensor = base - mass * (A.T @ solved[:k])
+    moves = _separable_moves if isinstance(outcome.model, Diagonal) else _moves
+    y: Tensor = base - mass * moves(outcome, problem, (base, mass), (gap, e), weight)
     return y.to(scores.dtype).to(scores.device)
+
+
+def _moves(
+    outcome: Outcome, problem: ProjectionProblem, samples: tuple[Tensor, Tensor], ends: tuple[Tensor, Tensor], weight: Tensor
+) -> Tensor:
+    """(n,) A' theta on the piece. ``samples``: the scores at price 0 and 1 / w of the free ones; ``ends``: (offset - ell, e)."""
+    A = problem.rows.matrix()[torch.from_numpy(outcome.piece.index)]  # (k, n)
+    base, mass = samples
+    K, scale = _local_saddle(outcome, problem, (A * mass) @ A.T, weight)
+    solved = scale * torch.linalg.solve(K, scale * torch.cat([A @ base + ends[0], ends[1]]))
+    moves: Tensor = A.T @ solved[: A.shape[0]]
+    return moves
+
+
+class _Inverse(torch.autograd.Function):
+    """A symmetric inverse times a vector, of which any derivative is the same again."""
+
+    @staticmethod
+    def forward(ctx: Any, rhs: Tensor, inverse: SeparableInverse) -> Tensor:
+        ctx.inverse = inverse
+        return torch.from_numpy(inverse @ rhs.detach().numpy())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return _Inverse.apply(gradients[0], ctx.inverse), None  # type: ignore[no-untyped-call]
+
+
+def _separable_moves(
+    outcome: Outcome, problem: ProjectionProblem, samples: tuple[Tensor, Tensor], ends: tuple[Tensor, Tensor], weight: Tensor
+) -> Tensor:
+    """As ``_moves`` where no sample is in two of many rows; derivatives up to the third where gamma moves, else any."""
+    piece, rows = outcome.piece, problem.rows
+    inverse = piece.inverse(outcome.model)
+    assert isinstance(inverse, SeparableInverse)
+    row, factor = row_of_columns(rows.coefficients)
+    place = np.full(piece.m + 1, -1, dtype=np.int64)
+    place[piece.index] = np.arange(piece.index.size)
+    of_cell = torch.from_numpy(place[row])  # (C,) the active row that counts each cell
+    active = (of_cell >= 0)[rows.cell]
+    at, a = of_cell.clamp(min=0)[rows.cell], torch.from_numpy(factor)[rows.cell] * active
+    rhs = torch.cat([ends[0].index_add(0, at, a * samples[0]), ends[1]])
+
+    def solve(x: Tensor) -> Tensor:
+        solved: Tensor = _Inverse.apply(x, inverse)  # type: ignore[no-untyped-call]
+        return solved
+
+    solved = solve(rhs)
+    quadratic = piece.gamma_inverse
+    if isinstance(quadratic, Quadratic) and weight.requires_grad:
+        flows = quadratic.flows
+        group, entry = torch.from_numpy(flows.row_of), torch.from_numpy(flows.index)
+        values = torch.from_numpy(flows.values)
+        owners = torch.from_numpy(piece.owner[flows.index[flows.starts[:-1]]])
+        change = 1.0 / weight[owners] - torch.from_numpy(quadratic.inverse)  # 0, with the gradient of gamma
+        for _ in range(3):  # each makes one derivative more exact
+            flow = torch.zeros_like(change).index_add(0, group, values * solved[entry])
+            solved = solve(rhs - torch.zeros_like(rhs).index_add(0, entry, values * (change * flow)[group]))
+    moves: Tensor = a * solved[at]
+    return moves
 
 
 def _local_ell(outcome: Outcome, problem: ProjectionProblem, lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
@@ -263,7 +322,7 @@ def _local_saddle(outcome: Outcome, problem: ProjectionProblem, M: Tensor, weigh
             pattern = gamma_pattern(st, shares, c)[np.ix_(piece.index, piece.index)]
             if pattern.any():
                 M = M + torch.from_numpy(pattern) / weight[c]
-    E = torch.from_numpy(piece.E)
+    E = torch.from_numpy(np.asarray(piece.E))
     K = torch.cat([torch.cat([M, E.T], 1), torch.cat([E, torch.zeros(q, q, dtype=torch.float64)], 1)], 0)
     scale = torch.from_numpy(piece.scale())
     scaled = K * scale * scale[:, None]
