@@ -36,7 +36,7 @@ from fairopt.basics.facts import from_tensor, to_tensor
 from fairopt.errors import InputError, UnsupportedError
 from fairopt.groups import plain_values
 from fairopt.problem import ProjectionProblem
-from fairopt.sparse import same_columns
+from fairopt.sparse import absolute, same_columns
 
 if TYPE_CHECKING:
     from fairopt.layer import FairnessLayer
@@ -373,7 +373,7 @@ def _mask_margins(problem: ProjectionProblem, cell_shifts: npt.NDArray[np.float6
     """
     rows = problem.rows
     masks, counts = rows.masks, rows.counts
-    used = np.flatnonzero(abs(rows.scales).sum(0))
+    used = np.flatnonzero(absolute(rows.scales).sum(0))
     mixed = [j for j in used if np.ptp(cell_shifts[masks[j]]) > 0]
     cells = sorted({int(c) for j in mixed for c in np.flatnonzero(masks[j])})
     statements = (len(used) - len(mixed)) + len(cells) + len(mixed)

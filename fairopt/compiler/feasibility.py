@@ -22,6 +22,7 @@ from fairopt.feasibility import FarkasProof, conflict, infeasibility
 from fairopt.feasibility.closest import least_values
 from fairopt.feasibility.exact_rows import hard_constraints, ratio_of
 from fairopt.problem import Array, ProjectionProblem, Stated
+from fairopt.sparse import absolute
 
 OnInfeasible = Literal["raise", "closest", "passthrough"]
 CLEAR = 2.0**-40  # margin of a proof over the terms of its sums; a witness may be off by as much
@@ -107,17 +108,20 @@ def _constant_witness(problem: ProjectionProblem, hard: list[int]) -> bool:
             if np.ptp(sums[rows]) != 0:
                 return False  # left to the exact test
             room = float(problem.width[r]) - ratio * float(offset[rows].max()) + float(offset[rows].min())
-            s = (ratio - 1.0) * float(sums[rows][0])  # s * constant <= room
-            if s == 0.0 and room < 0.0:
+            slope = (ratio - 1.0) * float(sums[rows][0])  # slope * constant <= room
+            if slope == 0.0 and room < 0.0:
                 return False
-            low, high = (max(low, room / s), high) if s < 0 else (low, min(high, room / s) if s > 0 else high)
+            if slope < 0:
+                low = max(low, room / slope)
+            elif slope > 0:
+                high = min(high, room / slope)
     return bool(low <= high or low - high <= CLEAR * max(abs(low), abs(high)) < np.inf)
 
 
 def _coefficient_sums(problem: ProjectionProblem) -> Array:
     """(m,) the sum of each row's coefficients; the rounding left over by a centred dense row counts as 0."""
     sums = problem.rows.scales.sum(1)
-    magnitude = abs(problem.rows.scales).sum(1)
+    magnitude = absolute(problem.rows.scales).sum(1)
     sums = np.where(np.abs(sums) <= 1e-15 * magnitude, 0.0, sums)
     if problem.rows.dense is not None:
         dense = problem.rows.dense

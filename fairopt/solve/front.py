@@ -116,13 +116,14 @@ def _solve(
         units = find_units(problem, extent, z.dtype, bounded=True)
         answer = _answer(z, problem, units, chosen, extent, how)
     gradient = how.gradient
+    outcome = answer.outcome
     if answer.verdict.status not in GRANTING or problem.stated is not None:
+        residual = np.inf if outcome is None else answer.size(outcome.residual)
         with guarded(chosen.name, problem) as guard:
-            answer.verdict = ruled(answer.verdict, problem)
+            answer.verdict = ruled(answer.verdict, problem, residual)
         if guard.error is not None:  # nothing is known of what the problem allows
             answer.verdict = replace(answer.verdict, status=Status.FAILED, message=guard.message)
     verdict = answer.verdict
-    outcome = answer.outcome
     connected = torch.is_grad_enabled() and (scores.requires_grad or (limits is not None and limits.requires_grad))
     connected = connected and verdict.status is not Status.INFEASIBLE  # there are no scores to differentiate
     y = verdict.y

@@ -123,9 +123,7 @@ def common_mean(groups: list[Group], low: Fraction, high: Fraction) -> Fraction 
         q, r = group.count // g, group.sum - group.shift
         twos = (q & -q).bit_length() - 1
         if group.step is None:
-            if r % q:
-                return None
-            continue  # low and high leave only r / q
+            continue  # low and high leave only r / q, and M is whole
         if r % (1 << min(twos, group.step)):
             return None
         own = max(group.step - twos, 0)

@@ -31,6 +31,7 @@ from fairopt.frozen import FrozenLayer, PopulationBound
 from fairopt.layer import FairnessLayer
 from fairopt.problem import HARD, Array, IntArray, ProjectionProblem, Rows
 from fairopt.solve import solve
+from fairopt.sparse import absolute
 
 RIDGE = 1e-6  # of the mean square of z: where a group's scores are all the same, prefer a = 1
 BROKEN = 1e-6  # in units of the scores' width
@@ -237,7 +238,7 @@ def _population(
 ) -> tuple[PopulationBound, ...]:
     """What holds in the population, for every constraint."""
     rows, alpha = problem.rows, 1.0 - confidence
-    used = np.flatnonzero(abs(rows.scales).sum(0))
+    used = np.flatnonzero(absolute(rows.scales).sum(0))
     members = np.asarray(rows.masks).astype(np.float64) @ data.counts  # (M, K) samples of each key in each mask
     statements = int((members[used] > 0).sum()) + int(((members[used] > 0).sum(1) > 1).sum())
     residual = np.zeros(rows.m)  # rows with the mean of a value in them: that mean is sampled too
@@ -254,7 +255,7 @@ def _population(
         plain[j] = min(1.0, float((each / n) @ errors) + shares)
     if not isfinite(width):
         own, plain, width = np.zeros(len(members)), np.zeros(len(members)), inf
-    scales = abs(rows.scales)
+    scales = absolute(rows.scales)
     margins = scales @ own + residual * (scales @ plain)  # (m,) in widths
     out = []
     for k, label in enumerate(problem.constraint_labels[: problem.linear]):

@@ -104,7 +104,8 @@ def one(rng: Generator, scale: float) -> fo.Notion:
     tolerance = float(rng.choice([0.0, 1e-6, 0.05, 0.5])) * scale
     kind = int(rng.integers(6))
     if kind == 3:
-        return fo.GroupMeanBound(a, **{str(rng.choice(["lower", "upper"])): float(rng.normal()) * scale})
+        side: dict[str, Any] = {str(rng.choice(["lower", "upper"])): float(rng.normal()) * scale}
+        return fo.GroupMeanBound(a, **side)
     made: list[fo.Notion] = [
         fo.DemographicParity(a, tolerance=tolerance),
         fo.MeanResidual(a, tolerance=tolerance),
@@ -170,7 +171,7 @@ def outward(value: Fraction) -> float:
 
 def means(y: list[Fraction], column: Any) -> dict[int, Fraction]:
     groups = {int(v): [a for a, w in zip(y, column, strict=True) if w == v] for v in set(column.tolist())}
-    return {v: sum(a) / len(a) for v, a in groups.items()}
+    return {v: sum(a, Fraction(0)) / len(a) for v, a in groups.items()}
 
 
 def around(rng: Generator, scale: float) -> tuple[fo.Notion, Facts, np.typing.NDArray[np.float64]]:
@@ -291,11 +292,11 @@ def test_what_is_soft_is_never_infeasible(seed: int) -> None:
 # infeasible problems with a margin ---------------------------------------------------------------------------------------------------
 
 
-def broken(rng: Generator, scale: float) -> tuple[fo.Notion, Facts]:
-    """A join that no scores meet, by 1e-6 of its numbers or more."""
+def broken(rng: Generator, scale: float, least: float = -6.0) -> tuple[fo.Notion, Facts]:
+    """A join that no scores meet, by 10^least of its numbers or more."""
     n = int(rng.integers(4, 14))
     g = np.arange(n) % 2
-    margin = 10.0 ** float(rng.uniform(-6, 0)) * scale
+    margin = 10.0 ** float(rng.uniform(least, 0)) * scale
     kind = int(rng.integers(4))
     tolerance = float(rng.uniform(0, 1)) * scale
     targets = rng.normal(size=n) * scale
@@ -340,8 +341,9 @@ def test_what_no_scores_meet_is_proved(seed: int) -> None:
 @settings(max_examples=150)
 def test_the_closest_is_told_against_the_notion_as_written(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    notion, facts = broken(rng, 10.0 ** float(rng.uniform(-6, 6)))
-    z = torch.tensor(rng.normal(size=len(facts["targets"])))
+    scale = 10.0 ** float(rng.uniform(-6, 6))
+    notion, facts = broken(rng, scale, -2.0)
+    z = torch.tensor(rng.normal(size=len(facts["targets"]))) * scale
     written = fo.compile(notion, **facts, on_infeasible="passthrough")
     with pytest.warns(fo.FairoptWarning, match="CLOSEST"):
         solution = fo.project(z, notion, **facts, on_infeasible="closest", return_solution=True)

@@ -246,6 +246,24 @@ def test_a_killed_writers_lock_does_not_block(tmp_path):
             assert store.seen("k")
 
 
+def test_a_beginner_whose_draft_was_swept_away_opens_the_run_of_the_faster_one(tmp_path, monkeypatch):
+    link = os.link
+
+    def slow(draft, real):
+        """Between writing the draft and giving it its name another process begins the run, sends, and sweeps."""
+        monkeypatch.setattr(os, "link", link)
+        with DurableStream(make(), tmp_path / "a.db") as other:
+            send(other, 0)
+        assert not draft.exists()
+        link(draft, real)
+
+    monkeypatch.setattr(os, "link", slow)
+    with DurableStream(make(), tmp_path / "a.db") as store:
+        assert store.resumed
+        assert store.controller.samples == 1
+    assert os.listdir(tmp_path) == ["a.db"]
+
+
 @fork
 @pytest.mark.parametrize("kills", [36, pytest.param(900, marks=pytest.mark.slow)])
 def test_a_kill_while_opening_or_closing_leaves_a_run(kills, tmp_path):
