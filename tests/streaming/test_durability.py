@@ -21,6 +21,7 @@ import pytest
 
 import fairopt as fo
 from fairopt.streaming import DurableStream, PooledParity, Sliding, named, parity
+from fairopt.streaming.durable.json_text import to_json
 from fairopt.streaming.durable.witness import Witness
 
 DP = parity("race", tolerance=0.05)
@@ -868,6 +869,14 @@ def test_what_is_no_json_or_no_text_is_refused(tmp_path):
     assert store.progress == {"offset": 7, "consumed": None, "files": {}}
     assert store.controller.samples == 1
     store.close()
+
+
+def test_the_fast_json_is_jsons():
+    with pytest.raises(TypeError):
+        to_json({"x": object()})
+    values = [0.1, -0.0, 1e308, 5e-324, float("inf"), 2**70, True, None, '\ud800é"\\', [], {}, [[1.5]], {"a": {"b": [1, "2", {"c": (3,)}]}}]
+    for value in ({"v": v} for v in values):
+        assert to_json(value) == json.dumps(value, separators=(",", ":"))
 
 
 def test_an_output_that_cannot_be_written_says_so(tmp_path):
