@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-BASE = {"errors", "arrays", "basics"}
+BASE = {"errors", "arrays", "sparse", "basics"}
 DATA = BASE | {"groups", "table", "problem"}
 COMPILE = DATA | {"notions", "compiler", "numerics", "feasibility", "dual"}
 SOLVE = DATA | {"numerics", "feasibility", "dual", "contract"}
@@ -27,6 +27,7 @@ USERS = LAYER | {"listing", "files"} | {"layer", "streaming", "auditing", "race"
 ARROWS: dict[str, set[str]] = {
     "arrays": set(),
     "errors": set(),
+    "sparse": {"arrays"},
     "basics": {"errors", "arrays"},
     "table": BASE,
     # Text read from files and written to them; auditing and streaming read through it.

@@ -36,6 +36,7 @@ from fairopt.basics.facts import from_tensor, to_tensor
 from fairopt.errors import InputError, UnsupportedError
 from fairopt.groups import plain_values
 from fairopt.problem import ProjectionProblem
+from fairopt.sparse import absolute, same_columns
 
 if TYPE_CHECKING:
     from fairopt.layer import FairnessLayer
@@ -127,6 +128,11 @@ class FrozenLayer(nn.Module):
             "notion": self.notion,
         }
 
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        # made anew: a loop that averages buffers (``AveragedModel(use_buffers=True)``) leaves no letter of the text as it was
+        destination[f"{prefix}{SETTING}"] = to_tensor(self._facts()).to(self.setting.device)
+
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As torch's, with the setting checked first; see the class. Inside another module a load is always strict about the setting."""
         self._strict = strict  # torch does not tell ``_load_from_state_dict``: it passes True
@@ -138,18 +144,21 @@ class FrozenLayer(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, local_metadata: Any, strict: bool, *lists: Any) -> None:
         told, shifts = state_dict.get(f"{prefix}{SETTING}"), state_dict.get(f"{prefix}shifts")
         if told is not None:
-            theirs = from_tensor(told, FORMAT, f"state {prefix}{SETTING}")
+            if isinstance(told, Tensor) and told.is_floating_point():  # a loop averaged equal texts
+                told = told.round().to(torch.uint8)
+            theirs = from_tensor(told, FORMAT, f"state: {prefix}{SETTING}")
             self._compare(theirs)
-            self.notion = str(theirs.get("notion") or self.notion)  # the shifts' own
         elif shifts is not None and self._strict:
             raise InputError(
                 f"state: {prefix}{SETTING} is missing, which says whose groups the shifts are for; expected it beside {prefix}shifts. "
-                "the layer's own load_state_dict(..., strict=False) takes the shifts in the order of its keys"
+                "The layer's own load_state_dict(..., strict=False) takes the shifts in the order of its keys"
             )
         if isinstance(shifts, Tensor) and not (shifts.shape == self.shifts.shape and bool(torch.isfinite(shifts).all())):
             raise InputError(f"state: {prefix}shifts is {shifts!r}, expected {len(self.shifts)} finite numbers")
-        setting = to_tensor(self._facts()).to(self.shifts.device)
         if shifts is not None:
+            if told is not None:
+                self.notion = str(theirs.get("notion") or self.notion)  # the shifts' own
+            setting = to_tensor(self._facts()).to(self.shifts.device)
             self.setting = setting
             state_dict = {**state_dict, f"{prefix}{SETTING}": setting}
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *lists)
@@ -302,8 +311,7 @@ def freeze(
     shifts = []
     for k in range(len(keys)):
         cells = np.unique(cell[code == k])
-        columns = problem.rows.coefficients[:, cells]  # (m, cells of this key)
-        if not (columns == columns[:, :1]).all():
+        if not same_columns(problem.rows.coefficients, cells):
             raise UnsupportedError(
                 f"freeze: {layer.notion!r} moves samples of one group by their label, which is unknown when a score is sent; freeze "
                 "a notion without labels (DemographicParity), or one on residuals (MeanResidual), whose shift depends on the group alone"
@@ -330,7 +338,7 @@ def population_bounds(
     sampled = mask_margin * (width if finite else 1.0)
     if problem.used_targets:  # residual rows: the mean target is estimated too (targets inside the bounds)
         sampled = sampled * 2.0
-    margins = np.abs(rows.scales) @ np.where(np.isfinite(sampled), sampled, 0.0)  # (m,)
+    margins = abs(rows.scales) @ np.where(np.isfinite(sampled), sampled, 0.0)  # (m,)
     share = (rows.scales**2) @ (1.0 / rows.mask_counts)  # (m,)
     out = []
     for k, label in enumerate(problem.constraint_labels[: problem.linear]):
@@ -341,17 +349,18 @@ def population_bounds(
         out.append(PopulationBound(label, gap, limit, margin, None if margin is None else gap + margin, held, confidence))
     for r, part in enumerate(problem.range_slices):
         label = problem.constraint_labels[problem.linear + r]
-        gap = float(values[part].max() - values[part].min())
+        ratio = float(problem.ratio[r])
+        gap = ratio * float(values[part].max()) - float(values[part].min())
         pair = np.sort(share[part])[-2:]
         held = sqrt(log(2.0 / alpha) * float(pair.sum()) / 2.0) * width if finite else None
-        margin = _range_margin(values[part], margins[part]) if finite else None
+        margin = _range_margin(values[part], margins[part], ratio) if finite else None
         out.append(PopulationBound(label, gap, float(problem.width[r]), margin, None if margin is None else gap + margin, held, confidence))
     return tuple(out)
 
 
-def _range_margin(values: npt.NDArray[np.float64], margins: npt.NDArray[np.float64]) -> float:
-    """How far max - min can grow when each value moves by at most its margin."""
-    return float((values + margins).max() - (values - margins).min() - (values.max() - values.min()))
+def _range_margin(values: npt.NDArray[np.float64], margins: npt.NDArray[np.float64], ratio: float) -> float:
+    """How far ratio * max - min can grow when each value moves by at most its margin."""
+    return float(ratio * ((values + margins).max() - values.max()) - ((values - margins).min() - values.min()))
 
 
 def _mask_margins(problem: ProjectionProblem, cell_shifts: npt.NDArray[np.float64], alpha: float) -> npt.NDArray[np.float64]:
@@ -364,7 +373,7 @@ def _mask_margins(problem: ProjectionProblem, cell_shifts: npt.NDArray[np.float6
     """
     rows = problem.rows
     masks, counts = rows.masks, rows.counts
-    used = np.flatnonzero((rows.scales != 0).any(axis=0))
+    used = np.flatnonzero(absolute(rows.scales).sum(0))
     mixed = [j for j in used if np.ptp(cell_shifts[masks[j]]) > 0]
     cells = sorted({int(c) for j in mixed for c in np.flatnonzero(masks[j])})
     statements = (len(used) - len(mixed)) + len(cells) + len(mixed)

@@ -54,7 +54,7 @@ def gaps(
     vector = read_scores(scores).detach().to("cpu", torch.float64).numpy()
     features = read_features(sensitive_features, notion.attributes)
     batch = Batch(vector.shape[0], features, targets, vocabularies=declare(groups), missing_group=missing_group, pos_label=pos_label)
-    read = batch.read(notion)
+    read = batch.read(notion, written_out=True)
     exact = ExactMeans(vector, batch, [c for _, c in read])
     return Table.from_records(COLUMNS, [record for leaf, constraint in read for record in records(leaf, constraint, exact)])
 
@@ -77,7 +77,7 @@ class ExactMeans:
         self._combinations = combine(batch.columns, used, batch.n)
         members = self._combinations.masks(keys)
         self._members = dict(zip(keys, members, strict=True))
-        self._counts = dict(zip(keys, (members.astype(np.int64) @ self._combinations.counts).tolist(), strict=True))
+        self._counts = dict(zip(keys, (np.asarray(members).astype(np.int64) @ self._combinations.counts).tolist(), strict=True))
         self._scores = scores
         self._values = [v.detach().to("cpu", torch.float64).numpy() for v in batch.values]
         self._sums: dict[int, list[Fraction]] = {}

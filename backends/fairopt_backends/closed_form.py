@@ -19,6 +19,7 @@ from fairopt.dual.prox import prox, residual
 from fairopt.dual.structure import numbers, structure
 from fairopt.errors import UnsupportedError
 from fairopt.problem import ProjectionProblem
+from fairopt.sparse import diagonal
 from fairopt_backends.adapter import positive
 
 
@@ -29,6 +30,7 @@ class ClosedForm(Backend):
     capabilities: ClassVar[Capabilities] = Capabilities(
         softness=frozenset({"hard", "priced", "quadratic"}),
         ranges=True,
+        ratio_ranges=True,
         dense=True,
         devices=("cpu", "cuda"),
         dtypes=("float64", "float32"),
@@ -49,8 +51,8 @@ class ClosedForm(Backend):
             )
         dual = make_dual(scores, problem)
         start = dual.evaluate(np.zeros(problem.m))
-        M = start.model(dual.coefficients)
-        free = np.diag(M)
+        M = dual.model(start)
+        free = diagonal(M)
         slopes = np.where(free > 0, free, st.metric)  # a row whose samples are all at a bound: any finite price, the check below refuses it
         p = prox(st, nums, start.f, slopes) if problem.m else np.zeros(0)
         # without a box nothing is clamped: row values are linear in the prices

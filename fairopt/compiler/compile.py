@@ -19,13 +19,14 @@ from fairopt.compiler.feasibility import OnInfeasible, settle
 from fairopt.compiler.gather import Gathered, gather
 from fairopt.compiler.items import Item, Row
 from fairopt.compiler.limits import MovingLimits, widened_limits
-from fairopt.compiler.presolve import Box, Cells, presolve
+from fairopt.compiler.presolve import Box, Cells, presolve, scales_of
 from fairopt.errors import FairoptWarning, InputError
 from fairopt.groups import Missing, Vocabulary, declare
 from fairopt.notions.algebra import Notion
 from fairopt.notions.batch import Batch
 from fairopt.numerics.exact_sums import exact_cell_sums
 from fairopt.problem import HARD, Array, Limits, ProjectionProblem, Rows, Softness
+from fairopt.sparse import SparseRows, entries_of
 
 OnMissing = Literal["drop", "warn", "raise"]
 
@@ -159,7 +160,7 @@ class Constants:
         for scale, mask, v in row.terms:
             if v not in self._sums:
                 self._sums[v] = exact_cell_sums(self._values[v].numpy(), g.cell, g.masks.shape[1])
-            inside = sum((self._sums[v][c] for c in np.flatnonzero(g.masks[mask]).tolist()), Fraction(0))
+            inside = sum((self._sums[v][c] for c in entries_of(g.masks, mask).tolist()), Fraction(0))
             total += Fraction(scale) * inside / int(g.mask_counts[mask])
         return total
 
@@ -168,13 +169,10 @@ def _rows(gathered: Gathered, rows: list[Row], values: list[Tensor], n: int) -> 
     """The arrays of ``Rows``, without masks that no remaining row names."""
     named = sorted({j for row in rows for j in row.scales} | {m for row in rows for _, m, _ in row.terms})
     place = {j: k for k, j in enumerate(named)}
-    scales = np.zeros((len(rows), len(named)))
     terms: list[tuple[int, float, int, int]] = []
     dense: list[Tensor] = []
     dense_rows: list[int] = []
     for k, row in enumerate(rows):
-        for j, s in row.scales.items():
-            scales[k, place[j]] = s
         terms += [(k, s, place[m], v) for s, m, v in row.terms]
         terms += [(k, row.constant, -1, -1)] if row.constant else []
         if row.dense:
@@ -182,13 +180,13 @@ def _rows(gathered: Gathered, rows: list[Row], values: list[Tensor], n: int) -> 
             dense_rows.append(k)
     cell, masks, counts = gathered.cell, gathered.masks, gathered.counts
     if len(named) < masks.shape[0]:  # cells that only a removed mask told apart
-        place_of, masks = merge(masks[named])
+        place_of, masks = merge(masks.take(np.array(named, dtype=np.int64)) if isinstance(masks, SparseRows) else masks[named])
         counts = np.bincount(place_of, weights=counts).astype(np.int64)
         cell = place_of[cell]
     result = Rows(
         cell=torch.from_numpy(cell),
         masks=masks,
-        scales=scales,
+        scales=scales_of([{place[j]: s for j, s in row.scales.items()} for row in rows], masks),
         offset=np.array([row.offset for row in rows], dtype=np.float64),
         offset_terms=tuple(terms),
         values=tuple(values),
@@ -225,6 +223,7 @@ def _assemble(
         dropped=gathered.dropped,
         used_targets=batch.used_targets,
         group_counts=_group_counts(gathered, batch),
+        ratio=np.array([item.ratio for item in ranges], dtype=np.float64),
         vacuous=not gathered.items,
     )
 

@@ -22,6 +22,7 @@ from fairopt.feasibility import FarkasProof, conflict, infeasibility
 from fairopt.feasibility.closest import least_values
 from fairopt.feasibility.exact_rows import hard_constraints, ratio_of
 from fairopt.problem import Array, ProjectionProblem, Stated
+from fairopt.sparse import absolute
 
 OnInfeasible = Literal["raise", "closest", "passthrough"]
 CLEAR = 2.0**-40  # margin of a proof over the terms of its sums; a witness may be off by as much
@@ -100,23 +101,27 @@ def _constant_witness(problem: ProjectionProblem, hard: list[int]) -> bool:
         return False
     a, b = lower[~flat] / s[~flat], upper[~flat] / s[~flat]
     low, high = max(low, float(np.minimum(a, b).max(initial=-np.inf))), min(high, float(np.maximum(a, b).min(initial=np.inf)))
-    if not low <= high and not (low - high <= CLEAR * max(abs(low), abs(high)) < np.inf):
-        return False
     for k in hard:
         if k >= problem.linear:
             r = k - problem.linear
-            rows = problem.range_slices[r]
+            rows, ratio = problem.range_slices[r], float(problem.ratio[r])
             if np.ptp(sums[rows]) != 0:
                 return False  # left to the exact test
-            if np.ptp(offset[rows]) > problem.width[r]:
+            room = float(problem.width[r]) - ratio * float(offset[rows].max()) + float(offset[rows].min())
+            slope = (ratio - 1.0) * float(sums[rows][0])  # slope * constant <= room
+            if slope == 0.0 and room < 0.0:
                 return False
-    return True
+            if slope < 0:
+                low = max(low, room / slope)
+            elif slope > 0:
+                high = min(high, room / slope)
+    return bool(low <= high or low - high <= CLEAR * max(abs(low), abs(high)) < np.inf)
 
 
 def _coefficient_sums(problem: ProjectionProblem) -> Array:
     """(m,) the sum of each row's coefficients; the rounding left over by a centred dense row counts as 0."""
     sums = problem.rows.scales.sum(1)
-    magnitude = np.abs(problem.rows.scales).sum(1)
+    magnitude = absolute(problem.rows.scales).sum(1)
     sums = np.where(np.abs(sums) <= 1e-15 * magnitude, 0.0, sums)
     if problem.rows.dense is not None:
         dense = problem.rows.dense
@@ -140,8 +145,9 @@ def _targets_witness(problem: ProjectionProblem, hard: list[int], targets: Array
         if k < problem.linear:
             if not problem.lower[k] - slack[k] <= f[k] <= problem.upper[k] + slack[k]:
                 return False
-        else:
-            part = problem.range_slices[k - problem.linear]
-            if not np.ptp(f[part]) <= problem.width[k - problem.linear] + 2.0 * slack[part].max():
-                return False
+            continue
+        r = k - problem.linear
+        part = problem.range_slices[r]
+        if not problem.ratio[r] * f[part].max() - f[part].min() <= problem.width[r] + 2.0 * slack[part].max():
+            return False
     return True

@@ -10,7 +10,8 @@ from torch import Tensor
 from fairopt.compiler.items import Item
 from fairopt.errors import InputError
 from fairopt.notions.amount import Amount
-from fairopt.problem import Limits, ProjectionProblem
+from fairopt.problem import Limits, ProjectionProblem, Rows
+from fairopt.sparse import SparseRows
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,16 +52,24 @@ class MovingLimits:
         live = [(row, scale, mask, v) for row, scale, mask, v in rows.offset_terms if v >= 0 and self.values[v].requires_grad]
         if not live:
             return offset
-        masks = torch.from_numpy(rows.masks).to(torch.float64)  # (M, C)
         means: dict[int, Tensor] = {}
         for v in {v for _, _, _, v in live}:
             values = self.values[v].to(device="cpu", dtype=torch.float64)
-            sums = torch.zeros(masks.shape[1], dtype=torch.float64).index_add(0, rows.cell, values)  # (C,)
-            means[v] = (masks @ sums) / torch.from_numpy(rows.mask_counts)
+            sums = torch.zeros(rows.masks.shape[1], dtype=torch.float64).index_add(0, rows.cell, values)  # (C,)
+            means[v] = _mask_sums(rows, sums) / torch.from_numpy(rows.mask_counts)
         index = torch.tensor([row for row, _, _, _ in live])
         parts = torch.stack([scale * means[v][mask] for _, scale, mask, v in live])
         moving = torch.zeros_like(offset).index_add(0, index, parts)
         return offset + (moving - moving.detach())
+
+
+def _mask_sums(rows: Rows, sums: Tensor) -> Tensor:
+    """(M,) from the sums of the cells (C,)."""
+    masks = rows.masks
+    if not isinstance(masks, SparseRows):
+        return torch.from_numpy(masks).to(torch.float64) @ sums
+    parts = sums[torch.from_numpy(masks.index)]
+    return torch.zeros(masks.shape[0], dtype=torch.float64).index_add(0, torch.from_numpy(masks.row_of), parts)
 
 
 def widened_limits(stated: Limits, problem: ProjectionProblem) -> Limits:

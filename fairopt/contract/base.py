@@ -48,6 +48,7 @@ class Capabilities:
 
     softness          kinds it solves itself
     ranges            takes range constraints as they are (else the front door hands it pairs)
+    ratio_ranges      also those with a ratio below 1 (else pairs for these)
     bounds, weights   takes a box / distance weights
     dense             takes rows with weights of their own a sample
     devices, dtypes   torch device types and dtype names; anything else is converted before and after
@@ -61,6 +62,7 @@ class Capabilities:
 
     softness: frozenset[SoftnessKind] = frozenset({"hard"})
     ranges: bool = False
+    ratio_ranges: bool = False
     bounds: bool = True
     weights: bool = True
     dense: bool = True

@@ -6,8 +6,9 @@ active-set method (fairopt.dual.model). A line search on the derivative of Phi f
 brackets the minimum). On the right piece the model is Phi itself, and the step ends the search.
 
 Cells without a free sample have slope 0: they get their mean slope times min(1, residual), which vanishes at the optimum. Where far
-scores leave much of Phi linear, Newton can wander: after TRUST steps the interior point method takes over (fairopt.dual.interior), and
-Newton finishes. The residual is that of ``fairopt.dual.prox.residual``; the search ends when float64 resolves no better.
+scores leave much of Phi linear, Newton can wander: after TRUST steps another method takes over and Newton finishes. That is the interior
+point method (fairopt.dual.interior), or where many constraints share no cell a search in tables of the rows (fairopt.dual.tables). The
+residual is that of ``fairopt.dual.prox.residual``; the search ends when float64 resolves no better.
 
 Source: Qi & Sun 1993 (semismooth Newton); DESIGN 7 for what failed before.
 """
@@ -26,9 +27,12 @@ from fairopt.dual.few_rows import few_rows
 from fairopt.dual.interior import InteriorPoint
 from fairopt.dual.model import ModelSolver, factor, factor_dense
 from fairopt.dual.piece import flow_of
-from fairopt.dual.prox import EPS, prox, residual
+from fairopt.dual.prox import CONSTANTS, EPS, own_rounding, prox, residual
 from fairopt.dual.sliced import SlicedDual
 from fairopt.dual.structure import Numbers, Structure
+from fairopt.dual.tables import table_prices
+from fairopt.numerics.range_projection import flow_derivative, in_domain, range_flow
+from fairopt.sparse import dense
 
 MAX_ITER = 50  # Newton steps and iterations of the interior point method together
 ACCEPTED = 2e-10  # relative KKT residual that still counts as solved, where the search gets no further
@@ -65,6 +69,7 @@ class _Search:
     def __init__(self, dual: Dual, structure: Structure, numbers: Numbers, resolution: float, solved: float) -> None:
         self.dual, self.structure, self.numbers = dual, structure, numbers
         self.resolution, self.solved = resolution, solved  # residuals: noise, and good enough to be called solved
+        self.constants = CONSTANTS * EPS * sum(_constants(structure, numbers)[1:])
         self.spread = 1.0  # the residual at the start
 
     @cached_property
@@ -73,7 +78,11 @@ class _Search:
 
     def at(self, p: Array) -> _State:
         ev = self.dual.evaluate(p)
-        return _State(p, ev, float(np.abs(residual(self.structure, self.numbers, ev.f, p)).max(initial=0.0)))
+        r = np.abs(residual(self.structure, self.numbers, ev.f, p))
+        res = float(r.max(initial=0.0))
+        if self.resolution < res <= self.constants:
+            res = float((r - own_rounding(self.structure, self.numbers, p)).max(initial=0.0))
+        return _State(p, ev, res)
 
     def slopes(self, state: _State) -> Array:
         """(C,) slopes of the cells, positive for flat ones."""
@@ -104,7 +113,7 @@ class _Search:
             slopes = np.maximum((self.dual.coefficients**2) @ cells, least)
             return prox(self.structure, self.numbers, f + slopes * p, slopes)
         if ev.dense_model is None:
-            B = factor(self.dual.coefficients, cells, metric)
+            B = factor(dense(self.dual.coefficients), cells, metric)
         else:
             M = ev.dense_model
             if not flat and bool((ev.slope <= 0).any() | (np.diag(M) <= 1e-6 * metric).any()):
@@ -175,6 +184,9 @@ class _Search:
             # the flow is convex along the ray: halve until it fits, at most 20 times from 1e6
             while reach > 1.0 and flow_of(st, p + reach * d, linear, ranges) > nums.rho[k] * (1 + 1e-12):
                 reach *= 0.5
+        for part, ratio in zip(st.slices, st.ratios, strict=True):
+            while reach > 1.0 and ratio < 1.0 and not in_domain(p[part] + reach * d[part], ratio):
+                reach *= 0.5
         return float(max(reach, 1.0))
 
     def derivative(self, state: _State, d: Array) -> float:
@@ -189,13 +201,14 @@ class _Search:
             limit = np.where(np.isfinite(limit), limit, 0.0)  # no price is on an open side but by rounding
             total += float(limit @ dl) + float((pl * dl / nums.gamma[:L]).sum())
         for r, part in enumerate(st.slices):
-            pr, dr = p[part], d[part]
-            rising = (pr > 0) | ((pr == 0) & (dr > 0))
-            dflow = float(dr[rising].sum())
-            total += (float(nums.width[r]) * dflow if dflow else 0.0) + float(np.maximum(pr, 0.0).sum()) * dflow / float(nums.gamma[L + r])
+            pr, ratio = p[part], st.ratios[r]
+            dflow = flow_derivative(pr, d[part], ratio)
+            total += (float(nums.width[r]) * dflow if dflow else 0.0) + range_flow(pr, ratio) * dflow / float(nums.gamma[L + r])
         return total
 
     def interior(self, max_iter: int) -> tuple[_State, int]:
+        if self.structure.diagonal:  # the interior point method would write out M
+            return self.at(self.solver.feasible(table_prices(self.dual.vector(), self.structure, self.numbers))), 1
         method = InteriorPoint(self.dual.vector(), self.structure, self.numbers)
         method.run(max_iter)
         return self.at(self.solver.feasible(method.prices())), method.iterations
@@ -284,18 +297,32 @@ def _magnitude(dual: Dual, structure: Structure, numbers: Numbers) -> float:
     that row's alone (``prox.residual``).
     """
     own, L = dual.magnitude(), structure.linear
-    both = np.stack([numbers.lower, numbers.upper])
-    with np.errstate(invalid="ignore", over="ignore"):
-        asked = np.abs(both - numbers.offset[:L]) / structure.unit[:L]  # (2, L) mean absolute score where a limit binds
-        constants = np.abs(numbers.offset) / structure.unit
-        asked = np.where(np.isfinite(both), asked, 0.0)
-    if max(asked.max(initial=0.0), constants[L:].max(initial=0.0)) <= own:
+    asked, largest, constant = _constants(structure, numbers)
+    if max(largest, constant if structure.slices else 0.0) <= own:
         return own
     f = dual.evaluate(np.zeros(structure.metric.shape[0])).f
     most = float(np.where([f[:L] < numbers.lower, f[:L] > numbers.upper], asked, 0.0).max(initial=0.0))
-    for width, part in zip(numbers.width.tolist(), structure.slices, strict=True):
-        most = max(most, float(constants[part].max()) if not f[part].max() - f[part].min() <= width else 0.0)
+    constants = np.abs(numbers.offset) / structure.unit
+    for width, ratio, part in zip(numbers.width.tolist(), structure.ratios, structure.slices, strict=True):
+        most = max(most, float(constants[part].max()) if not ratio * f[part].max() - f[part].min() <= width else 0.0)
     return max(own, most)
+
+
+def _constants(structure: Structure, numbers: Numbers) -> tuple[Array, float, float]:
+    """(2, L) the mean absolute score where each lower and upper limit binds, 0 where open; the largest of these, and of the rows'
+    constants, in score units. Kept with the numbers.
+    """
+    kept: tuple[Array, float, float] | None = numbers.__dict__.get("_constants")
+    if kept is None:
+        L = structure.linear
+        both = np.stack([numbers.lower, numbers.upper])
+        with np.errstate(invalid="ignore", over="ignore"):
+            asked = np.where(np.isfinite(both), np.abs(both - numbers.offset[:L]) / structure.unit[:L], 0.0)
+            widths = [float(w) / float(structure.unit[part].max()) for w, part in zip(numbers.width, structure.slices, strict=True)]
+            constant = float(np.abs(numbers.offset / structure.unit).max(initial=0.0))
+        kept = asked, float(asked.max(initial=0.0)), constant + max((w for w in widths if np.isfinite(w)), default=0.0)
+        numbers.__dict__["_constants"] = kept
+    return kept
 
 
 def _hidden(structure: Structure, p: Array) -> float:

@@ -95,7 +95,7 @@ def _alone(problem: ProjectionProblem, constraints: list[int]) -> FarkasProof | 
         else:
             top, bottom = (int(i) for i in (np.argmax(low[part]), np.argmin(high[part])))
             ratio = ratio_of(problem, c)
-            if float(ratio) * low[part][top] - high[part][bottom] > upper:
+            if (float(ratio) * low[part][top] if ratio else 0.0) - high[part][bottom] > upper:
                 found = proof(problem, {rows[top]: ratio, rows[bottom]: Fraction(-1)})
         if found is not None:
             return found
@@ -196,7 +196,8 @@ def raw_region(problem: ProjectionProblem, constraints: list[int]) -> Region:
         else (len(rows_of(problem, c)), float("nan"), float(problem.width[c - problem.linear]))
         for c in constraints
     ]
-    return Region(matrix[:, used], rows.offset[keep], lb[used], ub[used], tuple(limits), np.ones(len(keep)), used)
+    ratios = tuple(1.0 if c < problem.linear else float(problem.ratio[c - problem.linear]) for c in constraints)
+    return Region(matrix[:, used], rows.offset[keep], lb[used], ub[used], tuple(limits), np.ones(len(keep)), used, ratios=ratios)
 
 
 def _cell_means(problem: ProjectionProblem, bound: object) -> Array:

@@ -140,7 +140,7 @@ def limits_of(problem: ProjectionProblem, c: int) -> tuple[Fraction | None, Frac
 
 def ratio_of(problem: ProjectionProblem, c: int) -> Fraction:
     """r of a range constraint  r max v - min v <= width."""
-    return Fraction(1)
+    return Fraction(float(problem.ratio[c - problem.linear]))
 
 
 def rows_of(problem: ProjectionProblem, c: int) -> range:

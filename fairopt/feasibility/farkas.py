@@ -170,7 +170,8 @@ def _open_equations(problem: ProjectionProblem, q: dict[int, Fraction]) -> list[
     found = []
     for u, column in columns.items():
         terms = [a * q[k] for k, a in column.items()]
-        w, nearly = sum(terms), Fraction(NEARLY) * sum(map(abs, terms))
+        w = sum(terms, Fraction(0))
+        nearly = Fraction(NEARLY) * sum((abs(t) for t in terms), Fraction(0))
         if abs(w) <= nearly or (bounds.low[u] if w > 0 else bounds.high[u]) is None:
             found.append(column)
     return found

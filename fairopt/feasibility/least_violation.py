@@ -9,12 +9,14 @@ residuals of f are nearly a Farkas proof (fairopt.feasibility.farkas makes one o
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from fairopt.numerics.interior_point import minimise
+from fairopt.numerics.range_projection import range_prices
 from fairopt.problem import Array, BoolArray
 
 _NEAR = 1e-9  # share of the largest unknown within which one counts as at its bound
@@ -35,6 +37,7 @@ class Region:
     unit: Array
     used: BoolArray
     scale: int = 0  # all numbers are 2**scale times these
+    ratios: tuple[float, ...] = ()  # one a constraint, empty where all are 1
 
     def slices(self) -> list[slice]:
         return _slices(list(self.constraints))
@@ -55,9 +58,10 @@ class Region:
         """All scores and limits divided by a power of two: the largest finite one becomes about 1. Limits that bind nowhere open."""
         low, high = self.reach()
         limits = []
-        for (k, a, b), s in zip(self.constraints, self.slices(), strict=True):
+        ratios = self.ratios or [1.0] * len(self.constraints)
+        for (k, a, b), ratio, s in zip(self.constraints, ratios, self.slices(), strict=True):
             if np.isnan(a):
-                limits.append((k, a, float("inf") if high[s].max() - low[s].min() < b else b))
+                limits.append((k, a, float("inf") if (ratio * high[s].max() if ratio else 0.0) - low[s].min() < b else b))
             else:
                 limits.append((k, -float("inf") if low[s.start] > a else a, float("inf") if high[s.start] < b else b))
         numbers = np.abs(np.array([*self.lb, *self.ub, *self.offset, *(x for _, a, b in limits for x in (a, b))]))
@@ -99,17 +103,17 @@ def least_violation(region: Region) -> LeastViolation:
     F, offset, constraints = region.matrix, region.offset, list(region.constraints)
     few = F.shape[1] + F.shape[0] <= _FEW
     if few:
-        u, q = _interior(F, offset, region.lb, region.ub, constraints)
+        u, q = _interior(F, offset, region.lb, region.ub, constraints, region.ratios)
     else:
-        u, q = _gradient(F, offset, region.lb, region.ub, constraints), None
+        u, q = _gradient(F, offset, region.lb, region.ub, constraints, region.ratios), None
     u = np.clip(np.where(np.isfinite(u), u, _inside(region.lb, region.ub)), region.lb, region.ub)
-    found, snapped = (_at(x, F, offset, constraints, q) for x in (u, _snapped(u, region.lb, region.ub)))
+    found, snapped = (_at(x, region, q) for x in (u, _snapped(u, region.lb, region.ub)))
     return snapped if float((snapped.residuals**2).sum()) <= float((found.residuals**2).sum()) * (1.0 + 1e-12) else found
 
 
-def _at(u: Array, F: Array, offset: Array, constraints: list[tuple[int, float, float]], q: Array | None) -> LeastViolation:
-    f = F @ u + offset
-    left = residuals(f, constraints)
+def _at(u: Array, region: Region, q: Array | None) -> LeastViolation:
+    f = region.matrix @ u + region.offset
+    left = residuals(f, list(region.constraints), region.ratios)
     return LeastViolation(u, f, left, left if q is None else q)
 
 
@@ -124,15 +128,18 @@ def _slices(constraints: list[tuple[int, float, float]]) -> list[slice]:
     return [slice(a, b) for a, b in itertools.pairwise(ends)]
 
 
-def residuals(f: Array, constraints: list[tuple[int, float, float]]) -> Array:
-    """(rows,) f minus the nearest values that meet the constraints; of a range: its rows clipped to [t, t + width], t at balance."""
+def residuals(f: Array, constraints: list[tuple[int, float, float]], ratios: Sequence[float] = ()) -> Array:
+    """(rows,) f minus the nearest values that meet the constraints; of a range: its rows clipped to [t, t + width], t at balance, or with
+    a ratio as ``range_prices`` says."""
     q = np.zeros_like(f)
-    for (_, a, b), s in zip(constraints, _slices(constraints), strict=True):
+    for (_, a, b), ratio, s in zip(constraints, ratios or [1.0] * len(constraints), _slices(constraints), strict=True):
         if not np.isnan(a):
             q[s] = f[s] - np.clip(f[s], a, b)
             continue
         part = f[s]
-        if np.ptp(part) > b:
+        if ratio < 1.0:
+            q[s] = range_prices(part, np.ones_like(part), b, ratio=ratio)
+        elif np.ptp(part) > b:
             t = _balance(part, b)
             q[s] = part - np.clip(part, t, t + b)
     return q
@@ -154,7 +161,9 @@ def _balance(f: Array, width: float) -> float:
     return float(points[k - 1] + share * (points[k] - points[k - 1]))
 
 
-def _interior(F: Array, offset: Array, lb: Array, ub: Array, constraints: list[tuple[int, float, float]]) -> tuple[Array, Array]:
+def _interior(
+    F: Array, offset: Array, lb: Array, ub: Array, constraints: list[tuple[int, float, float]], ratios: Sequence[float] = ()
+) -> tuple[Array, Array]:
     """(point, multipliers of the rows). Unknowns (u, violation of each constraint, floor of each range)."""
     U, K = F.shape[1], len(constraints)
     is_range = [bool(np.isnan(a)) for _, a, _ in constraints]
@@ -180,9 +189,10 @@ def _interior(F: Array, offset: Array, lb: Array, ub: Array, constraints: list[t
             if is_range[k]:
                 if not np.isfinite(b):
                     continue
-                ask(F[i], 1.0, k, int(floors[k]), b - offset[i])
+                ratio = ratios[k] if ratios else 1.0
+                ask(ratio * F[i], 1.0, k, int(floors[k]), b - ratio * offset[i])
                 ask(F[i], -1.0, -1, int(floors[k]), offset[i])
-                of += [(i, 1.0), (i, -1.0)]
+                of += [(i, ratio), (i, -1.0)]
             else:
                 if np.isfinite(b):
                     ask(F[i], 1.0, k, -1, b - offset[i])
@@ -219,7 +229,9 @@ def _inside(lb: Array, ub: Array) -> Array:
     return np.where(closed, 0.5 * np.where(closed, lb, 0.0) + 0.5 * np.where(closed, ub, 0.0), nearest)
 
 
-def _gradient(F: Array, offset: Array, lb: Array, ub: Array, constraints: list[tuple[int, float, float]]) -> Array:
+def _gradient(
+    F: Array, offset: Array, lb: Array, ub: Array, constraints: list[tuple[int, float, float]], ratios: Sequence[float] = ()
+) -> Array:
     """Accelerated projected gradient with restarts, in unknowns scaled so that the columns of F have norm 1."""
     norms = np.linalg.norm(F, axis=0)
     scaled = _Matrix(F / norms)
@@ -228,7 +240,7 @@ def _gradient(F: Array, offset: Array, lb: Array, ub: Array, constraints: list[t
     x = _inside(low, high)
     ahead, t, last = x, 1.0, np.inf
     for _ in range(int(min(_STEPS, max(20.0, _WORK / max(scaled.terms, 1))))):
-        q = residuals(scaled.dot(ahead) + offset, constraints)
+        q = residuals(scaled.dot(ahead) + offset, constraints, ratios)
         value = float(q @ q)
         if value == 0.0:
             return np.asarray(np.clip(ahead / norms, lb, ub))

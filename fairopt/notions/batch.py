@@ -18,6 +18,7 @@ from torch import Tensor
 from fairopt.basics.columns import numbers, read_features
 from fairopt.errors import InputError
 from fairopt.groups import Missing, Value, Vocabulary, encode
+from fairopt.notions.amount import is_number
 from fairopt.notions.events import Column, Mask, boolean_array
 from fairopt.notions.functional import Constraint, Functional, Range
 from fairopt.notions.labels import Targets, read_targets
@@ -142,12 +143,15 @@ class Batch:
         self.used_targets = True
         return self._targets
 
-    def read(self, notion: Notion) -> list[tuple[Leaf, Constraint]]:
-        """Every constraint of ``notion`` on this batch, with the leaf that it comes from. InputError for labels that it does not mean."""
+    def read(self, notion: Notion, *, written_out: bool = False) -> list[tuple[Leaf, Constraint]]:
+        """Every constraint of ``notion`` on this batch, with the leaf that it comes from. InputError for labels that it does not mean.
+
+        ``written_out``: ranges with a ratio as their pairs.
+        """
         found = [(leaf, constraint) for leaf in notion.leaves() for constraint in leaf.notion.constraints(self)]
         if self._targets is not None:
             self._targets.check_met()
-        return found
+        return [(leaf, part) for leaf, c in found for part in c.written_out()] if written_out else found
 
     # functionals ------------------------------------------------------------------------------------------------------------
 
@@ -158,9 +162,13 @@ class Batch:
             return Functional(means=((1.0, event),))
         return Functional(constants=((1.0, event, self._values_index(of)),))
 
-    def range(self, members: Iterable[Any]) -> Range:
-        """max - min over events (of their means) or functionals."""
-        return Range(tuple(m if isinstance(m, Functional) else self.mean(m) for m in members))
+    def range(self, members: Iterable[Any], *, ratio: Any = None) -> Range:
+        """max - min over events (of their means) or functionals; with ``ratio``, a number in [0, 1], ratio * max - min.
+
+        ``batch.range(groups, ratio=0.8) <= 0`` says that the smallest mean is at least 0.8 times the largest: all ordered pairs
+        ``mean(a) - 0.8 * mean(b) >= 0`` as one constraint, whose one violation softness counts.
+        """
+        return Range(tuple(m if isinstance(m, Functional) else self.mean(m) for m in members), _ratio(ratio))
 
     def weighted(self, values: Any) -> Functional:
         """1/n sum_i values_i y_i: the dense case."""
@@ -222,6 +230,14 @@ class Batch:
                 return k
         self.values.append(tensor)
         return len(self.values) - 1
+
+
+def _ratio(ratio: Any) -> float | None:
+    if ratio is None:
+        return None
+    if not is_number(ratio) or getattr(ratio, "requires_grad", False) or not 0.0 <= float(ratio) <= 1.0:
+        trap(f"the ratio of batch.range(...) must be a plain number in [0, 1], came {ratio!r}")
+    return float(ratio)
 
 
 def attribute_words(attribute: Attribute) -> str:

@@ -24,7 +24,7 @@ from fairopt.race import memory
 from fairopt.race.cells import Cell
 from fairopt.race.draw import VARIANTS, Drawn, draw
 from fairopt.race.settings import Settings
-from fairopt.solve.pairs import as_pairs
+from fairopt.solve.pairs import as_pairs, untaken
 
 # ok: an answer came back (its status says how good); absent: not installed; broken: fails at import; unsupported: declared so;
 # error: raised; memory, time: beyond its limit; crashed: the process died; skipped: a smaller problem of the kind had no time or memory.
@@ -126,8 +126,9 @@ def _alone(backend: Backend, problem: ProjectionProblem, drawn: Drawn, settings:
     """The solver's own answer to the judged scores, before the front door polishes it, and seconds of ``solve`` by itself."""
     name = drawn.subject.dtype
     scores = drawn.scores if name in backend.capabilities.dtypes else drawn.scores.double()
-    if problem.ranges and not backend.capabilities.ranges:
-        problem = as_pairs(problem).problem  # as the front door does
+    others = untaken(problem, backend.capabilities)
+    if others:
+        problem = as_pairs(problem, others).problem  # as the front door does
     seconds: list[float] = []
 
     def once(k: int) -> None:

@@ -15,6 +15,7 @@ from fairopt.arrays import Array
 from fairopt.contract.base import Status
 from fairopt.errors import InputError
 from fairopt.problem import ProjectionProblem
+from fairopt.sparse import SparseRows
 
 FORMAT = 1
 
@@ -149,14 +150,21 @@ class Certificate:
 def problem_hash(p: ProjectionProblem) -> str:
     """sha256 of the rows, limits, bounds, weights and softness of a problem."""
     digest = hashlib.sha256()
-    arrays: list[Any] = [p.rows.cell.numpy(), p.rows.masks, p.rows.scales, p.rows.offset, p.lower, p.upper, p.width, p.range_starts]
+    arrays: list[Any] = [p.rows.cell.numpy(), *_parts(p.rows.masks), *_parts(p.rows.scales), p.rows.offset]
+    arrays += [p.lower, p.upper, p.width, p.range_starts]
     arrays += [t.numpy() if isinstance(t, Tensor) else np.array(t) for t in (p.lb, p.ub)]
     arrays += [t.numpy() for t in (p.weights, p.rows.dense) if t is not None]
     arrays += [p.stated.lower, p.stated.upper, p.stated.width] if p.stated is not None else []
+    arrays += [p.ratio] if (p.ratio != 1.0).any() else []
     for a in arrays:
         digest.update(repr(a.shape).encode() + np.ascontiguousarray(a).tobytes())
     digest.update(repr(p.softness).encode())
     return digest.hexdigest()
+
+
+def _parts(matrix: Any) -> tuple[Any, ...]:
+    """The arrays of a matrix."""
+    return (matrix.starts, matrix.index, matrix.values) if isinstance(matrix, SparseRows) else (matrix,)
 
 
 def _norm(v: Tensor) -> float:

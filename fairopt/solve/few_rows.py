@@ -128,5 +128,17 @@ def repaired_prices(
         new[1] += (a * gaps[1] - b * gaps[0]) / det
     index = np.array(active, dtype=np.int64)
     signs = np.array([1.0 if prices[k] > 0 else -1.0 for k in active])
-    piece = Piece(len(prices), index, signs, np.zeros((0, len(active))), NONE, (), np.array(ell), None, plan.metric[index])
+    piece = Piece(
+        len(prices),
+        index,
+        signs,
+        np.zeros((0, len(active))),
+        NONE,
+        (),
+        np.array(ell),
+        None,
+        plan.metric[index],
+        np.zeros(index.size),
+        index,
+    )
     return Repaired(np.array(new), piece)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,15 @@ from fairopt.dual.structure import structure, with_numbers
 from fairopt.errors import BackendError, InputError, UnsupportedError
 from fairopt.problem import Array, Limits, ProjectionProblem
 from fairopt.solve.certificate import Certificate, Solution
-from fairopt.solve.gate import Stated, Verdict, judge, rows_hold
+from fairopt.solve.gate import GRANTING, Stated, Verdict, judge, rows_hold
 from fairopt.solve.guard import guarded
 from fairopt.solve.implicit import attach
 from fairopt.solve.native import native_scores, replaced
 from fairopt.solve.one_row import attach_one_row, one_row, project_one_row, strictly_inside
 from fairopt.solve.outcome import Outcome, as_working, finish, solved
+from fairopt.solve.pairs import untaken
 from fairopt.solve.ruling import ruled
+from fairopt.solve.transforms import refuse_transforms
 from fairopt.solve.units import Units, find_units
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -115,8 +117,13 @@ def _solve(
         answer = _answer(z, problem, units, chosen, extent, how)
     gradient = how.gradient
     outcome = answer.outcome
-    residual = np.inf if outcome is None else answer.size(outcome.residual)
-    answer.verdict = verdict = ruled(answer.verdict, problem, residual)
+    if answer.verdict.status not in GRANTING or problem.stated is not None:
+        residual = np.inf if outcome is None else answer.size(outcome.residual)
+        with guarded(chosen.name, problem) as guard:
+            answer.verdict = ruled(answer.verdict, problem, residual)
+        if guard.error is not None:  # nothing is known of what the problem allows
+            answer.verdict = replace(answer.verdict, status=Status.FAILED, message=guard.message)
+    verdict = answer.verdict
     connected = torch.is_grad_enabled() and (scores.requires_grad or (limits is not None and limits.requires_grad))
     connected = connected and verdict.status is not Status.INFEASIBLE  # there are no scores to differentiate
     y = verdict.y
@@ -204,6 +211,7 @@ def check_shape(scores: Tensor, n: int) -> Tensor:
     """``scores`` as (n,). InputError for a wrong type, dtype or shape, or an empty batch."""
     if not isinstance(scores, Tensor):
         raise InputError(f"scores: got {type(scores).__name__}, expected a torch tensor of shape ({n},)")
+    refuse_transforms(scores)
     if scores.dtype not in DTYPES:
         raise InputError(f"scores: got dtype {scores.dtype}, expected a float dtype (float64, float32, bfloat16 or float16)")
     shape = scores.shape
@@ -264,8 +272,9 @@ def _short_road(scores: Tensor, flat: Tensor, problem: ProjectionProblem) -> Sol
 def choose(backend: BackendLike, problem: ProjectionProblem, solver_tol: float | None) -> Backend:
     """The backend instance. "auto": closed_form where it is exact, else dual_newton."""
     if isinstance(backend, str) and backend == "auto":
-        simple = (not problem.has_box and structure(problem).shape in ("separable", "empty")) or (_one_row(problem) and not problem.has_box)
-        backend = "closed_form" if simple else "dual_newton"
+        simple = structure(problem).shape in ("separable", "empty") or _one_row(problem)
+        budget = any(s.kind == "budget" for s in problem.softness)
+        backend = "closed_form" if simple and not problem.has_box and not budget else "dual_newton"
     chosen = resolve(backend)
     if solver_tol is not None:
         check_solver_tol(solver_tol)
@@ -291,7 +300,7 @@ def check_capable(can: Capabilities, problem: ProjectionProblem, name: str) -> N
         missing.append("distance weights")
     if problem.rows.dense is not None and not can.dense:
         missing.append("rows with weights of their own (ScoreCovariance)")
-    if not can.ranges and any(s.kind != "hard" for s in problem.softness[problem.linear :]):
+    if any(problem.softness[problem.linear + r].kind != "hard" for r in untaken(problem, can)):
         missing.append("soft ranges")
     if missing:
         raise UnsupportedError(f"backend {name!r} does not take {missing[0]}; backend='dual_newton' takes every problem")

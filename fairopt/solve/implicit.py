@@ -22,13 +22,16 @@ from torch import Tensor
 from fairopt.arrays import Array
 from fairopt.dual.evaluate import SlicedDual, VectorDual
 from fairopt.dual.piece import gamma_pattern
+from fairopt.dual.separable import Quadratic, SeparableInverse
 from fairopt.dual.structure import structure
 from fairopt.errors import BackendError
 from fairopt.problem import Limits, ProjectionProblem
 from fairopt.solve.guard import guarded
 from fairopt.solve.outcome import Outcome
 from fairopt.solve.rounding import to_cell_order, to_sample_order
+from fairopt.solve.transforms import refuse_transforms
 from fairopt.solve.units import Units
+from fairopt.sparse import Diagonal, row_of_columns
 
 LimitGradients = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 
@@ -69,6 +72,7 @@ class _Implicit(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (grad,) = gradients
+        refuse_transforms(grad, "the gradient of the scores")
         scores, *limits = ctx.saved_tensors
         solved: _Solved = ctx.solved
         with guarded(solved.backend, solved.problem) as guard:
@@ -184,7 +188,7 @@ def _saddle(outcome: Outcome, r: Array) -> tuple[Array, Array]:
     piece = outcome.piece
     k = piece.index.size
     inverse = piece.inverse(outcome.model)
-    solved = inverse[:, :k] @ r[piece.index]
+    solved = inverse @ np.concatenate([r[piece.index], np.zeros(piece.E.shape[0])])
     theta = np.zeros(piece.m)
     theta[piece.index] = solved[:k]
     return theta, solved[k:]
@@ -198,17 +202,18 @@ def limit_gradients(outcome: Outcome, problem: ProjectionProblem, theta: Array, 
     signs[piece.index] = piece.signs
     upper = np.where(signs[:L] > 0, theta[:L], 0.0)
     lower = np.where(signs[:L] < 0, theta[:L], 0.0)
-    width = np.array([theta[rows][signs[rows] > 0].sum() for rows in problem.range_slices])
+    shares = np.zeros(piece.m)
+    shares[piece.index] = piece.shares
+    width = np.array([shares[rows] @ theta[rows] for rows in problem.range_slices])
     weight = np.zeros(L + R)
     for equation, constraint in enumerate(piece.caps):
         if constraint >= 0:
             weight[constraint] -= nu[equation]
-    st = structure(problem)
     p = outcome.p
     for k, softness in enumerate(problem.softness):
         if softness.kind == "quadratic":
-            pattern = gamma_pattern(st, signs, k) if k >= L else None
-            product = float(theta[k] * p[k] * (signs[k] != 0)) if pattern is None else float(theta @ pattern @ p)
+            part = slice(k, k) if k < L else problem.range_slices[k - L]
+            product = float(theta[k] * p[k] * (signs[k] != 0)) if k < L else float((shares[part] @ theta[part]) * (shares[part] @ p[part]))
             weight[k] -= product / softness.weight**2
     arrays = (lower, upper, width if R else np.zeros(0), -theta, weight)
     return tuple(torch.from_numpy(np.ascontiguousarray(a, dtype=np.float64)) for a in arrays)  # type: ignore[return-value]
@@ -227,31 +232,82 @@ def local_solution(outcome: Outcome, problem: ProjectionProblem, scores: Tensor,
     k = piece.index.size
     if k == 0:
         return base.to(scores.dtype).to(scores.device)
-    A = rows.matrix()[torch.from_numpy(piece.index)]  # (k, n)
     default = problem.limits().tensors()
     lower, upper, width, offset, weight = (d if t is None else t.to("cpu", f64) for t, d in zip(limits, default, strict=True))
-    gap = (
-        A @ base
-        + offset[torch.from_numpy(piece.index)]
-        - _local_ell(problem, piece.index.tolist(), piece.signs.tolist(), lower, upper, width)
-    )
+    gap = offset[torch.from_numpy(piece.index)] - _local_ell(outcome, problem, lower, upper, width)
     e = torch.stack([weight[c] if c >= 0 else torch.zeros((), dtype=f64) for c in piece.caps]) if piece.caps else torch.zeros(0, dtype=f64)
-    K, scale = _local_saddle(outcome, problem, (A * mass) @ A.T, weight)
-    solved = scale * torch.linalg.solve(K, scale * torch.cat([gap, e]))
-    y: Tensor = base - mass * (A.T @ solved[:k])
+    moves = _separable_moves if isinstance(outcome.model, Diagonal) else _moves
+    y: Tensor = base - mass * moves(outcome, problem, (base, mass), (gap, e), weight)
     return y.to(scores.dtype).to(scores.device)
 
 
-def _local_ell(problem: ProjectionProblem, index: list[int], signs: list[float], lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
-    zero = torch.zeros((), dtype=torch.float64)
-    out = []
-    for k, sign in zip(index, signs, strict=True):
-        if k < problem.linear:
-            out.append(upper[k] if sign > 0 else lower[k])
-        else:
-            r = next(r for r, rows in enumerate(problem.range_slices) if rows.start <= k < rows.stop)
-            out.append(width[r] if sign > 0 else zero)
-    return torch.stack(out)
+def _moves(
+    outcome: Outcome, problem: ProjectionProblem, samples: tuple[Tensor, Tensor], ends: tuple[Tensor, Tensor], weight: Tensor
+) -> Tensor:
+    """(n,) A' theta on the piece. ``samples``: the scores at price 0 and 1 / w of the free ones; ``ends``: (offset - ell, e)."""
+    A = problem.rows.matrix()[torch.from_numpy(outcome.piece.index)]  # (k, n)
+    base, mass = samples
+    K, scale = _local_saddle(outcome, problem, (A * mass) @ A.T, weight)
+    solved = scale * torch.linalg.solve(K, scale * torch.cat([A @ base + ends[0], ends[1]]))
+    moves: Tensor = A.T @ solved[: A.shape[0]]
+    return moves
+
+
+class _Inverse(torch.autograd.Function):
+    """A symmetric inverse times a vector, of which any derivative is the same again."""
+
+    @staticmethod
+    def forward(ctx: Any, rhs: Tensor, inverse: SeparableInverse) -> Tensor:
+        ctx.inverse = inverse
+        return torch.from_numpy(inverse @ rhs.detach().numpy())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return _Inverse.apply(gradients[0], ctx.inverse), None  # type: ignore[no-untyped-call]
+
+
+def _separable_moves(
+    outcome: Outcome, problem: ProjectionProblem, samples: tuple[Tensor, Tensor], ends: tuple[Tensor, Tensor], weight: Tensor
+) -> Tensor:
+    """As ``_moves`` where no sample is in two of many rows; derivatives up to the third where gamma moves, else any."""
+    piece, rows = outcome.piece, problem.rows
+    inverse = piece.inverse(outcome.model)
+    assert isinstance(inverse, SeparableInverse)
+    row, factor = row_of_columns(rows.coefficients)
+    place = np.full(piece.m + 1, -1, dtype=np.int64)
+    place[piece.index] = np.arange(piece.index.size)
+    of_cell = torch.from_numpy(place[row])  # (C,) the active row that counts each cell
+    active = (of_cell >= 0)[rows.cell]
+    at, a = of_cell.clamp(min=0)[rows.cell], torch.from_numpy(factor)[rows.cell] * active
+    rhs = torch.cat([ends[0].index_add(0, at, a * samples[0]), ends[1]])
+
+    def solve(x: Tensor) -> Tensor:
+        solved: Tensor = _Inverse.apply(x, inverse)  # type: ignore[no-untyped-call]
+        return solved
+
+    solved = solve(rhs)
+    quadratic = piece.gamma_inverse
+    if isinstance(quadratic, Quadratic) and weight.requires_grad:
+        flows = quadratic.flows
+        group, entry = torch.from_numpy(flows.row_of), torch.from_numpy(flows.index)
+        values = torch.from_numpy(flows.values)
+        owners = torch.from_numpy(piece.owner[flows.index[flows.starts[:-1]]])
+        change = 1.0 / weight[owners] - torch.from_numpy(quadratic.inverse)  # 0, with the gradient of gamma
+        for _ in range(3):  # each makes one derivative more exact
+            flow = torch.zeros_like(change).index_add(0, group, values * solved[entry])
+            solved = solve(rhs - torch.zeros_like(rhs).index_add(0, entry, values * (change * flow)[group]))
+    moves: Tensor = a * solved[at]
+    return moves
+
+
+def _local_ell(outcome: Outcome, problem: ProjectionProblem, lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
+    """(k,) the limits of the active rows."""
+    piece, L = outcome.piece, problem.linear
+    split = int(np.searchsorted(piece.index, L))
+    linear = torch.from_numpy(piece.index[:split])
+    of_range = torch.from_numpy(structure(problem).owner[piece.index[split:]] - L)
+    rows = torch.where(torch.from_numpy(piece.signs[:split]) > 0, upper[linear], lower[linear])
+    return torch.cat([rows, torch.from_numpy(piece.shares[split:]) * width[of_range]])
 
 
 def _local_saddle(outcome: Outcome, problem: ProjectionProblem, M: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -259,14 +315,14 @@ def _local_saddle(outcome: Outcome, problem: ProjectionProblem, M: Tensor, weigh
     space (redundant rows), where nothing depends on it."""
     piece, st = outcome.piece, structure(problem)
     q = piece.E.shape[0]
-    signs = np.zeros(piece.m)
-    signs[piece.index] = piece.signs
+    shares = np.zeros(piece.m)
+    shares[piece.index] = np.where(piece.index < problem.linear, 1.0, piece.shares)
     for c, softness in enumerate(problem.softness):
         if softness.kind == "quadratic":
-            pattern = gamma_pattern(st, signs, c)[np.ix_(piece.index, piece.index)]
+            pattern = gamma_pattern(st, shares, c)[np.ix_(piece.index, piece.index)]
             if pattern.any():
                 M = M + torch.from_numpy(pattern) / weight[c]
-    E = torch.from_numpy(piece.E)
+    E = torch.from_numpy(np.asarray(piece.E))
     K = torch.cat([torch.cat([M, E.T], 1), torch.cat([E, torch.zeros(q, q, dtype=torch.float64)], 1)], 0)
     scale = torch.from_numpy(piece.scale())
     scaled = K * scale * scale[:, None]

@@ -10,6 +10,7 @@ from torch import Tensor
 from fairopt.contract.base import Backend
 from fairopt.errors import BackendError, InfeasibleError, UnsupportedError
 from fairopt.problem import Limits, ProjectionProblem
+from fairopt.solve.pairs import untaken
 from fairopt.solve.units import Units
 
 
@@ -39,7 +40,7 @@ def native_scores(
     """``certified`` scores (n,), differentiated by the solver itself. UnsupportedError where it brings no gradient."""
     if "native" not in backend.capabilities.gradients:
         raise UnsupportedError(f"backend {backend.name!r} brings no gradient of its own; use gradient='implicit'")
-    if problem.ranges and not backend.capabilities.ranges:
+    if untaken(problem, backend.capabilities):
         raise UnsupportedError(f"backend {backend.name!r} takes no ranges with its own gradient; use gradient='implicit'")
     z, limits = scores.to("cpu", torch.float64), problem.limits() if limits is None else limits
     try:

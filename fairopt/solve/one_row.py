@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fairopt.arrays import Array
 from fairopt.problem import ProjectionProblem
+from fairopt.solve.transforms import refuse_transforms
 from fairopt.solve.units import span
 
 SMALL = 4096
@@ -242,6 +243,7 @@ class _Attached(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (v,) = gradients
+        refuse_transforms(v, "the gradient of the scores")
         return (_Linear.apply(v, ctx.outcome) if torch.is_grad_enabled() else gradient(ctx.outcome, v)[0]), None  # type: ignore[no-untyped-call]
 
 

@@ -24,10 +24,11 @@ from fairopt.dual.structure import Numbers, Structure, numbers, structure
 from fairopt.dual.vector import VectorDual
 from fairopt.problem import ProjectionProblem
 from fairopt.solve.few_rows import FewRows, few_rows, repaired_prices
-from fairopt.solve.pairs import as_pairs
+from fairopt.solve.pairs import as_pairs, untaken
 from fairopt.solve.polish import polish
 from fairopt.solve.repair import repair, shortfall
 from fairopt.solve.rounding import Check, Finisher, box_holds_numbers, inside_box, largest, to_cell_order
+from fairopt.sparse import Diagonal, Model, dense
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +44,7 @@ class Outcome:
     plain: Tensor
     dual: Dual
     piece: Piece
-    model: Array
+    model: Model
     p: Array
     violation: Array
     bound: float
@@ -112,9 +113,10 @@ def as_working(scores: Tensor) -> Tensor:
 def solved(scores: Tensor, problem: ProjectionProblem, backend: Backend) -> list[RawSolution]:
     """The backend's answers to ``scores`` (B, n); one that takes no ranges gets them as pairs."""
     z = _for_backend(scores, backend)
-    if problem.ranges == 0 or backend.capabilities.ranges:
+    others = untaken(problem, backend.capabilities)
+    if not others:
         return _answers(z, problem, backend)
-    pairs = as_pairs(problem)
+    pairs = as_pairs(problem, others)
     raws = _answers(z, pairs.problem, backend)
     return [replace(raw, prices=None if raw.prices is None else pairs.lift @ raw.prices) for raw in raws]
 
@@ -132,7 +134,7 @@ def _unchanged(finisher: Finisher) -> Outcome | None:
     if check is None:
         return None
     m = finisher.problem.m
-    p, M = np.zeros(m), np.zeros((m, m))
+    p, M = np.zeros(m), Diagonal(np.zeros(m))
     return Outcome(
         finisher.scores.clone(),
         sorted_z,
@@ -161,7 +163,7 @@ def _finish_few(finisher: Finisher, raw: RawSolution, solution: DualSolution, pl
     magnitude = finisher.magnitude(solution.p)
     passing = dual.z.dtype if isinstance(dual, SlicedDual) else torch.float64
     repaired = repaired_prices(
-        plan, dual.coefficients, solution.p, solution.evaluation.f, M, (magnitude, finisher.extent), (finisher.dtype, passing)
+        plan, dense(dual.coefficients), solution.p, solution.evaluation.f, M, (magnitude, finisher.extent), (finisher.dtype, passing)
     )
     if repaired is None:
         return None
@@ -195,7 +197,7 @@ def _finish_few(finisher: Finisher, raw: RawSolution, solution: DualSolution, pl
 def _finish_prices(finisher: Finisher, raw: RawSolution, solution: DualSolution, st: Structure, nums: Numbers, *, certify: bool) -> Outcome:
     problem, dual = finisher.problem, finisher.dual
     p, ev = solution.p, solution.evaluation
-    M = ev.model(dual.coefficients)
+    M = dual.model(ev)
     piece = read_piece(st, nums, ev.f, p)
     status = raw.status
     if not solution.converged:
@@ -253,7 +255,8 @@ def _finish_prices(finisher: Finisher, raw: RawSolution, solution: DualSolution,
 
 def _empty_piece(m: int) -> Piece:
     none = np.zeros(0)
-    return Piece(m, np.zeros(0, dtype=np.int64), none, np.zeros((0, 0)), none, (), none, None, none)
+    nobody = np.zeros(0, dtype=np.int64)
+    return Piece(m, nobody, none, np.zeros((0, 0)), none, (), none, None, none, none, nobody)
 
 
 def _for_backend(scores: Tensor, backend: Backend) -> Tensor:

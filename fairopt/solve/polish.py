@@ -77,7 +77,7 @@ def _pieces(dual: Dual, structure: Structure, numbers: Numbers, start: Array, go
         if best.converged:
             break
         before = best.residual
-        M = best.evaluation.model(dual.coefficients)
+        M = dual.model(best.evaluation)
         for drop in DROPS:
             piece = read_piece(structure, numbers, best.evaluation.f, best.p, drop * before)
             new = at(piece.prices(best.evaluation.f, best.p, M, piece.inverse(M)))

@@ -39,7 +39,7 @@ def violations(st: Structure, problem: ProjectionProblem, f: Array) -> Array:
     out = np.empty(L + len(st.slices))
     out[:L] = np.maximum(f[:L] - problem.upper, problem.lower - f[:L])
     for r, rows in enumerate(st.slices):
-        out[L + r] = f[rows].max() - f[rows].min() - problem.width[r]
+        out[L + r] = st.ratios[r] * f[rows].max() - f[rows].min() - problem.width[r]
     return out
 
 
@@ -49,7 +49,7 @@ def constraint_bound(st: Structure, row_bound: Array) -> Array:
     out = np.empty(L + len(st.slices))
     out[:L] = row_bound[:L]
     for r, rows in enumerate(st.slices):
-        out[L + r] = 2.0 * row_bound[rows].max()
+        out[L + r] = 2.0 * row_bound[rows].max()  # also where the ratio is below 1: its product rounds once more
     return out * (1 + 1e-9)
 
 
@@ -87,7 +87,7 @@ def exact_violations(st: Structure, problem: ProjectionProblem, y: Array, constr
             out[c] = max(sides)
         else:
             members = [values[k] for k in range(st.slices[c - L].start, st.slices[c - L].stop)]
-            out[c] = max(members) - min(members) - Fraction(float(problem.width[c - L]))
+            out[c] = Fraction(st.ratios[c - L]) * max(members) - min(members) - Fraction(float(problem.width[c - L]))
     return out
 
 

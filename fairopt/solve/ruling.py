@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
-from typing import Protocol, TypeVar, cast
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -51,16 +51,16 @@ def ruled(answer: A, problem: ProjectionProblem, residual: float) -> A:
         if status in GRANTING:
             return answer
         if infeasibility(problem) is not None:
-            return cast(A, replace(answer, status=Status.INFEASIBLE, message=""))  # type: ignore[type-var]
+            return replace(answer, status=Status.INFEASIBLE, message="")  # type: ignore[type-var]
         if status is Status.INFEASIBLE:
             words = f"{UNPROVED}: {message}" if message else UNPROVED
-            return cast(A, replace(answer, status=Status.INACCURATE, message=words))  # type: ignore[type-var]
+            return replace(answer, status=Status.INACCURATE, message=words)  # type: ignore[type-var]
         return answer
     if status in GRANTING or (status in SHORT and _nearly(answer, problem, residual)):
         status = Status.CLOSEST
     elif status is Status.INFEASIBLE:  # the wider limits can be met: whatever says otherwise is the search's own rounding
         status = Status.INACCURATE
-    return cast(A, replace(answer, status=status, violation=stated_violations(problem, answer.y)))  # type: ignore[type-var]
+    return replace(answer, status=status, violation=stated_violations(problem, answer.y))  # type: ignore[type-var]
 
 
 def _nearly(answer: Answered, problem: ProjectionProblem, residual: float) -> bool:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fairopt.arrays import Array, IntArray
 from fairopt.problem import Limits, ProjectionProblem, Rows, Softness
+from fairopt.sparse import Matrix, SparseRows, absolute
 
 NEAR = 30  # scores and rows within 2^-30 .. 2^30 are solved as they are
 WIDE = 60  # the same for distance weights; beyond it the lightest becomes 2^LIGHT
@@ -183,7 +184,7 @@ def _span(problem: ProjectionProblem) -> Span:
 
 def _row_exponents(rows: Rows) -> IntArray:
     """(m,) exponent of the sum of |coefficients| of each row, to a few units; NOTHING for rows without any."""
-    size = _exponents(np.abs(rows.scales).max(1, initial=0.0))
+    size = _exponents(absolute(rows.scales).max(1, initial=0.0))
     if rows.dense is not None:
         dense = _exponents(rows.dense.abs().mean(1).numpy())  # a mean overflows where the sum does: then by the largest
         largest = _exponents(rows.dense.abs().amax(1).numpy())
@@ -300,13 +301,19 @@ def _bound(bound: float | Tensor, s: int, tacit: float, *, up: bool) -> float | 
     return torch.from_numpy(scaled) if isinstance(bound, Tensor) else float(scaled[0])
 
 
+def _scaled_matrix(scales: Matrix, u: IntArray) -> Matrix:
+    if isinstance(scales, SparseRows):
+        return scales.like(_ldexp(scales.values, -u[scales.row_of]))
+    return _ldexp(scales, -u[:, None])
+
+
 def _scaled_rows(rows: Rows, s: int, u: IntArray) -> Rows:
     terms = tuple(
         (k, float(_ldexp(scale, -(s + int(u[k])) if mask < 0 else -int(u[k]))), mask, value) for k, scale, mask, value in rows.offset_terms
     )
     result = replace(
         rows,
-        scales=_ldexp(rows.scales, -u[:, None]),
+        scales=_scaled_matrix(rows.scales, u),
         offset=_ldexp(rows.offset, -(s + u)),
         offset_terms=terms,
         values=tuple(torch.from_numpy(_ldexp(v.numpy(), -s)) for v in rows.values),

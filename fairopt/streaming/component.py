@@ -86,7 +86,7 @@ class Component:
         for group in list(self.index)[size:]:
             del self.index[group]
         for column in (self.names, self.sums, self.means_, self.weights, self.times):
-            del column[size:]  # type: ignore[attr-defined]
+            del column[size:]
         if self.exact:
             self.counts, self.heads, self.sums = saved[1][:], saved[2][:], saved[3][:]
         else:

@@ -38,8 +38,8 @@ class Journal:
             component.restore(saved)
         for key in self.new:
             controller._components.pop(key, None)
-        for key in self.waits:
-            controller._pending.pop(key, None)
+        for name in self.waits:
+            controller._pending.pop(name, None)
         recent = controller._recent
         if self.left and recent and recent[0] is self.left[-1]:
             self.left.pop()  # noted, and not yet taken
@@ -49,5 +49,5 @@ class Journal:
         controller._curve.restore(self.curve)
         for column, kind in self.columns:
             column.kind = kind
-        for name, value in zip(controller._scalars, self.scalars, strict=True):
-            setattr(controller, name, value)
+        for attribute, value in zip(controller._scalars, self.scalars, strict=True):
+            setattr(controller, attribute, value)

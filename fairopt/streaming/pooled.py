@@ -232,7 +232,7 @@ class PooledParity(Controller):
         component = self._single
         assert component is not None
         with self._lock:
-            g = component.index.get(group) if type(group) is column.kind else None
+            g = component.index.get(group) if type(group) is column.kind else None  # type: ignore[call-overload]
             if g is not None:
                 told = self._single_step(scores, component, g)
                 if told is not None:

@@ -225,8 +225,8 @@ class Stepping(ABC):
                 component.correct(g, part.tolist(), len(part))
         if isinstance(self.window, Sliding):
             for i, places in enumerate(spots):
-                values = [float(sent[i] - targets[i]) if self._family(k).residual else float(sent[i]) for k, _, _ in places]
-                self._recent.append((places, values))
+                counted = [float(sent[i] - targets[i]) if self._family(k).residual else float(sent[i]) for k, _, _ in places]
+                self._recent.append((places, counted))
 
     def _leave(self, arriving: int, journal: Journal) -> None:
         """Take the oldest samples out, so that with the arriving ones the window is full."""

@@ -39,12 +39,13 @@ def custom(batch, attribute, rows):
             yield total >= row["limit"]
 
 
-def notion_of(d: Draw) -> Any:
+def notion_of(d: Draw, learned: list[Tensor] | None = None) -> Any:
+    """The notion; with ``learned`` its tolerances are tensors, collected there."""
     joined: Any = None
     for part in d["parts"]:
         one: Any = None
         for spec in part["members"]:
-            leaf = _leaf(spec)
+            leaf = _leaf(spec, learned)
             one = leaf if one is None else one & leaf
         if part["soft"] is not None:
             kind, weight = part["soft"]
@@ -53,23 +54,27 @@ def notion_of(d: Draw) -> Any:
     return joined
 
 
-def _leaf(spec: dict[str, Any]) -> Any:
+def _leaf(spec: dict[str, Any], learned: list[Tensor] | None) -> Any:
     name, attribute = spec["name"], spec["attribute"]
     attribute = tuple(attribute) if isinstance(attribute, list) else attribute
     given = {} if spec.get("given") is None else {"given": spec["given"]}
     if name == "custom":
         return custom(attribute, spec["rows"])
+    tolerance: Any = spec.get("tolerance")
+    if learned is not None and tolerance is not None:
+        tolerance = torch.tensor(tolerance, dtype=torch.float64, requires_grad=True)
+        learned.append(tolerance)
     if name in PARITY:
         to = spec["to"]
         if isinstance(to, list):
             value = tuple(to[0]) if isinstance(to[0], list) else to[0]
             to = fo.Reference(value)
-        return getattr(fo, name)(attribute, tolerance=spec["tolerance"], to=to, **given)
+        return getattr(fo, name)(attribute, tolerance=tolerance, to=to, **given)
     if name == "ImpactRatio":
         return fo.ImpactRatio(attribute, ratio=spec["ratio"], **given)
     if name == "GroupMeanBound":
         return fo.GroupMeanBound(attribute, lower=spec["lower"], upper=spec["upper"], **given)
-    return getattr(fo, name)(attribute, tolerance=spec["tolerance"], **given)
+    return getattr(fo, name)(attribute, tolerance=tolerance, **given)
 
 
 def scores_of(d: Draw) -> Tensor:
@@ -97,10 +102,8 @@ def arguments_of(d: Draw) -> dict[str, Any]:
 def source_of(d: Draw) -> str:
     """The call as text, for a report."""
     used = {a for p in d["parts"] for m in p["members"] for key in ("attribute", "given") for a in _names(m.get(key))}
-    words = [
-        f"scores {d['dtype']}{' (n, 1)' if d['column'] else ''}{' grad' if d['grad'] else ''} {d['scores']!r}",
-        f"notion {notion_of(d)!r}",
-    ]
+    told = "".join(words for key, words in (("column", " (n, 1)"), ("grad", " grad"), ("learn", " tensor tolerances")) if d[key])
+    words = [f"scores {d['dtype']}{told} {d['scores']!r}", f"notion {notion_of(d)!r}"]
     words += [f"features { ({k: v for k, v in d['features'].items() if k in used})!r}"]
     words += [f"{k} {d[k]!r}" for k in ("targets", "bounds", "weights", "groups") if d[k] is not None]
     return "\n      ".join([*words, f"on_infeasible {d['on_infeasible']!r}, backend {d['backend']!r}, witness {d['witness']!r}"])

@@ -5,6 +5,7 @@ the two share the description and nothing else. Every number is one that may be 
 InfeasibleError that is true, and nothing else.
 
     n, dtype, scores (n floats of that dtype), column (whether the scores are passed as (n, 1)), grad
+    learn      whether tolerances are passed as float64 tensors that require grad
     features   name -> n values;  groups  declared vocabularies or None;  targets  n floats or None
     parts      [{"members": [notion, ...], "soft": None or [kind, weight]}, ...]: joined with &
     bounds     None or [lower, upper], each None, a float or n floats;  weights  None or n floats
@@ -48,6 +49,7 @@ def describe(seed: int, index: int) -> Draw:
         "on_infeasible": str(rng.choice(["raise", "closest", "passthrough"], p=[0.7, 0.2, 0.1])), "backend": "auto",
     }  # fmt: skip
     d["parts"] = _parts(rng, d, scale, wild, exact)
+    d["learn"] = bool(rng.random() < 0.08)
     if rng.random() < (0.9 if exact else 0.6):
         _admit(rng, d, inside, exact)
     d["backend"] = _backend(rng, d)
@@ -105,7 +107,10 @@ def _scores(rng: Rng, n: int, scale: float, wild: float, exact: bool) -> np.ndar
 def _features(rng: Rng, n: int, wild: float) -> tuple[dict[str, list[Any]], dict[str, list[Any]] | None]:
     features: dict[str, list[Any]] = {}
     groups: dict[str, list[Any]] = {}
-    for name, most in (("g", int(rng.choice([1, 2, 2, 2, 3, 3, 4, 6, max(1, min(n, 12))]))), ("h", int(rng.choice([1, 2, 2, 3])))):
+    for name, most in (
+        ("g", int(rng.choice([1, 2, 2, 2, 3, 3, 4, 6, max(1, min(n, 12)), max(1, min(n // 2, 50))]))),
+        ("h", int(rng.choice([1, 2, 2, 3]))),
+    ):
         kind = rng.choice(["int", "str", "bool"], p=[0.4, 0.5, 0.1])
         most = min(most, 2) if kind == "bool" else most
         p = rng.dirichlet(np.full(most, 0.5 if rng.random() < 0.3 else 5.0))
@@ -158,7 +163,7 @@ def _bounds(rng: Rng, z: np.ndarray, scale: float, wild: float, exact: bool, dty
 
 
 def _wide_bounds(rng: Rng, z: np.ndarray, scale: float, wild: float, exact: bool, dtype: str) -> tuple[list[Any] | None, np.ndarray]:
-    n = z.shape[0]
+    n = int(z.shape[0])
     low, high = float(z.min()), float(z.max())
     spread = (high - low) if high > low and math.isfinite(high - low) else max(abs(high), scale)
     x = rng.random()
@@ -188,7 +193,7 @@ def _wide_bounds(rng: Rng, z: np.ndarray, scale: float, wild: float, exact: bool
         lb, ub = inside - radius, inside + radius * rng.random(n)
         if exact:
             ub = inside + radius
-        pinned: np.ndarray = rng.random(n) < float(rng.choice([0.0, 0.0, 0.3, 0.8, 1.0]))
+        pinned = rng.random(n) < float(rng.choice([0.0, 0.0, 0.3, 0.8, 1.0]))
         if rng.random() < 0.3 and n > 1 and pinned.all():
             pinned[int(rng.integers(n))] = False
         if rng.random() < 0.7:
@@ -240,6 +245,8 @@ def tolerance(rng: Rng, scale: float, wild: float, exact: bool) -> float:
 def _notion(rng: Rng, d: Draw, scale: float, wild: float, exact: bool) -> dict[str, Any]:
     names = [*PARITY, "MeanResidual", "ResidualParity", "ImpactRatio", "GroupMeanBound", "ScoreCovariance", "custom"]
     name = str(rng.choice(names, p=[0.26, 0.06, 0.04, 0.06, 0.09, 0.07, 0.1, 0.1, 0.08, 0.14]))
+    if name in PARITY and not set(d["targets"]) <= {0.0, 1.0}:
+        name = "DemographicParity"  # the others are about labels
     attribute: Any = ["g", "h", ("g", "h")][int(rng.choice(3, p=[0.7, 0.15, 0.15]))]
     given = None if rng.random() < 0.8 else ("h" if attribute == "g" else ("g" if attribute == "h" else None))
     tol = tolerance(rng, scale, wild, exact)
@@ -269,6 +276,7 @@ def _notion(rng: Rng, d: Draw, scale: float, wild: float, exact: bool) -> dict[s
 
 def _custom(rng: Rng, d: Draw, scale: float, wild: float, exact: bool) -> dict[str, Any]:
     """coefficients times means of groups, plus a constant, compared with a limit: sum_j c_j mean_j + constant <= / >= / abs <= limit."""
+    n: int = d["n"]
     words = sorted(set(d["features"]["g"]))
     count = int(rng.integers(1, min(3, len(words)) + 1))
     chosen = rng.permutation(len(words))[:count].tolist()
@@ -277,14 +285,16 @@ def _custom(rng: Rng, d: Draw, scale: float, wild: float, exact: bool) -> dict[s
     if count == 2 and rng.random() < 0.5:
         terms[0][0], terms[1][0] = 1.0, -1.0
     if rng.random() < 0.2:
-        terms = [[float(rng.choice(coefficients)), "mask", [bool(b < 0.5) for b in rng.random(d["n"]).tolist()]]]
+        terms = [[float(rng.choice(coefficients)), "mask", [bool(b < 0.5) for b in rng.random(n).tolist()]]]
     elif rng.random() < 0.1:
         terms.append([float(rng.choice(coefficients)), "all"])
     elif rng.random() < 0.1 and not exact:
-        terms = [[1.0, "weighted", (rng.normal(size=d["n"]) * float(rng.choice([1.0, 1e6, 1e-6]))).tolist()]]
+        terms = [[1.0, "weighted", (rng.normal(size=n) * float(rng.choice([1.0, 1e6, 1e-6]))).tolist()]]
     constant = 0.0 if rng.random() < 0.6 else (float(rng.integers(-8, 9)) / 8 if exact else float(rng.normal()) * scale)
     op = str(rng.choice(["le", "ge", "abs"]))
     limit = tolerance(rng, scale, wild, exact) * (1.0 if op == "abs" or rng.random() < 0.7 else -1.0)
+    if rng.random() < 0.1 * wild:
+        limit = -math.inf if op == "ge" else math.inf
     return {"terms": terms, "constant": _finite(constant), "op": op, "limit": limit}
 
 

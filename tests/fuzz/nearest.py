@@ -188,6 +188,17 @@ def shift(s: Scaled, prices: list[np.ndarray]) -> np.ndarray:
     return np.nan_to_num(-pulled(s, prices) / s.w)
 
 
+def reach(s: Scaled, at: Point, prices: list[np.ndarray]) -> float:
+    """The farthest that the prices of all rows, each taken by its absolute value, would send a sample that is at no bound."""
+    total = np.zeros(s.n)
+    for i, p in enumerate(prices):
+        for row, v in zip(s.a[i], np.abs(p) if p.ndim == 1 else p[0] + p[1], strict=True):
+            if v:
+                total += v * np.abs(row)
+    free = (at.above > 0) & (at.below > 0)
+    return min(float((total[free] / s.w[free]).max(initial=0.0)), 1e300)
+
+
 def no_prices(s: Scaled) -> list[np.ndarray]:
     return [np.zeros((2, len(c.members)) if c.width is not None else 1) for _, c in s.constraints()]
 

@@ -69,12 +69,13 @@ def blocks_of(d: Draw) -> list[Block]:
 
 def constraints_of(spec: dict[str, Any], d: Draw) -> list[Constraint]:
     name = spec["name"]
+    found: list[Constraint | None]
     if name == "custom":
         found = [_custom(row, spec, k, d) for k, row in enumerate(spec["rows"])]
     elif name == "ScoreCovariance":
         found = [_covariance(spec, d)]
     else:
-        found = [c for where in strata(spec.get("given"), d) for c in _grouped(spec, where, d)]
+        found = [*(c for where in strata(spec.get("given"), d) for c in _grouped(spec, where, d))]
     result = []
     for c in found:
         if c is None:
@@ -157,7 +158,7 @@ def _covariance(spec: dict[str, Any], d: Draw) -> Constraint:
     return Constraint([Member(dense=[(v - mean) / n for v in s], loose=loose)], lower=-tol, upper=tol)
 
 
-def _custom(row: dict[str, Any], spec: dict[str, Any], k: int, d: Draw) -> Constraint:
+def _custom(row: dict[str, Any], spec: dict[str, Any], k: int, d: Draw) -> Constraint | None:
     member = Member(offset=F(row["constant"]))
     for term in row["terms"]:
         c = F(term[0])
@@ -171,6 +172,8 @@ def _custom(row: dict[str, Any], spec: dict[str, Any], k: int, d: Draw) -> Const
             elif term[1] == "mask":
                 samples = [i for i in samples if term[2][i]]
             member.terms.append((c, samples))
+    if math.isinf(row["limit"]):  # open
+        return None
     limit = F(row["limit"])
     low = {"abs": -limit, "ge": limit, "le": None}[row["op"]]
     high = {"abs": limit, "le": limit, "ge": None}[row["op"]]

@@ -52,7 +52,8 @@ def test_a_draw_is_made_from_its_number_alone() -> None:
 def plain(notion: dict[str, Any], scores: list[float], groups: list[Any], **more: Any) -> Draw:
     n = len(scores)
     d: Draw = {
-        "seed": -1, "index": -1, "n": n, "dtype": "float64", "scores": scores, "column": False, "grad": True, "features": {"g": groups},
+        "seed": -1, "index": -1, "n": n, "dtype": "float64", "scores": scores, "column": False, "grad": True, "learn": False,
+        "features": {"g": groups},
         "groups": None, "targets": None, "parts": [{"members": [notion], "soft": None}], "bounds": None, "weights": None, "witness": None,
         "on_infeasible": "raise", "backend": "auto",
     }  # fmt: skip

@@ -104,7 +104,8 @@ def one(rng: Generator, scale: float) -> fo.Notion:
     tolerance = float(rng.choice([0.0, 1e-6, 0.05, 0.5])) * scale
     kind = int(rng.integers(6))
     if kind == 3:
-        return fo.GroupMeanBound(a, **{str(rng.choice(["lower", "upper"])): float(rng.normal()) * scale})
+        side: dict[str, Any] = {str(rng.choice(["lower", "upper"])): float(rng.normal()) * scale}
+        return fo.GroupMeanBound(a, **side)
     made: list[fo.Notion] = [
         fo.DemographicParity(a, tolerance=tolerance),
         fo.MeanResidual(a, tolerance=tolerance),
@@ -170,7 +171,7 @@ def outward(value: Fraction) -> float:
 
 def means(y: list[Fraction], column: Any) -> dict[int, Fraction]:
     groups = {int(v): [a for a, w in zip(y, column, strict=True) if w == v] for v in set(column.tolist())}
-    return {v: sum(a) / len(a) for v, a in groups.items()}
+    return {v: sum(a, Fraction(0)) / len(a) for v, a in groups.items()}
 
 
 def around(rng: Generator, scale: float) -> tuple[fo.Notion, Facts, np.typing.NDArray[np.float64]]:

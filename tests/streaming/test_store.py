@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,6 +132,7 @@ def test_the_state_remembers_facts_and_what_was_consumed(tmp_path):
     with DurableStream(make(), tmp_path / "a.db", facts={"input": "other"}) as store:
         assert store.facts == {"input": "a.csv", "columns": ["score", "race"]}
         assert store.progress == {"offset": 7, "consumed": "hash of 5", "files": {}}
+    bad: Any
     for bad in ({"x": float("nan")}, {"x": object()}, 3):
         with pytest.raises(fo.InputError, match="facts"):
             DurableStream(make(), tmp_path / "b.db", facts=bad)

@@ -58,7 +58,7 @@ def stream(controller: Controller, z: Floats, targets: Floats, seed: int) -> lis
     return told
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(seeds, st.sampled_from(sorted(MAKERS)), st.one_of(st.integers(-60, 60), st.integers(-900, 900)), st.sampled_from([0.0, 0.0625, 0.5]))
 def test_a_scaled_stream_gives_the_scaled_answers_bit_by_bit(seed: int, name: str, k: int, share: float) -> None:
     rng = np.random.default_rng(seed)
@@ -81,7 +81,7 @@ def test_every_box_is_kept_exactly_and_the_bound_holds(name: str, box: tuple[flo
         z[rng.random(300) < 0.3] = ub
         stream(controller, z, z[::-1].copy(), 5)
         report = controller.report()
-        assert all(b is None or report.pooled_gaps[k] is None or report.pooled_gaps[k] <= b for k, b in report.bounds.items())
+        assert all(b is None or (report.pooled_gaps[k] or 0.0) <= b for k, b in report.bounds.items())
 
 
 @pytest.mark.parametrize("make", [pooled, MAKERS["cumulative"], MAKERS["cumulative, two"], MAKERS["paper"]])
@@ -100,13 +100,15 @@ def test_coarse_dtypes_stay_inside_and_below_the_bound(make: Callable[[float, fl
         assert all(b is None or (report.pooled_gaps[k] or 0.0) <= b for k, b in report.bounds.items())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seeds, st.sampled_from([(0.0, 0.3), (-1e6, 1e6), (0.0, 1e-9), (1e15, 1e15 + 4)]), st.integers(2, 4), st.sampled_from([0.0, 0.1]))
 def test_cumulative_is_feasible_and_inside_in_every_box(seed: int, box: tuple[float, float], k: int, share: float) -> None:
     """Two attributes of k groups with very different sizes, scores at the ends: the hard limit at every moment, and never infeasible."""
     lb, ub = box
     rng = np.random.default_rng(seed)
-    controller = Cumulative([parity(c, tolerance=share * (ub - lb)) for c in "gh"], bounds=box, window=[AllTime(), Forget(30)][seed % 2])
+    controller = Cumulative(
+        [parity(c, tolerance=share * (ub - lb)) for c in "gh"], bounds=box, window=Forget(30) if seed % 2 else AllTime()
+    )
     weights = rng.dirichlet(np.full(k, 0.3))
     for _ in range(400):
         z = float(rng.choice([lb, ub, lb + (ub - lb) * rng.random()]))
@@ -115,7 +117,7 @@ def test_cumulative_is_feasible_and_inside_in_every_box(seed: int, box: tuple[fl
         bounds = controller.report().bounds
         grain = np.spacing(max(abs(lb), abs(ub)))
         assert all(b is None or b <= share * (ub - lb) + 200 * grain for b in bounds.values())
-        assert all(gap is None or gap <= bounds[label] for label, gap in step.pooled_gaps.items())
+        assert all(gap is None or gap <= (bounds[label] or 0.0) for label, gap in step.pooled_gaps.items())
 
 
 # -- fading -----------------------------------------------------------------------------------------------------------------------
@@ -153,7 +155,7 @@ def test_weights_that_fade_together_keep_their_ratio() -> None:
     assert step.pooled_gaps["DemographicParity(g)"] == 0.5
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(seeds, st.sampled_from([1.0, 20.0, 1000.0]), st.sampled_from([0.0, 0.05]), st.sampled_from([0.25, 5.0]), st.sampled_from([2, 3]))
 def test_the_bound_under_forgetting_is_never_exceeded(seed: int, half_life: float, eps: float, kappa: float, groups: int) -> None:
     """Runs of one group, up to thousands of samples long, scores against the other's mean: no slack beyond what the bound states."""
@@ -170,7 +172,8 @@ def test_the_bound_under_forgetting_is_never_exceeded(seed: int, half_life: floa
 
 def test_a_late_target_weighs_what_its_sample_weighs_by_then() -> None:
     controller = PooledParity(anchored("g", lower=-1.0, upper=1.0, residual=True), bounds=(0, 1), window=Forget(4))
-    weights, values = [], []
+    weights: list[float] = []
+    values: list[float] = []
     for k in range(60):
         y = controller.step(0.5, sensitive_features="a", key=k).scores
         weights = [w * 0.5**0.25 for w in weights] + [1.0]

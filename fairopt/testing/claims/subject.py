@@ -126,7 +126,10 @@ def _idle_equality(problem: ProjectionProblem, p: Array) -> bool:
     """Whether an equality holds by itself at z, so that some price of it is 0: scores then come back as they are, gradients too."""
     idle = p == 0.0
     linear = any(problem.lower[k] == problem.upper[k] and idle[k] for k in range(problem.linear))
-    return linear or any(w == 0.0 and bool(idle[part].any()) for part, w in zip(problem.range_slices, problem.width, strict=True))
+    return linear or any(
+        w == 0.0 and q == 1.0 and bool(idle[part].any())
+        for part, w, q in zip(problem.range_slices, problem.width, problem.ratio, strict=True)
+    )
 
 
 def excess(problem: ProjectionProblem, y: Array) -> float:
@@ -143,12 +146,17 @@ def excess(problem: ProjectionProblem, y: Array) -> float:
 def distances(problem: ProjectionProblem, f: Array) -> list[float]:
     """(L + R,) signed distance of each constraint beyond its limits at the row values f (m,)."""
     linear = [float(max(f[k] - problem.upper[k], problem.lower[k] - f[k])) for k in range(problem.linear)]
-    return linear + [float(np.ptp(f[part]) - w) for part, w in zip(problem.range_slices, problem.width, strict=True)]
+    ranges = zip(problem.range_slices, problem.width, problem.ratio, strict=True)
+    return linear + [float(ratio * f[part].max() - f[part].min() - width) for part, width, ratio in ranges]
 
 
 def constraint_prices(problem: ProjectionProblem, p: Array) -> Array:
-    """(L + R,) prices of the constraints: signed for the linear ones, the sum of the positive parts for a range."""
-    return np.array([*p[: problem.linear], *(float(np.clip(p[part], 0, None).sum()) for part in problem.range_slices)])
+    """(L + R,) prices of the constraints: signed for the linear ones, the flow for a range (``fairopt.problem``)."""
+    flows = [
+        float(np.clip(p[part], 0, None).sum()) if ratio == 1.0 else -float(p[part].sum()) / (1.0 - float(ratio))
+        for part, ratio in zip(problem.range_slices, problem.ratio, strict=True)
+    ]
+    return np.array([*p[: problem.linear], *flows])
 
 
 def row_values(problem: ProjectionProblem, y: Array) -> Array:
