@@ -66,6 +66,7 @@ def conflict(problem: ProjectionProblem, found: FarkasProof) -> FarkasProof:
         size = max(min(size, len(found.constraints)) // 2, 1)
 
 
+@np.errstate(all="ignore")  # floats only suggest: what overflows here is found out in fractions
 def contradiction(problem: ProjectionProblem, constraints: list[int]) -> FarkasProof | None:
     """A proof from some hard constraints of the problem, or None."""
     numbers = (problem.rows.scales, problem.rows.offset, problem.rows.coefficients)
