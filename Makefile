@@ -17,7 +17,7 @@ PYTEST := FAIROPT_FULL=1 $(ONE_THREAD) $(BIN)/python -m pytest
 TYPED := fairopt backends/fairopt_backends proofs_checks tests .ci
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test slow proofs proofs-quick check bench bench-epoch bench-paper conformance crash-test format clean
+.PHONY: help venv demo test slow proofs proofs-quick check bench bench-epoch bench-paper conformance crash-test fuzz format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -72,6 +72,9 @@ conformance: $(INSTALLED) ## every installed backend against the shipped kit, 30
 
 crash-test: $(INSTALLED) ## kill -9 a running stream 200 times
 	FAIROPT_KILLS=200 $(PYTEST) tests/streaming/test_store.py -k kill_9
+
+fuzz: $(INSTALLED) ## wild problems judged by rational arithmetic and a solver of another make (MINUTES=10, or N= draws; SEED=)
+	$(ONE_THREAD) $(BIN)/python tests/fuzz/run.py --jobs $(WORKERS) $(if $(N),--draws $(N),--minutes $(or $(MINUTES),10)) $(if $(SEED),--seed $(SEED))
 
 format: $(INSTALLED) ## rewrite the code in ruff's format, imports sorted
 	$(BIN)/ruff check --fix-only --select I,RUF022 .

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         InfeasibleError,
         InputError,
         MissingExtraError,
+        StateError,
         UnsupportedError,
     )
     from fairopt.frozen import FrozenLayer
@@ -60,7 +61,7 @@ _PARTS = {
     "decisions": ("decide",),
     "errors": (
         "BackendError", "ConformanceError", "FairoptError", "FairoptWarning", "InfeasibleError", "InputError", "MissingExtraError",
-        "UnsupportedError",
+        "StateError", "UnsupportedError",
     ),
     "frozen": ("FrozenLayer",),
     "gap_table": ("gaps",),
@@ -83,8 +84,9 @@ __all__ = [
     "Audit", "Backend", "BackendError", "Capabilities", "Certificate", "ConformanceError", "DemographicParity", "EqualOpportunity",
     "EqualizedOdds", "FairModel", "FairnessLayer", "FairoptError", "FairoptWarning", "FrozenLayer", "GroupMeanBound", "ImpactRatio",
     "InfeasibleError", "InputError", "Limits", "MeanResidual", "MissingExtraError", "Notion", "PredictiveEquality", "Prepared",
-    "ProjectionProblem", "Race", "RawSolution", "Reference", "ResidualParity", "Rows", "ScoreCovariance", "Softness", "Solution", "Status",
-    "Table", "UnsupportedError", "audit", "backend", "backends", "compare", "compile", "decide", "gaps", "notion", "project",
+    "ProjectionProblem", "Race", "RawSolution", "Reference", "ResidualParity", "Rows", "ScoreCovariance", "Softness", "Solution",
+    "StateError", "Status", "Table", "UnsupportedError", "audit", "backend", "backends", "compare", "compile", "decide", "gaps", "notion",
+    "project",
 ]  # fmt: skip
 
 

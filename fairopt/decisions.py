@@ -14,7 +14,6 @@ example).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fairopt.arrays import IntArray
+from fairopt.basics.columns import numbers, read_features
+from fairopt.basics.containers import is_frame
 from fairopt.errors import InputError, UnsupportedError
+from fairopt.groups import encode
 
 _UNIT = 1 << 62  # probabilities are whole multiples of 2^-62 here, so sums mod 1 are exact
 Generator = torch.Generator | np.random.Generator
@@ -30,15 +33,13 @@ UInt = npt.NDArray[np.uint64]
 
 
 def decide(probabilities: Any, *, sensitive_features: Any, generator: Generator) -> Any:
-    """(n,) decisions 0 or 1 in the type that came: int64 tensor for tensors, numpy array otherwise.
+    """(n,) decisions 0 or 1: an int64 tensor for tensors, a numpy array otherwise; (n, 1) where that came.
 
-    probabilities (n,) in [0, 1]; sensitive_features: one or two attributes with n values (a mapping, or the values of one);
+    probabilities (n,) in [0, 1]; sensitive_features: one or two attributes with n values (a mapping or frame, or the values of one);
     generator: torch or numpy. Raises InputError for values outside [0, 1], UnsupportedError for three or more attributes.
     """
-    tensor = isinstance(probabilities, Tensor)
-    p = np.asarray(probabilities.detach().cpu().double().numpy() if tensor else probabilities, dtype=np.float64)
-    shape = p.shape
-    p = p.reshape(-1)
+    scores = numbers(probabilities, None, "probabilities")
+    p = scores.detach().cpu().double().numpy()  # (n,)
     if not ((p >= 0.0) & (p <= 1.0)).all():
         raise InputError("probabilities: expected numbers in [0, 1]")
     codes = _codes(sensitive_features, len(p))
@@ -48,8 +49,9 @@ def decide(probabilities: Any, *, sensitive_features: Any, generator: Generator)
         )
     uniform = _uniforms(generator)
     out = _one(p, codes[0], uniform) if len(codes) == 1 else _two(p, codes[0], codes[1], uniform)
-    out = out.reshape(shape)
-    return torch.from_numpy(out).to(probabilities.device) if tensor else out
+    if isinstance(probabilities, Tensor):
+        return torch.from_numpy(out).reshape(probabilities.shape).to(probabilities.device)
+    return out.reshape(probabilities.shape) if isinstance(probabilities, np.ndarray) else out
 
 
 def _one(p: npt.NDArray[np.float64], code: npt.NDArray[np.int64], uniform: Any) -> npt.NDArray[np.int64]:
@@ -146,15 +148,15 @@ def _uniforms(generator: Generator) -> Any:
     raise InputError(f"generator: expected a torch.Generator or numpy.random.Generator, got {type(generator).__name__}")
 
 
-def _codes(features: Any, n: int) -> list[npt.NDArray[np.int64]]:
-    columns = list(features.values()) if isinstance(features, Mapping) else [features]
-    if not columns:
-        raise InputError("sensitive_features: expected one or two attributes, got none")
+def _codes(given: Any, n: int) -> list[IntArray]:
+    """Codes (n,) of each attribute's values; missing ones are an error."""
+    if isinstance(given, (list, tuple, Tensor, np.ndarray)) and not is_frame(given):
+        given = {"groups": given}
+    named = read_features(given, ("groups",))
     out = []
-    for raw in columns:
-        values = raw.tolist() if hasattr(raw, "tolist") else list(raw)
-        if len(values) != n:
-            raise InputError(f"sensitive_features: expected {n} values, got {len(values)}")
-        index: dict[Any, int] = {}
-        out.append(np.array([index.setdefault(v, len(index)) for v in values], dtype=np.int64))
+    for name, column in named.items():
+        codes, _ = encode(column, name=name)
+        if len(codes) != n:
+            raise InputError(f"sensitive_features[{name!r}] has {len(codes)} values for {n} probabilities")
+        out.append(codes)
     return out

@@ -17,26 +17,34 @@ margin for the mean target.
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from math import inf, isfinite, log, sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from fairopt.errors import InputError, MissingExtraError, UnsupportedError
+from fairopt.basics.columns import read_features, working_tensor
+from fairopt.basics.extras import missing
+from fairopt.basics.facts import from_tensor, to_tensor
+from fairopt.errors import InputError, UnsupportedError
+from fairopt.groups import plain_values
 from fairopt.problem import ProjectionProblem
+from fairopt.sparse import absolute, same_columns
 
 if TYPE_CHECKING:
     from fairopt.layer import FairnessLayer
 
 FORMAT = 1
 Key = tuple[Any, ...]
+OnUnknown = Literal["error", "pass"]
+SETTING = "setting"  # the buffer that says what the shifts are for
 
 
 @dataclass(frozen=True)
@@ -62,10 +70,18 @@ class FrozenLayer(nn.Module):
 
     shifts (G + 1,) float64 buffer; the last entry is 0: ``unknown``, the index of groups that calibration had not (declared, listed in
     ``keys`` never).
-    keys G tuples of group values, in the order of ``attributes``. bounds: what holds in the population. space: as in the layer.
+    keys G tuples of group values (int, str, bool or None), in the order of ``attributes``. space: as in the layer.
+    guarantees  what holds in the population, one ``PopulationBound`` a constraint; ``bounds`` is its old name
+    notion      what the shifts were fitted for, as text (its ``repr``, tolerance included); "" where none is known
+    on_unknown  "error": a group that calibration had not, or a missing one, is an InputError; "pass": such scores get no shift
+
+    The state holds tensors alone: ``shifts``, and ``setting``, a uint8 buffer of JSON with groups (and their types), attributes, box,
+    space and notion. ``load_state_dict`` raises InputError where a state's setting is another one; ``strict=False`` lets another notion
+    pass, and a state without a setting (of shifts alone), but never other groups, attributes, spaces or boxes.
     """
 
     shifts: Tensor
+    setting: Tensor
 
     def __init__(
         self,
@@ -77,19 +93,89 @@ class FrozenLayer(nn.Module):
         ub: float,
         space: str,
         bounds: Sequence[PopulationBound],
+        notion: str = "",
+        on_unknown: OnUnknown = "error",
     ) -> None:
         super().__init__()
         if len(keys) != len(shifts):
             raise InputError(f"shifts: expected one a key, got {len(shifts)} for {len(keys)}")
+        if on_unknown not in ("error", "pass"):
+            raise InputError(f"on_unknown: got {on_unknown!r}, expected 'error' or 'pass'")
         self.attributes, self.keys = tuple(attributes), tuple(keys)
         self.lb, self.ub, self.space = float(lb), float(ub), space
-        self.bounds = tuple(bounds)
-        self._codes = {key: k for k, key in enumerate(self.keys)}
+        self.guarantees = tuple(bounds)
+        self.notion, self.on_unknown = notion, on_unknown
+        self._strict = True
+        self._codes = {_typed(key): k for k, key in enumerate(self.keys)}
+        if len(self._codes) != len(self.keys):
+            raise InputError(f"keys: got {self.keys!r}, in which a group stands twice")
         self.register_buffer("shifts", torch.tensor([*shifts, 0.0], dtype=torch.float64))
+        self.register_buffer(SETTING, to_tensor(self._facts()))
+
+    @property
+    def bounds(self) -> tuple[PopulationBound, ...]:
+        """The old name of ``guarantees``; the box is ``lb`` and ``ub``."""
+        return self.guarantees
+
+    def _facts(self) -> dict[str, Any]:
+        """What the shifts are for: what a state must agree with."""
+        return {
+            "format": FORMAT,
+            "attributes": list(self.attributes),
+            "keys": [list(key) for key in self.keys],
+            "box": [_plain_bound(self.lb), _plain_bound(self.ub)],
+            "space": self.space,
+            "notion": self.notion,
+        }
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        # made anew: a loop that averages buffers (``AveragedModel(use_buffers=True)``) leaves no letter of the text as it was
+        destination[f"{prefix}{SETTING}"] = to_tensor(self._facts()).to(self.setting.device)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As torch's, with the setting checked first; see the class. Inside another module a load is always strict about the setting."""
+        self._strict = strict  # torch does not tell ``_load_from_state_dict``: it passes True
+        try:
+            return super().load_state_dict(state_dict, strict=strict, assign=assign)
+        finally:
+            self._strict = True
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, local_metadata: Any, strict: bool, *lists: Any) -> None:
+        told, shifts = state_dict.get(f"{prefix}{SETTING}"), state_dict.get(f"{prefix}shifts")
+        if told is not None:
+            if isinstance(told, Tensor) and told.is_floating_point():  # a loop averaged equal texts
+                told = told.round().to(torch.uint8)
+            theirs = from_tensor(told, FORMAT, f"state: {prefix}{SETTING}")
+            self._compare(theirs)
+        elif shifts is not None and self._strict:
+            raise InputError(
+                f"state: {prefix}{SETTING} is missing, which says whose groups the shifts are for; expected it beside {prefix}shifts. "
+                "The layer's own load_state_dict(..., strict=False) takes the shifts in the order of its keys"
+            )
+        if isinstance(shifts, Tensor) and not (shifts.shape == self.shifts.shape and bool(torch.isfinite(shifts).all())):
+            raise InputError(f"state: {prefix}shifts is {shifts!r}, expected {len(self.shifts)} finite numbers")
+        if shifts is not None:
+            if told is not None:
+                self.notion = str(theirs.get("notion") or self.notion)  # the shifts' own
+            setting = to_tensor(self._facts()).to(self.shifts.device)
+            self.setting = setting
+            state_dict = {**state_dict, f"{prefix}{SETTING}": setting}
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *lists)
+
+    def _compare(self, theirs: Mapping[str, Any]) -> None:
+        """InputError that names both sides where a state was fitted for something else."""
+        for what, mine in self._facts().items():
+            other = theirs.get(what)
+            if json.dumps(other) == json.dumps(mine, default=repr) or (what == "notion" and not (self._strict and other and mine)):
+                continue  # a layer that was made by hand knows no notion
+            if what == "format":
+                raise InputError(f"state: format {other!r}, this fairopt reads {FORMAT}; upgrade fairopt")
+            raise InputError(f"state: {what} is {other!r}, this layer has {mine!r}")
 
     @property
     def unknown(self) -> int:
-        """The index of "unknown group, no shift"."""
+        """The index of "unknown group, no shift" in ``forward``'s groups."""
         return len(self.keys)
 
     def forward(self, scores: Tensor, groups: Tensor) -> Tensor:
@@ -98,29 +184,56 @@ class FrozenLayer(nn.Module):
         y = z - self.shifts.to(device=z.device)[groups].to(z.dtype)
         return y.clamp(self.lb, self.ub)
 
-    def index(self, sensitive_features: Mapping[str, Any]) -> Tensor:
-        """(n,) int64 for values by attribute; values that calibration had not get ``unknown``. A single row: single values."""
+    def index(self, sensitive_features: Any) -> Tensor:
+        """(n,) int64 for values by attribute. A single row: single values. Values that calibration had not: InputError, or ``unknown``."""
+        codes = self.codes(sensitive_features)
+        if self.on_unknown == "error":
+            unknown = torch.nonzero(codes == self.unknown).reshape(-1).tolist()
+            if unknown:
+                raise InputError(self._not_calibrated(self._rows(sensitive_features)[unknown[0]], unknown[0]))
+        return codes
+
+    def codes(self, sensitive_features: Any) -> Tensor:
+        """``index`` for a caller that looks for ``unknown`` itself: it never raises for a group."""
+        known, unknown = self._codes, self.unknown
+        return torch.tensor([known.get(_typed(row), unknown) for row in self._rows(sensitive_features)], dtype=torch.int64)
+
+    def _rows(self, sensitive_features: Any) -> list[Key]:
         columns = []
+        given = sensitive_features if isinstance(sensitive_features, Mapping) else read_features(sensitive_features, self.attributes)
         for name in self.attributes:
-            if name not in sensitive_features:
+            if name not in given:
                 raise InputError(f"sensitive_features: no {name!r}; this layer reads {', '.join(self.attributes)}")
-            raw = sensitive_features[name]
-            values = raw.tolist() if hasattr(raw, "tolist") else raw
-            columns.append([values] if isinstance(values, (str, int, float, bool)) or values is None else list(values))
+            raw = given[name]
+            single = raw is None or isinstance(raw, (str, bool, int, float, np.generic))
+            columns.append(plain_values([raw] if single else raw, f"sensitive_features[{name!r}]"))
         if len({len(c) for c in columns}) != 1:
             raise InputError(f"sensitive_features: columns of different lengths {[len(c) for c in columns]}")
-        known = self._codes
-        return torch.tensor([known.get(tuple(map(_plain, row)), self.unknown) for row in zip(*columns, strict=True)], dtype=torch.int64)
+        return list(zip(*columns, strict=True))
 
-    def predict(self, scores: Tensor | float, *, sensitive_features: Mapping[str, Any]) -> Any:
-        """Fair scores from group values; a number gives a number."""
+    def _not_calibrated(self, row: Key, position: int) -> str:
+        shown = ", ".join(f"{name}={'missing' if value is None else repr(value)}" for name, value in zip(self.attributes, row, strict=True))
+        near = [key for key in self.keys if tuple(map(_folded, key)) == tuple(map(_folded, row))]
+        known = ", ".join(repr(key[0] if len(key) == 1 else key) for key in (near or self.keys)[:10])
+        what = f"calibration had {known}, which is another value (type, case or blanks differ)" if near else f"calibration had {known}"
+        more = ", ..." if len(self.keys) > 10 and not near else ""
+        return (
+            f"sensitive_features: row {position} has {shown}, a group that calibration had not; {what}{more}. Calibrate with such rows, or "
+            "freeze with on_unknown='pass', which sends them without a shift"
+        )
+
+    def predict(self, scores: Any, *, sensitive_features: Any) -> Any:
+        """Fair scores from group values; a number gives a number, and any container of scores gives the same container."""
         if isinstance(scores, (int, float)):
             with torch.no_grad():
-                return float(self(torch.tensor([float(scores)], dtype=torch.float64), self.index(sensitive_features))[0])
-        groups = self.index(sensitive_features).to(scores.device)
-        if groups.shape[0] != scores.shape[0]:
-            raise InputError(f"sensitive_features: expected {scores.shape[0]} values, got {groups.shape[0]}")
-        return self(scores, groups.reshape(scores.shape))
+                one = torch.tensor([float(scores)], dtype=torch.float64, device=self.shifts.device)
+                return float(self(one, self.index(sensitive_features).to(one.device))[0])
+        z, like = working_tensor(scores)
+        groups = self.index(sensitive_features).to(z.device)
+        if groups.shape[0] != z.shape[0]:
+            raise InputError(f"sensitive_features: expected {z.shape[0]} values, got {groups.shape[0]}")
+        fair = self(z, groups.reshape(z.shape))
+        return fair if like is None else like.restore(fair)
 
     def table(self) -> list[dict[str, Any]]:
         """One row a group: its values and shift."""
@@ -135,13 +248,13 @@ class FrozenLayer(nn.Module):
         return torch.export.export(self, example, dynamic_shapes=({0: n}, {0: n}))
 
     def to_onnx(self, path: str | Path, dtype: torch.dtype = torch.float32) -> None:
-        """An ONNX file: inputs ``scores`` and ``groups``, output ``fair``, free batch size; metadata with the groups and ``unknown``."""
+        """An ONNX file: inputs ``scores`` and ``groups``, output ``fair``, free size; metadata: groups, ``unknown``, ``on_unknown``."""
         try:
             import onnx
 
             import_module("onnxscript")  # torch.onnx needs it
         except ImportError as error:
-            raise MissingExtraError("ONNX needs onnx and onnxscript: pip install 'fairopt[export]'") from error
+            raise missing("ONNX needs onnx and onnxscript", "export") from error
         program = torch.onnx.export(self.export(dtype), input_names=["scores", "groups"], output_names=["fair"], dynamo=True, verbose=False)
         if program is None:
             raise UnsupportedError("torch.onnx.export gave no program")
@@ -152,6 +265,8 @@ class FrozenLayer(nn.Module):
             "fairopt.unknown": str(self.unknown),
             "fairopt.attributes": repr(self.attributes),
             "fairopt.keys": repr(self.keys),
+            "fairopt.on_unknown": self.on_unknown,
+            "fairopt.setting": json.dumps(self._facts(), default=repr),
         }
         for name, text in facts.items():
             entry = model.metadata_props.add()
@@ -163,9 +278,17 @@ class FrozenLayer(nn.Module):
 
 
 def freeze(
-    layer: FairnessLayer, scores: Tensor, *, sensitive_features: Mapping[str, Any], targets: Any = None, confidence: float = 0.95
+    layer: FairnessLayer,
+    scores: Tensor,
+    *,
+    sensitive_features: Any,
+    targets: Any = None,
+    confidence: float = 0.95,
+    on_unknown: OnUnknown = "error",
 ) -> FrozenLayer:
     """Fit the shifts of ``layer`` on calibration ``scores`` (n,) or (n, 1) and bound what they give on the population.
+
+    on_unknown: what the frozen layer does with groups that calibration had not, and with missing ones: see ``FrozenLayer``.
 
     Raises UnsupportedError where a shift would depend on the label, or on more than the groups (weights, per-sample bounds, covariance
     rows).
@@ -174,6 +297,7 @@ def freeze(
         raise InputError(f"confidence: expected a number in (0, 1), got {confidence!r}")
     lb, ub = _scalar_bounds(layer.bounds)
     calibrated = copy.deepcopy(layer).train()  # a copy: calibration may show groups that training had not
+    sensitive_features = read_features(sensitive_features, layer.notion.attributes)
     prepared = calibrated.prepare(scores.shape[0], sensitive_features, targets)
     problem = prepared.problem
     if problem.rows.dense is not None:
@@ -187,8 +311,7 @@ def freeze(
     shifts = []
     for k in range(len(keys)):
         cells = np.unique(cell[code == k])
-        columns = problem.rows.coefficients[:, cells]  # (m, cells of this key)
-        if not (columns == columns[:, :1]).all():
+        if not same_columns(problem.rows.coefficients, cells):
             raise UnsupportedError(
                 f"freeze: {layer.notion!r} moves samples of one group by their label, which is unknown when a score is sent; freeze "
                 "a notion without labels (DemographicParity), or one on residuals (MeanResidual), whose shift depends on the group alone"
@@ -196,7 +319,9 @@ def freeze(
         shifts.append(float(cell_shifts[cells[0]]))
     frozen_y = np.clip(z.numpy() - np.array(shifts)[code], lb, ub)
     bounds = population_bounds(problem, frozen_y, cell_shifts, lb, ub, confidence)
-    return FrozenLayer(names, keys, shifts, lb=lb, ub=ub, space=layer.space, bounds=bounds)
+    return FrozenLayer(
+        names, keys, shifts, lb=lb, ub=ub, space=layer.space, bounds=bounds, notion=repr(layer.notion), on_unknown=on_unknown
+    )
 
 
 def population_bounds(
@@ -213,7 +338,7 @@ def population_bounds(
     sampled = mask_margin * (width if finite else 1.0)
     if problem.used_targets:  # residual rows: the mean target is estimated too (targets inside the bounds)
         sampled = sampled * 2.0
-    margins = np.abs(rows.scales) @ np.where(np.isfinite(sampled), sampled, 0.0)  # (m,)
+    margins = abs(rows.scales) @ np.where(np.isfinite(sampled), sampled, 0.0)  # (m,)
     share = (rows.scales**2) @ (1.0 / rows.mask_counts)  # (m,)
     out = []
     for k, label in enumerate(problem.constraint_labels[: problem.linear]):
@@ -224,17 +349,18 @@ def population_bounds(
         out.append(PopulationBound(label, gap, limit, margin, None if margin is None else gap + margin, held, confidence))
     for r, part in enumerate(problem.range_slices):
         label = problem.constraint_labels[problem.linear + r]
-        gap = float(values[part].max() - values[part].min())
+        ratio = float(problem.ratio[r])
+        gap = ratio * float(values[part].max()) - float(values[part].min())
         pair = np.sort(share[part])[-2:]
         held = sqrt(log(2.0 / alpha) * float(pair.sum()) / 2.0) * width if finite else None
-        margin = _range_margin(values[part], margins[part]) if finite else None
+        margin = _range_margin(values[part], margins[part], ratio) if finite else None
         out.append(PopulationBound(label, gap, float(problem.width[r]), margin, None if margin is None else gap + margin, held, confidence))
     return tuple(out)
 
 
-def _range_margin(values: npt.NDArray[np.float64], margins: npt.NDArray[np.float64]) -> float:
-    """How far max - min can grow when each value moves by at most its margin."""
-    return float((values + margins).max() - (values - margins).min() - (values.max() - values.min()))
+def _range_margin(values: npt.NDArray[np.float64], margins: npt.NDArray[np.float64], ratio: float) -> float:
+    """How far ratio * max - min can grow when each value moves by at most its margin."""
+    return float(ratio * ((values + margins).max() - values.max()) - ((values - margins).min() - values.min()))
 
 
 def _mask_margins(problem: ProjectionProblem, cell_shifts: npt.NDArray[np.float64], alpha: float) -> npt.NDArray[np.float64]:
@@ -247,7 +373,7 @@ def _mask_margins(problem: ProjectionProblem, cell_shifts: npt.NDArray[np.float6
     """
     rows = problem.rows
     masks, counts = rows.masks, rows.counts
-    used = np.flatnonzero((rows.scales != 0).any(axis=0))
+    used = np.flatnonzero(absolute(rows.scales).sum(0))
     mixed = [j for j in used if np.ptp(cell_shifts[masks[j]]) > 0]
     cells = sorted({int(c) for j in mixed for c in np.flatnonzero(masks[j])})
     statements = (len(used) - len(mixed)) + len(cells) + len(mixed)
@@ -266,26 +392,28 @@ def _mask_margins(problem: ProjectionProblem, cell_shifts: npt.NDArray[np.float6
     return np.minimum(out, 1.0)
 
 
-def _keys(names: Sequence[str], sensitive_features: Mapping[str, Any], n: int) -> tuple[list[Key], npt.NDArray[np.int64]]:
+def _keys(names: Sequence[str], sensitive_features: Any, n: int) -> tuple[list[Key], npt.NDArray[np.int64]]:
     """The combinations of values that occur, sorted, and the position (n,) of each sample's."""
-    columns = []
-    for name in names:
-        raw = sensitive_features[name]
-        values = raw.tolist() if hasattr(raw, "tolist") else list(raw)
-        columns.append([_plain(v[0] if isinstance(v, list) else v) for v in values])
+    columns = [plain_values(sensitive_features[name], f"sensitive_features[{name!r}]") for name in names]
     rows = list(zip(*columns, strict=True))
     keys = sorted(set(rows), key=lambda row: [(v is None, type(v).__name__, v if v is not None else 0) for v in row])
     position = {key: k for k, key in enumerate(keys)}
     return keys, np.array([position[row] for row in rows], dtype=np.int64).reshape(n)
 
 
-def _plain(value: Any) -> Any:
-    """A group value as int, str, bool or None."""
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float):
-        return None if value != value else int(value) if value.is_integer() else value
-    return value
+def _typed(key: Key) -> tuple[tuple[str, Any], ...]:
+    """A key in which 1, True and 1.5 differ as they look: Python takes 1 and True for the same."""
+    return tuple((type(value).__name__, value) for value in key)
+
+
+def _folded(value: Any) -> str:
+    """What a person would take for the same value: 1 and "1", "M" and "m "."""
+    return "missing" if value is None else str(value).strip().casefold()
+
+
+def _plain_bound(bound: float) -> float | None:
+    """An open side as None: JSON has no infinity."""
+    return bound if isfinite(bound) else None
 
 
 def _scalar_bounds(bounds: Any) -> tuple[float, float]:

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from fairopt.basics.columns import numbers, read_features
 from fairopt.compiler.cells import combine
 from fairopt.errors import InputError
 from fairopt.groups import Missing, declare
 from fairopt.notions.algebra import Leaf, Notion
-from fairopt.notions.batch import Batch, read_vector
+from fairopt.notions.batch import Batch
 from fairopt.notions.events import Mask, columns_of
 from fairopt.notions.functional import Constraint, Functional
 from fairopt.numerics.exact_sums import exact_cell_sums, exact_dot
@@ -33,10 +34,11 @@ def gaps(
     scores: Any,
     notion: Notion,
     *,
-    sensitive_features: Mapping[str, Any],
+    sensitive_features: Any,
     targets: Any = None,
     groups: Mapping[str, Iterable[Any]] | None = None,
     missing_group: Missing = "error",
+    pos_label: Any = None,
 ) -> Table:
     """The gaps of ``scores`` (n,) or (n, 1) under ``notion``: one row a pair of groups or a linear constraint.
 
@@ -45,23 +47,24 @@ def gaps(
     lower - f for f >= lower (with limit -lower, so that the sign of the test is the same everywhere). Where both limits are given and
     differ in size, gap is the distance beyond the nearer limit (negative inside) and limit is 0.
 
-    InputError for NaN scores, wrong shapes, unknown groups, missing targets.
+    pos_label: the target that counts as 1 (every other one as 0). InputError for NaN scores, wrong shapes, unknown groups, missing targets.
     """
     if not isinstance(notion, Notion):
         raise InputError(f"notion must be a notion such as DemographicParity('sex', tolerance=0.05), came {notion!r}")
     vector = read_scores(scores).detach().to("cpu", torch.float64).numpy()
-    batch = Batch(vector.shape[0], sensitive_features, targets, vocabularies=declare(groups), missing_group=missing_group)
-    read = [(leaf, constraint) for leaf in notion.leaves() for constraint in leaf.notion.constraints(batch)]
+    features = read_features(sensitive_features, notion.attributes)
+    batch = Batch(vector.shape[0], features, targets, vocabularies=declare(groups), missing_group=missing_group, pos_label=pos_label)
+    read = batch.read(notion, written_out=True)
     exact = ExactMeans(vector, batch, [c for _, c in read])
     return Table.from_records(COLUMNS, [record for leaf, constraint in read for record in records(leaf, constraint, exact)])
 
 
 def read_scores(scores: Any) -> torch.Tensor:
     """Scores (n,) or (n, 1) of any container as a finite tensor (n,), n >= 1. InputError for anything else."""
-    shape = tuple(np.shape(scores)) if not hasattr(scores, "shape") else tuple(scores.shape)
-    if not shape or shape[0] < 1:
-        raise InputError(f"scores must have shape (n,) or (n, 1) with n >= 1, came {shape}")
-    return read_vector(scores, shape[0], "scores")
+    vector = numbers(scores, None, "scores")
+    if vector.shape[0] < 1:
+        raise InputError("scores must have shape (n,) or (n, 1) with n >= 1, came (0,)")
+    return vector
 
 
 class ExactMeans:
@@ -74,7 +77,7 @@ class ExactMeans:
         self._combinations = combine(batch.columns, used, batch.n)
         members = self._combinations.masks(keys)
         self._members = dict(zip(keys, members, strict=True))
-        self._counts = dict(zip(keys, (members.astype(np.int64) @ self._combinations.counts).tolist(), strict=True))
+        self._counts = dict(zip(keys, (np.asarray(members).astype(np.int64) @ self._combinations.counts).tolist(), strict=True))
         self._scores = scores
         self._values = [v.detach().to("cpu", torch.float64).numpy() for v in batch.values]
         self._sums: dict[int, list[Fraction]] = {}

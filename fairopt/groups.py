@@ -12,21 +12,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
+from math import isfinite
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from fairopt.basics.columns import GROUPS_ARE, group_values, is_missing
 from fairopt.errors import InputError
 from fairopt.problem import IntArray
+from fairopt.table import group_word
 
 Value = int | str | bool | None
 Missing = Literal["error", "own"]
 
 _KINDS: dict[type, str] = {bool: "bool", int: "int", str: "str", np.bool_: "bool", np.str_: "str"}
 _WIDEST_TABLE = 1 << 16
-_GROUPS_ARE = "groups are ints, strings, bools or integral floats"
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Vocabulary:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The values as words for labels."""
-        return tuple("missing" if v is None else str(v) for v in self.values)
+        return tuple(map(group_word, self.values))
 
     @cached_property
     def numbers(self) -> IntArray:
@@ -122,7 +125,7 @@ def encode(
 ) -> tuple[IntArray, Vocabulary]:
     """Codes (n,) int64 of one attribute's values, and the vocabulary that they refer to.
 
-    column      list, numpy array, torch tensor or pandas Series of ints, integral floats, strings or bools; one type
+    column      anything that ``fairopt.basics.columns`` reads, of ints, integral floats, strings or bools; one type
     vocabulary  what is known so far; a declared one is fixed whatever ``grow`` says
     grow        whether unknown values join the vocabulary, or are an error
     missing     "error", or "own": None, NaN and pd.NA form the group None
@@ -134,7 +137,7 @@ def encode(
     known = Vocabulary() if vocabulary is None else vocabulary
     if missing == "own" and known.declared and None not in known.index:
         known = Vocabulary((*known.values, None), declared=True)
-    integers, kind, listed = _read(column, where, missing)
+    integers, kind, listed = group_values(column, where)
     if integers is not None:
         if known.kind not in ("", kind):
             raise InputError(f"{where} holds {kind} values; its vocabulary holds {known.kind} values {list(known.values)!r}")
@@ -142,67 +145,12 @@ def encode(
     return _encode_listed(listed, known, grow=grow, missing=missing, where=where)
 
 
-def _read(column: Any, where: str, missing: Missing) -> tuple[IntArray | None, str, Sequence[Any]]:
-    """Either an int64 array with its kind ('int' or 'bool'), or a list of Python values to look at one by one."""
-    if isinstance(column, torch.Tensor):
-        host = column.detach().cpu()
-        column = (host.float() if host.dtype in (torch.bfloat16, torch.float16) else host).numpy()
-    elif not isinstance(column, (np.ndarray, list, tuple)):
-        column = _from_series(column, where)
-    if isinstance(column, (list, tuple)):
-        types = set(map(type, column))
-        if types == {int} or types == {bool}:
-            column = np.array(column)
-        elif types == {float}:
-            column = np.array(column, dtype=np.float64)
-        else:
-            return None, "", column
-    if column.ndim != 1:
-        raise InputError(f"{where} must have shape (n,), came {tuple(column.shape)}")
-    return _read_array(column, where, missing)
-
-
-def _read_array(column: np.ndarray[Any, Any], where: str, missing: Missing) -> tuple[IntArray | None, str, Sequence[Any]]:
-    kind = column.dtype.kind
-    if kind == "b":
-        return column.astype(np.int64), "bool", ()
-    if kind == "i":
-        return column.astype(np.int64, copy=False), "int", ()
-    if kind == "u":
-        if column.size and int(column.max()) > np.iinfo(np.int64).max:
-            raise InputError(f"{where} holds the value {int(column.max())}, which does not fit int64")
-        return column.astype(np.int64), "int", ()
-    if kind == "f":
-        if np.isnan(column).any():
-            if missing == "error":
-                _raise_missing(where, int(np.flatnonzero(np.isnan(column))[0]))
-            return None, "", column.tolist()
-        with np.errstate(invalid="ignore"):
-            whole = column.astype(np.int64)
-        if not np.array_equal(whole, column):
-            wrong = float(column[np.flatnonzero(whole != column)[0]])
-            raise InputError(f"{where} holds {wrong!r}, and a continuous attribute has no groups; {_GROUPS_ARE}")
-        return whole, "int", ()
-    if kind in "UOT":
-        return None, "", column.tolist()
-    raise InputError(f"{where} has dtype {column.dtype}; {_GROUPS_ARE}")
-
-
-def _from_series(column: Any, where: str) -> Any:
-    """A pandas Series (also categorical) or its like, as a numpy array of values."""
-    if isinstance(column, (str, bytes)) or not hasattr(column, "__len__"):
-        raise InputError(f"{where} must be a list, array, tensor or Series with one value a sample, came {type(column).__name__}")
-    if hasattr(column, "to_numpy"):
-        dtype = getattr(column, "dtype", None)
-        if dtype is not None and hasattr(dtype, "categories"):
-            codes = np.asarray(column.cat.codes if hasattr(column, "cat") else column.codes)
-            table = np.array([*dtype.categories, None], dtype=object)  # code -1 is missing
-            values = table[codes]
-            return values.tolist()
-        return column.to_numpy()
-    if hasattr(column, "__array__"):
-        return np.asarray(column)
-    return list(column)
+def plain_values(column: Any, where: str) -> list[Value]:
+    """(n,) the values of one attribute as int, str, bool or None (missing), each as it is. InputError for what names no group."""
+    integers, kind, listed = group_values(column, where)
+    if integers is None:
+        return [_plain(v, where) for v in listed]
+    return [bool(v) for v in integers.tolist()] if kind == "bool" else integers.tolist()
 
 
 def _encode_integers(a: IntArray, kind: str, known: Vocabulary, *, grow: bool, where: str) -> tuple[IntArray, Vocabulary]:
@@ -264,22 +212,21 @@ def _encode_listed(column: Sequence[Any], known: Vocabulary, *, grow: bool, miss
 
 def _plain(value: Any, where: str) -> Value:
     """One value as int, str or bool; None where it is missing."""
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+    if is_missing(value):
         return None
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     if isinstance(value, (int, np.integer)):
+        if not -(2**63) <= value < 2**63:
+            raise InputError(f"{where} holds the value {value}, which does not fit int64")
         return int(value)
     if isinstance(value, str):
-        return str(value)
-    if isinstance(value, (float, np.floating)):
-        if value != value:
-            return None
-        if float(value).is_integer():
-            return int(value)
+        return str.__str__(value)  # also of an enum's member
+    if isinstance(value, (float, np.floating, Decimal)) and isfinite(value) and value == int(value):
+        return _plain(int(value), where)
     if isinstance(value, torch.Tensor) and value.ndim == 0:
         return _plain(value.item(), where)
-    raise InputError(f"{where} holds {value!r} of type {type(value).__name__}; {_GROUPS_ARE}")
+    raise InputError(f"{where} holds {value!r} of type {type(value).__name__}; {GROUPS_ARE}")
 
 
 def _kind_of(value: Value) -> str:
@@ -292,5 +239,10 @@ def _raise_missing(where: str, position: int) -> None:
 
 def _raise_unknown(unknown: Sequence[Value], known: Vocabulary, where: str) -> None:
     shown = ", ".join(repr(v) for v in list(unknown)[:5])
+    if not known.values:
+        raise InputError(
+            f"{where} has the value {shown}, and no group is known yet: declare them with groups=, let the layer see a batch in train mode "
+            "(a copy made before that shares nothing that the original learns later), or give it groups='from data'"
+        )
     kind = "declared groups are" if known.declared else "groups seen in training are"
     raise InputError(f"{where} has the unknown value {shown}; the {kind} {list(known.values)!r}")

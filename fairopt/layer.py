@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import threading
 from collections.abc import Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,15 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fairopt.basics.columns import read_features
+from fairopt.basics.facts import check_format, described_bounds, from_tensor, to_tensor
 from fairopt.compiler import OnInfeasible, OnMissing, compile_problem
 from fairopt.compiler.facts import read_bounds
 from fairopt.compiler.memory import CompiledMemory, composition
-from fairopt.contract.base import GradientKind
+from fairopt.contract.base import GradientKind, Status
 from fairopt.contract.registry import BackendLike, resolve
 from fairopt.errors import InputError
 from fairopt.groups import Missing, Vocabulary, declare
 from fairopt.notions import Notion
-from fairopt.prepared import Prepared
+from fairopt.prepared import Prepared, tell_closest, warn_vacuous
 from fairopt.solve import Certificate, Solution
 from fairopt.solve.front import check_scores, check_solver_tol
 
@@ -27,7 +30,10 @@ if TYPE_CHECKING:
     from fairopt.frozen import FrozenLayer
 
 Space = Literal["value", "probability", "logit"]
-FORMAT = 1
+FORMAT = 2
+FACTS = "facts"  # the key in a state_dict
+_IDENTITY = ("notion", "bounds", "space", "pos_label")
+_LEARNED = re.compile(r"Parameter\([^)]*\)")
 CHOICES: dict[str, tuple[str, ...]] = {
     "space": ("value", "probability", "logit"),
     "gradient": ("implicit", "native"),
@@ -42,13 +48,16 @@ class FairnessLayer(nn.Module):
 
     notion      what must hold; a tolerance, rho or gamma that is an ``nn.Parameter`` becomes a parameter of the layer
     bounds      None or (lo, hi): the box of the scores; space="probability" has (0, 1) if none is given
-    groups      declared values of attributes; not declared: the layer learns them in train mode, in eval mode an unknown value is an error
+    groups      declared values of attributes; not declared: the layer learns them in train mode, in eval mode an unknown value is an
+                error. "from data": a layer that knows no group of an attribute yet learns them from its first batch, also in eval mode
     backend     "auto", a name, a class or an instance;  gradient  "implicit" or "native"
     space       "value": scores in, scores out; "probability": logits in, projected probabilities out; "logit": logits in and out,
                 means taken of the logits
+    pos_label   the target that counts as 1, every other one as 0; None: targets are numbers, labels 0 and 1
 
-    Copies and pickles carry the groups known so far and no certificate. ``state_dict`` holds the groups; loading refuses other groups than
-    declared ones.
+    Copies and pickles carry the groups known so far and no certificate; what a copy learns later is its own. ``state_dict`` holds tensors
+    alone: the learned parameters, and under ``facts`` the notion, bounds, space and groups. Loading refuses a state of another layer, and
+    other groups than declared ones.
 
     Shapes: scores (n,) or (n, 1) in, the same out. Source: Troxell, Roemer, Montufar 2026, equation of the layer; DESIGN 5.
     """
@@ -58,7 +67,7 @@ class FairnessLayer(nn.Module):
         notion: Notion,
         *,
         bounds: Any = None,
-        groups: Mapping[str, Iterable[Any]] | None = None,
+        groups: Mapping[str, Iterable[Any]] | Literal["from data"] | None = None,
         backend: BackendLike = "auto",
         gradient: GradientKind = "implicit",
         space: Space = "value",
@@ -67,6 +76,7 @@ class FairnessLayer(nn.Module):
         on_infeasible: OnInfeasible = "raise",
         certify: bool = True,
         solver_tol: float | None = None,
+        pos_label: Any = None,
     ) -> None:
         super().__init__()
         if not isinstance(notion, Notion):
@@ -89,11 +99,14 @@ class FairnessLayer(nn.Module):
         read_bounds(self.bounds, _samples(self.bounds))
         self.backend, self.gradient, self.space = backend, gradient, space
         self.missing_group, self.on_missing, self.on_infeasible = missing_group, on_missing, on_infeasible
-        self.certify, self.solver_tol = certify, solver_tol
-        self._vocabularies: dict[str, Vocabulary] = declare(groups)
+        self.certify, self.solver_tol, self.pos_label = certify, solver_tol, pos_label
+        self.from_data = isinstance(groups, str) and groups == "from data"
+        self._vocabularies: dict[str, Vocabulary] = {} if isinstance(groups, str) and groups == "from data" else declare(groups)
         self._lock = threading.Lock()
         self._local = threading.local()
         self._memory = CompiledMemory()
+        self._told_closest = False  # the warning comes once a layer
+        self._warned_vacuous = False
         self._given = notion
         self._learned: dict[str, str] = {}  # the notion's word for a parameter -> the name it is registered under
         for name, tensor in notion.parameters.items():
@@ -123,11 +136,11 @@ class FairnessLayer(nn.Module):
         """The values known of each attribute, declared or learned."""
         return {name: vocabulary.to_list() for name, vocabulary in self._vocabularies.items()}
 
-    def forward(self, scores: Tensor, *, sensitive_features: Mapping[str, Any], targets: Any = None, weights: Any = None) -> Tensor:
+    def forward(self, scores: Tensor, *, sensitive_features: Any, targets: Any = None, weights: Any = None) -> Tensor:
         """Fair scores for ``scores`` (n,) or (n, 1). See ``solution`` for prices and status."""
         return self.solution(scores, sensitive_features=sensitive_features, targets=targets, weights=weights).scores
 
-    def solution(self, scores: Tensor, *, sensitive_features: Mapping[str, Any], targets: Any = None, weights: Any = None) -> Solution:
+    def solution(self, scores: Tensor, *, sensitive_features: Any, targets: Any = None, weights: Any = None) -> Solution:
         """As calling the layer, with prices, status and certificate."""
         if self._given.needs_targets and targets is None:
             raise InputError(
@@ -143,17 +156,25 @@ class FairnessLayer(nn.Module):
         if self.space == "probability":
             check_scores(scores, scores.shape[0])  # the sigmoid would turn an infinite logit into a probability of 0 or 1
             inputs = torch.sigmoid(scores)
-        solution = prepared.solution(inputs, backend=self.backend, gradient=self.gradient, certify=self.certify, solver_tol=self.solver_tol)
+        solution = prepared.quiet(inputs, backend=self.backend, gradient=self.gradient, certify=self.certify, solver_tol=self.solver_tol)
         self._local.certificate = solution.certificate
+        if solution.status is Status.CLOSEST and not self._told_closest:
+            self._told_closest = True
+            tell_closest([solution])
+        if prepared.problem.vacuous and not self._warned_vacuous and self.on_missing != "warn":
+            self._warned_vacuous = True
+            warn_vacuous(prepared.problem, stacklevel=4)
         return solution
 
-    def prepare(self, n: int, sensitive_features: Mapping[str, Any], targets: Any = None, weights: Any = None) -> Prepared:
+    def prepare(self, n: int, sensitive_features: Any, targets: Any = None, weights: Any = None) -> Prepared:
         """The batch compiled: in train mode new group values are learned. A composition that came lately is not compiled again."""
         notion, known = self.notion, self._vocabularies
+        sensitive_features = read_features(sensitive_features, notion.attributes)
         key = self._key(notion, n, sensitive_features, targets, weights)
         remembered = self._memory.get(key, known)
         if remembered is not None:
             return Prepared(remembered, self.on_infeasible)
+        grow = self.training or (self.from_data and not any(name in known for name in notion.attributes))
         compiled = compile_problem(
             notion,
             n=n,
@@ -162,21 +183,22 @@ class FairnessLayer(nn.Module):
             bounds=self.bounds,
             weights=weights,
             vocabularies=known,
-            grow=self.training,
+            grow=grow,
             missing_group=self.missing_group,
             on_missing=self.on_missing,
             on_infeasible=self.on_infeasible,
+            pos_label=self.pos_label,
         )
-        if self.training:
+        if grow:
             self._learn(compiled.vocabularies)
         self._memory.put(key, known, compiled)
         return Prepared(compiled, self.on_infeasible)
 
-    def _key(self, notion: Notion, n: int, sensitive_features: Mapping[str, Any], targets: Any, weights: Any) -> Hashable | None:
+    def _key(self, notion: Notion, n: int, sensitive_features: Any, targets: Any, weights: Any) -> Hashable | None:
         """What the composition of a batch is remembered under; None: it is not."""
         if self.on_missing == "warn":
             return None  # each batch warns
-        settings = (self.missing_group, self.on_missing, self.on_infeasible)
+        settings = (self.missing_group, self.on_missing, self.on_infeasible, type(self.pos_label), self.pos_label)
         return composition(notion, n, sensitive_features, targets, weights, self.bounds, settings)
 
     def _learn(self, seen: Mapping[str, Vocabulary]) -> None:
@@ -195,31 +217,96 @@ class FairnessLayer(nn.Module):
             self._vocabularies = merged
 
     def freeze(
-        self, scores: Tensor, *, sensitive_features: Mapping[str, Any], targets: Any = None, confidence: float = 0.95
+        self,
+        scores: Tensor,
+        *,
+        sensitive_features: Any,
+        targets: Any = None,
+        confidence: float = 0.95,
+        on_unknown: Literal["error", "pass"] = "error",
     ) -> FrozenLayer:
         """A FrozenLayer: shifts per group fitted on calibration scores, no solver at serving time. See ``fairopt.frozen``."""
         from fairopt.frozen import freeze
 
-        return freeze(self, scores, sensitive_features=sensitive_features, targets=targets, confidence=confidence)
+        return freeze(self, scores, sensitive_features=sensitive_features, targets=targets, confidence=confidence, on_unknown=on_unknown)
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """The known groups, in plain Python values (for ``state_dict``)."""
-        return {"format": FORMAT, "groups": self.groups, "declared": {k: v.declared for k, v in self._vocabularies.items()}}
+    # what a state says ---------------------------------------------------------------------------------------------------------
 
-    def set_extra_state(self, state: Any) -> None:
-        version = state.get("format") if isinstance(state, dict) else state
-        if not isinstance(version, int) or version > FORMAT:
-            raise InputError(f"state: got format {version!r}, expected at most {FORMAT}")
-        saved = {
-            name: Vocabulary.of(values, name=f"groups[{name!r}]", declared=bool(state["declared"][name]))
-            for name, values in state["groups"].items()
+    def facts(self) -> dict[str, Any]:
+        """What a ``state_dict`` says of the layer beside its parameters, in plain Python values."""
+        return {
+            "format": FORMAT,
+            "notion": _LEARNED.sub("Parameter", repr(self._given)),  # a learned tolerance is a parameter of its own
+            "bounds": described_bounds(self.bounds),
+            "space": self.space,
+            "missing_group": self.missing_group,
+            "pos_label": self.pos_label,
+            "groups": self.groups,
+            "declared": {k: v.declared for k, v in self._vocabularies.items()},
+        }
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[prefix + FACTS] = to_tensor(self.facts())
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, *lists: Any) -> None:
+        """The groups out of a saved state. A state of another notion, box or space counts as an unexpected key: ``strict=True``
+        refuses it, and ``strict=False`` says so in what it returns.
+        """
+        missing, unexpected, _ = lists
+        saved = self._saved_facts(state_dict, prefix)
+        state_dict.pop(prefix + FACTS, None)
+        state_dict.pop(prefix + "_extra_state", None)
+        if saved is None:
+            missing.append(prefix + FACTS)
+        else:
+            difference = self._difference(saved)
+            if difference:
+                unexpected.append(f"{prefix}{FACTS} of another layer ({difference})")
+            self._take(saved)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *lists)
+
+    def check_state(self, state_dict: Mapping[str, Any], prefix: str = "") -> None:
+        """InputError where the state is another layer's; nothing is loaded."""
+        saved = self._saved_facts(state_dict, prefix)
+        difference = "" if saved is None else self._difference(saved)
+        if difference:
+            raise InputError(f"state: it belongs to another layer ({difference}); load_state_dict(..., strict=False) takes it all the same")
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As in torch; with ``strict``, a state of another layer is an InputError that names what differs, and changes nothing."""
+        if strict:
+            self.check_state(state_dict)
+        return super().load_state_dict(state_dict, strict, assign)
+
+    @staticmethod
+    def _saved_facts(state_dict: Mapping[str, Any], prefix: str) -> dict[str, Any] | None:
+        if prefix + FACTS in state_dict:
+            return from_tensor(state_dict[prefix + FACTS], FORMAT, f"state {prefix + FACTS!r}")
+        if prefix + "_extra_state" in state_dict:  # written before format 2: groups alone
+            old = state_dict[prefix + "_extra_state"]
+            check_format(old, 1, f"state {prefix + '_extra_state'!r}")
+            return dict(old)
+        return None
+
+    def _difference(self, saved: Mapping[str, Any]) -> str:
+        """What a saved state says otherwise than this layer, in words; '' where nothing."""
+        mine = self.facts()
+        return "; ".join(
+            f"{k}: saved with {saved[k]!r}, this layer has {mine[k]!r}" for k in _IDENTITY if k in saved and saved[k] != mine[k]
+        )
+
+    def _take(self, saved: Mapping[str, Any]) -> None:
+        vocabularies = {
+            name: Vocabulary.of(values, name=f"groups[{name!r}]", declared=bool(saved["declared"][name]))
+            for name, values in saved["groups"].items()
         }
         declared = {name: v for name, v in self._vocabularies.items() if v.declared}
         for name, vocabulary in declared.items():
-            if name in saved and saved[name].values != vocabulary.values:
-                got, expected = saved[name].to_list(), vocabulary.to_list()
+            if name in vocabularies and vocabularies[name].values != vocabulary.values:
+                got, expected = vocabularies[name].to_list(), vocabulary.to_list()
                 raise InputError(f"state: got groups {got} of {name!r}, expected the declared ones {expected}")
-        self._vocabularies = {**saved, **declared}
+        self._vocabularies = {**vocabularies, **declared}
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and deepcopy: everything but the lock, the threads' certificates and the compositions remembered."""
@@ -256,11 +343,17 @@ class FairModel(nn.Module):
         self.network = network
         self.layer = layer
 
-    def forward(self, x: Any, *, sensitive_features: Mapping[str, Any], targets: Any = None) -> Tensor:
+    def forward(self, x: Any, *, sensitive_features: Any, targets: Any = None) -> Tensor:
         """``x`` goes to the network, whose output (n,) or (n, 1) goes to the layer."""
         return self.layer(self.network(x), sensitive_features=sensitive_features, targets=targets)  # type: ignore[no-any-return]
 
-    def with_distance(self, x: Any, *, sensitive_features: Mapping[str, Any], targets: Any = None) -> tuple[Tensor, Tensor]:
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As in torch; with ``strict``, a state of another layer is an InputError that names what differs, and changes nothing."""
+        if strict:
+            self.layer.check_state(state_dict, "layer.")
+        return super().load_state_dict(state_dict, strict, assign)
+
+    def with_distance(self, x: Any, *, sensitive_features: Any, targets: Any = None) -> tuple[Tensor, Tensor]:
         """Fair scores and mean (y - z)^2, a scalar to be added to the loss with a weight mu.
 
         A loss on clamped scores is flat: at a wrongly clamped sample its gradient is 0. This term's gradient reaches them (DESIGN 7).

@@ -7,7 +7,7 @@ from fairopt.errors import BackendError, MissingExtraError
 from fairopt.table import Table
 
 COLUMNS = (
-    "name", "available", "reason", "softness", "ranges", "bounds", "weights", "dense", "devices", "dtypes", "gradients",
+    "name", "available", "reason", "softness", "ranges", "ratio_ranges", "bounds", "weights", "dense", "devices", "dtypes", "gradients",
     "accuracy_y", "accuracy_gradient", "accuracy_native_y", "accuracy_native_gradient",
 )  # fmt: skip
 
@@ -25,7 +25,7 @@ def _row(name: str) -> tuple[object, ...]:
         return (name, False, str(error), *([None] * (len(COLUMNS) - 3)))
     can = cls.capabilities
     return (
-        name, not reason, reason, ", ".join(sorted(can.softness)), can.ranges, can.bounds, can.weights, can.dense, ", ".join(can.devices),
-        ", ".join(can.dtypes), ", ".join(can.gradients), can.accuracy_y, can.accuracy_gradient, can.accuracy_native_y,
-        can.accuracy_native_gradient,
+        name, not reason, reason, ", ".join(sorted(can.softness)), can.ranges, can.ratio_ranges, can.bounds, can.weights, can.dense,
+        ", ".join(can.devices), ", ".join(can.dtypes), ", ".join(can.gradients), can.accuracy_y, can.accuracy_gradient,
+        can.accuracy_native_y, can.accuracy_native_gradient,
     )  # fmt: skip

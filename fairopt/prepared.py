@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,13 +12,17 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 import torch
 from torch import Tensor
 
+from fairopt.basics.columns import Like, length, read_features, working_tensor
 from fairopt.compiler import Compiled, OnInfeasible, OnMissing, compile_problem
+from fairopt.compiler.feasibility import as_asked
+from fairopt.compiler.limits import widened_limits
 from fairopt.contract.base import GradientKind, Status
 from fairopt.contract.registry import BackendLike
 from fairopt.errors import BackendError, FairoptWarning, InputError
+from fairopt.feasibility import infeasibility
 from fairopt.groups import Missing
 from fairopt.notions import Notion
-from fairopt.problem import ProjectionProblem
+from fairopt.problem import Limits, ProjectionProblem
 from fairopt.solve import Solution, solve, solve_batch
 from fairopt.solve.front import check_scores
 from fairopt.solve.passthrough import unchanged
@@ -48,24 +54,30 @@ class Prepared:
     @overload
     def project(self, scores: Tensor, *, return_solution: Literal[False] = ..., **how: Unpack[How]) -> Tensor: ...
     @overload
-    def project(self, scores: Tensor, *, return_solution: Literal[True], **how: Unpack[How]) -> Solution: ...
+    def project(self, scores: Any, *, return_solution: Literal[True], **how: Unpack[How]) -> Solution: ...
+    @overload
+    def project(self, scores: Any, *, return_solution: Literal[False] = ..., **how: Unpack[How]) -> Any: ...
     def project(
         self,
-        scores: Tensor,
+        scores: Any,
         *,
         backend: BackendLike = "auto",
         gradient: GradientKind = "implicit",
         certify: bool = True,
         solver_tol: float | None = None,
         return_solution: bool = False,
-    ) -> Tensor | Solution:
+    ) -> Any:
         """The nearest fair scores to ``scores`` (n,) or (n, 1): same shape, dtype and device, differentiable.
 
+        Scores in another container (a list, numpy, pandas, polars or pyarrow column) come back in the same; only tensors carry gradients.
+
         With ``return_solution`` a Solution with prices, status and certificate. Raises InputError for bad scores, UnsupportedError where
-        the backend cannot take the problem, BackendError where it failed; warns where the answer is inaccurate.
+        the backend cannot take the problem, InfeasibleError where solving proves that there are none (on_infeasible="raise"),
+        BackendError where it failed; warns where the answer is inaccurate, or the closest to a notion that no scores meet.
         """
-        solution = self.solution(scores, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
-        return solution if return_solution else solution.scores
+        tensor, like = working_tensor(scores)
+        solution = self.solution(tensor, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
+        return solution if return_solution else _handed_back(solution, like)
 
     def solution(
         self,
@@ -77,11 +89,29 @@ class Prepared:
         solver_tol: float | None = None,
     ) -> Solution:
         """As ``project`` with ``return_solution``."""
-        if self.on_infeasible == "passthrough" and not self.problem.feasible:
-            check_scores(scores, self.problem.n)
-            return unchanged(scores, self.problem)
-        limits = self.compiled.limits() if self.compiled.has_parameters else None
-        solution = solve(scores, self.problem, limits=limits, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
+        solution = self.quiet(scores, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
+        tell_closest([solution])
+        return solution
+
+    def quiet(self, scores: Tensor, **how: Unpack[How]) -> Solution:
+        """``solution`` without the warning that scores are the closest to a notion that no scores meet."""
+        problem, limits = self.compiled.now(self.on_infeasible)
+        if self.on_infeasible == "passthrough" and not problem.feasible:
+            return _passed(scores, problem)
+        return self._ended(scores, solve(scores, problem, limits=limits, **how), limits, how)
+
+    def _ended(self, scores: Tensor, solution: Solution, limits: Limits | None, how: How) -> Solution:
+        """``solution``, or where solving proved that there is none, what ``on_infeasible`` asks for."""
+        problem = solution.certificate.problem  # with the limits of this call
+        proof = infeasibility(problem) if solution.status is Status.INFEASIBLE else None
+        if proof is None:
+            report(solution)
+            return solution
+        asked = as_asked(problem, proof, self.on_infeasible)
+        if self.on_infeasible == "passthrough":
+            return _passed(scores, asked)
+        wider = None if limits is None else widened_limits(limits, asked)
+        solution = solve(scores, asked, limits=wider, **how)
         report(solution)
         return solution
 
@@ -100,35 +130,66 @@ class Prepared:
             raise InputError(f"scores: got {shape}, expected (B, {self.problem.n}): one row per problem")
         if scores.shape[0] == 0:
             raise InputError("scores: got an empty batch, expected at least one row")
-        if self.on_infeasible == "passthrough" and not self.problem.feasible:
-            return torch.stack([self.solution(row).scores for row in scores])
-        limits = self.compiled.limits() if self.compiled.has_parameters else None
-        solutions = solve_batch(
-            scores, self.problem, limits=limits, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol
-        )
-        for solution in solutions:
-            report(solution)
+        problem, limits = self.compiled.now(self.on_infeasible)
+        if self.on_infeasible == "passthrough" and not problem.feasible:
+            return torch.stack([_passed(row, problem).scores for row in scores])
+        how: How = {"backend": backend, "gradient": gradient, "certify": certify, "solver_tol": solver_tol}
+        solved = solve_batch(scores, problem, limits=limits, **how)
+        solutions = [self._ended(row, solution, limits, how) for row, solution in zip(scores, solved, strict=True)]
+        tell_closest(solutions)
         return torch.stack([solution.scores for solution in solutions])
 
 
+def _passed(scores: Tensor, problem: ProjectionProblem) -> Solution:
+    """The scores as they came, for a problem that no scores meet."""
+    check_scores(scores, problem.n)
+    return unchanged(scores, problem)
+
+
+def warn_vacuous(problem: ProjectionProblem, *, stacklevel: int) -> None:
+    """Warn that a batch lacks the groups that the notion is about, so that nothing is asked of its scores and nothing certified."""
+    words = "; ".join(f"{label} ({reason})" for label, reason in problem.dropped[:3]) or "the notion yields no constraint"
+    more = f" and {len(problem.dropped) - 3} more" if len(problem.dropped) > 3 else ""
+    warnings.warn(f"vacuous: nothing is asked of these scores, for {words}{more}", FairoptWarning, stacklevel=stacklevel)
+
+
 def report(solution: Solution) -> None:
-    """Raise BackendError for a failure, warn for an inaccurate answer; say nothing for a certified one."""
+    """Raise BackendError for a failure, warn for an inaccurate answer; say nothing for one that its status vouches for."""
     status = solution.status
-    if status in (Status.CERTIFIED, Status.WITHIN_ROUNDING):
+    if status in (Status.CERTIFIED, Status.WITHIN_ROUNDING, Status.CLOSEST):
         return
     words = f"backend {solution.backend!r}: {status.name}: {solution.message or status.advice}"
     if status in (Status.FAILED, Status.INFEASIBLE):
         raise BackendError(words)
     residual = solution.certificate.kkt_residual
     warnings.warn(
-        f"{words} (KKT residual {residual:.1e}, worst violation {solution.certificate.max_violation:.1e})", FairoptWarning, stacklevel=4
+        f"{words} (KKT residual {residual:.1e}, worst violation {solution.certificate.max_violation:.1e})",
+        FairoptWarning,
+        stacklevel=_callers_level(),
     )
+
+
+def tell_closest(solutions: list[Solution]) -> None:
+    """Warn where scores are the closest to a notion that no scores meet. The words are always the same: Python shows them once a place."""
+    if any(solution.status is Status.CLOSEST for solution in solutions):
+        warnings.warn(f"{Status.CLOSEST.name}: {Status.CLOSEST.advice}", FairoptWarning, stacklevel=_callers_level())
+
+
+_OWN = (os.path.dirname(os.path.abspath(__file__)) + os.sep, os.path.dirname(os.path.abspath(torch.__file__)) + os.sep)
+
+
+def _callers_level() -> int:
+    """The ``stacklevel`` at which ``warnings.warn``, called by the caller, names the first line outside fairopt and torch."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OWN):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def compile(
     notion: Notion,
     *,
-    sensitive_features: Mapping[str, Any],
+    sensitive_features: Any,
     targets: Any = None,
     bounds: Any = None,
     weights: Any = None,
@@ -136,20 +197,35 @@ def compile(
     missing_group: Missing = "error",
     on_missing: OnMissing = "drop",
     on_infeasible: OnInfeasible = "raise",
+    pos_label: Any = None,
 ) -> Prepared:
     """Compile a notion for one batch: groups are read, rows built and checked for feasibility once.
 
-    sensitive_features  attribute name -> n values (ints, strings, bools; lists, numpy, tensors, pandas)
+    sensitive_features  attribute name -> n values (ints, strings, bools), a frame, or the values of the notion's only attribute
+    pos_label           the target that counts as 1, every other one as 0; None: targets are numbers, labels 0 and 1
     targets (n,) where the notion needs them;  bounds  None or (lo, hi), numbers or (n,);  weights (n,) > 0 of the distance
     groups              declared values of attributes: then an unknown value is an error and an absent group is known to be absent
+    on_infeasible       "raise" InfeasibleError; "closest": the scores that break the constraints least, with status CLOSEST and a warning;
+                        "passthrough": the scores as they came, with status INFEASIBLE
 
-    Raises InputError, InfeasibleError (with a minimal conflicting set in ``.rows``). Source: DESIGN 4 and 5.
+    Raises InputError, InfeasibleError (with a minimal conflicting set in ``.rows`` and a proof in ``.proof``). Source: DESIGN 4 and 5.
     """
-    n = _samples(sensitive_features)
-    compiled = compile_problem(
-        notion, n=n, sensitive_features=sensitive_features, targets=targets, bounds=bounds, weights=weights, groups=groups,
-        missing_group=missing_group, on_missing=on_missing, on_infeasible=on_infeasible,
+    return _compiled(
+        notion, sensitive_features=sensitive_features, targets=targets, bounds=bounds, weights=weights, groups=groups,
+        missing_group=missing_group, on_missing=on_missing, on_infeasible=on_infeasible, pos_label=pos_label,
     )  # fmt: skip
+
+
+def _compiled(notion: Notion, *, sensitive_features: Any, on_missing: OnMissing, on_infeasible: OnInfeasible, **facts: Any) -> Prepared:
+    """As ``compile``; a warning names the line two calls up."""
+    if not isinstance(notion, Notion):
+        raise InputError(f"notion must be a notion such as DemographicParity('sex', tolerance=0.05), came {notion!r}")
+    features = read_features(sensitive_features, notion.attributes)
+    name = next((a for a in notion.attributes if a in features), next(iter(features)))
+    n = length(features[name], f"sensitive_features[{name!r}]")
+    compiled = compile_problem(notion, n=n, sensitive_features=features, on_missing=on_missing, on_infeasible=on_infeasible, **facts)
+    if compiled.problem.vacuous and on_missing != "warn":  # that has warned already
+        warn_vacuous(compiled.problem, stacklevel=4)
     return Prepared(compiled, on_infeasible)
 
 
@@ -163,21 +239,26 @@ class Facts(How, total=False):
     missing_group: Missing
     on_missing: OnMissing
     on_infeasible: OnInfeasible
+    pos_label: Any
 
 
 @overload
 def project(
-    scores: Tensor, notion: Notion, *, sensitive_features: Mapping[str, Any], return_solution: Literal[False] = ..., **facts: Unpack[Facts]
+    scores: Tensor, notion: Notion, *, sensitive_features: Any, return_solution: Literal[False] = ..., **facts: Unpack[Facts]
 ) -> Tensor: ...
 @overload
 def project(
-    scores: Tensor, notion: Notion, *, sensitive_features: Mapping[str, Any], return_solution: Literal[True], **facts: Unpack[Facts]
+    scores: Any, notion: Notion, *, sensitive_features: Any, return_solution: Literal[True], **facts: Unpack[Facts]
 ) -> Solution: ...
+@overload
 def project(
-    scores: Tensor,
+    scores: Any, notion: Notion, *, sensitive_features: Any, return_solution: Literal[False] = ..., **facts: Unpack[Facts]
+) -> Any: ...
+def project(
+    scores: Any,
     notion: Notion,
     *,
-    sensitive_features: Mapping[str, Any],
+    sensitive_features: Any,
     targets: Any = None,
     bounds: Any = None,
     weights: Any = None,
@@ -189,30 +270,23 @@ def project(
     on_infeasible: OnInfeasible = "raise",
     certify: bool = True,
     solver_tol: float | None = None,
+    pos_label: Any = None,
     return_solution: bool = False,
-) -> Tensor | Solution:
+) -> Any:
     """The scores nearest to ``scores`` (n,) or (n, 1) that meet ``notion`` inside ``bounds``; differentiable.
 
-    Same shape, dtype and device as ``scores``; with ``return_solution`` a Solution with prices, status and certificate.
+    Same shape, dtype and device as ``scores`` (or the same container, see
+    ``Prepared.project``); with ``return_solution`` a Solution with prices, status and certificate.
     Arguments and errors: see ``compile`` and ``Prepared.project``.
     """
-    prepared = compile(
+    prepared = _compiled(
         notion, sensitive_features=sensitive_features, targets=targets, bounds=bounds, weights=weights, groups=groups,
-        missing_group=missing_group, on_missing=on_missing, on_infeasible=on_infeasible,
+        missing_group=missing_group, on_missing=on_missing, on_infeasible=on_infeasible, pos_label=pos_label,
     )  # fmt: skip
-    solution = prepared.solution(scores, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
-    return solution if return_solution else solution.scores
+    tensor, like = working_tensor(scores)
+    solution = prepared.solution(tensor, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
+    return solution if return_solution else _handed_back(solution, like)
 
 
-def _samples(sensitive_features: Any) -> int:
-    """n, from the first attribute; the compiler checks the others."""
-    keys = getattr(sensitive_features, "keys", None)
-    if keys is None or not hasattr(sensitive_features, "__getitem__"):
-        kind = type(sensitive_features).__name__
-        raise InputError(f"sensitive_features: got {kind}, expected a mapping from attribute names to n values, e.g. {{'sex': [...]}}")
-    for key in keys():
-        column = sensitive_features[key]
-        if not hasattr(column, "__len__"):
-            raise InputError(f"sensitive_features[{key!r}]: got {type(column).__name__}, expected n values")
-        return len(column)
-    raise InputError("sensitive_features: got no attribute, expected at least one")
+def _handed_back(solution: Solution, like: Like | None) -> Any:
+    return solution.scores if like is None else like.restore(solution.scores)

@@ -6,14 +6,23 @@
 ``f`` has m rows (linear functionals of the scores). The constraints on the rows are of two kinds:
 
 - a *linear* constraint on one row:             lower_k <= f_k <= upper_k
-- a *range* constraint on a run of K rows:      max f - min f <= width       ("all pairs of K groups" is this one constraint)
+- a *range* constraint on a run of K rows:      ratio * max f - min f <= width,   0 <= ratio <= 1
+
+The range with ratio 1 is "all pairs of K groups", |f_a - f_b| <= width, as one constraint; with a ratio below 1 it is all K^2 rows
+``ratio * f_b - f_a <= width`` (those with a = b, f_a >= -width / (1 - ratio), follow from the others where K >= 2).
 
 Rows ``0 .. L-1`` are the linear ones, one constraint each; then come the runs of the R ranges. Constraints are numbered
 the same way: ``0 .. L-1`` linear, ``L .. L+R-1`` ranges. A has cell structure: samples that share all masks form a cell,
 and ``(A y)_k = sum_c coefficients[k, c] * (sum of y over cell c)``; rows with weights of their own a sample are ``dense``.
 
 Prices p (m,), one per row, with the sign convention ``y = clip(z - A^T p / w, lb, ub)``: p_k > 0 pushes f_k down (its upper
-limit binds), p_k < 0 pushes it up. The prices of a range's rows sum to 0; the price of its width is the sum of the positive ones.
+limit binds), p_k < 0 pushes it up. Prices of a range are those that pairs make, p = sum_ab x_ab (ratio e_b - e_a) with x >= 0, and the
+price of its width is the flow q = sum_ab x_ab. With P and N the sums of the positive and negative parts of p, such x exist where
+P <= ratio N: with q on b and q on a in all, the positive parts need ratio q >= P and the sum is P - N = (ratio - 1) q. So
+
+    ratio = 1:   P = N,         q = P               ratio < 1:   P <= ratio N,   q = (N - P) / (1 - ratio)
+
+and P = ratio N, q = N, unless all rows of the range are equal (``fairopt.numerics.range_projection``).
 
 Source: DESIGN 1; the dual form is claim L8.
 """
@@ -30,8 +39,10 @@ import torch
 from torch import Tensor
 
 from fairopt.arrays import Array, BoolArray, IntArray
+from fairopt.errors import InputError
+from fairopt.sparse import Matrix, SparseRows, absolute, most_in_a_column, product
 
-__all__ = ["HARD", "Array", "BoolArray", "IntArray", "Limits", "ProjectionProblem", "Rows", "Softness", "SoftnessKind"]
+__all__ = ["HARD", "Array", "BoolArray", "IntArray", "Limits", "ProjectionProblem", "Rows", "Softness", "SoftnessKind", "Stated"]
 
 SoftnessKind = Literal["hard", "priced", "budget", "quadratic"]
 
@@ -52,6 +63,14 @@ class Softness:
 HARD = Softness()
 
 
+def shares_of_cells(scales: Matrix, masks: BoolArray | SparseRows, counts: IntArray) -> Matrix:
+    """(rows, C): the weight in each row of one sample of each cell; ``counts`` (M,) samples of the masks."""
+    if isinstance(scales, SparseRows) or isinstance(masks, SparseRows):
+        left, right = (x if isinstance(x, SparseRows) else SparseRows.of_dense(x) for x in (scales, masks))
+        return product(left / counts, right)
+    return np.asarray((scales / counts) @ masks.astype(np.float64))
+
+
 @dataclass(frozen=True, eq=False)
 class Rows:
     """The m linear functionals f(y) = A y + offset, in cell form.
@@ -64,11 +83,13 @@ class Rows:
                   constants that are no means are (row, scale, -1, -1)
     values        the (n,) float64 tensors that offset_terms name
     dense         (d, n) float64 tensor or None: extra weights of the rows dense_rows (d,)
+
+    masks and scales, and with them ``coefficients``, are ``fairopt.sparse.SparseRows`` where there are thousands of groups.
     """
 
     cell: Tensor
-    masks: BoolArray
-    scales: Array
+    masks: BoolArray | SparseRows
+    scales: Matrix
     offset: Array
     offset_terms: tuple[tuple[int, float, int, int], ...] = ()
     values: tuple[Tensor, ...] = ()
@@ -91,12 +112,19 @@ class Rows:
     @cached_property
     def mask_counts(self) -> IntArray:
         """(M,) samples in each mask."""
+        if isinstance(self.masks, SparseRows):
+            return (self.masks @ self.counts).astype(np.int64)  # exact below 2^53
         return self.masks.astype(np.int64) @ self.counts
 
     @cached_property
-    def coefficients(self) -> Array:
+    def coefficients(self) -> Matrix:
         """(m, C): the weight in each row of one sample of each cell (without the dense part)."""
-        return np.asarray((self.scales / self.mask_counts) @ self.masks.astype(np.float64))
+        return shares_of_cells(self.scales, self.masks, self.mask_counts)
+
+    @cached_property
+    def one_row_a_cell(self) -> bool:
+        """Whether no sample is in two rows: M = A W^-1 D A' is diagonal then, whatever is clamped."""
+        return self.dense is None and most_in_a_column(self.coefficients) <= 1
 
     @cached_property
     def order(self) -> Tensor:
@@ -119,15 +147,24 @@ class Rows:
     def absolute_sum(self) -> Array:
         """(m,): sum_i |A_ki|, how far row k moves if every score moves by 1."""
         if self.dense is None:
-            return np.asarray(np.abs(self.coefficients) @ self.counts)
+            return np.asarray(absolute(self.coefficients) @ self.counts)
         return np.asarray(self.matrix().abs().sum(1).numpy())
 
     def matrix(self) -> Tensor:
         """(m, n) float64: A written out. Only for small n, solvers without cell structure, and tests."""
-        a = torch.from_numpy(self.coefficients)[:, self.cell]
+        a = torch.from_numpy(np.asarray(self.coefficients))[:, self.cell]
         if self.dense is not None:
             a = a.index_add(0, torch.from_numpy(self.dense_rows), self.dense)
         return a
+
+
+@dataclass(frozen=True, eq=False)
+class Stated:
+    """The limits as the notion states them, of a problem that is solved with wider ones: lower, upper (L,), width (R,)."""
+
+    lower: Array
+    upper: Array
+    width: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +173,7 @@ class ProjectionProblem:
 
     lower, upper  (L,) limits of the linear constraints, -inf / inf where open, lower <= upper
     width         (R,) >= 0 limits of the ranges;  range_starts (R + 1,): range r has the rows range_starts[r] .. range_starts[r + 1] - 1
+    ratio         (R,) in [0, 1] the factors of the ranges' largest rows; all ones where nothing is said
     lb, ub        a float (-inf / inf where open) or an (n,) float64 CPU tensor
     weights       (n,) float64 CPU tensor > 0, or None for all ones
     softness      (L + R) one per constraint
@@ -143,7 +181,9 @@ class ProjectionProblem:
     dropped       labels of the constraints that were vacuous (a group was absent), each with the reason
     used_targets  whether labels entered the rows
     group_counts  samples by group, for the certificate
-    feasible      decided at compile time: True, or False under on_infeasible="passthrough" / "closest"
+    vacuous       nothing is asked of the scores: every constraint of the notion was dropped
+    feasible      False where it is proved infeasible, under on_infeasible="passthrough" / "closest"
+    stated        under "closest" the limits as written: ``lower``, ``upper`` and ``width`` are then wider; else None
     """
 
     rows: Rows
@@ -160,7 +200,16 @@ class ProjectionProblem:
     dropped: tuple[tuple[str, str], ...] = ()
     used_targets: bool = False
     group_counts: tuple[tuple[str, int], ...] = ()
+    vacuous: bool = False
     feasible: bool = True
+    stated: Stated | None = None
+    ratio: Array = field(default_factory=lambda: np.ones(0))
+
+    def __post_init__(self) -> None:
+        if self.ratio.shape != self.width.shape:
+            if not bool((self.ratio == 1.0).all()):
+                raise InputError(f"ratio: got {self.ratio.shape[0]} for {self.width.shape[0]} ranges, expected one each")
+            object.__setattr__(self, "ratio", np.ones_like(self.width))
 
     @property
     def n(self) -> int:
@@ -205,6 +254,11 @@ class ProjectionProblem:
         """(L + R,): rho or gamma of each constraint (inf for hard)."""
         return np.array([s.weight for s in self.softness], dtype=np.float64)
 
+    def as_stated(self) -> ProjectionProblem:
+        """The problem with the limits as the notion states them."""
+        s = self.stated
+        return self if s is None else replace(self, lower=s.lower, upper=s.upper, width=s.width, stated=None, feasible=True)
+
     def with_limits(self, limits: Limits) -> ProjectionProblem:
         """The same problem with other numbers in its limits; the caches of ``rows`` are kept where the offset is the same."""
         numbers = limits.numpy()
@@ -227,7 +281,7 @@ class ProjectionProblem:
         )
 
 
-_CELL_CACHES = ("counts", "mask_counts", "coefficients", "order", "inverse_order", "starts", "absolute_sum")
+_CELL_CACHES = ("counts", "mask_counts", "coefficients", "order", "inverse_order", "starts", "absolute_sum", "one_row_a_cell")
 
 
 @dataclass(frozen=True, eq=False)

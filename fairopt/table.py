@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fairopt.errors import InputError, MissingExtraError
+
+_DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,44 @@ class Table:
         return str(self)
 
 
+def visible(text: str, *, lines: bool = False) -> str:
+    """``text`` for a terminal: control characters (escape sequences, backspaces) and marks that turn the direction of writing come as
+    ``\\x1b`` or ``\\u202e``; so do line ends, but where ``lines`` are allowed. Everything else stays, whatever its script."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or (lines and c == "\n") or not _steers(c) else _escaped(c) for c in text)
+
+
+def _steers(c: str) -> bool:
+    return unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or c in _DIRECTIONS
+
+
+def _escaped(c: str) -> str:
+    return c.encode("unicode_escape").decode("ascii")
+
+
+MISSING = "missing"
+
+
+def group_word(value: object) -> str:
+    """A group's value as a word. None is ``missing``; a group that is itself called so is in quotes, and so is one called that."""
+    if value is None:
+        return MISSING
+    word = str(value)
+    return f'"{word}"' if word.strip('"') == MISSING else word
+
+
+def joined_words(words: Iterable[str]) -> str:
+    """The word of an intersection; a part that holds the joint itself is in quotes: "a & b" with "c" is not "a" with "b & c"."""
+    return " & ".join(f'"{word}"' if " & " in word else word for word in words)
+
+
 def _word(value: Any) -> str:
     if value is None or value == "":
         return "-"
     if isinstance(value, float):
         return f"{value:.6g}"
-    return str(value)
+    return visible(str(value))
 
 
 def _column_dtype(values: Sequence[Any]) -> Any:

@@ -14,11 +14,12 @@ from torch import Tensor
 from fairopt.contract.base import Backend, Capabilities, RawSolution
 from fairopt.dual.base import Evaluation
 from fairopt.dual.make import make_dual
-from fairopt.dual.newton import DualSolution
+from fairopt.dual.newton import ACCEPTED, DualSolution, goals
 from fairopt.dual.prox import prox, residual
 from fairopt.dual.structure import numbers, structure
 from fairopt.errors import UnsupportedError
 from fairopt.problem import ProjectionProblem
+from fairopt.sparse import diagonal
 from fairopt_backends.adapter import positive
 
 
@@ -29,6 +30,7 @@ class ClosedForm(Backend):
     capabilities: ClassVar[Capabilities] = Capabilities(
         softness=frozenset({"hard", "priced", "quadratic"}),
         ranges=True,
+        ratio_ranges=True,
         dense=True,
         devices=("cpu", "cuda"),
         dtypes=("float64", "float32"),
@@ -49,13 +51,16 @@ class ClosedForm(Backend):
             )
         dual = make_dual(scores, problem)
         start = dual.evaluate(np.zeros(problem.m))
-        M = start.model(dual.coefficients)
-        free = np.diag(M)
+        M = dual.model(start)
+        free = diagonal(M)
         slopes = np.where(free > 0, free, st.metric)  # a row whose samples are all at a bound: any finite price, the check below refuses it
         p = prox(st, nums, start.f, slopes) if problem.m else np.zeros(0)
         # without a box nothing is clamped: row values are linear in the prices
         end = dual.evaluate(p) if problem.has_box else Evaluation(start.f - M @ p, start.slope, start.dense_model)
         gap = float(np.abs(residual(st, nums, end.f, p)).max(initial=0.0))
-        if problem.has_box and gap > 1e-12 * max(dual.magnitude(), 1e-300):
+        if problem.has_box and not gap <= 1e-12 * max(dual.magnitude(), 1e-300):
             raise UnsupportedError("backend 'closed_form' has no answer where bounds are active; backend='dual_newton' takes every problem")
-        return RawSolution(None, p, None, 0, extra={"dual": dual, "dual_solution": DualSolution(p, end, gap, 0, True)})
+        bound = ACCEPTED * float(np.abs(start.f / st.unit).max(initial=0.0))  # the rows' values are no larger than the scores
+        if not gap <= bound:
+            bound = goals(dual, st, nums).bound(st, p)
+        return RawSolution(None, p, None, 0, extra={"dual": dual, "dual_solution": DualSolution(p, end, gap, 0, bool(gap <= bound), bound)})

@@ -81,6 +81,7 @@ class Diffcp(Adapter):
     capabilities: ClassVar[Capabilities] = Capabilities(
         softness=ALL_SOFTNESS,
         ranges=True,
+        ratio_ranges=True,
         gradients=("implicit", "native"),
         accuracy_native_y=1e-6,
         accuracy_native_gradient=1e-5,

@@ -21,6 +21,7 @@ class DualNewton(Backend):
     capabilities: ClassVar[Capabilities] = Capabilities(
         softness=ALL_SOFTNESS,
         ranges=True,
+        ratio_ranges=True,
         devices=("cpu", "cuda"),
         dtypes=("float64", "float32"),
         accuracy_y=1e-8,

@@ -13,7 +13,9 @@ Otherwise u has one entry a sample, and C has an entry for each sample that a ro
     priced row        f - s <= upper,  f + s >= lower,  cost rho s, s >= 0 (budget: one s)      two rows
     hard range        0 <= f_j - t <= width, t free                                             K rows
     soft range        f_j - t >= 0,  f_j - t - s <= width, s >= 0                               2K rows
+    ratio range       f_j - t <= 0,  f_j - ratio t >= -width (soft: + s), t free                2K rows
     range as pairs    -width <= f_a - f_b <= width (soft: two rows with s)                      for solvers that need hess > 0
+                      ratio f_a - f_b <= width (soft: - s), over all ordered pairs, where the ratio is below 1
 
 Every row is divided by its norm in u, and extras are measured in the unit of their rows: at n samples a row's norm is about
 1/sqrt(n) and its price about sqrt(n), which no solver's stopping test survives unscaled.
@@ -26,6 +28,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -324,11 +327,15 @@ def _lower_range(b: _Builder, r: int, slack_of_block: dict[int, tuple[int, float
     k = p.linear + r
     rows = range(p.range_slices[r].start, p.range_slices[r].stop)
     width = b.at_width + r
-    if len(rows) < 2 or not np.isfinite(p.width[r]):
+    ratio = float(p.ratio[r])
+    if (len(rows) < 2 and ratio == 1.0) or not np.isfinite(p.width[r]):
         return
     soft = p.softness[k].kind != "hard"
     slack = _slack(b, k, slack_of_block) if soft else None
     zero = [(width, 0.0)]
+    if ratio < 1.0:
+        _lower_ratio(b, rows, (width, ratio, _constraint_scale(b, k)), slack, pairs=pairs)
+        return
     if pairs:
         for i, a in enumerate(rows):
             for c in rows[i + 1 :]:
@@ -343,6 +350,23 @@ def _lower_range(b: _Builder, r: int, slack_of_block: dict[int, tuple[int, float
             continue
         b.add(parts, [(t, -scale / t_unit)], zero, [])
         b.add(parts, [(t, -scale / t_unit), (slack[0], -scale / slack[1])], [], [(width, 1.0)])
+
+
+def _lower_ratio(b: _Builder, rows: range, numbers: tuple[int, float, float], slack: tuple[int, float] | None, *, pairs: bool) -> None:
+    """ratio * max - min <= width, hard or with a slack; ``numbers``: the width's place, the ratio, the unit of the rows."""
+    width, ratio, unit = numbers
+    if pairs:
+        for a, c in permutations(rows, 2) if len(rows) > 1 else [(rows[0], rows[0])]:
+            parts = [(a, ratio), (c, -1.0)] if a != c else [(a, ratio - 1.0)]
+            b.add(parts, [] if slack is None else [(slack[0], -b.scale_of(parts) / slack[1])], [], [(width, 1.0)])
+        return
+    t = b.extra(-np.inf) if ratio else -1
+    for j in rows:
+        scale = b.scale_of([(j, 1.0)])
+        below = [(t, -ratio * scale / unit)] if ratio else []
+        if ratio:
+            b.add([(j, 1.0)], [(t, -scale / unit)], [], [(width, 0.0)])
+        b.add([(j, 1.0)], below if slack is None else [*below, (slack[0], scale / slack[1])], [(width, -1.0)], [])
 
 
 def _lower_pair(b: _Builder, a: int, c: int, width: int, slack: tuple[int, float] | None) -> None:

@@ -8,14 +8,13 @@ import warnings
 from threading import Lock
 from typing import Any
 
+from fairopt.basics.extras import install_line
 from fairopt.errors import BackendError, MissingExtraError
 
+# module -> the extra that it belongs to
+_EXTRAS = {"cvxpylayers": "cvxpylayers", "diffcp": "diffcp", "proxsuite": "proxqp", "moreau": "moreau", "qpsolvers": "qpsolvers"}
 INSTALL = {
-    "cvxpylayers": 'pip install "fairopt[cvxpylayers]"',
-    "diffcp": 'pip install "fairopt[diffcp]"',
-    "proxsuite": 'pip install "fairopt[proxqp]"',
-    "moreau": 'pip install "fairopt[moreau]"',
-    "qpsolvers": 'pip install "fairopt[qpsolvers]"',
+    **{module: install_line(extra) for module, extra in _EXTRAS.items()},
     "scipy": "pip install scipy",
     # Their metadata would downgrade numpy, or need a compiler: hence --no-deps, after torch.
     "qpth": "pip install --no-deps qpth==0.0.18  (and: pip install cvxpy)",
@@ -28,7 +27,7 @@ _import_lock = Lock()
 
 
 def load(name: str, *, extra: str | None = None) -> Any:
-    """The module ``name``; ``extra`` names the line of ``INSTALL`` when it differs from the top package."""
+    """The module ``name``; ``extra``: the module whose line installs it, where it differs from the top package."""
     if sys.modules.get(name) is not None:
         return importlib.import_module(name)
     top = name.split(".")[0]

@@ -43,6 +43,7 @@ class Moreau(Adapter):
     capabilities: ClassVar[Capabilities] = Capabilities(
         softness=ALL_SOFTNESS,
         ranges=True,
+        ratio_ranges=True,
         gradients=("implicit", "native"),
         accuracy_native_y=1e-5,
         accuracy_native_gradient=1e-3,

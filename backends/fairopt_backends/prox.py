@@ -5,6 +5,9 @@ Moreau's identity each constraint first takes the hard step (a = v / tau, the wa
 
     linear   h = tau (a - upper)_+ - tau (lower - a)_+                       range   p = tau (a - clip(a, t, b)),  sum p = 0, b - t = width
 
+(with a ratio: ratio b - t = width and positive parts that are ratio times the negative ones, P those; or, at the tip of that cone, all
+values at -width / (1 - ratio), P = -sum p / (1 - ratio))
+
 and softness then shrinks it: quadratic divides by 1 + tau / gamma, priced caps abs(h), and budget widens all limits of its block by
 one mu >= 0 until sum abs(h_k) + sum P_r = rho, where P_r is the sum of the positive prices of range r. For a range the same two
 rules act on P_r:  b(P) - t(P) = width + mu + P / gamma,  P <= rho, with b and t the water levels that cut tau * P off the top
@@ -14,11 +17,13 @@ and the bottom. Everything is piecewise linear: the pieces are found without aut
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.numerics.range_projection import at_apex, range_flow, range_prices
 from fairopt.problem import Array, BoolArray, ProjectionProblem
 
 
@@ -50,7 +55,8 @@ class DualProx:
         for r, rows in enumerate(p.range_slices):
             k = linear + r
             width = self.width[r] if widen is None else self.width[r] + widen[k]
-            pieces.append(_range_step(a[rows], width, tau[rows], self.slope[k], self.cap[k]))
+            one = _range_step if p.ratio[r] == 1.0 else partial(_ratio_step, float(p.ratio[r]))
+            pieces.append(one(a[rows], width, tau[rows], self.slope[k], self.cap[k]))
         return torch.cat(pieces)
 
     def _widening(self, a: Tensor, hard: Tensor, tau: Tensor) -> Tensor | None:
@@ -79,12 +85,16 @@ class DualProx:
             pieces: list[tuple[int, BoolArray, BoolArray]] = []
             for r in ranges:
                 rows = self.problem.range_slices[r]
-                found = range_piece(values[rows], float(self.width.detach()[r]) + mu, steps[rows], 0.0, np.inf)
+                width, ratio = float(self.width.detach()[r]) + mu, float(self.problem.ratio[r])
+                if ratio < 1.0:
+                    found = _ratio_piece(values[rows], width, steps[rows], ratio, 0.0, np.inf)
+                else:
+                    found = range_piece(values[rows], width, steps[rows], 0.0, np.inf)
                 if found is not None:
                     top, bottom, price = found
                     pieces.append((r, top, bottom))
                     total += price
-                    slope += _rate(steps[rows], top, bottom)
+                    slope += _rate(steps[rows], top, bottom, ratio)
             if total <= target * (1 + 1e-15) or slope == 0.0:
                 break
             mu += (total - target) / slope
@@ -111,8 +121,9 @@ class DualProx:
             excess = excess + hard[chosen].abs().sum()
         for r, top, bottom in pieces:
             rows = self.problem.range_slices[r]
-            rate = _rate(tau[rows].numpy(), top, bottom)
-            apart = _mean(a[rows], tau[rows], torch.from_numpy(top)) - _mean(a[rows], tau[rows], torch.from_numpy(bottom))
+            ratio = float(self.problem.ratio[r])
+            rate = _rate(tau[rows].numpy(), top, bottom, ratio)
+            apart = _apart(a[rows], tau[rows], torch.from_numpy(top), torch.from_numpy(bottom), ratio)
             excess = excess + rate * (apart - self.width[r])
             slope += rate
         if slope == 0.0:  # rho = 0: every price is 0, however much mu is
@@ -120,9 +131,18 @@ class DualProx:
         return excess / slope
 
 
-def _rate(tau: Array, top: BoolArray, bottom: BoolArray) -> float:
-    """How fast the flow between top and bottom falls as the width grows."""
-    return 1.0 / (1.0 / float(tau[top].sum()) + 1.0 / float(tau[bottom].sum()))
+def _rate(tau: Array, top: BoolArray, bottom: BoolArray, ratio: float = 1.0) -> float:
+    """How fast the flow between top and bottom falls as the width grows; at the tip, all rows are both."""
+    if ratio < 1.0 and bool((top & bottom).any()):
+        return float(tau[top].sum()) / (1.0 - ratio) ** 2
+    above = ratio * ratio / float(tau[top].sum()) if ratio else 0.0
+    return 1.0 / (above + 1.0 / float(tau[bottom].sum()))
+
+
+def _apart(a: Tensor, tau: Tensor, top: Tensor, bottom: Tensor, ratio: float) -> Tensor:
+    """ratio * (mean of the top) - (mean of the bottom): what exceeds the width."""
+    low = _mean(a, tau, bottom)
+    return ratio * _mean(a, tau, top) - low if ratio else -low
 
 
 def _mean(a: Tensor, tau: Tensor, members: Tensor) -> Tensor:
@@ -176,3 +196,34 @@ def _range_step(a: Tensor, width: Tensor, tau: Tensor, slope: Tensor, cap: Tenso
     above = torch.where(top, tau * (a - mean_top + price / high), torch.zeros_like(a))
     below = torch.where(bottom, tau * (a - mean_bottom - price / low), torch.zeros_like(a))
     return above + below
+
+
+def _ratio_piece(a: Array, width: float, tau: Array, ratio: float, slope: float, cap: float) -> tuple[BoolArray, BoolArray, float] | None:
+    """As ``range_piece`` with a ratio below 1; at the tip all rows are in the top and in the bottom."""
+    gamma = 1.0 / slope if slope > 0.0 else np.inf
+    theta = range_prices(a, 1.0 / tau, width, ratio=ratio, rho=cap, gamma=gamma)
+    if not theta.any():
+        return None
+    flow = range_flow(theta, ratio)
+    every = np.ones(a.shape, dtype=np.bool_)
+    up, down = float(np.maximum(theta, 0.0).sum()), -float(np.minimum(theta, 0.0).sum())
+    return (every, every, flow) if at_apex(up, down, ratio) else (theta > 0, theta < 0, flow)
+
+
+def _ratio_step(ratio: float, a: Tensor, width: Tensor, tau: Tensor, slope: Tensor, cap: Tensor) -> Tensor:
+    """(K,) prices of one range with a ratio below 1, as ``_range_step``."""
+    limits = [float(t.detach()) for t in (width, slope, cap)]
+    found = _ratio_piece(a.detach().numpy(), limits[0], tau.numpy(), ratio, limits[1], limits[2])
+    if found is None:
+        return torch.zeros_like(a)
+    top, bottom = torch.from_numpy(found[0]), torch.from_numpy(found[1])
+    rate = _rate(tau.numpy(), found[0], found[1], ratio)
+    capped = found[2] >= limits[2]
+    price = cap if capped else (_apart(a, tau, top, bottom, ratio) - width) / (1.0 / rate + slope)
+    if bool((top & bottom).any()):  # the sum of the prices is -(1 - ratio) times the flow
+        return tau * (a - _mean(a, tau, top) - (1.0 - ratio) * price / tau.sum())
+    below = torch.where(bottom, tau * (a - _mean(a, tau, bottom) - price / float(tau[bottom].sum())), torch.zeros_like(a))
+    if not bool(top.any()):
+        return below
+    above = tau * (a - _mean(a, tau, top) + ratio * price / float(tau[top].sum()))
+    return torch.where(top, above, torch.zeros_like(a)) + below

@@ -74,6 +74,7 @@ class Theseus(Adapter):
     capabilities: ClassVar[Capabilities] = Capabilities(
         softness=frozenset({"hard", "quadratic"}),
         ranges=True,
+        ratio_ranges=True,
         gradients=("implicit", "native"),
         accuracy_native_y=1e-6,
         accuracy_native_gradient=1e-3,

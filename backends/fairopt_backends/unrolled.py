@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from fairopt.contract.base import ALL_SOFTNESS, Backend, Capabilities, RawSolution, Status
+from fairopt.numerics.range_projection import range_flow
 from fairopt.problem import Array, IntArray, Limits, ProjectionProblem
 from fairopt_backends.adapter import SOLVED, clip, one_of, positive, positive_integer
 from fairopt_backends.prox import DualProx
@@ -52,6 +53,7 @@ class Unrolled(Backend):
     capabilities: ClassVar[Capabilities] = Capabilities(
         softness=ALL_SOFTNESS,
         ranges=True,
+        ratio_ranges=True,
         gradients=("implicit", "native"),
         accuracy_native_y=1e-5,
         accuracy_native_gradient=1e-3,
@@ -223,7 +225,7 @@ def _maps(z: Tensor, problem: ProjectionProblem, offset: Tensor) -> tuple[Callab
     """values(p) = A y(p) + offset, scores(p) = y(p), and the Gram matrix A W^-1 A^T (m, m)."""
     rows = problem.rows
     inverse = torch.ones(problem.n, dtype=torch.float64) if problem.weights is None else 1.0 / problem.weights
-    coefficients = torch.from_numpy(rows.coefficients)  # (m, C)
+    coefficients = torch.from_numpy(np.asarray(rows.coefficients))  # (m, C)
     cells = coefficients.shape[1]
     dense_rows = torch.from_numpy(rows.dense_rows)
 
@@ -263,8 +265,8 @@ def proves_infeasible(problem: ProjectionProblem, direction: Array) -> bool:
     if size == 0.0:
         return False
     v /= size
-    for rows in problem.range_slices:
-        v[rows] -= v[rows].mean()
+    for rows, ratio in zip(problem.range_slices, problem.ratio.tolist(), strict=True):
+        v[rows] = v[rows] - v[rows].mean() if ratio == 1.0 else _in_domain(v[rows], ratio)
     a = problem.rows.matrix().numpy()
     slope, terms = v @ a, np.abs(v) @ np.abs(a)
     slope = np.where(np.abs(slope) <= 1e-9 * terms.max(initial=0.0), 0.0, slope)
@@ -275,5 +277,12 @@ def proves_infeasible(problem: ProjectionProblem, direction: Array) -> bool:
     limit = np.where(linear > 0, problem.upper, problem.lower)
     used = linear != 0
     support = float(np.sum(linear[used] * limit[used]))
-    support += sum(float(w) * float(np.clip(v[rows], 0, None).sum()) for w, rows in zip(problem.width, problem.range_slices, strict=True))
-    return least - support > 1e-9 * (1 + abs(least) + abs(support))
+    ranges = zip(problem.width.tolist(), problem.range_slices, problem.ratio.tolist(), strict=True)
+    support += sum(width * range_flow(v[rows], ratio) for width, rows, ratio in ranges)
+    return bool(least - support > 1e-9 * (1 + abs(least) + abs(support)))
+
+
+def _in_domain(v: Array, ratio: float) -> Array:
+    """(K,) prices of a range with a ratio below 1: positive parts shrunk to ratio times the negative ones where they are more."""
+    up, down = float(np.clip(v, 0, None).sum()), float(np.clip(-v, 0, None).sum())
+    return np.asarray(np.where(v > 0, v * min(1.0, ratio * down / up), v)) if up > 0 else v

@@ -65,7 +65,7 @@ def read_constraints(sample: Sample, notion: Notion) -> Read:
     """The constraints of the sample under a notion. InputError for missing targets."""
     if notion.needs_targets and sample.targets is None:
         raise InputError(f"targets: got None, expected one a sample: {notion!r} is about targets")
-    return [(leaf, constraint) for leaf in notion.leaves() for constraint in leaf.notion.constraints(sample.batch)]
+    return sample.batch.read(notion, written_out=True)
 
 
 def gap_rows(quantity: str, values: Array, sample: Sample, notion: Notion, read: Read, estimator: Estimator) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fairopt.auditing.result import Audit
-from fairopt.errors import MissingExtraError
+from fairopt.basics.extras import missing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +24,7 @@ def draw_pictures(audit: Audit) -> dict[str, bytes]:
     try:
         from matplotlib.figure import Figure as Canvas
     except ImportError as error:
-        raise MissingExtraError("the pictures need matplotlib: pip install 'fairopt[audit]'") from error
+        raise missing("the pictures need matplotlib", "audit") from error
     drawn: dict[str, bytes] = {}
     for name, make in PICTURES.items():
         figure = Canvas(layout="constrained")

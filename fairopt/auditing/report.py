@@ -8,7 +8,8 @@ from typing import Any
 
 from fairopt.auditing.pictures import PANEL, ROWS, draw_pictures
 from fairopt.auditing.result import Audit
-from fairopt.errors import MissingExtraError
+from fairopt.basics.extras import missing
+from fairopt.files import write_whole
 from fairopt.table import Table
 
 LONGEST = 300  # rows of a table on the page; the rest are in the JSON
@@ -29,11 +30,11 @@ TEMPLATE = Path(__file__).parent / "report.html"
 
 
 def write_report(audit: Audit, path: Path) -> Path:
-    """Write the page. MissingExtraError without Jinja2 and matplotlib."""
+    """Write the page. MissingExtraError without Jinja2 and matplotlib; InputError where the file cannot be written."""
     try:
         from jinja2 import Environment
     except ImportError as error:
-        raise MissingExtraError("the report needs Jinja2: pip install 'fairopt[audit]'") from error
+        raise missing("the report needs Jinja2", "audit") from error
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
     pictures = [(name, base64.b64encode(data).decode(), CAPTIONS[name]) for name, data in draw_pictures(audit).items()]
     words = page.render(
@@ -41,8 +42,7 @@ def write_report(audit: Audit, path: Path) -> Path:
         rates=_wide(audit.groups), law=[(title, _grid(table)) for title, table in audit.local_law.items()],
         provenance={"data hash (sha256)": audit.data_hash, **audit.settings, **audit.versions},
     )  # fmt: skip
-    path.write_text(words, encoding="utf-8")
-    return path
+    return write_whole(path, words, "html")
 
 
 def _wide(groups: Table) -> Table:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from fairopt.auditing.gap_rows import ExactCheck
-from fairopt.errors import InputError, MissingExtraError
-from fairopt.table import Table
+from fairopt.errors import InputError
+from fairopt.files import csv_table, write_whole
+from fairopt.table import Table, visible
 
 FORMAT = 1
 
@@ -80,18 +81,15 @@ class Audit:
         """The audit as JSON text; written to ``path`` as well where one is given. ``read_json`` reads it back."""
         text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
         if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
+            write_whole(path, text + "\n", "json")
         return text
 
     def to_csv(self, path: str | Path, table: str = "gaps") -> Path:
-        """One table, the gaps by default, as CSV. MissingExtraError without pandas."""
+        """One table, the gaps by default, as CSV. A name that a spreadsheet would run as a formula has an apostrophe before it."""
         if table not in self.tables:
             raise InputError(f"table: got {table!r}, expected one of {', '.join(self.tables)}")
-        try:
-            self.tables[table].to_pandas().to_csv(path, index=False)
-        except ImportError as error:
-            raise MissingExtraError("the audit's CSV needs pandas: pip install 'fairopt[audit]'") from error
-        return Path(path)
+        found = self.tables[table]
+        return write_whole(path, csv_table(found.columns, found.rows), "csv")
 
     def to_html(self, path: str | Path) -> Path:
         """One page with pictures, tables and provenance that loads nothing from anywhere. MissingExtraError without Jinja2, matplotlib."""
@@ -101,7 +99,8 @@ class Audit:
 
     def __str__(self) -> str:
         checks = [f"{c.quantity}s: {'every constraint holds' if c.holds else 'broken'} ({c.notion})" for c in self.checks]
-        return "\n".join([f"audit of {self.n:,} samples", *checks, "", str(self.summary), *(f"note: {note}" for note in self.notes)])
+        lines = "\n".join([f"audit of {self.n:,} samples", *checks, "", str(self.summary), *(f"note: {note}" for note in self.notes)])
+        return visible(lines, lines=True)
 
     __repr__ = __str__
 

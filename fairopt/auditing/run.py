@@ -14,6 +14,7 @@ from fairopt.auditing.intervals import FEWEST, NO_SCIPY, Estimator, has_scipy
 from fairopt.auditing.ratios import LocalLaw144, four_fifths, local_law_tables, read_local_law
 from fairopt.auditing.result import Audit
 from fairopt.auditing.sample import Groups, Sample, audited_attributes, read_notions, read_sample
+from fairopt.basics.extras import install_line
 from fairopt.groups import Missing
 from fairopt.notions.algebra import Notion
 from fairopt.table import Table
@@ -32,6 +33,7 @@ def audit(
     threshold: float = 0.5,
     groups: Mapping[str, Iterable[Any]] | None = None,
     missing_group: Missing = "error",
+    pos_label: Any = None,
     attributes: Iterable[str | tuple[str, ...]] | None = None,
     local_law: LocalLaw144 | tuple[str, str] | None = None,
     confidence: float = 0.95,
@@ -44,6 +46,7 @@ def audit(
     decisions           (n,) 0 or 1; not given: 1 where score >= threshold, in the units of the scores
     groups              declared values of attributes: then an absent group is shown as absent
     missing_group       "error", or "own": missing values are a group, "missing"
+    pos_label           the target that counts as 1, every other one as 0; None: targets are numbers
     attributes          names and tuples of names (intersections) that get group and ratio tables; by default every feature that has
                         groups and every tuple that a notion compares
     local_law           the names of the sex and the race column: adds the table formats of New York City's Local Law 144
@@ -56,7 +59,7 @@ def audit(
     law = read_local_law(local_law)
     sample = read_sample(
         scores, sensitive_features=sensitive_features, targets=targets, decisions=decisions, threshold=threshold, groups=groups,
-        missing_group=missing_group,
+        missing_group=missing_group, pos_label=pos_label, attributes=tuple(dict.fromkeys(a for one in notions for a in one.attributes)),
     )  # fmt: skip
     shown, notes = audited_attributes(sample, notions, attributes)
     reads = [read_constraints(sample, one) for one in notions]
@@ -90,7 +93,8 @@ def audit(
         data_hash=data_hash(sample),
         settings={
             "threshold": sample.threshold, "decisions": "given" if sample.threshold is None else "score >= threshold",
-            "dtype": sample.dtype, "missing_group": missing_group, "confidence": confidence, "draws": draws, "seed": seed,
+            "dtype": sample.dtype, "missing_group": missing_group, "pos_label": pos_label,
+            "confidence": confidence, "draws": draws, "seed": seed,
         },
         versions=versions(),
         notes=(*notes, *_notes(sample, shown, gaps, notions)),
@@ -120,7 +124,7 @@ def _notes(sample: Sample, shown: list[Groups], gaps: Table, notions: tuple[Noti
     if any(leaf.kind != "hard" for notion in notions for leaf in notion.leaves()):
         found.append("prices of a notion are not audited: every limit is checked as if it were hard")
     if not has_scipy():
-        found.append(f"intervals of rates are left out ({NO_SCIPY}): pip install 'fairopt[audit]'")
+        found.append(f"intervals of rates are left out ({NO_SCIPY}): {install_line('audit')}")
     return found
 
 

@@ -11,11 +11,15 @@ import numpy as np
 from torch import Tensor
 
 from fairopt.arrays import Array, BoolArray, IntArray
+from fairopt.basics.columns import numbers, read_features
+from fairopt.basics.containers import opened
 from fairopt.errors import InputError
 from fairopt.gap_table import read_scores
 from fairopt.groups import Missing, Value, Vocabulary, declare, encode
 from fairopt.notions.algebra import Notion
-from fairopt.notions.batch import Attribute, Batch, attribute_words, normal_attribute, read_vector
+from fairopt.notions.batch import Attribute, Batch, attribute_words, normal_attribute
+from fairopt.notions.labels import read_targets
+from fairopt.table import group_word, joined_words
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +36,9 @@ class Groups:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(" & ".join("missing" if v is None else str(v) for v in value) for value in self.values)
+        if isinstance(self.attribute, str):
+            return tuple(group_word(v) for (v,) in self.values)
+        return tuple(joined_words(map(group_word, value)) for value in self.values)
 
     def members(self, group: int) -> BoolArray:
         """(n,) who belongs to the group."""
@@ -97,12 +103,14 @@ def read_sample(
     threshold: float,
     groups: Mapping[str, Iterable[Any]] | None,
     missing_group: Missing,
+    pos_label: Any = None,
+    attributes: Sequence[str] | None = None,
 ) -> Sample:
     """Read and check everything. InputError for NaN, wrong lengths, decisions that are not 0 or 1, a threshold that is no number."""
     tensor = read_scores(scores)
     n = tensor.shape[0]
     vector = _numbers(tensor)
-    features = read_features(sensitive_features)
+    features = read_features(sensitive_features, attributes)
     if missing_group not in ("error", "own"):
         raise InputError(f"missing_group: got {missing_group!r}, expected 'error' or 'own'")
     if decisions is None:
@@ -110,7 +118,7 @@ def read_sample(
             raise InputError(f"threshold: got {threshold!r}, expected a finite number")
         chosen = (vector >= float(threshold)).astype(np.float64)
     else:
-        chosen = _numbers(read_vector(decisions, n, "decisions"))
+        chosen = _numbers(numbers(decisions, n, "decisions"))
         if not is_binary(chosen):
             raise InputError(f"decisions: got {float(chosen[(chosen != 0) & (chosen != 1)][0])!r}, expected 0 or 1")
     known = declare(groups)
@@ -120,25 +128,14 @@ def read_sample(
     return Sample(
         scores=vector,
         decisions=chosen,
-        targets=None if targets is None else _numbers(read_vector(targets, n, "targets")),
+        targets=None if targets is None else _numbers(read_targets(targets, n, pos_label)),
         threshold=float(threshold) if decisions is None else None,
         dtype=str(tensor.dtype).removeprefix("torch.") if isinstance(scores, Tensor) else str(getattr(scores, "dtype", "float64")),
         features=features,
         vocabularies=known,
         missing=missing_group,
-        batch=Batch(n, features, targets, vocabularies=known, missing_group=missing_group),
+        batch=Batch(n, features, targets, vocabularies=known, missing_group=missing_group, pos_label=pos_label),
     )
-
-
-def read_features(features: Any) -> dict[str, Any]:
-    """Attribute name -> n values, from a mapping or a data frame."""
-    if not isinstance(features, Mapping) and not (hasattr(features, "columns") and hasattr(features, "__getitem__")):
-        kind = type(features).__name__
-        raise InputError(f"sensitive_features: got {kind}, expected a mapping from attribute names to n values, e.g. {{'sex': [...]}}")
-    found = {name: features[name] for name in features}
-    if not found:
-        raise InputError("sensitive_features: got no attribute, expected at least one")
-    return found
 
 
 def read_notions(notions: Any) -> tuple[Notion, ...]:
@@ -174,12 +171,12 @@ def audited_attributes(sample: Sample, notions: Sequence[Notion], asked: Iterabl
 
 def is_continuous(column: Any) -> bool:
     """Whether the column holds floats that are no whole numbers."""
-    if isinstance(column, Tensor):
-        column = column.detach().cpu()
-        column = column.double().numpy() if column.dtype.is_floating_point else column.numpy()
-    elif hasattr(column, "to_numpy"):
-        column = column.to_numpy()
-    array = np.asarray(column)
+    plain = opened(column, "sensitive_features")
+    if isinstance(plain, Tensor):
+        if plain.is_complex():
+            return False
+        plain = plain.detach().cpu().double().numpy()
+    array = np.asarray([v for v in plain if isinstance(v, float)] if isinstance(plain, list) else plain)
     if array.dtype.kind != "f":
         return False
     finite = array[np.isfinite(array)]

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import sys
 from collections.abc import Callable
 
-from fairopt.errors import FairoptError, MissingExtraError
+from fairopt.basics.extras import missing
+from fairopt.errors import FairoptError
+from fairopt.table import visible
 
-EXTRA = "the command line needs typer and rich: pip install 'fairopt[cli]'"
+EXTRA = "the command line needs typer and rich"
 
 
 def main() -> None:
-    """Entry point of the ``fairopt`` script: fairopt's own errors become one line on stderr and exit code 1."""
+    """Entry point of the ``fairopt`` script. Exit codes: 0 ok, 1 a broken constraint under --strict, 2 usage or bad input.
+
+    fairopt's own errors become one line on stderr and exit code 2. What the terminal's encoding lacks is written as an escape.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         _app()()
     except FairoptError as error:
-        print(f"fairopt: {error}", file=sys.stderr)
-        raise SystemExit(1) from error
+        print(f"fairopt: {visible(str(error))}", file=sys.stderr)
+        raise SystemExit(2) from error
+    except OSError as error:  # standard output is full or closed; every file of ours has an error of its own
+        with contextlib.suppress(OSError, ValueError):  # else Python tries to write it once more at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"fairopt: {visible(str(error))}", file=sys.stderr)
+        raise SystemExit(2) from error
 
 
 def _app() -> Callable[[], object]:
@@ -25,5 +41,5 @@ def _app() -> Callable[[], object]:
     except ModuleNotFoundError as error:
         if error.name not in {"typer", "rich"}:
             raise
-        raise MissingExtraError(EXTRA) from error
+        raise missing(EXTRA, "cli") from error
     return build(sys.argv[1:])

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from rich.console import Console
 
 import fairopt as fo
-from fairopt.auditing.table_file import Frame, read_frame
-from fairopt.cli.imported import imported_notion
-from fairopt.cli.show import console, rich_table
+from fairopt.auditing.table_file import Frame, TableFile
+from fairopt.cli.options import Decimal, Encoding, Separator, dialect, two_numbers
+from fairopt.cli.show import console, rich_table, say
 from fairopt.errors import InputError
+from fairopt.files import check_places, column_name, column_names, csv_table
+from fairopt.notions.named import SHIPPED, notions_named
 from fairopt.table import Table
 
-NOTIONS = (
-    "demographic_parity", "equal_opportunity", "predictive_equality", "equalized_odds", "mean_residual", "residual_parity", "impact_ratio",
-    "group_mean_bound", "score_covariance",
-)  # fmt: skip
+STDOUT = Path("-")
 LONGEST = 40  # rows of a table on the terminal; the rest are in the files
 SHOWN = {
     "gaps": ("quantity", "notion", "attribute", "given", "group_a", "group_b", "n_a", "n_b", "gap", "low", "high", "limit", "status"),
@@ -27,7 +29,13 @@ SHOWN = {
 
 
 def audit(
-    file: Annotated[Path, typer.Argument(help="CSV (with a header) or Parquet file, one row a sample.", show_default=False)],
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="Table of text with a header (CSV, TSV, ..., .gz too) or Parquet, one row a sample; '-' for standard input.",
+            show_default=False,
+        ),
+    ],
     score: Annotated[str, typer.Option(help="Column of scores.")],
     sensitive: Annotated[list[str], typer.Option(help="Column of group values; 'sex,race' for an intersection; repeat for several.")],
     target: Annotated[str | None, typer.Option(help="Column of targets, for notions and rates that need them.")] = None,
@@ -35,7 +43,7 @@ def audit(
     notion: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"{', '.join(NOTIONS)}, or module:object, a notion of your own; repeat for several. [default: demographic_parity]"
+            help=f"{', '.join(SHIPPED)}, or module:object, a notion of your own; repeat for several. [default: demographic_parity]"
         ),
     ] = None,
     tolerance: Annotated[float, typer.Option(help="Largest gap, for the notions that have one.")] = 0.05,
@@ -43,6 +51,10 @@ def audit(
     lower: Annotated[float | None, typer.Option(help="Least group mean, for group_mean_bound.")] = None,
     upper: Annotated[float | None, typer.Option(help="Largest group mean, for group_mean_bound.")] = None,
     given: Annotated[str | None, typer.Option(help="Column(s) of strata, separated by commas.")] = None,
+    separator: Separator = None,
+    decimal: Decimal = ".",
+    encoding: Encoding = None,
+    bounds: Annotated[str | None, typer.Option(help="Least and largest score, like 0,1: a score outside is an error.")] = None,
     threshold: Annotated[float, typer.Option(help="A score at or above it is a positive decision, in the units of the scores.")] = 0.5,
     missing_group: Annotated[str, typer.Option(help="error: an empty group cell is one; own: those are a group.")] = "error",
     local_law: Annotated[
@@ -53,47 +65,84 @@ def audit(
     draws: Annotated[int, typer.Option(help="Of the bootstrap.")] = 2000,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     html: Annotated[Path | None, typer.Option(help="One self-contained page with pictures.")] = None,
-    json: Annotated[Path | None, typer.Option(help="Every figure.")] = None,
-    csv: Annotated[Path | None, typer.Option(help="The gap table.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Every figure; '-' for standard output.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", "--output", help="The gap table; '-' for standard output.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 where the scores break a constraint.")] = False,
 ) -> None:
     """Audit a file of scores: gaps of scores and of decisions with counts and intervals, rates, ratios, an exact check."""
-    attributes = [_names(words, "--sensitive") for words in sensitive]
-    strata = None if given is None else _names(given, "--given")
-    law = _law(local_law, unknown)
+    check_places({"file": file}, {"html": html, "json": json, "csv": csv})
+    if json == csv == STDOUT:
+        raise InputError("json: standard output is the gap table's already; expected a file")
+    wanted = [score, *sensitive, *(words for words in (target, decision, given, local_law) if words)]
+    table = TableFile(file, dialect(separator, decimal, encoding), wanted=wanted, stdin=sys.stdin.buffer)
+
+    def names(words: str, option: str) -> tuple[str, ...]:
+        return column_names(words, table.columns, option, Path(table.name).name)
+
+    def name(words: str | None, option: str) -> str | None:
+        return None if words is None else column_name(words, table.columns, option, Path(table.name).name)
+
+    attributes = [_attribute(names(words, "sensitive")) for words in sensitive]
+    strata = None if given is None else _attribute(names(given, "given"))
+    law = _law(local_law, unknown, names)
     notions = [
         made
         for words in notion or ["demographic_parity"]
-        for made in _notions(words, attributes, strata, tolerance=tolerance, ratio=ratio, lower=lower, upper=upper)
+        for made in notions_named(words, attributes, given=strata, tolerance=tolerance, ratio=ratio, lower=lower, upper=upper)
     ]
     columns = [*dict.fromkeys([n for a in attributes for n in _tuple(a)] + list(_tuple(strata)) + ([law.sex, law.race] if law else []))]
     columns += [a for made in notions for a in made.attributes if a not in columns]
-    frame: Frame = read_frame(file, score=score, sensitive=columns, target=target, decision=decision)
+    frame = table.frame(
+        score=name(score, "score") or score, sensitive=columns, target=name(target, "target"), decision=name(decision, "decision"),
+        numeric=_continuous(notions),
+    )  # fmt: skip
+    if bounds is not None:
+        _inside(frame, two_numbers(bounds, "--bounds"))
     found = fo.audit(
         frame.scores, notions, sensitive_features=frame.sensitive, targets=frame.targets, decisions=frame.decisions, threshold=threshold,
         missing_group=missing_group, attributes=_with_groups(attributes, notions), local_law=law,  # type: ignore[arg-type]
         confidence=confidence, draws=draws, seed=seed,
     )  # fmt: skip
-    screen = console()
+    screen = console(stderr=STDOUT in (json, csv))
+    written = _write(found, html, json, csv)  # before anything that the terminal could refuse
     _show(found, screen)
-    if html is not None:
-        _say(screen, f"page: {found.to_html(html)}")
-    if json is not None:
-        found.to_json(json)
-        _say(screen, f"json: {json}")
-    if csv is not None:
-        _say(screen, f"csv: {found.to_csv(csv)}")
+    for what in written:
+        say(screen, what)
     if strict and not found.holds:
         raise typer.Exit(1)
+
+
+def _write(found: fo.Audit, html: Path | None, json: Path | None, csv: Path | None) -> list[str]:
+    """The files that were asked for; a line about each."""
+    written = []
+    if html is not None:
+        written.append(f"page: {found.to_html(html)}")
+    if json == STDOUT:
+        sys.stdout.write(found.to_json() + "\n")
+    elif json is not None:
+        found.to_json(json)
+        written.append(f"json: {json}")
+    if csv == STDOUT:
+        sys.stdout.write(csv_table(found.gaps.columns, found.gaps.rows))
+    elif csv is not None:
+        written.append(f"csv: {found.to_csv(csv)}")
+    return written
+
+
+def _inside(frame: Frame, box: tuple[float, float]) -> None:
+    outside = np.flatnonzero(~((frame.scores >= box[0]) & (frame.scores <= box[1])))
+    if outside.size:
+        first = f"{frame.scores[outside[0]]:g} in row {outside[0] + 1}"
+        raise InputError(f"--bounds: got {first}, outside {box[0]:g}, {box[1]:g} ({outside.size:,} such rows of {len(frame.scores):,})")
 
 
 def _show(found: fo.Audit, screen: Console) -> None:
     settings = found.settings
     decided = "decisions as given" if settings["threshold"] is None else f"decisions: score >= {settings['threshold']:g}"
-    _say(screen, f"{found.n:,} samples; {decided}; intervals at {settings['confidence']:g}; seed {settings['seed']}")
+    say(screen, f"{found.n:,} samples; {decided}; intervals at {settings['confidence']:g}; seed {settings['seed']}")
     for check in found.checks:
         result = "nothing to compare" if not check.checked else "every constraint holds exactly" if check.holds else "broken"
-        _say(screen, f"{check.quantity}s, {check.notion}: {result}")
+        say(screen, f"{check.quantity}s, {check.notion}: {result}")
     tables = {"Summary, the worst comparison of each notion": found.summary}
     tables["Gaps"] = _columns(found.gaps, SHOWN["gaps"])
     tables["Groups"] = found.groups
@@ -104,65 +153,41 @@ def _show(found: fo.Audit, screen: Console) -> None:
         heads = tuple(c.replace("_", "\n") for c in table.columns)
         screen.print(rich_table(Table(heads, table.rows[:LONGEST], title)))
         if len(table) > LONGEST:
-            _say(screen, f"{len(table) - LONGEST} more rows: see --json")
+            say(screen, f"{len(table) - LONGEST} more rows: see --json")
     for note in found.notes:
-        _say(screen, f"note: {note}")
-    _say(screen, f"data sha256 {found.data_hash}")
+        say(screen, f"note: {note}")
+    say(screen, f"data sha256 {found.data_hash}")
 
 
 def _columns(table: Table, columns: tuple[str, ...]) -> Table:
     return Table.from_records(columns, list(table))
 
 
-def _say(screen: Console, words: str) -> None:
-    screen.print(words, markup=False, highlight=False, soft_wrap=True)
-
-
-def _notions(
-    words: str, attributes: list[str | tuple[str, ...]], given: Any, *, tolerance: float, ratio: float, lower: Any, upper: Any
-) -> list[fo.Notion]:
-    """A shipped notion on each attribute, or ``module:object``, one's own."""
-    if ":" in words:
-        return [imported_notion(words)]
-    name = words.replace("-", "_")
-    makers: dict[str, Any] = {
-        "demographic_parity": lambda a: fo.DemographicParity(a, tolerance=tolerance, given=given),
-        "equal_opportunity": lambda a: fo.EqualOpportunity(a, tolerance=tolerance, given=given),
-        "predictive_equality": lambda a: fo.PredictiveEquality(a, tolerance=tolerance, given=given),
-        "equalized_odds": lambda a: fo.EqualizedOdds(a, tolerance=tolerance, given=given),
-        "mean_residual": lambda a: fo.MeanResidual(a, tolerance=tolerance, given=given),
-        "residual_parity": lambda a: fo.ResidualParity(a, tolerance=tolerance, given=given),
-        "impact_ratio": lambda a: fo.ImpactRatio(a, ratio=ratio, given=given),
-        "group_mean_bound": lambda a: fo.GroupMeanBound(a, lower=lower, upper=upper, given=given),
-        "score_covariance": lambda a: fo.ScoreCovariance(a, tolerance=tolerance),
-    }
-    if name not in makers:
-        raise InputError(f"--notion: got {words!r}, expected one of {', '.join(NOTIONS)}, or module:object")
-    return [makers[name](attribute) for attribute in attributes]
+def _continuous(notions: list[fo.Notion]) -> set[str]:
+    """The attributes that hold numbers: those of covariances, unless another notion has groups of them."""
+    leaves = [leaf.notion for n in notions for leaf in n.leaves()]
+    others = {a for leaf in leaves if not isinstance(leaf, fo.ScoreCovariance) for a in leaf.attributes}
+    return {leaf.attributes[0] for leaf in leaves if isinstance(leaf, fo.ScoreCovariance)} - others
 
 
 def _with_groups(attributes: list[str | tuple[str, ...]], notions: list[fo.Notion]) -> list[str | tuple[str, ...]]:
     """What was asked for, but for the continuous attributes of covariances."""
-    continuous = {leaf.notion.attributes[0] for n in notions for leaf in n.leaves() if isinstance(leaf.notion, fo.ScoreCovariance)}
-    others = {a for n in notions for leaf in n.leaves() if not isinstance(leaf.notion, fo.ScoreCovariance) for a in leaf.notion.attributes}
-    return [a for a in attributes if not (isinstance(a, str) and a in continuous - others)]
+    continuous = _continuous(notions)
+    return [a for a in attributes if not (isinstance(a, str) and a in continuous)]
 
 
-def _law(columns: str | None, unknown: list[str] | None) -> Any:
-    if columns is None:
+def _law(words: str | None, unknown: list[str] | None, names: Callable[[str, str], tuple[str, ...]]) -> Any:
+    if words is None:
         if unknown:
             raise InputError("--unknown: expected --local-law beside it")
         return None
-    names = _tuple(_names(columns, "--local-law"))
-    if len(names) != 2:
-        raise InputError(f"--local-law: got {columns!r}, expected two columns, 'SEX,RACE'")
-    return fo.auditing.LocalLaw144(*names, unknown=tuple(unknown or ()))
+    found = names(words, "local-law")
+    if len(found) != 2:
+        raise InputError(f"--local-law: got {words!r}, expected two columns, 'SEX,RACE'")
+    return fo.auditing.LocalLaw144(*found, unknown=tuple(unknown or ()))
 
 
-def _names(words: str, option: str) -> str | tuple[str, ...]:
-    names = tuple(w.strip() for w in words.split(",") if w.strip())
-    if not names:
-        raise InputError(f"{option}: got {words!r}, expected a column name")
+def _attribute(names: tuple[str, ...]) -> str | tuple[str, ...]:
     return names[0] if len(names) == 1 else names
 
 

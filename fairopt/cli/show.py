@@ -1,4 +1,4 @@
-"""Tables on the terminal."""
+"""Tables and lines on the terminal. Every word of the data passes ``visible`` on its way there."""
 
 from __future__ import annotations
 
@@ -7,23 +7,28 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from fairopt.table import Table
+from fairopt.table import Table, visible
 
 DASH = "-"
 
 
-def console() -> Console:
+def console(*, stderr: bool = False) -> Console:
     """The terminal; a pipe or a file gets lines wide enough that no cell is folded."""
-    screen = Console()
-    return screen if screen.is_terminal else Console(width=200)
+    screen = Console(stderr=stderr)
+    return screen if screen.is_terminal else Console(stderr=stderr, width=200)
+
+
+def say(screen: Console, words: str) -> None:
+    """Lines of plain text: no markup, no colours, no control characters."""
+    screen.print(visible(words, lines=True), markup=False, highlight=False, soft_wrap=True)
 
 
 def rich_table(table: Table) -> RichTable:
     """``table`` with every value as text; columns of numbers stand to the right."""
-    shown = RichTable(title=escape(table.title) or None, box=box.SIMPLE_HEAD, title_justify="left")
+    shown = RichTable(title=escape(visible(table.title)) or None, box=box.SIMPLE_HEAD, title_justify="left")
     for column in table.columns:
         numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in table[column] if v is not None)
-        shown.add_column(escape(column), justify="right" if numbers and len(table) else "left")
+        shown.add_column(escape(visible(column, lines=True)), justify="right" if numbers and len(table) else "left")
     for row in table.rows:
         shown.add_row(*(escape(word(value)) for value in row))
     return shown
@@ -36,4 +41,4 @@ def word(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return str(value)
+    return visible(str(value))

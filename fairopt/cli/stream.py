@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,43 +13,68 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from fairopt.basics.words import notion_word
+from fairopt.cli.options import Decimal, Encoding, Separator, dialect, two_numbers
+from fairopt.cli.show import say
 from fairopt.errors import InputError, MissingExtraError
+from fairopt.files import check_places, column_name, column_names, number, write_whole
 from fairopt.streaming import (
     NOTIONS,
     AllTime,
     Controller,
     Cumulative,
     DurableStream,
-    Family,
     Forget,
     PooledParity,
     PrimalDual,
     Sliding,
+    StreamReport,
     named,
 )
 from fairopt.streaming import run as runs
-from fairopt.streaming.picture import stream_picture
-from fairopt.streaming.rows import open_source
+from fairopt.streaming.outputs import STDOUT
+from fairopt.streaming.picture import is_our_picture, stream_picture
+from fairopt.streaming.rows import Source, open_source
 from fairopt.streaming.store import KEEP_KEYS
 
+_BESIDE = ("-wal", "-shm", "-journal", "-commits")  # files beside the state that belong to it
 CONTROLLERS = ("pooled", "primal-dual", "cumulative")
 
 
 def stream(
-    input: Annotated[str, typer.Option("--input", help="CSV (with a header) or Parquet file; '-' for CSV lines on standard input.")],
-    group: Annotated[
-        list[str], typer.Option("--group", help="Column of group values; 'sex,race' for an intersection; repeat for several.")
+    input: Annotated[
+        str, typer.Option("--input", help="Table of text with a header (CSV, TSV, ..., .gz too), or Parquet; '-' for standard input.")
+    ],
+    sensitive: Annotated[
+        list[str],
+        typer.Option("--sensitive", "--group", help="Column of group values; 'sex,race' for an intersection; repeat for several."),
     ],
     state: Annotated[Path, typer.Option("--state", help="SQLite database of the run; an existing one is resumed.")],
-    notion: Annotated[str, typer.Option(help=f"One of {', '.join(NOTIONS)}.")] = "demographic_parity",
+    notion: Annotated[
+        str, typer.Option(help=f"One of {', '.join(NOTIONS)}, or module:object, a notion of your own.")
+    ] = "demographic_parity",
     tolerance: Annotated[float, typer.Option(help="Largest pooled gap.")] = 0.05,
     given: Annotated[str, typer.Option(help="Column(s) of strata, separated by commas.")] = "",
     bounds: Annotated[str, typer.Option(help="Least and largest score.")] = "0,1",
-    output: Annotated[Path, typer.Option(help="CSV of the input's columns and fair_score.")] = Path("fair.csv"),
+    output: Annotated[
+        Path, typer.Option(help="The input's columns and fair_score, in the input's separator; '-' for standard output.")
+    ] = Path("fair.csv"),
     rejects: Annotated[Path | None, typer.Option(help="CSV of malformed rows with the reason; by default beside the output.")] = None,
-    score_column: Annotated[str, typer.Option(help="Column of scores.")] = "score",
-    target_column: Annotated[str | None, typer.Option(help="Column of targets, for notions that need them.")] = None,
-    key_column: Annotated[str | None, typer.Option(help="Column of request keys: a key that comes again is not counted again.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Lose what stands in an output that is not of this run, in place of an error.")
+    ] = False,
+    score: Annotated[str, typer.Option("--score", "--score-column", help="Column of scores.")] = "score",
+    target: Annotated[
+        str | None, typer.Option("--target", "--target-column", help="Column of targets, for notions that need them.")
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option("--key-column", "--key", help="Column of request keys: a key that comes again is not counted again."),
+    ] = None,
+    separator: Separator = None,
+    decimal: Decimal = ".",
+    encoding: Encoding = None,
+    clip: Annotated[bool, typer.Option("--clip", help="Scores outside the bounds are meant to be clipped: no warning.")] = False,
     controller: Annotated[str, typer.Option(help=f"One of {', '.join(CONTROLLERS)}.")] = "pooled",
     kappa: Annotated[float, typer.Option(help="Gain of the pooled controller.")] = 0.25,
     window: Annotated[str, typer.Option(help="all, sliding:N or forget:HALF_LIFE.")] = "all",
@@ -55,35 +83,61 @@ def stream(
     keep_keys: Annotated[str, typer.Option(help="How many keys are remembered, or 'all'.")] = str(KEEP_KEYS),
     missing_group: Annotated[str, typer.Option(help="error: a row without group is rejected; own: it is a group of its own.")] = "error",
     picture: Annotated[Path | None, typer.Option(help="PNG of pooled gap and bound over time.")] = None,
-    report: Annotated[Path | None, typer.Option(help="JSON of the report.")] = None,
+    report: Annotated[Path | None, typer.Option("--report", "--json", help="JSON of the report; '-' for standard output.")] = None,
 ) -> None:
-    """Send a file's scores through a streaming controller: the pooled gap stays near the tolerance, each row is written once."""
+    """Send a file's scores through a streaming controller: the pooled gap stays near the tolerance, each row is written once.
+
+    Exit code 2 where something is wrong with the input: scores outside the bounds, a group of which every row was rejected.
+    """
     screen = Console(stderr=True)
-    families = _families(notion, group, tolerance, given)
-    made = _controller(controller, families, _bounds(bounds), window, kappa, missing_group)
-    if input == "-" and keep_keys == str(KEEP_KEYS) and key_column is not None:
+    if input == "-" and keep_keys == str(KEEP_KEYS) and key is not None:
         keep_keys = "all"  # a pipe resumes by its keys alone
     keep = None if keep_keys == "all" else _whole(keep_keys, "keep-keys")
-    if batch > 1 and key_column is not None:
+    if batch > 1 and key is not None:
         raise InputError("--batch: expected 1 with --key-column")
-    with DurableStream(made, state, durable=durable, keep_keys=keep) as store:  # type: ignore[arg-type]
+    wanted = [score, *sensitive, *(c for c in (target, key, given) if c)]
+    source = open_source(input, sys.stdin.buffer, dialect(separator, decimal, encoding), wanted)
+    with closing(source):
+        groups = [column_names(words, source.columns, "sensitive") for words in sensitive]
+        strata = column_names(given, source.columns, "given") if given else ()
+        box = two_numbers(bounds, "--bounds")
+        made = _controller(controller, _notion(notion, groups, tolerance, strata), box, window, kappa, missing_group)
         job = runs.Job(
-            output=output,
-            rejects=rejects if rejects is not None else output.with_name(output.stem + ".rejects.csv"),
-            groups=made.plan.columns, score=score_column, target=target_column, key=key_column, batch=batch,
-            missing_group=missing_group == "own",
+            output=output, rejects=rejects if rejects is not None else _beside(output, state), groups=made.plan.columns,
+            score=column_name(score, source.columns, "score"), target=_one(target, source, "target"), key=_one(key, source, "key-column"),
+            batch=batch, missing_group=missing_group == "own", overwrite=overwrite, clip=clip,
         )  # fmt: skip
-        if store.resumed:
-            screen.print(f"resuming {state}: {made.samples:,} samples were sent before", highlight=False)
-        run = runs.Run(open_source(input, sys.stdin.buffer), store, job, sync=durable == "full")
-        told = _watch(run, screen)
-    last = run.progress_counts()
-    screen.print(f"{last[0]:,} rows read, {last[1]:,} sent, {last[2]:,} rejected, {last[3]:,} repeated", highlight=False)
-    screen.print(str(told), markup=False, highlight=False)
-    _finish(told, report, picture, screen, notion)
+        job.check(source)
+        _check_files(input, job, state, report, picture)
+        with _state_of(source, job, made, state, durable, keep) as store:
+            run = runs.Run(source, store, job, sync=durable == "full", on_warning=lambda words: say(screen, f"warning: {words}"))
+            if store.resumed:
+                say(screen, f"resuming {state}: {made.samples:,} samples were sent before")
+            try:
+                told = _watch(run, screen)
+            except KeyboardInterrupt:
+                say(screen, f"stopped; all that was sent is in {state}: the same command goes on from there")
+                raise typer.Exit(130) from None
+    _finish(run, told, report, picture, screen, notion)
 
 
-def _watch(run: runs.Run, screen: Console) -> Any:
+@contextmanager
+def _state_of(source: Source, job: runs.Job, made: Controller, state: Path, durable: str, keep: int | None) -> Iterator[DurableStream]:
+    """The run's state. A new one of a run that fails before it has committed anything leaves no file behind."""
+    new, empty = not state.exists(), True
+    try:
+        with DurableStream(made, state, durable=durable, keep_keys=keep, facts=runs.facts(source, job, state)) as store:  # type: ignore[arg-type]
+            try:
+                yield store
+            finally:
+                empty = not store.resumed and not store.progress["files"]
+    finally:
+        if new and empty:
+            for end in ("", *_BESIDE):
+                Path(f"{state}{end}").unlink(missing_ok=True)
+
+
+def _watch(run: runs.Run, screen: Console) -> StreamReport:
     """Run with a progress bar and the running gap."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[now]}"), TimeElapsedColumn())
     with Progress(*columns, console=screen, transient=True) as bars:
@@ -96,66 +150,107 @@ def _watch(run: runs.Run, screen: Console) -> Any:
         return run.go(show)
 
 
-def _finish(told: Any, report: Path | None, picture: Path | None, screen: Console, notion: str) -> None:
+def _finish(run: runs.Run, told: StreamReport, report: Path | None, picture: Path | None, screen: Console, notion: str) -> None:
+    """Say what came of it, write the reports, and exit with 2 where something is wrong with the input."""
+    rows, sent, rejected, repeated = run.progress_counts()
+    say(screen, f"{rows:,} rows read, {sent:,} sent, {rejected:,} rejected, {repeated:,} repeated")
+    if run.store.resumed:
+        say(screen, f"in all runs {run.tally.sent_in_all:,} sent, {run.tally.rejected_in_all:,} rejected")
+    if rejected:
+        say(screen, f"rejected rows: {run.job.rejects}")
+    say(screen, str(told))
     if report is not None:
-        import json
-
-        report.write_text(json.dumps(told.to_dict(), indent=1))
+        text = json.dumps(told.to_dict(), indent=1) + "\n"
+        if report == STDOUT:
+            sys.stdout.write(text)
+        else:
+            write_whole(report, text, "report")
     if picture is not None:
         try:
             stream_picture({told.controller: told}, picture, title=notion)
-            screen.print(f"picture: {picture}", highlight=False, soft_wrap=True)
+            say(screen, f"picture: {picture}")
         except MissingExtraError as error:
-            screen.print(f"no picture: {error}", highlight=False)
+            say(screen, f"no picture: {error}")
+    for problem in run.tally.problems:
+        say(screen, f"problem: {problem}")
+    if run.tally.problems:
+        raise typer.Exit(2)
 
 
-def _families(notion: str, groups: list[str], tolerance: float, given: str) -> list[Family]:
-    strata = tuple(_split(given))
-    out: list[Family] = []
-    for names in groups:
-        attribute = tuple(_split(names))
-        if not attribute:
-            raise InputError(f"--group: expected a column name, got {names!r}")
-        out.extend(named(notion, attribute, tolerance, strata))
-    return out
+def _check_files(input: str, job: runs.Job, state: Path, report: Path | None, picture: Path | None) -> None:
+    """Before anything is written: every file is another one, and what is there already is the run's own or to be lost."""
+    writes = {"output": job.output, "rejects": job.rejects, "report": report, "picture": picture}
+    logs = {f"state ({end})": f"{state}{end}" for end in _BESIDE}
+    check_places({"input": input}, writes, {"state": state, **logs})
+    if report == STDOUT and job.output == STDOUT:
+        raise InputError("report: standard output is the output's already; expected a file")
+    if job.overwrite:
+        return
+    if not state.exists():
+        for option, at in (("output", job.output), ("rejects", job.rejects)):
+            if at != STDOUT and at.exists() and at.stat().st_size:
+                raise InputError(
+                    f"{option}: {at} is there already, and {state} is a new state; "
+                    "choose another name, move it away, or pass --overwrite to lose it"
+                )
+    for option, path, ours in (("report", report, _is_our_report), ("picture", picture, is_our_picture)):
+        if path is not None and path != STDOUT and path.is_file() and path.stat().st_size and not ours(path):
+            raise InputError(f"{option}: {path} is there already, and is no {option} of fairopt; pass --overwrite to lose it")
 
 
-def _controller(name: str, families: list[Family], bounds: tuple[float, float], window: str, kappa: float, missing: str) -> Controller:
+def _is_our_report(path: Path) -> bool:
+    """A report that an earlier run wrote is renewed."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and {"format", "controller", "pooled_gap"} <= found.keys()
+
+
+def _beside(output: Path, state: Path) -> Path:
+    beside = state if output == STDOUT else output
+    return beside.with_name(beside.stem + ".rejects.csv")
+
+
+def _one(words: str | None, source: Source, option: str) -> str | None:
+    return None if words is None else column_name(words, source.columns, option)
+
+
+def _notion(notion: str, groups: list[tuple[str, ...]], tolerance: float, strata: tuple[str, ...]) -> Any:
+    """The families of a notion by its name, on each attribute; or a notion of the user's own."""
+    word = notion_word(notion)
+    if word not in NOTIONS:
+        from fairopt.notions.named import joined_named  # and with it torch
+
+        return joined_named(notion, groups, tolerance=tolerance, given=strata or None)
+    return [family for attribute in groups for family in named(word, attribute, tolerance, strata)]
+
+
+def _controller(name: str, notion: Any, bounds: tuple[float, float], window: str, kappa: float, missing: str) -> Controller:
     common: dict[str, Any] = {"bounds": bounds, "missing_group": missing}
     if name == "pooled":
-        return PooledParity(families, window=_window(window), kappa=kappa, **common)
+        return PooledParity(notion, window=_window(window), kappa=kappa, **common)
     if name == "cumulative":
-        return Cumulative(families, window=_window(window), **common)
+        return Cumulative(notion, window=_window(window), **common)
     if name == "primal-dual":
         if window != "all":
             raise InputError("--window: the paper's rule has none")
-        return PrimalDual(families, **common)
+        return PrimalDual(notion, **common)
     raise InputError(f"--controller: expected one of {', '.join(CONTROLLERS)}, got {name!r}")
 
 
 def _window(text: str) -> AllTime | Sliding | Forget:
-    kind, _, number = text.partition(":")
+    kind, _, size = text.partition(":")
     if text == "all":
         return AllTime()
     if kind == "sliding":
-        return Sliding(_whole(number, "window"))
+        return Sliding(_whole(size, "window"))
     if kind == "forget":
-        return Forget(runs.number(number, "--window"))
+        return Forget(number(size, "--window"))
     raise InputError(f"--window: expected all, sliding:N or forget:HALF_LIFE, got {text!r}")
 
 
-def _bounds(text: str) -> tuple[float, float]:
-    parts = _split(text)
-    if len(parts) != 2:
-        raise InputError(f"--bounds: expected two numbers like 0,1, got {text!r}")
-    return runs.number(parts[0], "--bounds"), runs.number(parts[1], "--bounds")
-
-
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
 def _whole(text: str, option: str) -> int:
-    if not text.isdigit() or int(text) < 1:
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise InputError(f"--{option}: expected a whole number >= 1, got {text!r}")
     return int(text)

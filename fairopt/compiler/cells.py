@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from fairopt.notions.events import Column, evaluate
+from fairopt.notions.events import Column, columns_of, evaluate
 from fairopt.problem import BoolArray, IntArray
+from fairopt.sparse import LARGE, SparseRows
 
 _DENSE = 1 << 16  # combinations counted in one table
 
@@ -27,13 +29,54 @@ class Combinations:
     table: dict[int, IntArray]
     counts: IntArray
 
-    def masks(self, keys: Sequence[tuple[Any, ...]]) -> BoolArray:
-        """(M, c) membership of each combination in each mask."""
+    def masks(self, keys: Sequence[tuple[Any, ...]]) -> BoolArray | SparseRows:
+        """(M, c) membership of each combination in each mask; sparse where there are many masks with few members."""
         rows = self.counts.shape[0]
+        if len(keys) * rows > LARGE:
+            found = self._sparse(keys)
+            if found is not None:
+                return found
         members = np.empty((len(keys), rows), dtype=np.bool_)
         for k, key in enumerate(keys):
             members[k] = evaluate(key, self.table, rows)
         return members
+
+    def _sparse(self, keys: Sequence[tuple[Any, ...]]) -> SparseRows | None:
+        """The members of each mask, or None where that takes more memory than the whole table."""
+        most = len(keys) * self.counts.shape[0] // 8
+        members: list[IntArray] = []
+        total = 0
+        for key in keys:
+            members.append(self._members(key))
+            total += members[-1].shape[0]
+            if total > most:
+                return None
+        return SparseRows.of_lists(members, None, self.counts.shape[0])
+
+    def _members(self, key: tuple[Any, ...]) -> IntArray:
+        """The combinations in one mask. Of 'code k of column j and ...' only those with the code are looked at."""
+        if key[0] == "=":
+            return self._with_code(key[1], key[2])
+        atoms = [(part, other) for part, other in (key[1:], key[:0:-1]) if part[0] == "="] if key[0] == "&" else []
+        if not atoms:
+            return np.flatnonzero(evaluate(key, self.table, self.counts.shape[0]))
+        atom, other = min(atoms, key=lambda pair: self._with_code(pair[0][1], pair[0][2]).shape[0])
+        among = self._with_code(atom[1], atom[2])
+        table = {j: self.table[j][among] for j in columns_of(other)}
+        return among[evaluate(other, table, among.shape[0])]
+
+    def _with_code(self, column: int, code: int) -> IntArray:
+        """The combinations with one code, rising."""
+        if column not in self._by_code:
+            codes = self.table[column]
+            order = np.argsort(codes, kind="stable")
+            self._by_code[column] = order, np.searchsorted(codes[order], np.arange(int(codes.max(initial=0)) + 2))
+        order, starts = self._by_code[column]
+        return order[starts[code] : starts[code + 1]] if code + 1 < starts.shape[0] else order[:0]
+
+    @cached_property
+    def _by_code(self) -> dict[int, tuple[IntArray, IntArray]]:
+        return {}
 
 
 def combine(columns: Sequence[Column], used: Sequence[int], n: int) -> Combinations:
@@ -68,8 +111,10 @@ def _compress(joint: IntArray, size: int, n: int) -> tuple[IntArray, IntArray, I
     return present, place[joint], all_counts[present]
 
 
-def merge(members: BoolArray) -> tuple[IntArray, BoolArray]:
+def merge(members: BoolArray | SparseRows) -> tuple[IntArray, BoolArray | SparseRows]:
     """Cells of combinations: (c,) the cell of each combination, and (M, C) the masks' membership by cell. ``members`` (M, c)."""
+    if isinstance(members, SparseRows):
+        return _merge_sparse(members)
     combinations = members.shape[1]
     if members.shape[0] == 0:
         return np.zeros(combinations, dtype=np.int64), np.zeros((0, 1), dtype=np.bool_)
@@ -84,3 +129,18 @@ def merge(members: BoolArray) -> tuple[IntArray, BoolArray]:
             first.append(k)
         cell[k] = seen[word]
     return cell, np.ascontiguousarray(members[:, first])
+
+
+def _merge_sparse(members: SparseRows) -> tuple[IntArray, BoolArray | SparseRows]:
+    by_combination = members.transposed
+    seen: dict[bytes, int] = {}
+    cell = np.empty(members.columns, dtype=np.int64)
+    first: list[int] = []
+    for k in range(members.columns):
+        word = by_combination.row(k)[0].tobytes()
+        if word not in seen:
+            seen[word] = len(first)
+            first.append(k)
+        cell[k] = seen[word]
+    merged = by_combination.take(np.array(first, dtype=np.int64)).transposed
+    return cell, merged.toarray() if merged.shape[0] * merged.shape[1] <= LARGE else merged

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -12,22 +12,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.columns import read_features
 from fairopt.compiler.cells import merge
 from fairopt.compiler.facts import read_bounds, read_weights
-from fairopt.compiler.feasibility import settle
+from fairopt.compiler.feasibility import OnInfeasible, settle
 from fairopt.compiler.gather import Gathered, gather
 from fairopt.compiler.items import Item, Row
-from fairopt.compiler.limits import MovingLimits
-from fairopt.compiler.presolve import Box, Cells, presolve
+from fairopt.compiler.limits import MovingLimits, widened_limits
+from fairopt.compiler.presolve import Box, Cells, presolve, scales_of
 from fairopt.errors import FairoptWarning, InputError
 from fairopt.groups import Missing, Vocabulary, declare
 from fairopt.notions.algebra import Notion
 from fairopt.notions.batch import Batch
 from fairopt.numerics.exact_sums import exact_cell_sums
 from fairopt.problem import HARD, Array, Limits, ProjectionProblem, Rows, Softness
+from fairopt.sparse import SparseRows, entries_of
 
 OnMissing = Literal["drop", "warn", "raise"]
-OnInfeasible = Literal["raise", "closest", "passthrough"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,21 @@ class Compiled:
 
     def limits(self) -> Limits:
         """The limits now (float64 CPU tensors), connected to tolerance, rho and gamma tensors and to targets that require grad."""
-        return self.problem.limits() if self.moving is None else self.moving.read(self.problem)
+        return self.problem.limits() if self.moving is None else self.now("closest")[1] or self.problem.limits()
+
+    def now(self, on_infeasible: OnInfeasible) -> tuple[ProjectionProblem, Limits | None]:
+        """The problem and the limits to solve it with, None where these are its own. Where learned limits have moved since an infeasible
+        compilation, feasibility is decided anew."""
+        if self.moving is None:
+            return self.problem, None
+        stated = self.problem.as_stated()
+        limits = self.moving.read(stated)
+        if self.problem.feasible:
+            return self.problem, limits
+        if all(np.array_equal(a, b) for a, b in zip(stated.limits().numpy().values(), limits.numpy().values(), strict=True)):
+            return self.problem, widened_limits(limits, self.problem)
+        moved = settle(replace(stated, feasible=True).with_limits(limits), None, on_infeasible)
+        return moved, widened_limits(limits, moved)
 
 
 def compile_problem(
@@ -63,25 +78,29 @@ def compile_problem(
     missing_group: Missing = "error",
     on_missing: OnMissing = "drop",
     on_infeasible: OnInfeasible = "raise",
+    pos_label: Any = None,
 ) -> Compiled:
     """Compile ``notion`` for one batch of ``n`` samples.
 
     sensitive_features  attribute name -> n values;  targets (n,);  weights (n,) > 0 of the distance
     bounds              None, or a pair of which each side is None, a number or (n,)
     groups              declared vocabularies, attribute name -> values;  vocabularies: known so far, which may grow if ``grow``
+    pos_label           the target that counts as 1, every other one as 0; None: targets are numbers
     missing_group       "error", or "own": missing values are a group
     on_missing          what to do about constraints whose group has no sample: "drop" lists them, "warn" also warns, "raise" raises
-    on_infeasible       "raise" InfeasibleError with a minimal set of constraints, "closest": widen the limits by the least sum of squared
-                        violations, "passthrough": leave them; both mark ``problem.feasible`` False
+    on_infeasible       "raise" InfeasibleError with a minimal set of constraints and a proof, "closest": widen the limits by the least
+                        sum of squared violations (``problem.stated`` keeps them as written), "passthrough": leave them; both mark
+                        ``problem.feasible`` False
 
     Raises InputError, InfeasibleError. Source: DESIGN 4.
     """
-    _check_arguments(notion, n, sensitive_features, missing_group, on_missing, on_infeasible)
+    _check_arguments(notion, n, missing_group, on_missing, on_infeasible)
     if notion.needs_targets and targets is None:
         raise InputError(f"{notion!r} needs targets; pass targets= ({n},)")
     lb, ub = read_bounds(bounds, n)
     known = {**(vocabularies or {}), **declare(groups)}
-    batch = Batch(n, sensitive_features, targets, vocabularies=known, grow=grow, missing_group=missing_group)
+    sensitive_features = read_features(sensitive_features, notion.attributes)
+    batch = Batch(n, sensitive_features, targets, vocabularies=known, grow=grow, missing_group=missing_group, pos_label=pos_label)
     gathered = gather(notion, batch)
     _report_dropped(gathered.dropped, on_missing)
     values = [v.detach().to("cpu", torch.float64) for v in batch.values]
@@ -96,22 +115,15 @@ def compile_problem(
     rows = _rows(gathered, kept, values, n)
     problem = _assemble(rows, linear, ranges, lb, ub, read_weights(weights, n), gathered, batch)
     settled = settle(problem, _targets_witness(batch), on_infeasible)
-    shifts = (
-        _difference(settled.lower, problem.lower),
-        _difference(settled.upper, problem.upper),
-        _difference(settled.width, problem.width),
-    )
-    moving = MovingLimits(linear, ranges, tuple(batch.values), shifts)
+    moving = MovingLimits(linear, ranges, tuple(batch.values))
     return Compiled(settled, batch.vocabularies, tuple(removed), moving if moving.moves else None)
 
 
-def _check_arguments(notion: object, n: int, features: object, missing: str, on_missing: str, on_infeasible: str) -> None:
+def _check_arguments(notion: object, n: int, missing: str, on_missing: str, on_infeasible: str) -> None:
     if not isinstance(notion, Notion):
         raise InputError(f"notion must be a notion such as DemographicParity('sex', tolerance=0.05), came {notion!r}")
     if n < 1:
         raise InputError("the batch is empty; at least one sample is needed")
-    if not isinstance(features, Mapping) and not (hasattr(features, "columns") and hasattr(features, "__getitem__")):
-        raise InputError(f"sensitive_features must map attribute names to values, e.g. {{'sex': [...]}}, came {type(features).__name__}")
     for word, value, allowed in (
         ("missing_group", missing, ("error", "own")),
         ("on_missing", on_missing, ("drop", "warn", "raise")),
@@ -148,7 +160,7 @@ class Constants:
         for scale, mask, v in row.terms:
             if v not in self._sums:
                 self._sums[v] = exact_cell_sums(self._values[v].numpy(), g.cell, g.masks.shape[1])
-            inside = sum((self._sums[v][c] for c in np.flatnonzero(g.masks[mask]).tolist()), Fraction(0))
+            inside = sum((self._sums[v][c] for c in entries_of(g.masks, mask).tolist()), Fraction(0))
             total += Fraction(scale) * inside / int(g.mask_counts[mask])
         return total
 
@@ -157,13 +169,10 @@ def _rows(gathered: Gathered, rows: list[Row], values: list[Tensor], n: int) -> 
     """The arrays of ``Rows``, without masks that no remaining row names."""
     named = sorted({j for row in rows for j in row.scales} | {m for row in rows for _, m, _ in row.terms})
     place = {j: k for k, j in enumerate(named)}
-    scales = np.zeros((len(rows), len(named)))
     terms: list[tuple[int, float, int, int]] = []
     dense: list[Tensor] = []
     dense_rows: list[int] = []
     for k, row in enumerate(rows):
-        for j, s in row.scales.items():
-            scales[k, place[j]] = s
         terms += [(k, s, place[m], v) for s, m, v in row.terms]
         terms += [(k, row.constant, -1, -1)] if row.constant else []
         if row.dense:
@@ -171,13 +180,13 @@ def _rows(gathered: Gathered, rows: list[Row], values: list[Tensor], n: int) -> 
             dense_rows.append(k)
     cell, masks, counts = gathered.cell, gathered.masks, gathered.counts
     if len(named) < masks.shape[0]:  # cells that only a removed mask told apart
-        place_of, masks = merge(masks[named])
+        place_of, masks = merge(masks.take(np.array(named, dtype=np.int64)) if isinstance(masks, SparseRows) else masks[named])
         counts = np.bincount(place_of, weights=counts).astype(np.int64)
         cell = place_of[cell]
     result = Rows(
         cell=torch.from_numpy(cell),
         masks=masks,
-        scales=scales,
+        scales=scales_of([{place[j]: s for j, s in row.scales.items()} for row in rows], masks),
         offset=np.array([row.offset for row in rows], dtype=np.float64),
         offset_terms=tuple(terms),
         values=tuple(values),
@@ -214,6 +223,8 @@ def _assemble(
         dropped=gathered.dropped,
         used_targets=batch.used_targets,
         group_counts=_group_counts(gathered, batch),
+        ratio=np.array([item.ratio for item in ranges], dtype=np.float64),
+        vacuous=not gathered.items,
     )
 
 
@@ -249,11 +260,3 @@ def _group_counts(gathered: Gathered, batch: Batch) -> tuple[tuple[str, int], ..
 def _targets_witness(batch: Batch) -> Array | None:
     """The targets as numpy (n,), where the notion read them."""
     return batch.targets.tensor.detach().to("cpu", torch.float64).numpy() if batch.used_targets else None
-
-
-def _difference(after: Array, before: Array) -> Tensor:
-    """after - before, 0 where both are the same (also infinite)."""
-    result = np.zeros_like(before)
-    changed = after != before
-    result[changed] = after[changed] - before[changed]
-    return torch.from_numpy(result)

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fairopt.basics.columns import numbers
 from fairopt.errors import InputError
 from fairopt.notions.amount import is_number
-from fairopt.notions.batch import read_vector
 
 
 def read_bounds(bounds: Any, n: int) -> tuple[float | Tensor, float | Tensor]:
@@ -65,7 +65,7 @@ def read_weights(weights: Any, n: int) -> Tensor | None:
         return None
     if getattr(weights, "requires_grad", False):
         raise InputError("weights require grad; distance weights carry no gradient: pass them detached")
-    tensor = read_vector(weights, n, "weights").detach().to("cpu", torch.float64)
+    tensor = numbers(weights, n, "weights").detach().to("cpu", torch.float64)
     if not bool((tensor > 0).all()):
         i = int(torch.nonzero(tensor <= 0)[0])
         raise InputError(f"weights must be > 0, came {float(tensor[i])!r} at position {i}")

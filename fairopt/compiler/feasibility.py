@@ -1,11 +1,8 @@
-"""Feasibility, decided at compile time, and explained.
+"""What becomes of a problem that no scores can meet: an error that explains it, wider limits, or nothing.
 
 Only hard constraints count. Two witnesses settle nearly all problems at once: (C) a constant inside all bounds, (T) the targets.
-Otherwise the least sum of squared violations inside the box is computed over the cell means, which range independently over
-[mean lb, mean ub] of their cell; its multipliers are a Farkas certificate. Rows with weights of their own a sample take the samples
-as unknowns where there are few, and a projected gradient method where there are many.
-
-An infeasible problem is explained by a deletion filter: constraints that are infeasible together and feasible without any one.
+Otherwise a proof of infeasibility is searched for (fairopt.feasibility). Where none is found, or where it rests on less than CLEAR of
+the numbers in play, the problem is solved: rounding may hide that much. One that is proved infeasible only then comes back to ``as_asked``.
 
 Source: claim L2.
 """
@@ -13,40 +10,81 @@ Source: claim L2.
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.compiler.least_violation import Region, least_violation
 from fairopt.errors import InfeasibleError
-from fairopt.problem import Array, IntArray, ProjectionProblem
+from fairopt.feasibility import FarkasProof, conflict, infeasibility
+from fairopt.feasibility.closest import least_values
+from fairopt.feasibility.exact_rows import hard_constraints, ratio_of
+from fairopt.problem import Array, ProjectionProblem, Stated
+from fairopt.sparse import absolute
 
-_SLACK = 1e-12  # rounding allowed to a witness, relative to the numbers in play
+OnInfeasible = Literal["raise", "closest", "passthrough"]
+CLEAR = 2.0**-40  # margin of a proof over the terms of its sums; a witness may be off by as much
 
 
-def settle(
-    problem: ProjectionProblem, targets: Array | None, on_infeasible: Literal["raise", "closest", "passthrough"]
-) -> ProjectionProblem:
-    """``problem`` itself where it is feasible; else as ``on_infeasible`` says. ``targets`` (n,) where the notion read them."""
-    hard = [k for k, s in enumerate(problem.softness) if s.kind == "hard"]
+def settle(problem: ProjectionProblem, targets: Array | None, on_infeasible: OnInfeasible) -> ProjectionProblem:
+    """``problem`` itself where it is not proved infeasible; else as ``on_infeasible`` says. ``targets`` (n,) where the notion read them."""
+    hard = hard_constraints(problem)
     if not hard or _constant_witness(problem, hard) or (targets is not None and _targets_witness(problem, hard, targets)):
         return problem
-    region = _region(problem, hard)
-    answer = least_violation(region, list(range(len(hard))))
-    if answer.feasible:
-        return problem
+    proof = infeasibility(problem)
+    return problem if proof is None or proof.margin < CLEAR else as_asked(problem, proof, on_infeasible)
+
+
+def as_asked(problem: ProjectionProblem, proof: FarkasProof, on_infeasible: OnInfeasible) -> ProjectionProblem:
+    """What ``on_infeasible`` says of a problem that ``proof`` proves infeasible: InfeasibleError, or the problem to go on with."""
     if on_infeasible == "raise":
-        conflict = [problem.constraint_labels[hard[k]] for k in _minimal_conflict(region, answer.support)]
-        raise InfeasibleError(
-            f"no scores inside the bounds meet these constraints together (without any one of them there are some): {'; '.join(conflict)}. "
-            "Widen a tolerance or the bounds, make one of them .priced(rho), or pass on_infeasible='closest'",
-            tuple(conflict),
-        )
+        raise infeasible(problem, proof)
     if on_infeasible == "passthrough":
         return replace(problem, feasible=False)
-    return _widened(problem, hard, answer.rows)
+    key = "_widened"
+    if key not in problem.__dict__:
+        problem.__dict__[key] = _widened(problem)
+    widened = problem.__dict__[key]
+    assert isinstance(widened, ProjectionProblem)
+    return widened
+
+
+def infeasible(problem: ProjectionProblem, proof: FarkasProof) -> InfeasibleError:
+    """The error that names a minimal conflict and carries its proof."""
+    fewest = conflict(problem, proof)
+    rows = tuple(problem.constraint_labels[c] for c in fewest.constraints)
+    return InfeasibleError(
+        f"no scores inside the bounds meet these constraints together (without any one of them there are some): {'; '.join(rows)}. "
+        "Widen a tolerance or the bounds, make one of them .priced(rho), or pass on_infeasible='closest'",
+        rows,
+        fewest,
+    )
+
+
+def _widened(problem: ProjectionProblem) -> ProjectionProblem:
+    """The limits moved to the values of the rows at the least violation: {y: no constraint is violated by more than that}."""
+    lower, upper, width = problem.lower.copy(), problem.upper.copy(), problem.width.copy()
+    for c, values in least_values(problem).items():
+        if c < problem.linear:
+            lower[c], upper[c] = min(lower[c], _outward(values[0], -1)), max(upper[c], _outward(values[0], 1))
+        else:
+            width[c - problem.linear] = max(width[c - problem.linear], _outward(ratio_of(problem, c) * max(values) - min(values), 1))
+    return replace(
+        problem, lower=lower, upper=upper, width=width, feasible=False, stated=Stated(problem.lower, problem.upper, problem.width)
+    )
+
+
+def _outward(value: Fraction, sign: int) -> float:
+    """The nearest float64 that is >= (sign 1) or <= (sign -1) ``value``."""
+    try:
+        near = float(value)
+    except OverflowError:
+        near = np.inf if value > 0 else -np.inf
+    if np.isinf(near):
+        return near if near * sign > 0 else float(np.nextafter(near, 0.0))
+    return float(np.nextafter(near, sign * np.inf)) if (Fraction(near) - value) * sign < 0 else near
 
 
 def _constant_witness(problem: ProjectionProblem, hard: list[int]) -> bool:
@@ -58,33 +96,37 @@ def _constant_witness(problem: ProjectionProblem, hard: list[int]) -> bool:
     linear = np.array([k for k in hard if k < problem.linear], dtype=np.int64)
     s, lower, upper = sums[linear], problem.lower[linear] - offset[linear], problem.upper[linear] - offset[linear]
     flat = s == 0
-    slack = np.where(offset[linear] == 0, 0.0, _SLACK * (1.0 + np.abs(offset[linear])))
+    slack = CLEAR * np.abs(offset[linear])  # the sum that it is may be rounded
     if np.any(flat & ((lower > slack) | (upper < -slack))):
         return False
     a, b = lower[~flat] / s[~flat], upper[~flat] / s[~flat]
     low, high = max(low, float(np.minimum(a, b).max(initial=-np.inf))), min(high, float(np.maximum(a, b).min(initial=np.inf)))
-    if low > high + _SLACK * max(1.0, abs(low), abs(high)) * (low < np.inf):
-        return False
     for k in hard:
         if k >= problem.linear:
             r = k - problem.linear
-            rows = problem.range_slices[r]
+            rows, ratio = problem.range_slices[r], float(problem.ratio[r])
             if np.ptp(sums[rows]) != 0:
                 return False  # left to the exact test
-            if np.ptp(offset[rows]) > problem.width[r]:
+            room = float(problem.width[r]) - ratio * float(offset[rows].max()) + float(offset[rows].min())
+            slope = (ratio - 1.0) * float(sums[rows][0])  # slope * constant <= room
+            if slope == 0.0 and room < 0.0:
                 return False
-    return True
+            if slope < 0:
+                low = max(low, room / slope)
+            elif slope > 0:
+                high = min(high, room / slope)
+    return bool(low <= high or low - high <= CLEAR * max(abs(low), abs(high)) < np.inf)
 
 
 def _coefficient_sums(problem: ProjectionProblem) -> Array:
     """(m,) the sum of each row's coefficients; the rounding left over by a centred dense row counts as 0."""
     sums = problem.rows.scales.sum(1)
-    magnitude = np.abs(problem.rows.scales).sum(1)
+    magnitude = absolute(problem.rows.scales).sum(1)
     sums = np.where(np.abs(sums) <= 1e-15 * magnitude, 0.0, sums)
     if problem.rows.dense is not None:
         dense = problem.rows.dense
         total, size = dense.sum(1).numpy(), dense.abs().sum(1).numpy()
-        np.add.at(sums, problem.rows.dense_rows, np.where(np.abs(total) <= _SLACK * size, 0.0, total))
+        np.add.at(sums, problem.rows.dense_rows, np.where(np.abs(total) <= CLEAR * size, 0.0, total))
     return np.asarray(sums)
 
 
@@ -98,78 +140,14 @@ def _targets_witness(problem: ProjectionProblem, hard: list[int], targets: Array
     f = rows.coefficients @ sums + rows.offset  # (m,)
     if rows.dense is not None:
         np.add.at(f, rows.dense_rows, (rows.dense @ y).numpy())
-    size = 1.0 + float(np.abs(targets).max())
+    slack = CLEAR * (rows.absolute_sum * float(np.abs(targets).max()) + np.abs(rows.offset))  # (m,)
     for k in hard:
         if k < problem.linear:
-            if not problem.lower[k] - _SLACK * size <= f[k] <= problem.upper[k] + _SLACK * size:
+            if not problem.lower[k] - slack[k] <= f[k] <= problem.upper[k] + slack[k]:
                 return False
-        elif np.ptp(f[problem.range_slices[k - problem.linear]]) > problem.width[k - problem.linear] + _SLACK * size:
+            continue
+        r = k - problem.linear
+        part = problem.range_slices[r]
+        if not problem.ratio[r] * f[part].max() - f[part].min() <= problem.width[r] + 2.0 * slack[part].max():
             return False
     return True
-
-
-def _region(problem: ProjectionProblem, hard: list[int]) -> Region:
-    """The hard constraints over few unknowns: cell means, or the samples where a row is dense."""
-    rows = problem.rows
-    keep = np.concatenate([np.atleast_1d(_rows_of(problem, k)) for k in hard])
-    dense = rows.dense is not None and bool(np.isin(rows.dense_rows, keep).any())
-    if dense:
-        matrix = rows.matrix().numpy()
-        lb, ub = (np.broadcast_to(np.asarray(b, dtype=np.float64), (problem.n,)) for b in (problem.lb, problem.ub))
-    else:
-        matrix = rows.coefficients * rows.counts  # (m, C): acts on cell means
-        lb, ub = _cell_means(problem, problem.lb), _cell_means(problem, problem.ub)
-    return Region(
-        matrix[keep],
-        rows.offset[keep],
-        lb,
-        ub,
-        tuple(_constraint(problem, k) for k in hard),
-    )
-
-
-def _rows_of(problem: ProjectionProblem, k: int) -> IntArray:
-    """The rows of constraint k."""
-    if k < problem.linear:
-        return np.array([k])
-    part = problem.range_slices[k - problem.linear]
-    return np.arange(part.start, part.stop)
-
-
-def _constraint(problem: ProjectionProblem, k: int) -> tuple[int, float, float]:
-    """(number of rows, lower, upper) of a linear constraint, (number of rows, nan, width) of a range."""
-    if k < problem.linear:
-        return 1, float(problem.lower[k]), float(problem.upper[k])
-    part = problem.range_slices[k - problem.linear]
-    return part.stop - part.start, float("nan"), float(problem.width[k - problem.linear])
-
-
-def _cell_means(problem: ProjectionProblem, bound: float | Tensor) -> Array:
-    """(C,) mean of a bound over each cell."""
-    cells = problem.rows.masks.shape[1]
-    if not isinstance(bound, Tensor):
-        return np.full(cells, bound)
-    sums = np.bincount(problem.rows.cell.numpy(), weights=bound.numpy(), minlength=cells)
-    return np.asarray(sums / problem.rows.counts)
-
-
-def _minimal_conflict(region: Region, support: list[int]) -> list[int]:
-    """Deletion filter: drop what is not needed for infeasibility, one constraint at a time, from the Farkas certificate's support."""
-    everything = list(range(len(region.constraints)))
-    kept = support if support and not least_violation(region, support).feasible else everything
-    for k in list(kept):
-        rest = [j for j in kept if j != k]
-        if rest and not least_violation(region, rest).feasible:
-            kept = rest
-    return kept
-
-
-def _widened(problem: ProjectionProblem, hard: list[int], f: list[Array]) -> ProjectionProblem:
-    """The limits moved to the values ``f`` of the rows at the least violation: {y: no constraint is violated by more than that}."""
-    lower, upper, width = problem.lower.copy(), problem.upper.copy(), problem.width.copy()
-    for k, values in zip(hard, f, strict=True):
-        if k < problem.linear:
-            lower[k], upper[k] = min(lower[k], values[0]), max(upper[k], values[0])
-        else:
-            width[k - problem.linear] = max(width[k - problem.linear], float(np.ptp(values)))
-    return replace(problem, lower=lower, upper=upper, width=width, feasible=False)

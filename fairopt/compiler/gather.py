@@ -20,6 +20,7 @@ from fairopt.notions.batch import Batch
 from fairopt.notions.events import Mask, columns_of
 from fairopt.notions.functional import Constraint, Functional
 from fairopt.problem import BoolArray, IntArray
+from fairopt.sparse import SparseRows, entries_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,7 @@ class Gathered:
 
     items: list[Item]
     cell: IntArray
-    masks: BoolArray
+    masks: BoolArray | SparseRows
     counts: IntArray
     mask_counts: IntArray
     names: list[str]
@@ -50,7 +51,7 @@ def soft_of(leaf: Leaf) -> Soft:
 
 def gather(notion: Notion, batch: Batch) -> Gathered:
     """All constraints of ``notion`` on ``batch``."""
-    read = [(leaf, c) for leaf in notion.leaves() for c in leaf.notion.constraints(batch)]
+    read = batch.read(notion)
     masks: dict[tuple[object, ...], Mask] = {}
     for _, constraint in read:
         for functional in constraint.functionals:
@@ -59,9 +60,9 @@ def gather(notion: Notion, batch: Batch) -> Gathered:
     used = sorted(set().union(*(columns_of(key) for key in masks)))
     combinations = combine(batch.columns, used, batch.n)
     members = combinations.masks(list(masks))  # (masks, combinations)
-    sizes = members.astype(np.int64) @ combinations.counts
+    sizes = _sizes(members, combinations.counts)
     number, kept = _number(list(masks), members, sizes)
-    cell_of, by_cell = merge(members[kept])
+    cell_of, by_cell = merge(members.take(np.array(kept, dtype=np.int64)) if isinstance(members, SparseRows) else members[kept])
     counts = np.zeros(by_cell.shape[1], dtype=np.int64)
     np.add.at(counts, cell_of, combinations.counts)
     identity = np.array_equal(cell_of, np.arange(cell_of.shape[0]))
@@ -77,14 +78,23 @@ def gather(notion: Notion, batch: Batch) -> Gathered:
     return Gathered(items, cell, by_cell, counts, sizes[kept], names, tuple(dropped), combinations)
 
 
+def _sizes(members: BoolArray | SparseRows, counts: IntArray) -> IntArray:
+    """(M,) samples in each mask."""
+    if isinstance(members, SparseRows):
+        return (members @ counts).astype(np.int64)  # exact below 2^53
+    return np.asarray(members.astype(np.int64) @ counts)
+
+
 def _masks(functional: Functional) -> Iterator[Mask]:
     yield from (mask for _, mask in functional.means)
     yield from (mask for _, mask, _ in functional.constants)
 
 
-def _number(keys: list[tuple[object, ...]], members: BoolArray, sizes: IntArray) -> tuple[dict[tuple[object, ...], int], list[int]]:
+def _number(
+    keys: list[tuple[object, ...]], members: BoolArray | SparseRows, sizes: IntArray
+) -> tuple[dict[tuple[object, ...], int], list[int]]:
     """Number the masks that have samples; masks with the same members share a number, those without samples get -1."""
-    packed = np.packbits(members, axis=1)
+    packed = None if isinstance(members, SparseRows) else np.packbits(members, axis=1)
     seen: dict[bytes, int] = {}
     kept: list[int] = []
     number: dict[tuple[object, ...], int] = {}
@@ -92,7 +102,7 @@ def _number(keys: list[tuple[object, ...]], members: BoolArray, sizes: IntArray)
         if sizes[k] == 0:
             number[key] = -1
             continue
-        word = packed[k].tobytes()
+        word = packed[k].tobytes() if packed is not None else entries_of(members, k).tobytes()
         if word not in seen:
             seen[word] = len(kept)
             kept.append(k)
@@ -133,7 +143,7 @@ def _read(
     if len(rows) < 2:
         dropped.append((header, "fewer than two groups have samples"))
         return
-    items.append(Item(header, rows, soft, width=(constraint.width,)))
+    items.append(Item(header, rows, soft, width=(constraint.width,), ratio=1.0 if constraint.ratio is None else constraint.ratio))
 
 
 def _absent(functional: Functional, number: dict[tuple[object, ...], int]) -> list[str]:

@@ -43,26 +43,26 @@ class Row:
         """Equal keys: the same functional."""
         return (tuple(sorted(self.scales.items())), tuple(sorted(self.terms)), self.constant, tuple(sorted(self.dense.items())))
 
-    def minus(self, other: Row) -> Row:
-        """The difference of two functionals."""
+    def minus(self, other: Row, factor: float = 1.0) -> Row:
+        """self - factor * other."""
         scales, dense = dict(self.scales), dict(self.dense)
         for j, s in other.scales.items():
-            scales[j] = scales.get(j, 0.0) - s
+            scales[j] = scales.get(j, 0.0) - factor * s
         for j, s in other.dense.items():
-            dense[j] = dense.get(j, 0.0) - s
+            dense[j] = dense.get(j, 0.0) - factor * s
         return Row(
             {j: s for j, s in scales.items() if s != 0},
-            self.terms + tuple((-s, m, v) for s, m, v in other.terms),
-            self.constant - other.constant,
+            self.terms + tuple((-factor * s, m, v) for s, m, v in other.terms if factor),
+            self.constant - factor * other.constant,
             {j: s for j, s in dense.items() if s != 0},
-            f"{self.name} - {other.name}",
-            self.offset - other.offset,
+            f"{self.name} - {other.name}" if factor == 1.0 else f"{self.name} - {factor:g}*{other.name}",
+            self.offset - factor * other.offset,
         )
 
 
 @dataclass(eq=False)
 class Item:
-    """One constraint: a linear one (one row, limits) or a range (several rows, width). Limits join: the largest lower, the least upper."""
+    """One constraint: a linear one (one row, limits) or a range (rows, width, ratio). Limits join: the largest lower, the least upper."""
 
     header: str
     rows: list[Row]
@@ -71,6 +71,7 @@ class Item:
     upper: tuple[Amount, ...] = ()
     width: tuple[Amount, ...] = ()
     merged: list[str] = field(default_factory=list)
+    ratio: float = 1.0
 
     @property
     def is_range(self) -> bool:

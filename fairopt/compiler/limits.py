@@ -10,17 +10,17 @@ from torch import Tensor
 from fairopt.compiler.items import Item
 from fairopt.errors import InputError
 from fairopt.notions.amount import Amount
-from fairopt.problem import Limits, ProjectionProblem
+from fairopt.problem import Limits, ProjectionProblem, Rows
+from fairopt.sparse import SparseRows
 
 
 @dataclass(frozen=True, eq=False)
 class MovingLimits:
-    """linear and ranges as compiled; ``values`` as they came (with gradients); shifts (lower, upper, width) of 'closest'."""
+    """linear and ranges as compiled; ``values`` as they came (with gradients)."""
 
     linear: tuple[Item, ...]
     ranges: tuple[Item, ...]
     values: tuple[Tensor, ...]
-    shifts: tuple[Tensor, Tensor, Tensor]
 
     @property
     def moves(self) -> bool:
@@ -28,9 +28,9 @@ class MovingLimits:
 
     def read(self, problem: ProjectionProblem) -> Limits:
         """The limits now, as float64 CPU tensors connected to what they hang on. InputError where a parameter has left its domain."""
-        lower = _stack([_joined(item.lower, torch.maximum, float("-inf")) for item in self.linear]) + self.shifts[0]
-        upper = _stack([_joined(item.upper, torch.minimum, float("inf")) for item in self.linear]) + self.shifts[1]
-        width = _stack([_joined(item.width, torch.minimum, float("inf")) for item in self.ranges]) + self.shifts[2]
+        lower = _stack([_joined(item.lower, torch.maximum, float("-inf")) for item in self.linear])
+        upper = _stack([_joined(item.upper, torch.minimum, float("inf")) for item in self.linear])
+        width = _stack([_joined(item.width, torch.minimum, float("inf")) for item in self.ranges])
         weight = _stack([item.soft.weight.tensor() for item in (*self.linear, *self.ranges)])
         self._check(lower, upper, width, weight)
         return Limits(lower, upper, width, self._offset(problem), weight)
@@ -52,16 +52,36 @@ class MovingLimits:
         live = [(row, scale, mask, v) for row, scale, mask, v in rows.offset_terms if v >= 0 and self.values[v].requires_grad]
         if not live:
             return offset
-        masks = torch.from_numpy(rows.masks).to(torch.float64)  # (M, C)
         means: dict[int, Tensor] = {}
         for v in {v for _, _, _, v in live}:
             values = self.values[v].to(device="cpu", dtype=torch.float64)
-            sums = torch.zeros(masks.shape[1], dtype=torch.float64).index_add(0, rows.cell, values)  # (C,)
-            means[v] = (masks @ sums) / torch.from_numpy(rows.mask_counts)
+            sums = torch.zeros(rows.masks.shape[1], dtype=torch.float64).index_add(0, rows.cell, values)  # (C,)
+            means[v] = _mask_sums(rows, sums) / torch.from_numpy(rows.mask_counts)
         index = torch.tensor([row for row, _, _, _ in live])
         parts = torch.stack([scale * means[v][mask] for _, scale, mask, v in live])
         moving = torch.zeros_like(offset).index_add(0, index, parts)
         return offset + (moving - moving.detach())
+
+
+def _mask_sums(rows: Rows, sums: Tensor) -> Tensor:
+    """(M,) from the sums of the cells (C,)."""
+    masks = rows.masks
+    if not isinstance(masks, SparseRows):
+        return torch.from_numpy(masks).to(torch.float64) @ sums
+    parts = sums[torch.from_numpy(masks.index)]
+    return torch.zeros(masks.shape[0], dtype=torch.float64).index_add(0, torch.from_numpy(masks.row_of), parts)
+
+
+def widened_limits(stated: Limits, problem: ProjectionProblem) -> Limits:
+    """The limits of a problem that was widened, with the gradients of the limits as ``stated``."""
+    own = problem.limits()
+
+    def moved(a: Tensor, b: Tensor) -> Tensor:
+        zero = torch.where(torch.isfinite(a), a - a.detach(), 0.0)
+        return b + zero if a.requires_grad else b
+
+    lower, upper, width = (moved(a, b) for a, b in ((stated.lower, own.lower), (stated.upper, own.upper), (stated.width, own.width)))
+    return Limits(lower, upper, width, stated.offset, stated.softness_weight)
 
 
 def _joined(amounts: tuple[Amount, ...], join: object, empty: float) -> Tensor:

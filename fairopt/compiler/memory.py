@@ -16,6 +16,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from fairopt.compiler.compile import Compiled
@@ -98,9 +99,15 @@ def _content(fact: Any) -> Hashable | None:
     if fact is None or isinstance(fact, (bool, int, float)):
         return type(fact).__name__, fact
     if isinstance(fact, Tensor):
-        if fact.requires_grad or fact.dtype.is_complex or (fact.is_floating_point() and fact.element_size() < 4):
+        if (
+            fact.layout is not torch.strided
+            or fact.device.type == "meta"
+            or fact.requires_grad
+            or fact.dtype.is_complex
+            or (fact.is_floating_point() and fact.element_size() < 4)
+        ):
             return None
         fact = fact.cpu().numpy()
-    if isinstance(fact, np.ndarray) and fact.dtype.kind in "biufU":
+    if type(fact) is np.ndarray and fact.dtype.kind in "biufU":  # a masked array hides values from its bytes
         return fact.dtype.str, fact.shape, fact.tobytes()
     return None

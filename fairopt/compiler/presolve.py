@@ -1,6 +1,6 @@
 """Presolve: fewer rows with the same answer. What it removes is listed with the reason.
 
-- a range over two groups becomes the linear row a - b in [-t, t]
+- a range over two groups becomes the linear row a - b in [-t, t]; with a ratio, where it is hard, the rows ratio a - b <= t and back
 - rows without scores that are met, and rows without limits, go
 - duplicate rows (also scaled or negated ones) of hard constraints join to one with the tightest limits, which keeps the gradient to the
   tolerance two-sided; soft duplicates only where that is the same function of the scores
@@ -21,7 +21,8 @@ from torch import Tensor
 
 from fairopt.compiler.items import Item, Row
 from fairopt.notions.amount import Amount
-from fairopt.problem import Array, BoolArray, IntArray
+from fairopt.problem import Array, BoolArray, IntArray, shares_of_cells
+from fairopt.sparse import LARGE, Matrix, SparseRows, absolute, entries_of
 
 _MARGIN = 1e-12
 _LEAST = 1e-280  # nothing is judged among numbers whose products underflow
@@ -32,27 +33,37 @@ FAR = 1e6  # a limit so many times as large as what the bounds let its row reach
 class Cells:
     """What presolve knows of the cells: masks (M, C), counts (C,), mask_counts (M,), names (M,)."""
 
-    masks: BoolArray
+    masks: BoolArray | SparseRows
     counts: IntArray
     mask_counts: IntArray
     names: list[str]
 
-    def coefficients(self, rows: list[Row]) -> Array:
+    def coefficients(self, rows: list[Row]) -> Matrix:
         """(rows, C): the weight of one sample of each cell, without dense parts."""
-        scales = np.zeros((len(rows), self.masks.shape[0]))
-        for k, row in enumerate(rows):
-            for j, s in row.scales.items():
-                scales[k, j] = s
-        return np.asarray((scales / self.mask_counts) @ self.masks.astype(np.float64))
+        return shares_of_cells(scales_of([row.scales for row in rows], self.masks), self.masks, self.mask_counts)
 
     def exact(self, row: Row) -> dict[object, Fraction]:
         """The weight of one sample of each cell, exactly; zeros left out."""
         weights: dict[object, Fraction] = defaultdict(Fraction)
         for j, s in row.scales.items():
             share = Fraction(s) / int(self.mask_counts[j])
-            for c in np.flatnonzero(self.masks[j]).tolist():
+            for c in entries_of(self.masks, j).tolist():
                 weights[c] += share
         return {c: w for c, w in weights.items() if w}
+
+
+def scales_of(rows: list[dict[int, float]], masks: BoolArray | SparseRows) -> Matrix:
+    """(rows, M) from the scales of each row by mask; sparse where the masks are, or where it is large."""
+    count = masks.shape[0]
+    if isinstance(masks, SparseRows) or len(rows) * count > LARGE:
+        place = [np.array(sorted(row), dtype=np.int64) for row in rows]
+        values = [np.array([row[j] for j in sorted(row)], dtype=np.float64) for row in rows]
+        return SparseRows.of_lists(place, values, count)
+    scales = np.zeros((len(rows), count))
+    for k, row in enumerate(rows):
+        for j, s in row.items():
+            scales[k, j] = s
+    return scales
 
 
 Removed = list[tuple[str, str]]
@@ -84,10 +95,9 @@ class Box:
         """(rows,) least and greatest values that scores inside the bounds give each row, and (2, rows) what their rounding may hide."""
         weight = cells.coefficients(rows)  # (rows, C)
         constants = np.array([row.offset for row in rows])
-        ends: list[Array]
         if any(row.dense for row in rows):
             lb, ub = (b.numpy() if isinstance(b, Tensor) else np.full(self.cell.shape[0], b) for b in (self.lb, self.ub))
-            whole = weight[:, self.cell]
+            whole = np.asarray(weight)[:, self.cell]
             for k, row in enumerate(rows):
                 for v, s in row.dense.items():
                     whole[k] += s / self.cell.shape[0] * self.values[v].numpy()
@@ -101,12 +111,17 @@ class Box:
         with np.errstate(invalid="ignore", over="ignore"):
             ends = [t.sum(1) + constants for t in terms]
             error = _MARGIN + 2.0**-52 * self.cell.shape[0]
-            hidden = np.array([error * (np.abs(t).sum(1) + np.abs(constants)) for t in terms])
+            hidden = np.array([error * (absolute(t).sum(1) + np.abs(constants)) for t in terms])
         return ends[0], ends[1], hidden
 
 
-def _product(weight: Array, below: Array | float, above: Array | float) -> Array:
+def _product(weight: Matrix, below: Array | float, above: Array | float) -> Matrix:
     """(rows, k) the terms of each row at ``below`` where its weight is positive, at ``above`` where it is negative."""
+    if isinstance(weight, SparseRows):
+        low, high = (b if isinstance(b, float) else b[weight.index] for b in (below, above))
+        terms = _product(weight.values, low, high)
+        assert isinstance(terms, np.ndarray)
+        return weight.like(terms)
     with np.errstate(invalid="ignore", over="ignore"):
         return np.where(weight > 0, weight * below, np.where(weight < 0, weight * above, 0.0))
 
@@ -114,7 +129,7 @@ def _product(weight: Array, below: Array | float, above: Array | float) -> Array
 def presolve(items: list[Item], cells: Cells, box: Box) -> tuple[list[Item], Removed]:
     """The items that remain, and (label, reason) of what went."""
     removed: Removed = []
-    items = [_shrink(item, removed) for item in items]
+    items = [part for item in items for part in _shrink(item, removed)]
     items = [item for item in items if not _needless(item, removed)]
     if sum(not item.is_range for item in items) > 1:
         items = _merge_duplicates(items, cells, removed)
@@ -123,25 +138,35 @@ def presolve(items: list[Item], cells: Cells, box: Box) -> tuple[list[Item], Rem
     return [item for item in items if not _always_met(item, cells, box, removed)], removed
 
 
-def _shrink(item: Item, removed: Removed) -> Item:
-    """A range without repeated members; of two members the linear row."""
+def _shrink(item: Item, removed: Removed) -> list[Item]:
+    """A range without repeated members; of two members the linear rows."""
     if not item.is_range:
-        return item
+        return [item]
     rows = list({row.key: row for row in reversed(item.rows)}.values())[::-1]
     if len(rows) < len(item.rows):
         kept = {id(row) for row in rows}
         gone = [row.name for row in item.rows if id(row) not in kept]
         removed += [(f"{item.header}: {name}", "the same samples as another group of this range") for name in gone]
-    if len(rows) != 2:
-        return replace(item, rows=rows)
-    row = rows[0].minus(rows[1])
-    return Item(item.header, [row], item.soft, tuple(-a for a in item.width), item.width)
+    if len(rows) == 2 and item.ratio == 1.0:
+        return [Item(item.header, [rows[0].minus(rows[1])], item.soft, tuple(-a for a in item.width), item.width)]
+    # two rows cost the sum of their violations where a soft range costs the larger one, and a product must be exact
+    if len(rows) == 2 and item.soft.kind == "hard" and all(_exactly_scaled(row, item.ratio) for row in rows):
+        a, b = rows
+        below = tuple(-w for w in item.width)
+        return [Item(item.header, [x.minus(y, item.ratio)], item.soft, below) for x, y in ((a, b), (b, a))]
+    return [replace(item, rows=rows)]
+
+
+def _exactly_scaled(row: Row, ratio: float) -> bool:
+    """Whether every number of ratio * row is a float64 without rounding."""
+    numbers = [*row.scales.values(), *row.dense.values(), row.constant, *(s for s, _, _ in row.terms)]
+    return all(Fraction(s) * Fraction(ratio) == Fraction(s * ratio) for s in numbers)
 
 
 def _needless(item: Item, removed: Removed) -> bool:
     """A range of one, a row without limits, or a constant row that is met (or whose cost is a constant)."""
     if item.is_range:
-        if len(item.rows) >= 2:
+        if len(item.rows) >= 2 or item.ratio < 1.0:  # of one member: (ratio - 1) f <= width
             return False
         removed.append((item.header, "all groups of this range have the same samples"))
         return True
@@ -185,16 +210,19 @@ def _direction_keys(rows: list[Row], cells: Cells) -> list[bytes | None]:
     values = sorted({v for row in rows for v in row.dense})
     dense = np.array([[row.dense.get(v, 0.0) for v in values] for row in rows]).reshape(len(rows), len(values))
     constants = np.array([[row.offset] for row in rows])
-    whole = np.concatenate([cells.coefficients(rows), dense, constants], axis=1)  # (rows, C + D + 1)
+    coefficients = cells.coefficients(rows)  # (rows, C)
     keys: list[bytes | None] = []
-    for line in whole:
+    for k in range(len(rows)):
+        index, inside = coefficients.row(k) if isinstance(coefficients, SparseRows) else (None, coefficients[k])
+        line = np.concatenate([inside, dense[k], constants[k]])
         body = np.abs(line[:-1])
         largest = float(body.max(initial=0.0))
         if largest == 0:
             keys.append(None)
             continue
         pivot = int(np.argmax(body > 1e-9 * largest))
-        keys.append((np.round(line / (np.sign(line[pivot]) * largest), 10) + 0.0).tobytes())
+        line = np.round(line / (np.sign(line[pivot]) * largest), 10) + 0.0
+        keys.append(line.tobytes() if index is None else index.tobytes() + line.tobytes())
     return keys
 
 
@@ -338,7 +366,7 @@ def _merge_ranges(items: list[Item], removed: Removed) -> list[Item]:
     kept: list[Item] = []
     for item in items:
         if item.is_range and item.soft.kind == "hard":
-            key = frozenset(row.key for row in item.rows)
+            key = frozenset([*(row.key for row in item.rows), (item.ratio,)])
             if key in first:
                 first[key].width = _distinct(first[key].width + item.width)
                 removed.append((item.label, f"joined with {first[key].label}"))
@@ -354,7 +382,7 @@ def _always_met(item: Item, cells: Cells, box: Box, removed: Removed) -> bool:
         return False
     low, high, hidden = box.reach(item.rows, cells)
     if item.is_range:
-        met = _beyond(item.wide(), float(high.max() - low.min()), float(hidden.sum(0).max()))
+        met = _beyond(item.wide(), float((item.ratio * high.max() if item.ratio else 0.0) - low.min()), float(hidden.sum(0).max()))
     else:
         ends, limits = (-float(low[0]), float(high[0])), (-item.low(), item.high())
         sides = [_beyond(limit, end, float(h)) for limit, end, h in zip(limits, ends, hidden[:, 0], strict=True)]

@@ -20,10 +20,18 @@ ALL_SOFTNESS: frozenset[SoftnessKind] = frozenset({"hard", "priced", "budget", "
 
 
 class Status(Enum):
-    """How a projection ended. Each value is the advice to the user."""
+    """How a projection ended. Each value is the advice to the user. Scores are finite and inside their box whatever the status, but those
+    that on_infeasible="passthrough" returns as they came."""
 
-    CERTIFIED = "every row holds exactly, in rational arithmetic, for the numbers returned"
+    CERTIFIED = (
+        "every hard row and bound holds exactly, in rational arithmetic, for the numbers returned, and they are the nearest such scores "
+        "within the stated bound (certificate.kkt_residual <= certificate.kkt_bound)"
+    )
     WITHIN_ROUNDING = "solved; rows hold up to rounding (certificate.max_violation: how far); no nearer scores were found in this dtype"
+    CLOSEST = (
+        "no scores inside the bounds meet all hard rows; these break them least (on_infeasible='closest'): see certificate.violation, "
+        "against the limits as written"
+    )
     INACCURATE = "the backend's answer is off: see certificate.kkt_residual; try backend='dual_newton' or a smaller solver_tol"
     ITERATION_LIMIT = "the backend stopped at its iteration limit; raise max_iter or try backend='dual_newton'"
     INFEASIBLE = "no scores inside the bounds meet all hard rows; widen the tolerance or the bounds, or pass on_infeasible='closest'"
@@ -40,6 +48,7 @@ class Capabilities:
 
     softness          kinds it solves itself
     ranges            takes range constraints as they are (else the front door hands it pairs)
+    ratio_ranges      also those with a ratio below 1 (else pairs for these)
     bounds, weights   takes a box / distance weights
     dense             takes rows with weights of their own a sample
     devices, dtypes   torch device types and dtype names; anything else is converted before and after
@@ -53,6 +62,7 @@ class Capabilities:
 
     softness: frozenset[SoftnessKind] = frozenset({"hard"})
     ranges: bool = False
+    ratio_ranges: bool = False
     bounds: bool = True
     weights: bool = True
     dense: bool = True

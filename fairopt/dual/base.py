@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.dual.structure import structure
 from fairopt.problem import Array, ProjectionProblem
+from fairopt.sparse import Diagonal, Matrix, Model
 
 if TYPE_CHECKING:
     from fairopt.dual.vector import VectorDual
@@ -27,11 +29,11 @@ class Evaluation:
     slope: Array
     dense_model: Array | None = None  # (m, m) M where rows are dense
 
-    def model(self, coefficients: Array, slope: Array | None = None) -> Array:
+    def model(self, coefficients: Matrix, slope: Array | None = None) -> Array:
         """(m, m) M."""
         if self.dense_model is not None:
             return self.dense_model
-        return np.asarray((coefficients * (self.slope if slope is None else slope)) @ coefficients.T)
+        return np.asarray(np.asarray(coefficients * (self.slope if slope is None else slope)) @ coefficients.T)
 
 
 # (C,) each: the shifts at which a cell's first sample leaves ub and its last one reaches lb, sum of ub - lb, and sum of 1 / w
@@ -48,6 +50,12 @@ class Dual(ABC):
         self.coefficients = problem.rows.coefficients
         self.offset = problem.rows.offset
         self._transition: Transition | None = None
+
+    def model(self, evaluation: Evaluation) -> Model:
+        """(m, m) M, as its diagonal where the structure says so."""
+        if structure(self.problem).diagonal:
+            return Diagonal((self.coefficients**2) @ evaluation.slope)
+        return evaluation.model(self.coefficients)
 
     @abstractmethod
     def evaluate(self, p: Array) -> Evaluation:

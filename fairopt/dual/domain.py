@@ -1,6 +1,7 @@
 """The price domain as linear inequalities, for the interior point method.
 
-Prices p = Lx with x >= 0 parts for upper and lower limits, so that the dual cost of the limits is linear: cost = c'x.
+Prices p = Lx with x >= 0 parts for upper and lower limits, so that the dual cost of the limits is linear: cost = c'x. A range has
+p_j = ratio u_j - d_j with sum u = sum d = the flow.
 Rows with lower = upper and ranges of width 0 that are hard need no split: there x is free.
 """
 
@@ -47,18 +48,20 @@ def domain(structure: Structure, numbers: Numbers) -> Domain:
             member[k].append(add(k, 1.0, upper))
         if np.isfinite(lower):
             member[k].append(add(k, -1.0, -lower))
-    sums: list[list[int]] = []
+    sums: list[tuple[list[int], list[int]]] = []  # the parts of each range that balance: up, down
     for r, part in enumerate(structure.slices):
         width = float(numbers.width[r])
-        is_free = width == 0 and bool(structure.hard[L + r])
-        used = []
-        for j in range(part.start, part.stop):
-            up = add(j, 1.0, width, is_free)
-            used.append(up)
-            if not is_free:
-                member[L + r].append(up)
-                used.append(add(j, -1.0, 0.0))
-        sums.append(used)
+        if width == np.inf:  # open: no price
+            continue
+        ratio = structure.ratios[r]
+        rows = range(part.start, part.stop)
+        if ratio == 0.0:  # the largest row does not count
+            member[L + r] = [add(j, -1.0, width) for j in rows]
+            continue
+        is_free = width == 0 and ratio == 1.0 and bool(structure.hard[L + r])
+        ups = [add(j, ratio, width, is_free) for j in rows]
+        sums.append((ups, [] if is_free else [add(j, -1.0, 0.0) for j in rows]))
+        member[L + r] = [] if is_free else ups
     N = len(columns)
     lift = np.zeros((m, N))
     for column, (j, sign, _) in enumerate(columns):
@@ -84,6 +87,6 @@ def domain(structure: Structure, numbers: Numbers) -> Domain:
             row[member[k]] = 1.0
         quadratic += np.outer(row, row) / numbers.gamma[k]
     E = np.zeros((len(sums), N))
-    for r, used in enumerate(sums):
-        E[r] = lift[structure.slices[r]].sum(0) if used else 0.0
-    return Domain(lift, np.array([c for _, _, c in columns]), quadratic, np.array(G).reshape(-1, N), np.array(g), E)
+    for r, (ups, downs) in enumerate(sums):
+        E[r, ups], E[r, downs] = 1.0, -1.0
+    return Domain(lift, np.array([c for _, _, c in columns]), quadratic, np.array(G).reshape(len(G), N), np.array(g), E)

@@ -3,9 +3,10 @@
     minimise over p   1/2 |B'(p - p0)|^2 - f0'(p - p0) + sigma(p),    B B' = M + PROXIMAL diag(metric)
 
 The price domain is a cone of *columns* with weights x >= 0: a linear row has one column up and one down, a range has one for
-every pair of its rows (i up, j down), made when needed. sigma is linear in x but for the quadratic softness and the caps:
+every pair of its rows (i up times the ratio a_c, j down; i = j too where the ratio is below 1), made when needed. sigma is linear in x
+but for the quadratic softness and the caps:
 
-    p = sum_c x_c (e_i - e_j),   F_k = sum of x over the columns of constraint k,   sum_c cost_c x_c + sum_k F_k^2 / (2 gamma_k),
+    p = sum_c x_c (a_c e_i - e_j),   F_k = sum of x over the columns of constraint k,   sum_c cost_c x_c + sum_k F_k^2 / (2 gamma_k),
     F_k <= rho_k (priced), sum of F over a block <= rho (budget)
 
 The working set is the columns with x > 0 and the caps that bind. Each pivot solves the working set by a QR factorisation of its
@@ -55,6 +56,7 @@ class ModelSolver:
         self.down_open = np.isfinite(numbers.lower) & ~closed[: self.L]
         self.range_open = ~closed[self.L :]
         self.unit = np.append(structure.unit, 0.0)  # (m + 1,); index m stands for "no row"
+        self.ratio = np.concatenate([np.ones(self.L), structure.ratios])  # (constraints,) of the rows that go up
 
     # -- columns -------------------------------------------------------------------------------------------------------------
 
@@ -76,7 +78,7 @@ class ModelSolver:
             theta = p[part]
             if not self.range_open[r] or not theta.any():
                 continue
-            for i, j, flow in _pair_up(theta):
+            for i, j, flow in _pair_up(theta, self.structure.ratios[r]):
                 columns.append((part.start + i, part.start + j, L + r))
                 x.append(flow)
         table = np.array(columns, dtype=np.int64).reshape(-1, 3)
@@ -97,9 +99,13 @@ class ModelSolver:
 
     def _prices(self) -> Array:
         p = np.zeros(self.m + 1)
-        np.add.at(p, self.i, self.x)
+        np.add.at(p, self.i, self.ratio[self.k] * self.x)
         np.subtract.at(p, self.j, self.x)
         return p[: self.m]
+
+    def _units(self) -> Array:
+        """(k,) how far a unit of every score moves each column's combination of rows."""
+        return np.asarray(self.ratio[self.k] * self.unit[self.i] + self.unit[self.j])
 
     def _costs(self) -> Array:
         nums, L = self.numbers, self.L
@@ -151,8 +157,8 @@ class ModelSolver:
         v = np.append(self.f0 - B @ (B.T @ step), 0.0)  # (m + 1,)
         flow = np.bincount(self.k, weights=self.x, minlength=self.cap_of.shape[0])
         extra = flow * self.gamma_inverse  # (constraints,)
-        gradient = self._costs() - (v[self.i] - v[self.j]) + extra[self.k]
-        unit = self.unit[self.i] + self.unit[self.j]
+        gradient = self._costs() - (self.ratio[self.k] * v[self.i] - v[self.j]) + extra[self.k]
+        unit = self._units()
         cap = self.cap_of[self.k]
         lead: dict[int, int] = {}  # one column of each cap that binds takes up what the others leave
         price = np.zeros(len(self.rho) + 1)  # multiplier of each cap; the last entry is 0
@@ -188,14 +194,15 @@ class ModelSolver:
         for r, part in enumerate(self.structure.slices):
             if not self.range_open[r]:
                 continue
-            i, j = part.start + int(v[part].argmax()), part.start + int(v[part].argmin())
-            violation = float(v[i] - v[j] - self.numbers.width[r] - extra[L + r]) / float(self.unit[i] + self.unit[j])
+            i, j, ratio = part.start + int(v[part].argmax()), part.start + int(v[part].argmin()), self.structure.ratios[r]
+            over_width = float(ratio * v[i] - v[j] - self.numbers.width[r] - extra[L + r])
+            violation = over_width / float(ratio * self.unit[i] + self.unit[j])
             if violation > worst and (i, j, L + r) not in known:
                 worst, choice = violation, (i, j, L + r)
         released = NONE
         for c in self.active:
             mine = np.flatnonzero(self.cap_of[self.k] == c)
-            size = float((self.unit[self.i[mine]] + self.unit[self.j[mine]]).max())
+            size = float(self._units()[mine].max())
             if -price[c] / size > worst:
                 worst, released = -float(price[c]) / size, c
         self.polished = 0
@@ -209,7 +216,7 @@ class ModelSolver:
 
     def _normals(self) -> Array:
         """(r + soft, k) normals of the columns."""
-        N: Array = (self.B[self.i] - self.B[self.j]).T
+        N: Array = (self.ratio[self.k][:, None] * self.B[self.i] - self.B[self.j]).T
         if not self.soft:
             return N
         low = np.zeros((self.soft, self.k.shape[0]))
@@ -235,7 +242,7 @@ class ModelSolver:
         return self._move(dx, full)
 
     def _move(self, dx: Array, full: bool) -> bool:
-        size = self.unit[self.i] + self.unit[self.j]  # prices of small and large rows differ by orders of magnitude
+        size = self._units()  # prices of small and large rows differ by orders of magnitude
         falling = np.flatnonzero(dx * size < -1e-13 * np.abs(dx * size).max(initial=0.0))
         reach, who = (1.0 if full else np.inf), NONE
         if falling.size:
@@ -287,10 +294,13 @@ def _direction(N: Array, gradient: Array, lengths: Array) -> tuple[Array, bool]:
     return (-dz if float(gradient @ dz) > 0 else dz), False
 
 
-def _pair_up(theta: Array) -> list[tuple[int, int, float]]:
-    """(i up, j down, flow): prices (K,) that sum to 0 as flows between pairs, at most K - 1 of them; what is left over is cut."""
+def _pair_up(theta: Array, ratio: float = 1.0) -> list[tuple[int, int, float]]:
+    """(i up, j down, flow): prices (K,) of a range as flows between pairs, at most K of them.
+
+    What is left over of the positive parts is cut, and of the negative ones where the ratio is 1: else they are rows at the tip.
+    """
     order = np.flatnonzero(theta)
-    ups = [[int(i), float(theta[i])] for i in order if theta[i] > 0]
+    ups = [[int(i), float(theta[i]) / ratio] for i in order if theta[i] > 0 and ratio > 0]
     downs = [[int(j), -float(theta[j])] for j in order if theta[j] < 0]
     pairs: list[tuple[int, int, float]] = []
     a = b = 0
@@ -303,6 +313,8 @@ def _pair_up(theta: Array) -> list[tuple[int, int, float]]:
             a += 1
         if down <= up:
             b += 1
+    if ratio < 1.0:
+        pairs += [(int(j), int(j), down / (1.0 - ratio)) for j, down in downs[b:] if down > 0.0]
     return pairs
 
 

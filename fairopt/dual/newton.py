@@ -6,8 +6,9 @@ active-set method (fairopt.dual.model). A line search on the derivative of Phi f
 brackets the minimum). On the right piece the model is Phi itself, and the step ends the search.
 
 Cells without a free sample have slope 0: they get their mean slope times min(1, residual), which vanishes at the optimum. Where far
-scores leave much of Phi linear, Newton can wander: after TRUST steps the interior point method takes over (fairopt.dual.interior), and
-Newton finishes. The residual is that of ``fairopt.dual.prox.residual``; the search ends when float64 resolves no better.
+scores leave much of Phi linear, Newton can wander: after TRUST steps another method takes over and Newton finishes. That is the interior
+point method (fairopt.dual.interior), or where many constraints share no cell a search in tables of the rows (fairopt.dual.tables). The
+residual is that of ``fairopt.dual.prox.residual``; the search ends when float64 resolves no better.
 
 Source: Qi & Sun 1993 (semismooth Newton); DESIGN 7 for what failed before.
 """
@@ -29,6 +30,9 @@ from fairopt.dual.piece import flow_of
 from fairopt.dual.prox import CONSTANTS, EPS, own_rounding, prox, residual
 from fairopt.dual.sliced import SlicedDual
 from fairopt.dual.structure import Numbers, Structure
+from fairopt.dual.tables import table_prices
+from fairopt.numerics.range_projection import flow_derivative, in_domain, range_flow
+from fairopt.sparse import dense
 
 MAX_ITER = 50  # Newton steps and iterations of the interior point method together
 ACCEPTED = 2e-10  # relative KKT residual that still counts as solved, where the search gets no further
@@ -39,13 +43,17 @@ GUESSES = 12  # Newton steps on a sample of the scores
 
 @dataclass(frozen=True, eq=False)
 class DualSolution:
-    """Prices (m,), the evaluation there, the KKT residual in score units, iterations, and whether it is as small as float64 resolves."""
+    """Prices (m,), the evaluation there, the KKT residual in score units, iterations, and whether it is as small as float64 resolves.
+
+    ``bound``: what the residual may be at most to count as solved; without one nothing is certified.
+    """
 
     p: Array
     evaluation: Evaluation
     residual: float
     iterations: int
     converged: bool
+    bound: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,23 +92,42 @@ class _Search:
             return slope
         return np.where(flat, self.dual.flat_slope(state.p) * min(1.0, state.res / self.spread), slope)
 
-    def model_minimiser(self, state: _State) -> Array:
-        """(m,) prices in the domain that minimise the model at ``state``."""
+    @cached_property
+    def quadratic(self) -> bool:
+        return bool(np.isfinite(self.numbers.gamma).any())
+
+    @cached_property
+    def softness(self) -> Array:
+        """(m,) 1 / gamma of each row; infinite for rows of other kinds."""
+        sizes = [1] * self.structure.linear + [part.stop - part.start for part in self.structure.slices]
+        soft = np.repeat(1.0 / self.numbers.gamma, sizes)
+        return np.where(soft > 0.0, soft, np.inf)
+
+    def model_minimiser(self, state: _State, *, flat: bool = False) -> Array:
+        """(m,) prices in the domain that minimise the model at ``state``. ``flat``: cells without a free sample stay flat."""
         f, p, ev, metric = state.ev.f, state.p, state.ev, self.structure.metric
-        if self.structure.shape == "separable":
-            slopes = np.maximum((self.dual.coefficients**2) @ self.slopes(state), 1e-14 * metric)
+        cells = ev.slope if flat or ev.dense_model is not None else self.slopes(state)
+        alone = flat and ev.dense_model is None and not cells.any() and not self.structure.blocks  # then no row moves another
+        if self.structure.shape == "separable" or alone:
+            least = 1e-14 * (np.minimum(metric, self.softness) if flat else metric)
+            slopes = np.maximum((self.dual.coefficients**2) @ cells, least)
             return prox(self.structure, self.numbers, f + slopes * p, slopes)
         if ev.dense_model is None:
-            B = factor(self.dual.coefficients, self.slopes(state), metric)
+            B = factor(dense(self.dual.coefficients), cells, metric)
         else:
             M = ev.dense_model
-            if bool((ev.slope <= 0).any()) or bool((np.diag(M) <= 1e-6 * metric).any()):
+            if not flat and bool((ev.slope <= 0).any() | (np.diag(M) <= 1e-6 * metric).any()):
                 M = M + 1e-2 * min(1.0, state.res / self.spread) * self.dual.open_model()
             B = factor_dense(M, metric)
         start = None if p.any() else prox(self.structure, self.numbers, f, metric)  # about the right active set
         return self.solver.minimise(p, f, B, 0.1 * self.resolution, start)
 
     def step(self, state: _State) -> _State:
+        if self.quadratic and bool((state.ev.slope <= 0).any()):
+            # the softness alone decides a price where every sample is at a bound: a slope of our own would creep towards it
+            new = self.at(self.model_minimiser(state, flat=True))
+            if new.res <= 0.1 * state.res:
+                return new
         return self.line_search(state, self.model_minimiser(state))
 
     def line_search(self, state: _State, q: Array) -> _State:
@@ -157,6 +184,9 @@ class _Search:
             # the flow is convex along the ray: halve until it fits, at most 20 times from 1e6
             while reach > 1.0 and flow_of(st, p + reach * d, linear, ranges) > nums.rho[k] * (1 + 1e-12):
                 reach *= 0.5
+        for part, ratio in zip(st.slices, st.ratios, strict=True):
+            while reach > 1.0 and ratio < 1.0 and not in_domain(p[part] + reach * d[part], ratio):
+                reach *= 0.5
         return float(max(reach, 1.0))
 
     def derivative(self, state: _State, d: Array) -> float:
@@ -167,16 +197,18 @@ class _Search:
         if L:
             pl, dl = p[:L], d[:L]
             rising = (pl > 0) | ((pl == 0) & (dl > 0))
-            limit = np.where(dl == 0, 0.0, np.where(rising, nums.upper, nums.lower))
+            limit = np.where(rising, nums.upper, nums.lower)
+            limit = np.where(np.isfinite(limit), limit, 0.0)  # no price is on an open side but by rounding
             total += float(limit @ dl) + float((pl * dl / nums.gamma[:L]).sum())
         for r, part in enumerate(st.slices):
-            pr, dr = p[part], d[part]
-            rising = (pr > 0) | ((pr == 0) & (dr > 0))
-            dflow = float(dr[rising].sum())
-            total += float(nums.width[r]) * dflow + float(np.maximum(pr, 0.0).sum()) * dflow / float(nums.gamma[L + r])
+            pr, ratio = p[part], st.ratios[r]
+            dflow = flow_derivative(pr, d[part], ratio)
+            total += (float(nums.width[r]) * dflow if dflow else 0.0) + range_flow(pr, ratio) * dflow / float(nums.gamma[L + r])
         return total
 
     def interior(self, max_iter: int) -> tuple[_State, int]:
+        if self.structure.diagonal:  # the interior point method would write out M
+            return self.at(self.solver.feasible(table_prices(self.dual.vector(), self.structure, self.numbers))), 1
         method = InteriorPoint(self.dual.vector(), self.structure, self.numbers)
         method.run(max_iter)
         return self.at(self.solver.feasible(method.prices())), method.iterations
@@ -194,7 +226,11 @@ class Goals(NamedTuple):
 
     def met(self, structure: Structure, p: Array, residual: float) -> bool:
         """Whether prices p with this residual solve the problem as far as float64 resolves."""
-        return residual <= max(self.accepted, min(2.0 * _hidden(structure, p), self.most))
+        return residual <= self.bound(structure, p)
+
+    def bound(self, structure: Structure, p: Array) -> float:
+        """The largest residual at which prices p count as solved."""
+        return max(self.accepted, min(2.0 * _hidden(structure, p), self.most))
 
 
 def goals(dual: Dual, structure: Structure, numbers: Numbers, goal: float = 0.0) -> Goals:
@@ -221,9 +257,10 @@ def solve_dual(
         state, used = _State(found.p, found.evaluation, found.residual), found.iterations
     else:
         state = search.at(p if start is None else search.solver.feasible(p))
-    if state.res > goal:
+    if not state.res <= goal:
         state, used = _newton(search, state, goal, used, max_iter, limits.most)
-    return DualSolution(state.p, state.ev, state.res, used, limits.met(structure, state.p, state.res))
+    bound = limits.bound(structure, state.p)
+    return DualSolution(state.p, state.ev, state.res, used, bool(state.res <= bound), bound)
 
 
 def _newton(search: _Search, state: _State, goal: float, iteration: int, max_iter: int, most: float) -> tuple[_State, int]:
@@ -241,7 +278,13 @@ def _newton(search: _Search, state: _State, goal: float, iteration: int, max_ite
             state = new if new.res < state.res else state
         else:
             iteration += 1
-            state = new = search.step(state)
+            try:
+                state = new = search.step(state)
+            except np.linalg.LinAlgError:  # slopes too far apart to factor the model
+                if settled:
+                    break
+                iteration = max(iteration, TRUST)
+                continue
             stale = 0 if new.res < 0.5 * best.res or not settled else stale + 1
         best = new if new.res < best.res else best
     return best, iteration
@@ -260,8 +303,8 @@ def _magnitude(dual: Dual, structure: Structure, numbers: Numbers) -> float:
     f = dual.evaluate(np.zeros(structure.metric.shape[0])).f
     most = float(np.where([f[:L] < numbers.lower, f[:L] > numbers.upper], asked, 0.0).max(initial=0.0))
     constants = np.abs(numbers.offset) / structure.unit
-    for width, part in zip(numbers.width.tolist(), structure.slices, strict=True):
-        most = max(most, float(constants[part].max()) if not f[part].max() - f[part].min() <= width else 0.0)
+    for width, ratio, part in zip(numbers.width.tolist(), structure.ratios, structure.slices, strict=True):
+        most = max(most, float(constants[part].max()) if not ratio * f[part].max() - f[part].min() <= width else 0.0)
     return max(own, most)
 
 

@@ -6,7 +6,9 @@ On the active rows (index set I) the prices theta solve a symmetric saddle syste
     [ E              0  ] [ nu  ] = [ e                ]
 
 M = A W^-1 D_F A', ell the limits that bind, Gamma^-1 from quadratic softness. E theta = e holds what the price domain adds: prices of a
-range sum to 0, prices at their cap rho stay there, a budget at its cap keeps its sum. The same system gives Newton's step,
+range balance, prices at their cap rho stay there, a budget at its cap keeps its sum. Active rows of a range have the limit
+shares * width + levels * nu, nu its free level: balance is levels . theta = 0, the flow is shares . theta
+(``fairopt.numerics.range_projection``). The same system gives Newton's step,
 the polish of any backend's answer, and the gradient (DESIGN 7; implicit function theorem, claims L4 and L11).
 """
 
@@ -18,7 +20,10 @@ import numpy as np
 
 from fairopt.arrays import Array, IntArray
 from fairopt.dual.prox import prox
+from fairopt.dual.separable import Quadratic, SeparableInverse
 from fairopt.dual.structure import Numbers, Structure
+from fairopt.numerics.range_projection import level_shares, range_flow, width_shares
+from fairopt.sparse import Diagonal, Matrix, Model, SparseRows, absolute, dense
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,53 +31,67 @@ class Piece:
     """Active rows ``index`` (k,) of m, signs (k,) of their prices, E (q, k), e (q,), ell (k,), gamma_inverse (k, k) or None.
 
     ``caps``: for each row of E, (constraint, sign): e = sign * rho of that constraint, or constraint -1 where e = 0.
-    ``metric``: (k,) scale of the rows.
+    ``metric``: (k,) scale of the rows. ``shares``: (k,) how the limit moves with the width, for rows of ranges (0 for others).
+    ``owner``: (k,) the constraint of each row.
     """
 
     m: int
     index: IntArray
     signs: Array
-    E: Array
+    E: Matrix
     e: Array
     caps: tuple[int, ...]
     ell: Array
-    gamma_inverse: Array | None
+    gamma_inverse: Array | Quadratic | None
     metric: Array
+    shares: Array
+    owner: IntArray
 
-    def inverse(self, M: Array) -> Array:
+    def inverse(self, M: Model) -> Array | SeparableInverse:
         """Pseudo-inverse (k + q, k + q) of the saddle matrix for M (m, m). Symmetric; redundant rows take the least-norm solution.
 
         Kept for the next call with the same M: the repair and the gradient of one projection both need it.
         """
-        kept: tuple[Array, Array] | None = self.__dict__.get("_inverse")
+        kept: tuple[Model, Array | SeparableInverse] | None = self.__dict__.get("_inverse")
         if kept is None or kept[0] is not M:
-            kept = (M, self._inverse(M))
+            kept = (M, self._separable(M) if isinstance(M, Diagonal) else self._inverse(M))
             self.__dict__["_inverse"] = kept
         return kept[1]
 
+    def _separable(self, M: Diagonal) -> SeparableInverse:
+        E = self.E if isinstance(self.E, SparseRows) else SparseRows.of_dense(self.E)
+        assert not isinstance(self.gamma_inverse, np.ndarray)
+        return SeparableInverse(M.values[self.index], self.metric, E, self.gamma_inverse, self.owner)
+
     def _inverse(self, M: Array) -> Array:
         k, q = self.E.shape[1], self.E.shape[0]
+        assert isinstance(self.E, np.ndarray) and not isinstance(self.gamma_inverse, Quadratic)  # noqa: PT018
         K = M[np.ix_(self.index, self.index)] if k < self.m else M
         if self.gamma_inverse is not None:
             K = K + self.gamma_inverse
         if q == 0 and k == 1:
             value = float(K[0, 0])
             return np.array([[1.0 / value if value > 1e-13 * self.metric[0] else 0.0]])
-        # scale to unit rows: prices of small and large groups differ by orders of magnitude
-        d = 1.0 / np.sqrt(self.metric)
+        d = self.scale()
         if q == 0 and k == 2:
             return _inverse_2x2(K * d * d[:, None]) * d * d[:, None]
         system = np.zeros((k + q, k + q))
-        system[:k, :k] = K * d * d[:, None]
+        system[:k, :k] = K * d[:k] * d[:k, None]
         if q:
-            Ed = self.E * d
-            norm = np.abs(Ed).max(1)
-            system[k:, :k] = Ed / norm[:, None]
+            system[k:, :k] = self.E * d[:k] * d[k:, None]
             system[:k, k:] = system[k:, :k].T
-            d = np.concatenate([d, 1.0 / norm])
         return np.asarray(_symmetric_inverse(system) * d * d[:, None])
 
-    def prices(self, f: Array, p: Array, M: Array, inverse: Array) -> Array:
+    def scale(self) -> Array:
+        """(k + q,) what the saddle system is multiplied by from both sides to have rows of about 1.
+
+        Prices of small and large groups differ by orders of magnitude, and a tiny gamma outweighs any row.
+        """
+        soft = None if self.gamma_inverse is None else self.gamma_inverse.diagonal()
+        d = 1.0 / np.sqrt(self.metric if soft is None else self.metric + soft)
+        return np.concatenate([d, 1.0 / absolute(self.E * d).max(1)]) if self.E.shape[0] else d
+
+    def prices(self, f: Array, p: Array, M: Model, inverse: Array | SeparableInverse) -> Array:
         """(m,) prices of this piece, from row values f at prices p and the linear model f(theta) = f + M (p - theta).
 
         Where redundant rows leave a choice, the prices nearest to p (in the metric of the rows): their signs stay right.
@@ -121,75 +140,86 @@ def read_piece(structure: Structure, numbers: Numbers, f: Array, p: Array, drop:
     active = theta != 0.0
     L = structure.linear
     m = theta.shape[0]
+    shares, levels = np.zeros(m), np.zeros(m)
     ell = np.zeros(m)
     ell[:L] = np.where(theta[:L] > 0, numbers.upper, numbers.lower)
-    for r, rows in enumerate(structure.slices):
-        ell[rows] = np.where(theta[rows] > 0, numbers.width[r], 0.0)
+    for r, (rows, ratio) in enumerate(zip(structure.slices, structure.ratios, strict=True)):
+        shares[rows], levels[rows] = width_shares(theta[rows], ratio), level_shares(theta[rows], ratio)
+        ell[rows] = np.where(active[rows], shares[rows] * numbers.width[r], 0.0)
     index = np.flatnonzero(active)
-    equations: list[Array] = []
-    caps: list[int] = []
-    e: list[float] = []
-
-    def equation(rows: Array, value: float, constraint: int) -> None:
-        equations.append(rows)
-        e.append(value)
-        caps.append(constraint)
-
-    at_cap = [bool(flow_of(structure, theta, linear, ranges) >= numbers.rho[k] * (1 - 1e-12)) for linear, ranges, k in structure.blocks]
-    for (linear, ranges, k), capped in zip(structure.blocks, at_cap, strict=True):
-        if capped:
-            row = np.zeros(m)
-            row[linear] = np.sign(theta[linear])
-            for r in ranges.tolist():
-                part = structure.slices[r]
-                row[part] = theta[part] > 0
-            equation(row, float(numbers.rho[k]), k)
-    for k in range(L):
-        if theta[k] != 0 and abs(theta[k]) >= numbers.rho[k] and not structure.in_block[k]:
-            row = np.zeros(m)
-            row[k] = np.sign(theta[k])
-            equation(row, float(numbers.rho[k]), k)
+    equations = _Equations(m, index)
+    for linear, ranges, k in structure.blocks:
+        if flow_of(structure, theta, linear, ranges) >= numbers.rho[k] * (1 - 1e-12):
+            block = np.concatenate([linear, *(np.arange(structure.slices[r].start, structure.slices[r].stop) for r in ranges.tolist())])
+            equations.add(block, np.where(block < L, np.sign(theta[block]), shares[block]), float(numbers.rho[k]), k)
+    for k in np.flatnonzero((theta[:L] != 0) & (np.abs(theta[:L]) >= numbers.rho[:L]) & ~structure.in_block[:L]).tolist():
+        equations.add(np.array([k]), np.sign(theta[k : k + 1]), float(numbers.rho[k]), k)
     for r, part in enumerate(structure.slices):
         if not active[part].any():
             continue
-        row = np.zeros(m)
-        row[part] = active[part]
-        equation(row, 0.0, -1)
-        if not structure.in_block[L + r] and np.maximum(theta[part], 0.0).sum() >= numbers.rho[L + r] * (1 - 1e-12):
-            row = np.zeros(m)
-            row[part] = theta[part] > 0
-            equation(row, float(numbers.rho[L + r]), L + r)
-    E = np.array(equations)[:, index] if equations else np.zeros((0, index.size))
-    gamma = _gamma_inverse(structure, numbers, theta)
-    gamma = None if gamma is None else gamma[np.ix_(index, index)]
-    return Piece(m, index, np.sign(theta[index]), E, np.array(e), tuple(caps), ell[index], gamma, s[index])
+        members = np.arange(part.start, part.stop)
+        if levels[part].any():
+            equations.add(members, levels[part], 0.0, -1)
+        rho = float(numbers.rho[L + r])
+        if rho < np.inf and not structure.in_block[L + r] and range_flow(theta[part], structure.ratios[r]) >= rho * (1 - 1e-12):
+            equations.add(members, shares[part], rho, L + r)
+    gamma: Array | Quadratic | None = _gamma_inverse(structure, numbers, index, shares)
+    E: Matrix = equations.matrix()
+    if not structure.diagonal:
+        E, gamma = dense(E), gamma.toarray() if isinstance(gamma, Quadratic) else None
+    e, caps, owner = np.array(equations.e), tuple(equations.caps), structure.owner[index]
+    return Piece(m, index, np.sign(theta[index]), E, e, caps, ell[index], gamma, s[index], shares[index], owner)
+
+
+class _Equations:
+    """The rows of E while they are collected: on the active rows ``index`` of m."""
+
+    def __init__(self, m: int, index: IntArray) -> None:
+        self.place = np.full(m, -1, dtype=np.int64)
+        self.place[index] = np.arange(index.shape[0])
+        self.size = index.shape[0]
+        self.parts: list[tuple[IntArray, Array]] = []
+        self.e: list[float] = []
+        self.caps: list[int] = []
+
+    def add(self, rows: IntArray, factors: Array, value: float, constraint: int) -> None:
+        kept = (self.place[rows] >= 0) & (factors != 0)
+        if not kept.any():
+            return  # a cap of 0: no price is left that it holds
+        self.parts.append((self.place[rows[kept]], factors[kept]))
+        self.e.append(value)
+        self.caps.append(constraint)
+
+    def matrix(self) -> SparseRows:
+        ordered = [np.argsort(place, kind="stable") for place, _ in self.parts]
+        places = [place[order] for (place, _), order in zip(self.parts, ordered, strict=True)]
+        factors = [factor[order] for (_, factor), order in zip(self.parts, ordered, strict=True)]
+        return SparseRows.of_lists(places, factors, self.size)
 
 
 def flow_of(structure: Structure, theta: Array, linear: IntArray, ranges: IntArray) -> float:
     flow = float(np.abs(theta[linear]).sum())
-    return flow + sum(float(np.maximum(theta[structure.slices[r]], 0.0).sum()) for r in ranges.tolist())
+    return flow + sum(range_flow(theta[structure.slices[r]], structure.ratios[r]) for r in ranges.tolist())
 
 
-def _gamma_inverse(structure: Structure, numbers: Numbers, theta: Array) -> Array | None:
-    """(m, m) second derivative of the quadratic softness in the prices, or None where there is none."""
-    finite = np.isfinite(numbers.gamma)
-    if not finite.any():
+def _gamma_inverse(structure: Structure, numbers: Numbers, index: IntArray, shares: Array) -> Quadratic | None:
+    """The second derivative of the quadratic softness in the prices of the active rows, or None where there is none."""
+    gamma = numbers.gamma[structure.owner[index]]  # (k,)
+    soft = np.flatnonzero(np.isfinite(gamma))
+    if not soft.size:
         return None
-    L = structure.linear
-    out = np.zeros((theta.shape[0], theta.shape[0]))
-    for k in np.flatnonzero(finite).tolist():
-        out += gamma_pattern(structure, theta, k) / numbers.gamma[k] if k >= L else 0.0
-        if k < L:
-            out[k, k] += 1.0 / numbers.gamma[k]
-    return out
+    owners, group = np.unique(structure.owner[index[soft]], return_inverse=True)
+    factors = np.where(index[soft] < structure.linear, 1.0, shares[index[soft]])
+    flows = SparseRows.of_entries(group.reshape(-1).astype(np.int64), soft, factors, (owners.shape[0], index.shape[0]))
+    return Quadratic(flows, 1.0 / numbers.gamma[owners])
 
 
-def gamma_pattern(structure: Structure, theta: Array, k: int) -> Array:
-    """(m, m) matrix G with  q^2 = theta' G theta,  q the price or flow of constraint k on the piece of theta."""
-    row = np.zeros(theta.shape[0])
+def gamma_pattern(structure: Structure, shares: Array, k: int) -> Array:
+    """(m, m) matrix G with  q^2 = theta' G theta,  q the price or flow of constraint k on the piece with these ``shares`` (m,)."""
+    row = np.zeros(shares.shape[0])
     if k < structure.linear:
         row[k] = 1.0
     else:
         part = structure.slices[k - structure.linear]
-        row[part] = theta[part] > 0
+        row[part] = shares[part]
     return np.outer(row, row)

@@ -3,7 +3,7 @@
     prox(v; s) = argmin over p of  sum_k s_k / 2 (p_k - v_k / s_k)^2 + sigma(p)
 
 sigma is the dual cost of the limits: upper p_k for p_k > 0, lower p_k for p_k < 0, width times the flow of a range, with the price
-domains of DESIGN 1 (caps rho, quadratic minus p^2 / (2 gamma)). One map gives three things: the solution of separable
+domains of ``fairopt.problem`` (caps rho, quadratic minus p^2 / (2 gamma)). One map gives three things: the solution of separable
 problems, the KKT residual p - prox(f + s p; s), and the active set that the residual is zero on.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from fairopt.dual.structure import Numbers, Structure
-from fairopt.numerics.range_projection import range_prices
+from fairopt.numerics.range_projection import range_flow, range_prices
 from fairopt.problem import Array, IntArray
 
 EPS = 0.5 * float(np.finfo(np.float64).eps)
@@ -25,9 +25,9 @@ def prox(structure: Structure, numbers: Numbers, v: Array, slopes: Array) -> Arr
     theta = np.empty_like(v)
     if L:
         theta[:L] = _linear(numbers, v[:L], slopes[:L])
-    for r, rows in enumerate(structure.slices):
+    for r, (rows, ratio) in enumerate(zip(structure.slices, structure.ratios, strict=True)):
         rho, gamma = float(numbers.rho[L + r]), float(numbers.gamma[L + r])
-        theta[rows] = range_prices(v[rows], slopes[rows], float(numbers.width[r]), rho=rho, gamma=gamma)
+        theta[rows] = range_prices(v[rows], slopes[rows], float(numbers.width[r]), ratio=ratio, rho=rho, gamma=gamma)
     for linear, ranges, k in structure.blocks:
         _budget(structure, numbers, v, slopes, linear, ranges, float(numbers.rho[k]), theta)
     return theta
@@ -63,8 +63,13 @@ def own_rounding(structure: Structure, numbers: Numbers, p: Array) -> Array:
     limit = np.where(p[:L] > 0, np.abs(numbers.upper), np.where(p[:L] < 0, np.abs(numbers.lower), 0.0))
     noise[:L] += np.where(np.isfinite(limit), limit, 0.0)
     for width, rows in zip(numbers.width, structure.slices, strict=True):
-        noise[rows] += np.where(p[rows] != 0, width, 0.0)
+        noise[rows] += np.where(p[rows] != 0, abs(width), 0.0)
     return np.asarray(CONSTANTS * EPS * noise / structure.unit)
+
+
+def _beyond(v: Array, ratio: float, width: float) -> float:
+    """How far a range with the row values v (K,) is beyond its width."""
+    return ratio * float(v.max()) - float(v.min()) - width
 
 
 def _linear(numbers: Numbers, v: Array, s: Array) -> Array:
@@ -83,6 +88,11 @@ def _budget(
     """
     if linear.size + ranges.size == 1:
         return
+    if not rho > 0.0:
+        theta[linear] = 0.0
+        for r in ranges.tolist():
+            theta[structure.slices[r]] = 0.0
+        return
     lower, upper = numbers.lower[linear], numbers.upper[linear]
     vl, sl = v[linear], s[linear]
 
@@ -92,8 +102,8 @@ def _budget(
         flow = float(np.abs(t).sum())
         for r in ranges.tolist():
             rows = structure.slices[r]
-            theta[rows] = range_prices(v[rows], s[rows], float(numbers.width[r]) + d)
-            flow += float(np.maximum(theta[rows], 0.0).sum())
+            theta[rows] = range_prices(v[rows], s[rows], float(numbers.width[r]) + d, ratio=structure.ratios[r])
+            flow += range_flow(theta[rows], structure.ratios[r])
         return flow
 
     low, excess_low = 0.0, fill(0.0) - rho
@@ -101,7 +111,7 @@ def _budget(
         return
     high = max(
         float((np.maximum(vl - upper, lower - vl)).max(initial=0.0)),
-        max((float(np.ptp(v[structure.slices[r]]) - numbers.width[r]) for r in ranges.tolist()), default=0.0),
+        max((_beyond(v[structure.slices[r]], structure.ratios[r], float(numbers.width[r])) for r in ranges.tolist()), default=0.0),
     )
     # flow(d) falls from flow(0) > rho to 0 and is convex and piecewise linear: Newton from the left is monotone and finite
     excess_high = -rho

@@ -17,6 +17,7 @@ from fairopt.arrays import Array, BoolArray, IntArray
 from fairopt.dual.base import Dual, Evaluation, Transition, round_inward
 from fairopt.dual.vector import VectorDual, VectorPlan
 from fairopt.problem import ProjectionProblem
+from fairopt.sparse import absolute
 
 SAMPLE = 12_000  # scores from which the prices are first guessed
 INF = float("inf")
@@ -25,7 +26,7 @@ WIDE = 64.0  # bounds so many times as large as typical scores say nothing about
 
 @dataclass(frozen=True, eq=False)
 class SlicedPlan:
-    """Box and weights in cell order, in the dtype and on the device of the scores; kept with the problem.
+    """Box and weights in cell order, in the dtype and on the device of the scores; kept with the problem. Wide weights are float64.
 
     bounds: (cell, start, stop) of each chunk; active (C,): cells that some row counts; open_slope (C,) sum of 1 / w
     """
@@ -59,8 +60,8 @@ def sliced_plan(problem: ProjectionProblem, like: Tensor) -> SlicedPlan:
             tuple((c, k, min(k + size, b)) for c, (a, b) in enumerate(pairwise(starts)) for k in range(a, b, size)),
             _bound(problem.lb, order, like, up=True),
             _bound(problem.ub, order, like, up=False),
-            None if weights is None else weights.to(like),
-            np.asarray(np.abs(rows.coefficients).sum(0) != 0),
+            None if weights is None else weights.to(like) if _fits(weights) else weights.to(like.device),
+            np.asarray(absolute(rows.coefficients).sum(0) != 0),
             rows.counts.astype(np.float64) if weights is None else np.add.reduceat(1.0 / weights.numpy(), rows.starts[:-1]),
             _strided(rows.counts, rows.starts) if problem.has_box and problem.n > 3 * SAMPLE else None,
         )
@@ -171,7 +172,7 @@ class SlicedDual(Dual):
         out = torch.empty_like(self.z)
         for c, a, b in self.bounds:
             lb, ub = self._limits(a, b)
-            x = torch.sub(self.z[a:b], shift[c], out=out[a:b]) if self.weights is None else self._moved(a, b, shift[c], self.z.dtype)
+            x = torch.sub(self.z[a:b], shift[c], out=out[a:b]) if self.weights is None else self._moved(a, b, shift[c], self.weights.dtype)
             if not self.has_box:
                 if self.weights is not None:
                     out[a:b].copy_(x)
@@ -229,6 +230,12 @@ class SlicedDual(Dual):
             high[c] = max(high[c], float((w * (z - lb)).max()))
             span[c] += float(torch.as_tensor(ub - lb, dtype=torch.float64).expand(b - a).sum())
         return low, high, span, self.plan.open_slope
+
+
+def _fits(weights: Tensor) -> bool:
+    """Whether weights, and their shares of a price, are far from where float32 ends."""
+    low, high = (float(v) for v in torch.aminmax(weights))
+    return low > 2.0**-60 and high < 2.0**60
 
 
 def _strided(counts: IntArray, starts: IntArray) -> IntArray:

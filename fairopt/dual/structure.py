@@ -9,6 +9,7 @@ import numpy as np
 
 from fairopt.problem import Array, BoolArray, IntArray, Limits, ProjectionProblem
 
+MANY = 64  # rows from which a diagonal M is not written out
 Shape = Literal["empty", "few_rows", "separable", "general"]
 
 
@@ -23,11 +24,16 @@ class Numbers:
     rho: Array
     gamma: Array
 
-    def tightened(self, margin: Array, hard: BoolArray) -> Numbers:
-        """Limits of the hard constraints moved inward by ``margin`` (L + R,); where they would cross, both go to the middle."""
+    def tightened(self, margin: Array, hard: BoolArray, ratio: Array | None = None) -> Numbers:
+        """Limits of the hard constraints moved inward by ``margin`` (L + R,); where they would cross, both go to the middle.
+
+        ``ratio`` (R,) of the ranges; None: all 1.
+        """
         L = self.lower.shape[0]
         m = np.where(hard, margin, 0.0)
-        lower, upper, width = self.lower + m[:L], self.upper - m[:L], np.maximum(self.width - m[L:], 0.0)
+        lower, upper, width = self.lower + m[:L], self.upper - m[:L], self.width - m[L:]
+        floor = np.maximum(width, 0.0)
+        width = floor if ratio is None else np.where(ratio < 1.0, width, floor)  # with a ratio a width below 0 is a set as well
         crossed = lower > upper
         if crossed.any():
             middle = np.zeros_like(lower)  # crossed limits are finite
@@ -46,7 +52,10 @@ class Structure:
     unit      (m,) sum_i |A_ki|: how far row k moves when every score moves by 1
     blocks    for each budget block: (linear rows, ranges, rho's constraint index)
     hard      (L + R,) bool
+    ratios    (R,) of the ranges
     coupled   (m,) bool: rows of a range or a budget
+    owner     (m,) the constraint of each row
+    diagonal  no sample is in two of many rows: M is kept as its diagonal, and pieces in sparse form
     """
 
     shape: Shape
@@ -55,16 +64,20 @@ class Structure:
     blocks: tuple[tuple[IntArray, IntArray, int], ...]
     hard: BoolArray
     slices: tuple[slice, ...]
+    ratios: tuple[float, ...]
     linear: int
     in_block: BoolArray
     coupled: BoolArray
+    owner: IntArray
+    diagonal: bool
 
 
 def structure(problem: ProjectionProblem) -> Structure:
     """The structure of a problem, cached with it."""
     cached = problem.__dict__.get("_structure")
     if cached is None:
-        cached = _analyse(problem)
+        with np.errstate(all="ignore"):  # of a problem that is solved in other units (fairopt.solve.units) the shape alone is read
+            cached = _analyse(problem)
         problem.__dict__["_structure"] = cached
     assert isinstance(cached, Structure)
     return cached
@@ -105,24 +118,41 @@ def _analyse(problem: ProjectionProblem) -> Structure:
     for k, s in enumerate(problem.softness):
         if s.kind == "budget":
             by_block.setdefault(s.block, []).append(k)
+    by_block = {b: ks for b, ks in by_block.items() if len(ks) > 1}  # the largest violation of one constraint is that: it is priced
     blocks = tuple(
         (np.array([k for k in ks if k < L], dtype=np.int64), np.array([k - L for k in ks if k >= L], dtype=np.int64), ks[0])
         for ks in by_block.values()
     )
-    in_block = np.array([k == "budget" for k in kinds], dtype=bool)
+    in_block = np.zeros(L + R, dtype=bool)
+    in_block[[k for ks in by_block.values() for k in ks]] = True
     coupled = np.ones(problem.m, dtype=bool)
     coupled[:L] = in_block[:L]
+    owner = np.concatenate([np.arange(L), L + np.repeat(np.arange(R), np.diff(problem.range_starts))]).astype(np.int64)
     unit = np.where(rows.absolute_sum > 0, rows.absolute_sum, 1.0)
+    diagonal = problem.m > MANY and rows.one_row_a_cell
     shape: Shape
     if problem.m == 0:
         shape = "empty"
     elif not blocks and R == 0 and L <= 2:
         shape = "few_rows"
-    elif not blocks and rows.dense is None and int((rows.coefficients != 0).sum(0).max(initial=0)) <= 1:
+    elif rows.one_row_a_cell and (not blocks or diagonal):  # a block is solved by search: where there are many rows that is worth it
         shape = "separable"
     else:
         shape = "general"
-    return Structure(shape, _metric(problem), unit, blocks, hard, problem.range_slices, L, in_block, coupled)
+    return Structure(
+        shape,
+        _metric(problem),
+        unit,
+        blocks,
+        hard,
+        problem.range_slices,
+        tuple(problem.ratio.tolist()),
+        L,
+        in_block,
+        coupled,
+        owner,
+        diagonal,
+    )
 
 
 def _metric(problem: ProjectionProblem) -> Array:

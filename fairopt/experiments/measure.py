@@ -11,7 +11,8 @@ import numpy.typing as npt
 from torch import Tensor
 
 import fairopt as fo
-from fairopt.errors import InputError, MissingExtraError
+from fairopt.basics.extras import missing
+from fairopt.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def measure(probabilities: Tensor, target: Tensor, sensitive: Mapping[str, npt.N
     try:
         from sklearn.metrics import roc_auc_score
     except ImportError as error:
-        raise MissingExtraError("the area under the curve needs scikit-learn: pip install 'fairopt[experiments]'") from error
+        raise missing("the area under the curve needs scikit-learn", "experiments") from error
     (attribute,) = notion.attributes
     group = sensitive[attribute]
     p, y = probabilities.detach().double().numpy(), target.double().numpy()

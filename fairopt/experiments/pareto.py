@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairopt.errors import InputError, MissingExtraError
+from fairopt.basics.extras import missing
+from fairopt.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,7 +88,7 @@ def pareto_picture(panels: Sequence[Panel], path: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError as problem:
-        raise MissingExtraError("the picture needs matplotlib: pip install 'fairopt[experiments]'") from problem
+        raise missing("the picture needs matplotlib", "experiments") from problem
     if not any(curve.points for panel in panels for curve in panel.curves):
         raise InputError("panels: got no point at all, expected at least one")
     figure = Figure(figsize=(6.4 * len(panels), 5.2), layout="constrained")

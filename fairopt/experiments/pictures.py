@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairopt.errors import MissingExtraError
+from fairopt.basics.extras import missing
 from fairopt.experiments.report import Run, of
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def loanapp_picture(runs: Sequence[Run], tolerance: float, path: Path) -> None:
     try:
         from matplotlib.figure import Figure as Canvas
     except ImportError as error:
-        raise MissingExtraError("the picture needs matplotlib: pip install 'fairopt[experiments]'") from error
+        raise missing("the picture needs matplotlib", "experiments") from error
     figure = Canvas(figsize=(15, 4.8), layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=(1.3, 1, 1))
     methods = list(dict.fromkeys(run["method"] for run in runs))

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 import fairopt as fo
-from fairopt.errors import MissingExtraError
+from fairopt.basics.extras import missing
 from fairopt.experiments import sba_report as report
 from fairopt.experiments.data import sba as data
 from fairopt.experiments.data.tabular import Dataset, Part, Parts, split
@@ -177,7 +177,7 @@ def figures(scores: Tensor, part: Part, asked: Goal, certified: bool | None) -> 
     try:
         from sklearn.metrics import average_precision_score, roc_auc_score
     except ImportError as error:
-        raise MissingExtraError("the area under the curve needs scikit-learn: pip install 'fairopt[experiments]'") from error
+        raise missing("the area under the curve needs scikit-learn", "experiments") from error
     z, y = scores.double(), part.y.numpy()
     inside = asked.space == "probability"
     kinds = {"logit": torch.logit(z.clamp(MARGIN, 1 - MARGIN)) if inside else z, "probability": z if inside else torch.sigmoid(z)}

@@ -8,21 +8,37 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NoReturn
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.columns import numbers, read_features
 from fairopt.errors import InputError
 from fairopt.groups import Missing, Value, Vocabulary, encode
+from fairopt.notions.amount import is_number
 from fairopt.notions.events import Column, Mask, boolean_array
-from fairopt.notions.functional import Functional, Range
-from fairopt.notions.trap import trap
+from fairopt.notions.functional import Constraint, Functional, Range
+from fairopt.notions.labels import Targets, read_targets
+from fairopt.notions.trap import NoSuchName, trap
 from fairopt.problem import BoolArray
+from fairopt.table import joined_words
+
+if TYPE_CHECKING:
+    from fairopt.notions.algebra import Leaf, Notion
 
 Attribute = str | tuple[str, ...]
+
+
+_OFFERS = "groups, pairs, strata, group, everyone, event, targets, mean, range, weighted, numbers"
+_ASKED = {
+    "scores": "a notion says which samples count and sees no scores: batch.mean(event) is their mean over an event, batch.weighted(v) "
+    "their weighted mean",
+    "sensitive_features": "the groups of an attribute are batch.groups(attribute), its numbers batch.numbers(attribute)",
+    "labels": "labels are batch.targets: batch.targets == 1 is an event",
+}
 
 
 class Batch:
@@ -41,13 +57,15 @@ class Batch:
         vocabularies: Mapping[str, Vocabulary] | None = None,
         grow: bool = True,
         missing_group: Missing = "error",
+        pos_label: Any = None,
     ) -> None:
         self.n = n
         self.used_targets = False
         self.columns: list[Column] = []
         self.values: list[Tensor] = []  # (n,) what of= and weighted name, as they came
         self.vocabularies: dict[str, Vocabulary] = dict(vocabularies or {})
-        self._sensitive_features = sensitive_features
+        self._sensitive_features = sensitive_features if isinstance(sensitive_features, Mapping) else read_features(sensitive_features)
+        self._pos_label = pos_label
         self._targets_given = targets
         self._targets: Targets | None = None
         self._grow = grow
@@ -55,6 +73,12 @@ class Batch:
         self._column_of: dict[Any, int] = {}
         self._masks: dict[Attribute, tuple[Mask, ...]] = {}
         self.everyone = Mask(self, ("all",), "overall")
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """What a notion may look for and a batch has not: an answer that names the way."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise NoSuchName(_ASKED.get(name, f"a batch has no {name!r}") + f"; it offers {_OFFERS}", name)
 
     # events -----------------------------------------------------------------------------------------------------------------
 
@@ -107,7 +131,7 @@ class Batch:
         if array is None:
             shape = tuple(getattr(mask, "shape", ()))
             trap(f"an event must be made by the batch or be a boolean array of shape ({self.n},), came {type(mask).__name__} {shape}")
-        return self._boolean_event(array, "")
+        return self.boolean_event(array, "")
 
     @property
     def targets(self) -> Targets:
@@ -115,9 +139,19 @@ class Batch:
         if self._targets is None:
             if self._targets_given is None:
                 raise InputError("this notion needs targets; pass targets= (n,)")
-            self._targets = Targets(self, read_vector(self._targets_given, self.n, "targets"))
+            self._targets = Targets(self, read_targets(self._targets_given, self.n, self._pos_label))
         self.used_targets = True
         return self._targets
+
+    def read(self, notion: Notion, *, written_out: bool = False) -> list[tuple[Leaf, Constraint]]:
+        """Every constraint of ``notion`` on this batch, with the leaf that it comes from. InputError for labels that it does not mean.
+
+        ``written_out``: ranges with a ratio as their pairs.
+        """
+        found = [(leaf, constraint) for leaf in notion.leaves() for constraint in leaf.notion.constraints(self)]
+        if self._targets is not None:
+            self._targets.check_met()
+        return [(leaf, part) for leaf, c in found for part in c.written_out()] if written_out else found
 
     # functionals ------------------------------------------------------------------------------------------------------------
 
@@ -128,9 +162,13 @@ class Batch:
             return Functional(means=((1.0, event),))
         return Functional(constants=((1.0, event, self._values_index(of)),))
 
-    def range(self, members: Iterable[Any]) -> Range:
-        """max - min over events (of their means) or functionals."""
-        return Range(tuple(m if isinstance(m, Functional) else self.mean(m) for m in members))
+    def range(self, members: Iterable[Any], *, ratio: Any = None) -> Range:
+        """max - min over events (of their means) or functionals; with ``ratio``, a number in [0, 1], ratio * max - min.
+
+        ``batch.range(groups, ratio=0.8) <= 0`` says that the smallest mean is at least 0.8 times the largest: all ordered pairs
+        ``mean(a) - 0.8 * mean(b) >= 0`` as one constraint, whose one violation softness counts.
+        """
+        return Range(tuple(m if isinstance(m, Functional) else self.mean(m) for m in members), _ratio(ratio))
 
     def weighted(self, values: Any) -> Functional:
         """1/n sum_i values_i y_i: the dense case."""
@@ -138,7 +176,7 @@ class Batch:
 
     def numbers(self, attribute: str) -> Tensor:
         """A continuous attribute as (n,) float64."""
-        return read_vector(self._feature(attribute), self.n, f"sensitive_features[{attribute!r}]").detach().to("cpu", torch.float64)
+        return numbers(self._feature(attribute), self.n, f"sensitive_features[{attribute!r}]").detach().to("cpu", torch.float64)
 
     # columns ----------------------------------------------------------------------------------------------------------------
 
@@ -169,13 +207,14 @@ class Batch:
             codes = parts[0].codes
             for part in parts[1:]:
                 codes = codes * part.size + part.codes
-            names = tuple(" & ".join(words) for words in itertools.product(*(p.names for p in parts)))
+            names = tuple(joined_words(words) for words in itertools.product(*(p.names for p in parts)))
             column = Column(codes, math.prod(p.size for p in parts), names, attribute_words(attribute))
         self._column_of[attribute] = len(self.columns)
         self.columns.append(column)
         return self._column_of[attribute]
 
-    def _boolean_event(self, array: BoolArray, name: str) -> Mask:
+    def boolean_event(self, array: BoolArray, name: str) -> Mask:
+        """The event of a boolean array (n,)."""
         key = ("bool", array.tobytes())  # equal arrays share one column
         if key not in self._column_of:
             word = name or f"mask {1 + sum(not c.attribute for c in self.columns)}"
@@ -185,7 +224,7 @@ class Batch:
         return Mask(self, ("=", j, 1), name or self.columns[j].names[1])
 
     def _values_index(self, values: Any) -> int:
-        tensor = values.tensor if isinstance(values, Targets) else read_vector(values, self.n, "the values of a mean")
+        tensor = values.tensor if isinstance(values, Targets) else numbers(values, self.n, "the values of a mean")
         for k, known in enumerate(self.values):
             if known is tensor or (not known.requires_grad and not tensor.requires_grad and torch.equal(known, tensor)):
                 return k
@@ -193,71 +232,12 @@ class Batch:
         return len(self.values) - 1
 
 
-class Targets:
-    """The targets (n,) inside a notion: comparisons give events, ``of=batch.targets`` means of them."""
-
-    __array_ufunc__ = None
-    __hash__ = object.__hash__
-
-    def __init__(self, batch: Batch, tensor: Tensor) -> None:
-        self.tensor = tensor
-        self._batch = batch
-        self._seen: dict[tuple[str, float], Mask] = {}
-
-    def _compare(self, word: str, other: Any, compare: Callable[[Any, float], Any]) -> Mask:
-        if self.tensor.requires_grad:
-            trap("targets that require grad cannot be compared: an event has no gradient to its targets; pass targets.detach()")
-        if not isinstance(other, (int, float, np.integer, np.floating)):
-            trap(f"targets can be compared with a number, came {type(other).__name__}")
-        key = (word, float(other))
-        if key not in self._seen:
-            array = compare(self.tensor.detach().to("cpu", torch.float64).numpy(), float(other))
-            self._seen[key] = self._batch._boolean_event(array, f"target{word}{other:g}")
-        return self._seen[key]
-
-    def __eq__(self, other: object) -> Mask:  # type: ignore[override]
-        return self._compare("=", other, lambda t, v: t == v)
-
-    def __ne__(self, other: object) -> Mask:  # type: ignore[override]
-        return self._compare("!=", other, lambda t, v: t != v)
-
-    def __lt__(self, other: object) -> Mask:
-        return self._compare("<", other, lambda t, v: t < v)
-
-    def __le__(self, other: object) -> Mask:
-        return self._compare("<=", other, lambda t, v: t <= v)
-
-    def __gt__(self, other: object) -> Mask:
-        return self._compare(">", other, lambda t, v: t > v)
-
-    def __ge__(self, other: object) -> Mask:
-        return self._compare(">=", other, lambda t, v: t >= v)
-
-    def __bool__(self) -> NoReturn:
-        trap("targets have no truth value")
-
-
-def read_vector(value: Any, n: int, what: str) -> Tensor:
-    """A finite real vector (n,) as a tensor, keeping dtype, device and gradient; float64 where no tensor came."""
-    if not isinstance(value, Tensor):
-        if hasattr(value, "to_numpy"):
-            value = value.to_numpy()
-        try:
-            value = torch.from_numpy(np.array(value, dtype=np.float64))  # copied: the caller's array may change
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{what} must be numbers of shape ({n},), came {type(value).__name__}: {error}") from error
-    tensor: Tensor = value
-    if tensor.is_complex():
-        raise InputError(f"{what} must be real, came {tensor.dtype}")
-    if tensor.ndim == 2 and tensor.shape[1] == 1:
-        tensor = tensor[:, 0]
-    if tuple(tensor.shape) != (n,):
-        raise InputError(f"{what} must have shape ({n},), came {tuple(tensor.shape)}")
-    if not tensor.dtype.is_floating_point:
-        return tensor.to(torch.float64)
-    if not bool(torch.isfinite(tensor.detach()).all()):
-        raise InputError(f"{what} holds NaN or infinite values")
-    return tensor
+def _ratio(ratio: Any) -> float | None:
+    if ratio is None:
+        return None
+    if not is_number(ratio) or getattr(ratio, "requires_grad", False) or not 0.0 <= float(ratio) <= 1.0:
+        trap(f"the ratio of batch.range(...) must be a plain number in [0, 1], came {ratio!r}")
+    return float(ratio)
 
 
 def attribute_words(attribute: Attribute) -> str:

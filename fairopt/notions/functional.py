@@ -8,6 +8,7 @@ comparison, ``abs(f) >= t``, a product of functionals) raises InputError with th
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
@@ -35,26 +36,35 @@ class _NoTruth:
         trap(f"a {_word(self)} cannot be compared with !=")
 
     def __lt__(self, other: object) -> NoReturn:
-        trap("a strict < defines no closed set; use <=")
+        trap("a strict < defines no closed set; use <=. For the largest or smallest of several means write batch.range(...) <= t")
 
     def __gt__(self, other: object) -> NoReturn:
-        trap("a strict > defines no closed set; use >=")
+        trap("a strict > defines no closed set; use >=. For the largest or smallest of several means write batch.range(...) <= t")
 
 
 @dataclass(frozen=True, eq=False)
 class Constraint(_NoTruth):
-    """lower <= f <= upper of one functional, or max - min <= width of several (a range)."""
+    """lower <= f <= upper of one functional, or a range of several: max - min <= width, with a ratio: ratio * max - min <= width."""
 
     functionals: tuple[Functional, ...]
     lower: Amount | None = None
     upper: Amount | None = None
     width: Amount | None = None
+    ratio: float | None = None
     attribute: str = ""
     given: str = ""
 
     def tagged(self, attribute: str, given: str = "") -> Constraint:
         """The same constraint with the words that its labels carry."""
         return replace(self, attribute=attribute, given=given)
+
+    def written_out(self) -> tuple[Constraint, ...]:
+        """What users compare, one by one: of a range with a ratio the rows a - ratio * b >= -width over all ordered pairs; else itself."""
+        if self.ratio is None or self.width is None:
+            return (self,)
+        below = -self.width
+        pairs = itertools.permutations(self.functionals, 2)
+        return tuple(Constraint((a - self.ratio * b,), lower=below, attribute=self.attribute, given=self.given) for a, b in pairs)
 
     def __le__(self, other: object) -> NoReturn:
         trap(f"a constraint cannot be compared again; {_CHAIN}")
@@ -188,6 +198,8 @@ class AbsoluteValue(_NoTruth):
         trap("abs(f) >= t is not convex; only abs(f) <= t is a constraint")
 
     def _arithmetic(self, other: object) -> NoReturn:
+        if isinstance(other, AbsoluteValue):
+            trap("a sum of absolute values is its sign pairs: yield f + g <= t, f - g <= t, -f + g <= t and -f - g <= t")
         trap("abs(f) can only be compared: abs(f) <= t. For a scaled one write abs(c * f) <= t")
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _arithmetic
@@ -195,9 +207,10 @@ class AbsoluteValue(_NoTruth):
 
 @dataclass(frozen=True, eq=False)
 class Range(_NoTruth):
-    """max - min of several functionals; good for one thing, ``range <= width``."""
+    """max - min of several functionals, or ratio * max - min; good for one thing, ``range <= width``."""
 
     members: tuple[Functional, ...]
+    ratio: float | None = None
 
     def __le__(self, other: Any) -> Constraint:
         if isinstance(other, _NoTruth):
@@ -205,7 +218,7 @@ class Range(_NoTruth):
         width = _limit(other)
         if width.value() < 0:
             trap(f"batch.range(...) <= {width.value():g}: a tolerance must be >= 0")
-        return Constraint(self.members, width=width)
+        return Constraint(self.members, width=width, ratio=self.ratio)
 
     def __ge__(self, other: object) -> NoReturn:
         trap("a range >= t is not convex; only batch.range(...) <= t is a constraint")

@@ -56,6 +56,8 @@ class Parity(GroupNotion):
         return self.events != (None,)
 
     def constraints(self, batch: Batch) -> Iterator[Constraint]:
+        if self.needs_targets:
+            batch.targets.expect_binary(self.name)
         for target in self.events:
             event, words = (batch.everyone, "") if target is None else (batch.targets == target, f"target={target}")
             for stratum, given in batch.strata(self.given):

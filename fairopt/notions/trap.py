@@ -20,6 +20,15 @@ def notion_line() -> str:
     return ""
 
 
+class NoSuchName(InputError, AttributeError):
+    """A name that a batch has not; also an AttributeError, so that ``hasattr`` works. The message ends with the notion's line."""
+
+    def __init__(self, message: str, name: str) -> None:
+        line = notion_line()
+        super().__init__(f"{message}\n  {line}" if line else message)
+        self.name = name
+
+
 def trap(message: str) -> NoReturn:
     """Raise InputError with the notion's line under the message."""
     line = notion_line()

@@ -101,7 +101,10 @@ def factor(K: Array, E: Array) -> Callable[[Array, Array], tuple[Array, Array]]:
             v = np.linalg.solve(system, rhs)
             v = v + np.linalg.solve(system, rhs - system @ v)  # one step of refinement
         except np.linalg.LinAlgError:
-            v = np.linalg.lstsq(system, rhs, rcond=None)[0]
+            try:
+                v = np.linalg.lstsq(system, rhs, rcond=None)[0]
+            except np.linalg.LinAlgError:  # no singular values either: not finite, which ends the search at its best iterate
+                v = np.full(N + q, np.nan)
         return v[:N], v[N:]
 
     return solve

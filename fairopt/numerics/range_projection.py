@@ -1,11 +1,19 @@
-"""The nearest K values whose range is at most a width: claim L7, with slopes, caps and quadratic softness, by sorting.
+"""The nearest K values whose range is at most a width, with a ratio: claim L7, with slopes, caps and quadratic softness, by sorting.
 
-    minimise over v   sum_j (v_j - a_j)^2 / (2 s_j)  +  softness( (max v - min v - width)_+ )
+    minimise over v   sum_j (v_j - a_j)^2 / (2 s_j)  +  softness( (ratio * max v - min v - width)_+ ),      0 <= ratio <= 1
 
-The answer is v = clip(a, t, t + width + d) with a softness distance d >= 0. Prices are theta_j = (a_j - v_j) / s_j; they sum to 0, and the
-positive ones sum to the flow q. Everything is a function of q alone: the upper level u(q) falls and the lower level t(q) rises,
-both piecewise linear, and q solves  u(q) - t(q) = width + d(q)  with d = 0 (hard), q / gamma (quadratic), or anything once
-q = rho (priced).
+Prices are theta_j = (a_j - v_j) / s_j. The set is the meet of the half-spaces ratio v_i - v_j <= width over all i, j, so that prices are
+
+    theta = sum_ij x_ij (ratio e_i - e_j),  x >= 0,   at the cost of width * q,   q = sum_ij x_ij  the *flow*.
+
+With P and N the sums of theta's positive and negative parts, such x exist where P <= ratio N, and q = (N - P) / (1 - ratio) (ratio < 1);
+for ratio = 1 where P = N, and q = N. Two cases:
+
+- *split*: P = ratio N, q = N. v = clip(a, t, u) with ratio u - t = width + d. Everything is a function of q alone: the lower level t(q)
+  rises, the upper one u(ratio q) falls, both piecewise linear, and q solves  ratio u(ratio q) - t(q) = width + d(q)
+- *apex* (only for ratio < 1): the levels would cross, and all v are one number c = -(width + d) / (1 - ratio), the tip of the cone
+
+with d = 0 (hard), q / gamma (quadratic), or anything once q = rho (priced). A width below 0 is a set as well where ratio < 1.
 """
 
 from __future__ import annotations
@@ -17,35 +25,99 @@ import numpy as np
 from fairopt.arrays import Array
 
 INF = float("inf")
+SPLIT = 1e-12  # prices this near to balance, relative to N, are split
 
 
-def range_prices(a: Array, slopes: Array, width: float, *, rho: float = INF, gamma: float = INF) -> Array:
-    """Prices theta (K,) of the projection of ``a`` (K,) onto {max - min <= width} with slopes s (K,) > 0.
+def range_prices(a: Array, slopes: Array, width: float, *, ratio: float = 1.0, rho: float = INF, gamma: float = INF) -> Array:
+    """Prices theta (K,) of the projection of ``a`` (K,) onto {ratio * max - min <= width} with slopes s (K,) > 0.
 
     ``rho`` caps the flow (priced softness), ``gamma`` is the quadratic weight; both infinite: hard. O(K log K).
     """
     order = a.argsort()
     low = a[order]  # rising
     bottom, top = float(low[0]), float(low[-1])
-    if top - bottom <= width:
+    start = ratio * top - bottom - width
+    if start <= 0.0:
         return np.zeros_like(a)
     inverse = 1.0 / slopes
     weight = inverse[order]
     upper, lower = _Side(top - low[::-1], weight[::-1]), _Side(low - bottom, weight)
-    # u(q) - t(q) - width - q / gamma falls and is convex: Newton from q = 0 is monotone and ends on the piece of its root
+    # the excess falls and is convex in q: Newton from q = 0 is monotone and ends on the piece of its root
     softness = 0.0 if gamma == INF else 1.0 / gamma
     q = 0.0
     for _ in range(2 * a.shape[0] + 2):
-        i, j = upper.pushed(q), lower.pushed(q)
-        excess = top - bottom - width - upper.depth(q, i) - lower.depth(q, j) - q * softness
-        step = excess / (1.0 / upper.total[i] + 1.0 / lower.total[j] + softness)
+        i, j = upper.pushed(ratio * q), lower.pushed(q)
+        excess = start - ratio * upper.depth(ratio * q, i) - lower.depth(q, j) - q * softness
+        step = excess / (ratio * ratio / upper.total[i] + 1.0 / lower.total[j] + softness)
         q = max(q + step, 0.0)
-        if step <= 0.0 or (upper.pushed(q) == i and lower.pushed(q) == j):
+        if step <= 0.0 or (upper.pushed(ratio * q) == i and lower.pushed(q) == j):
             break
     q = min(q, rho)
-    above = np.maximum(a - (top - upper.depth(q, upper.pushed(q))), 0.0) * inverse
-    below = np.maximum((bottom + lower.depth(q, lower.pushed(q))) - a, 0.0) * inverse
-    return _balanced(above, inverse, q) - _balanced(below, inverse, q)
+    up = ratio * q
+    highest, lowest = top - upper.depth(up, upper.pushed(up)), bottom + lower.depth(q, lower.pushed(q))
+    if ratio < 1.0 and highest < lowest:
+        return _apex(a, inverse, width, ratio, softness, rho)
+    above = np.maximum(a - highest, 0.0) * inverse
+    below = np.maximum(lowest - a, 0.0) * inverse
+    return _balanced(above, inverse, up) - _balanced(below, inverse, q)
+
+
+def range_flow(theta: Array, ratio: float) -> float:
+    """The flow q of prices theta (K,) in the price domain: what the width costs."""
+    positive = float(np.maximum(theta, 0.0).sum())
+    if ratio == 1.0:
+        return positive
+    negative = -float(np.minimum(theta, 0.0).sum())
+    return (negative - positive) / (1.0 - ratio) if at_apex(positive, negative, ratio) else negative
+
+
+def at_apex(positive: float, negative: float, ratio: float) -> bool:
+    """Whether prices with these sums of parts stand at the tip: all values are one number there."""
+    return ratio < 1.0 and positive < ratio * negative * (1.0 - SPLIT)
+
+
+def in_domain(theta: Array, ratio: float) -> bool:
+    """Whether prices theta (K,) are a range's with a ratio below 1, up to rounding."""
+    negative = -float(np.minimum(theta, 0.0).sum())
+    return float(np.maximum(theta, 0.0).sum()) <= ratio * negative * (1.0 + SPLIT)
+
+
+def flow_derivative(theta: Array, d: Array, ratio: float) -> float:
+    """The directional derivative of the flow at theta (K,) along d (K,), which stays in the price domain for a while."""
+    rising = (theta > 0) | ((theta == 0) & (d > 0))
+    positive = float(d[rising].sum())
+    if ratio == 1.0:
+        return positive
+    negative = -float(d[~rising].sum())
+    spare = ratio * negative - positive  # what P stays behind ratio N by; 0 from split to split
+    return negative + (spare / (1.0 - ratio) if abs(spare) > SPLIT * float(np.abs(d).sum()) else 0.0)
+
+
+def width_shares(theta: Array, ratio: float) -> Array:
+    """(K,) d limit_j / d width on the piece of theta, 0 for members without a price. Their product with theta is the flow.
+
+    Split: members at the upper level have the limit width + nu, those at the lower one (ratio - 1) width + ratio nu, for one level nu
+    (``level_shares``); at the tip every limit is -width / (1 - ratio).
+    """
+    if at_apex(float(np.maximum(theta, 0.0).sum()), -float(np.minimum(theta, 0.0).sum()), ratio):
+        return np.asarray(np.where(theta != 0.0, -1.0 / (1.0 - ratio), 0.0))
+    return np.asarray(np.where(theta > 0.0, 1.0, np.where(theta < 0.0, ratio - 1.0, 0.0)))
+
+
+def level_shares(theta: Array, ratio: float) -> Array:
+    """(K,) d limit_j / d nu on the piece of theta: split prices balance, level_shares . theta = 0; all 0 at the tip."""
+    if at_apex(float(np.maximum(theta, 0.0).sum()), -float(np.minimum(theta, 0.0).sum()), ratio):
+        return np.zeros_like(theta)
+    return np.asarray(np.where(theta > 0.0, 1.0, np.where(theta < 0.0, ratio, 0.0)))
+
+
+def _apex(a: Array, inverse: Array, width: float, ratio: float, softness: float, rho: float) -> Array:
+    """Prices at the tip: all values are c = -(width + d) / (1 - ratio), and their sum is -(1 - ratio) q."""
+    rest = 1.0 - ratio
+    total, weight = float((a * inverse).sum()), float(inverse.sum())
+    q = -(rest * total + weight * width) / (rest * rest + weight * softness)
+    tip = (total + rest * rho) / weight if q > rho else -(width + softness * q) / rest
+    return (a - tip) * inverse
 
 
 class _Side:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import time
 import traceback
 import warnings
@@ -23,7 +24,7 @@ from fairopt.race import memory
 from fairopt.race.cells import Cell
 from fairopt.race.draw import VARIANTS, Drawn, draw
 from fairopt.race.settings import Settings
-from fairopt.solve.pairs import as_pairs
+from fairopt.solve.pairs import as_pairs, untaken
 
 # ok: an answer came back (its status says how good); absent: not installed; broken: fails at import; unsupported: declared so;
 # error: raised; memory, time: beyond its limit; crashed: the process died; skipped: a smaller problem of the kind had no time or memory.
@@ -63,7 +64,7 @@ def measure(cell: Cell, like: BackendLike, settings: Settings, base: int) -> Mea
 
 def failed(error: Exception) -> Measured:
     """The outcome that an exception stands for, with its type, its words and the line it came from."""
-    words = f"{type(error).__name__}: {error}".strip()
+    words = re.sub(r", problem [0-9a-f]{64}", "", f"{type(error).__name__}: {error}".strip())  # one failure in many cells is one line
     if isinstance(error, MissingExtraError):
         return Measured("absent", str(error))
     if isinstance(error, UnsupportedError):
@@ -125,8 +126,9 @@ def _alone(backend: Backend, problem: ProjectionProblem, drawn: Drawn, settings:
     """The solver's own answer to the judged scores, before the front door polishes it, and seconds of ``solve`` by itself."""
     name = drawn.subject.dtype
     scores = drawn.scores if name in backend.capabilities.dtypes else drawn.scores.double()
-    if problem.ranges and not backend.capabilities.ranges:
-        problem = as_pairs(problem).problem  # as the front door does
+    others = untaken(problem, backend.capabilities)
+    if others:
+        problem = as_pairs(problem, others).problem  # as the front door does
     seconds: list[float] = []
 
     def once(k: int) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairopt.errors import MissingExtraError
+from fairopt.basics.extras import missing
 from fairopt.race.result import Race, failure_of
 from fairopt.race.store import Record
 
@@ -32,7 +32,7 @@ def draw_pictures(race: Race, folder: Path) -> list[Path]:
     try:
         from matplotlib.figure import Figure as Canvas
     except ImportError as error:
-        raise MissingExtraError("the pictures need matplotlib: pip install 'fairopt[race]'") from error
+        raise missing("the pictures need matplotlib", "race") from error
     written: list[Path] = []
     for name, make in PICTURES.items():
         figure = Canvas(layout="constrained")

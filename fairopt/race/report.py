@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fairopt.errors import MissingExtraError
+from fairopt.basics.extras import missing
 from fairopt.race.result import Race, failure_of
 from fairopt.table import Table
 
@@ -39,7 +39,7 @@ def write_report(race: Race, pictures: Sequence[Path], path: Path) -> Path:
         from jinja2 import Environment
         from markupsafe import Markup
     except ImportError as error:
-        raise MissingExtraError("the report needs Jinja2: pip install 'fairopt[race]'") from error
+        raise missing("the report needs Jinja2", "race") from error
     environment = Environment(autoescape=True)
     page, grid = (environment.from_string((TEMPLATES / f"{name}.html").read_text(encoding="utf-8")) for name in ("report", "grid"))
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from fairopt.errors import InputError, MissingExtraError
+from fairopt.basics.extras import missing
+from fairopt.errors import InputError
 from fairopt.race.store import Record
 from fairopt.table import Table
 
@@ -76,7 +77,7 @@ class Race:
             else:
                 frame.to_parquet(path, index=False)
         except ImportError as error:
-            raise MissingExtraError("the race's table needs pandas and pyarrow: pip install 'fairopt[race]'") from error
+            raise missing("the race's table needs pandas and pyarrow", "race") from error
         return path
 
 

@@ -15,6 +15,7 @@ from fairopt.arrays import Array
 from fairopt.contract.base import Status
 from fairopt.errors import InputError
 from fairopt.problem import ProjectionProblem
+from fairopt.sparse import SparseRows
 
 FORMAT = 1
 
@@ -26,8 +27,11 @@ class Certificate:
     violation        (L + R,) signed, one per constraint of ``labels``: > 0 outside the limits; soft constraints may be outside
     rounding_bound   how far a float64 row value can be from the exact one; a violation <= -rounding_bound is proved by floats,
                      the rest were decided in exact arithmetic
-    bounds_violation how far scores lie outside the box (0 when certified)
-    kkt_residual     largest residual of the optimality conditions, in units of the scores
+    bounds_violation how far scores lie outside the box, of the very scores that are returned (0 when certified)
+    kkt_residual     largest residual of the optimality conditions before rounding: how far a row's value is from where its price says,
+                     over the row's own sum of |coefficients|, so in units of the scores
+    kkt_bound        what kkt_residual may be at most to count as nearest; certified scores are within it
+    limits           as the notion states them, also where the scores are the CLOSEST to a problem that no scores can meet
     distance         sqrt(sum w (y - z)^2), computed when it is read: InputError if scores were changed in place by then
     moved_by_repair  largest move of a score that made the rows hold after rounding
     """
@@ -42,13 +46,15 @@ class Certificate:
     dtype: str
     problem: ProjectionProblem = field(repr=False)
     _scores: tuple[Tensor, Tensor] | None = field(repr=False)  # (z, y), each (n,), as long as nobody changes them
+    kkt_bound: float = 0.0
 
     def __post_init__(self) -> None:
         if self._scores is None:
             return
-        if any(t.is_inference() for t in self._scores):  # these count no changes
-            self.__dict__["_scores"] = tuple(t.clone() for t in self._scores)
-        self.__dict__["_versions"] = tuple(0 if t.is_inference() else t._version for t in self._scores)
+        z, y = self._scores
+        if z.is_inference() or y.is_inference():  # these count no changes
+            self.__dict__["_scores"] = z, y = z.clone(), y.clone()
+        self.__dict__["_versions"] = tuple(0 if t.is_inference() else t._version for t in (z, y))
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and deepcopy: the numbers, without the scores."""
@@ -62,7 +68,7 @@ class Certificate:
 
     @cached_property
     def max_violation(self) -> float:
-        """Largest violation of a hard constraint; <= 0 when certified. 0.0 where there is none."""
+        """Largest violation of a hard constraint; <= 0 when certified, > 0 when closest. 0.0 where there is none."""
         hard = np.array([s.kind == "hard" for s in self.problem.softness], dtype=bool)
         return float(self.violation[hard].max(initial=-np.inf)) if hard.any() else 0.0
 
@@ -82,8 +88,10 @@ class Certificate:
         if any(not t.is_inference() and t._version != v for t, v in zip(self._scores, self.__dict__["_versions"], strict=True)):
             return None
         z, y = (t.detach().to("cpu", torch.float64) for t in self._scores)
-        squares = (y - z) ** 2
-        return float((squares if self.problem.weights is None else squares * self.problem.weights).sum().sqrt())
+        moves = y - z
+        if self.problem.weights is not None:
+            moves = moves * self.problem.weights.sqrt()
+        return _norm(moves)
 
     @property
     def group_counts(self) -> dict[str, int]:
@@ -94,37 +102,38 @@ class Certificate:
         return self.problem.dropped
 
     @property
+    def vacuous(self) -> bool:
+        """Whether nothing was asked of the scores, every constraint being dropped (see ``dropped``): then nothing is certified either."""
+        return self.problem.vacuous
+
+    @property
     def used_targets(self) -> bool:
         return self.problem.used_targets
 
     @property
     def limits(self) -> dict[str, tuple[float, float]]:
-        """Lower and upper limit of each constraint; a range has lower limit 0."""
-        p = self.problem
+        """Lower and upper limit of each constraint as written; a range has lower limit 0."""
+        p = self.problem.as_stated()
         pairs = [*zip(p.lower.tolist(), p.upper.tolist(), strict=True), *((0.0, w) for w in p.width.tolist())]
         return dict(zip(p.constraint_labels, pairs, strict=True))
 
     @cached_property
     def problem_hash(self) -> str:
         """sha256 of the rows, limits, bounds and weights."""
-        p, digest = self.problem, hashlib.sha256()
-        arrays: list[Any] = [p.rows.cell.numpy(), p.rows.masks, p.rows.scales, p.rows.offset, p.lower, p.upper, p.width, p.range_starts]
-        arrays += [t.numpy() if isinstance(t, Tensor) else np.array(t) for t in (p.lb, p.ub)]
-        arrays += [t.numpy() for t in (p.weights, p.rows.dense) if t is not None]
-        for a in arrays:
-            digest.update(repr(a.shape).encode() + np.ascontiguousarray(a).tobytes())
-        digest.update(repr(p.softness).encode())
-        return digest.hexdigest()
+        return problem_hash(self.problem)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain Python values, ready for JSON; ``format`` names the version of this layout."""
         return {
             "format": FORMAT,
             "status": self.status.name,
+            "advice": self.status.advice,
             "violation": dict(zip(self.labels, self.violation.tolist(), strict=True)),
             "max_violation": self.max_violation,
+            "vacuous": self.vacuous,
             "bounds_violation": self.bounds_violation,
             "kkt_residual": self.kkt_residual,
+            "kkt_bound": self.kkt_bound,
             "rounding_bound": self.rounding_bound,
             "moved_by_repair": self.moved_by_repair,
             "distance": self.distance,
@@ -136,6 +145,37 @@ class Certificate:
             "dtype": self.dtype,
             "problem_hash": self.problem_hash,
         }
+
+
+def problem_hash(p: ProjectionProblem) -> str:
+    """sha256 of the rows, limits, bounds, weights and softness of a problem."""
+    digest = hashlib.sha256()
+    arrays: list[Any] = [p.rows.cell.numpy(), *_parts(p.rows.masks), *_parts(p.rows.scales), p.rows.offset]
+    arrays += [p.lower, p.upper, p.width, p.range_starts]
+    arrays += [t.numpy() if isinstance(t, Tensor) else np.array(t) for t in (p.lb, p.ub)]
+    arrays += [t.numpy() for t in (p.weights, p.rows.dense) if t is not None]
+    arrays += [p.stated.lower, p.stated.upper, p.stated.width] if p.stated is not None else []
+    arrays += [p.ratio] if (p.ratio != 1.0).any() else []
+    for a in arrays:
+        digest.update(repr(a.shape).encode() + np.ascontiguousarray(a).tobytes())
+    digest.update(repr(p.softness).encode())
+    return digest.hexdigest()
+
+
+def _parts(matrix: Any) -> tuple[Any, ...]:
+    """The arrays of a matrix."""
+    return (matrix.starts, matrix.index, matrix.values) if isinstance(matrix, SparseRows) else (matrix,)
+
+
+def _norm(v: Tensor) -> float:
+    """The 2-norm of v (n,) float64, also where its square is beyond float64."""
+    norm = float(v.square().sum().sqrt())
+    if 1e-140 < norm < 1e140:
+        return norm
+    largest = float(v.abs().max())
+    if not 0.0 < largest < float("inf"):
+        return largest
+    return largest * float((v / largest).square().sum().sqrt())
 
 
 @dataclass(frozen=True, eq=False)

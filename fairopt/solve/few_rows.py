@@ -19,6 +19,7 @@ from fairopt.solve.rows_check import TINY
 
 HALF_ULP = 2.0**-53
 NONE = np.zeros(0)
+INF = float("inf")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +42,7 @@ class FewRows:
 
     def inside(self, f: list[float], error: list[float]) -> bool:
         """Whether every row is inside its limits beyond doubt."""
-        return all(lo + e <= v <= hi - e for v, lo, hi, e in zip(f, self.lower, self.upper, error, strict=True))
+        return all(lo + e <= v <= hi - e and -INF < v < INF for v, lo, hi, e in zip(f, self.lower, self.upper, error, strict=True))
 
     def outside(self, f: list[float], error: list[float]) -> bool:
         """Whether some row is outside its limits beyond doubt."""
@@ -127,5 +128,17 @@ def repaired_prices(
         new[1] += (a * gaps[1] - b * gaps[0]) / det
     index = np.array(active, dtype=np.int64)
     signs = np.array([1.0 if prices[k] > 0 else -1.0 for k in active])
-    piece = Piece(len(prices), index, signs, np.zeros((0, len(active))), NONE, (), np.array(ell), None, plan.metric[index])
+    piece = Piece(
+        len(prices),
+        index,
+        signs,
+        np.zeros((0, len(active))),
+        NONE,
+        (),
+        np.array(ell),
+        None,
+        plan.metric[index],
+        np.zeros(index.size),
+        index,
+    )
     return Repaired(np.array(new), piece)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,19 @@ from fairopt.contract.base import Backend, Capabilities, GradientKind, RawSoluti
 from fairopt.contract.registry import BackendLike, instance, resolve
 from fairopt.contract.registry import backend as named
 from fairopt.dual.structure import structure, with_numbers
-from fairopt.errors import InputError, UnsupportedError
-from fairopt.problem import Limits, ProjectionProblem
+from fairopt.errors import BackendError, InputError, UnsupportedError
+from fairopt.problem import Array, Limits, ProjectionProblem
 from fairopt.solve.certificate import Certificate, Solution
+from fairopt.solve.gate import GRANTING, Stated, Verdict, judge, rows_hold
+from fairopt.solve.guard import guarded
 from fairopt.solve.implicit import attach
-from fairopt.solve.native import native_scores
+from fairopt.solve.native import native_scores, replaced
 from fairopt.solve.one_row import attach_one_row, one_row, project_one_row, strictly_inside
 from fairopt.solve.outcome import Outcome, as_working, finish, solved
+from fairopt.solve.pairs import untaken
+from fairopt.solve.ruling import ruled
+from fairopt.solve.transforms import refuse_transforms
+from fairopt.solve.units import Units, find_units
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -52,8 +59,7 @@ def solve(
     extent = check_finite(flat)
     if limits is not None:
         problem = with_numbers(problem, limits)
-    chosen = choose(backend, problem, solver_tol)
-    return _solve(scores, problem, limits, chosen, extent, gradient=gradient, certify=certify)
+    return _solve(scores, problem, limits, _How(backend, gradient, certify, solver_tol), extent)
 
 
 def solve_batch(
@@ -70,39 +76,117 @@ def solve_batch(
     _check_gradient(gradient)
     chosen = choose(backend, problem, solver_tol)
     if chosen.capabilities.exact or gradient == "native":
-        how: dict[str, Any] = {"limits": limits, "backend": backend, "gradient": gradient, "certify": certify, "solver_tol": solver_tol}
-        return [solve(row, problem, **how) for row in scores]
+        options: dict[str, Any] = {"limits": limits, "backend": backend, "gradient": gradient, "certify": certify, "solver_tol": solver_tol}
+        return [solve(row, problem, **options) for row in scores]
     extents = [check_finite(check_shape(row, problem.n)) for row in scores]
     if limits is not None:
         problem = with_numbers(problem, limits)
-    raws = solved(as_working(scores.detach()), problem, chosen)
-    return [
-        _solve(row, problem, limits, chosen, extent, gradient=gradient, certify=certify, raw=raw)
-        for row, extent, raw in zip(scores, extents, raws, strict=True)
-    ]
+    raws: list[RawSolution | None] = [None] * len(extents)
+    if all(find_units(problem, extent, scores.dtype) is None for extent in extents):
+        with guarded(chosen.name, problem) as guard:
+            raws = [*solved(as_working(scores.detach()), problem, chosen)]
+        if guard.error is not None:
+            raws = [RawSolution(None, None, Status.FAILED, message=guard.message) for _ in extents]
+    how = _How(backend, gradient, certify, solver_tol)
+    return [_solve(row, problem, limits, how, extent, raw) for row, extent, raw in zip(scores, extents, raws, strict=True)]
+
+
+@dataclass(eq=False)
+class _How:
+    """The arguments of ``solve`` that say how."""
+
+    backend: BackendLike
+    gradient: GradientKind
+    certify: bool
+    solver_tol: float | None
 
 
 def _solve(
-    scores: Tensor,
+    scores: Tensor, problem: ProjectionProblem, limits: Limits | None, how: _How, extent: float, raw: RawSolution | None = None
+) -> Solution:
+    """The backend's answer, finished and judged, with its gradient. ``raw``: the answer, where it is there already."""
+    flat = scores.reshape(-1)
+    z = flat.detach()
+    chosen = choose(how.backend, problem, how.solver_tol)
+    takes_bounds = chosen.capabilities.bounds
+    units = find_units(problem, extent, z.dtype, bounded=None if takes_bounds else False)
+    answer = _answer(z, problem, units, chosen, extent, how, raw)
+    if answer.outcome is not None and not answer.finite and takes_bounds and (units is None or not units.bounded):
+        # rounded to infinity: the nearest scores that the dtype holds
+        units = find_units(problem, extent, z.dtype, bounded=True)
+        answer = _answer(z, problem, units, chosen, extent, how)
+    gradient = how.gradient
+    outcome = answer.outcome
+    if answer.verdict.status not in GRANTING or problem.stated is not None:
+        residual = np.inf if outcome is None else answer.size(outcome.residual)
+        with guarded(chosen.name, problem) as guard:
+            answer.verdict = ruled(answer.verdict, problem, residual)
+        if guard.error is not None:  # nothing is known of what the problem allows
+            answer.verdict = replace(answer.verdict, status=Status.FAILED, message=guard.message)
+    verdict = answer.verdict
+    connected = torch.is_grad_enabled() and (scores.requires_grad or (limits is not None and limits.requires_grad))
+    connected = connected and verdict.status is not Status.INFEASIBLE  # there are no scores to differentiate
+    y = verdict.y
+    if connected:
+        if outcome is None:
+            y = replaced(flat, y)
+        elif gradient == "native":
+            with guarded(chosen.name, problem) as guard:
+                y = native_scores(flat, problem, limits, chosen, y, units)
+            if guard.error is not None:
+                raise BackendError(guard.message) from guard.error
+        else:
+            y = attach(flat, limits, outcome, problem, y, units, chosen.name)
+    return _solution(scores, y.view(scores.shape) if scores.dim() == 2 else y, answer, problem, chosen)
+
+
+@dataclass(eq=False)
+class _Answer:
+    """The verdict, and what it was passed on: None where nothing came. ``finite``: whether the road's own scores were."""
+
+    verdict: Verdict
+    outcome: Outcome | None
+    prices: Array
+    finite: bool = True
+    units: Units | None = None
+
+    def size(self, value: float) -> float:
+        return value if self.units is None else self.units.size(value)
+
+
+def _answer(
+    z: Tensor,
     problem: ProjectionProblem,
-    limits: Limits | None,
+    units: Units | None,
     chosen: Backend,
     extent: float,
-    *,
-    gradient: GradientKind,
-    certify: bool,
+    how: _How,
     raw: RawSolution | None = None,
-) -> Solution:
-    """``chosen``'s answer, finished, with its gradient. ``raw``: the answer, where it is there already."""
-    flat = scores.reshape(-1)
-    outcome = finish(flat.detach(), problem, chosen, extent, certify=certify, raw=raw)
-    connected = torch.is_grad_enabled() and (scores.requires_grad or (limits is not None and limits.requires_grad))
-    y = outcome.y
-    if connected and gradient == "native":
-        y = native_scores(flat, problem, limits, chosen, outcome)
-    elif connected:
-        y = attach(flat, limits, outcome, problem)
-    return _solution(scores, y.view(scores.shape) if scores.dim() == 2 else y, outcome, problem, chosen)
+) -> _Answer:
+    """One attempt at the projection of z (n,), in units of its own where it needs them. Foreign exceptions end here."""
+    with guarded(chosen.name, problem) as guard:
+        if units is None:
+            outcome = finish(z, problem, chosen, extent, certify=how.certify, raw=raw)
+            finite = outcome.finite or bool(torch.isfinite(outcome.y).all())
+            return _Answer(judge(outcome.y, z, problem, outcome.violation, outcome), outcome, outcome.p, finite)
+        into = units.into(z)
+        suited = choose(how.backend, units.problem, how.solver_tol) if how.backend == "auto" else chosen  # its bounds are others
+        outcome = finish(into, units.problem, suited, units.extent(extent), certify=how.certify)
+        y = units.back(outcome.y, z, into)
+        finite = bool(torch.isfinite(y).all())
+        violation = np.full(outcome.violation.shape, np.inf)
+        proved = finite and rows_hold(y, problem, violation)
+        status = outcome.status
+        if units.bounded and status is Status.INFEASIBLE:
+            status = Status.INACCURATE  # of this dtype: nothing is said of real numbers
+        near = outcome.residual if units.sure(outcome.y, into) else np.inf
+        claim = Stated(status, proved, finite, near, outcome.kkt_bound, outcome.message)
+        return _Answer(judge(y, z, problem, violation, claim), outcome, units.prices(outcome.p), finite, units)
+    claim = Stated(Status.FAILED, False, False, np.inf, 0.0, guard.message)
+    with guarded(chosen.name, problem) as second:
+        nothing = np.full(problem.linear + problem.ranges, np.inf)
+        return _Answer(judge(torch.full_like(z, np.nan), z, problem, nothing, claim), None, np.zeros(problem.m))
+    raise BackendError(second.message) from second.error  # not even that: memory is gone
 
 
 def _check_gradient(gradient: object) -> None:
@@ -127,6 +211,7 @@ def check_shape(scores: Tensor, n: int) -> Tensor:
     """``scores`` as (n,). InputError for a wrong type, dtype or shape, or an empty batch."""
     if not isinstance(scores, Tensor):
         raise InputError(f"scores: got {type(scores).__name__}, expected a torch tensor of shape ({n},)")
+    refuse_transforms(scores)
     if scores.dtype not in DTYPES:
         raise InputError(f"scores: got dtype {scores.dtype}, expected a float dtype (float64, float32, bfloat16 or float16)")
     shape = scores.shape
@@ -157,7 +242,7 @@ _SHORT = ("auto", "closed_form")
 
 def _short_road(scores: Tensor, flat: Tensor, problem: ProjectionProblem) -> Solution | None:
     """One row and no active bound, in a few passes; None where the general road has to decide."""
-    if problem.m != 1 or (problem.has_box and not strictly_inside(flat.detach(), (problem.lb, problem.ub))):
+    if problem.m != 1 or problem.stated is not None or (problem.has_box and not strictly_inside(flat.detach(), (problem.lb, problem.ub))):
         return None
     plan = one_row(problem)
     if plan is None or scores.device.type != "cpu" or scores.dtype not in (torch.float32, torch.float64):
@@ -170,7 +255,7 @@ def _short_road(scores: Tensor, flat: Tensor, problem: ProjectionProblem) -> Sol
     certificate = Certificate(
         violation=np.array([max(f - plan.upper, plan.lower - f)]),
         bounds_violation=0.0,
-        kkt_residual=0.0,
+        kkt_residual=outcome.residual,
         rounding_bound=outcome.bound,
         moved_by_repair=0.0,
         status=Status.CERTIFIED,
@@ -178,6 +263,7 @@ def _short_road(scores: Tensor, flat: Tensor, problem: ProjectionProblem) -> Sol
         dtype=str(scores.dtype).removeprefix("torch."),
         problem=problem,
         _scores=(flat.detach(), outcome.y),
+        kkt_bound=outcome.residual_bound,
     )
     price = torch.tensor([outcome.price], dtype=torch.float64)
     return Solution(y.view(scores.shape) if scores.dim() == 2 else y, price, Status.CERTIFIED, certificate, "closed_form", 0)
@@ -186,8 +272,9 @@ def _short_road(scores: Tensor, flat: Tensor, problem: ProjectionProblem) -> Sol
 def choose(backend: BackendLike, problem: ProjectionProblem, solver_tol: float | None) -> Backend:
     """The backend instance. "auto": closed_form where it is exact, else dual_newton."""
     if isinstance(backend, str) and backend == "auto":
-        simple = (not problem.has_box and structure(problem).shape in ("separable", "empty")) or (_one_row(problem) and not problem.has_box)
-        backend = "closed_form" if simple else "dual_newton"
+        simple = structure(problem).shape in ("separable", "empty") or _one_row(problem)
+        budget = any(s.kind == "budget" for s in problem.softness)
+        backend = "closed_form" if simple and not problem.has_box and not budget else "dual_newton"
     chosen = resolve(backend)
     if solver_tol is not None:
         check_solver_tol(solver_tol)
@@ -213,30 +300,27 @@ def check_capable(can: Capabilities, problem: ProjectionProblem, name: str) -> N
         missing.append("distance weights")
     if problem.rows.dense is not None and not can.dense:
         missing.append("rows with weights of their own (ScoreCovariance)")
-    if not can.ranges and any(s.kind != "hard" for s in problem.softness[problem.linear :]):
+    if any(problem.softness[problem.linear + r].kind != "hard" for r in untaken(problem, can)):
         missing.append("soft ranges")
     if missing:
         raise UnsupportedError(f"backend {name!r} does not take {missing[0]}; backend='dual_newton' takes every problem")
 
 
-def _solution(scores: Tensor, y: Tensor, outcome: Outcome, problem: ProjectionProblem, backend: Backend) -> Solution:
+def _solution(scores: Tensor, y: Tensor, answer: _Answer, problem: ProjectionProblem, backend: Backend) -> Solution:
+    verdict, outcome = answer.verdict, answer.outcome
     certificate = Certificate(
-        violation=outcome.violation,
-        bounds_violation=_outside(outcome, problem) if outcome.status is not Status.CERTIFIED else 0.0,
-        kkt_residual=outcome.residual,
-        rounding_bound=outcome.bound,
-        moved_by_repair=outcome.moved,
-        status=outcome.status,
+        violation=verdict.violation,
+        bounds_violation=verdict.outside,
+        kkt_residual=np.inf if outcome is None else answer.size(outcome.residual),
+        rounding_bound=0.0 if outcome is None or answer.units is not None else outcome.bound,
+        moved_by_repair=0.0 if outcome is None else answer.size(outcome.moved),
+        status=verdict.status,
         backend=backend.name,
         dtype=str(scores.dtype).removeprefix("torch."),
         problem=problem,
-        _scores=(scores.detach().reshape(-1), outcome.y.detach()),
+        _scores=(scores.detach().reshape(-1), verdict.y),
+        kkt_bound=0.0 if outcome is None else answer.size(outcome.kkt_bound),
     )
-    prices = torch.from_numpy(np.array(outcome.p))
-    return Solution(y, prices, outcome.status, certificate, backend.name, outcome.iterations, outcome.message)
-
-
-def _outside(outcome: Outcome, problem: ProjectionProblem) -> float:
-    y = outcome.y.detach().to("cpu", torch.float64)
-    gap = torch.maximum(problem.lb - y, y - problem.ub)
-    return max(float(gap.max()), 0.0)
+    prices = torch.from_numpy(np.array(answer.prices))
+    iterations = 0 if outcome is None else outcome.iterations
+    return Solution(y, prices, verdict.status, certificate, backend.name, iterations, verdict.message)

@@ -12,6 +12,7 @@ Second and higher derivatives go through ``local_solution``: the same piece as a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,53 +22,98 @@ from torch import Tensor
 from fairopt.arrays import Array
 from fairopt.dual.evaluate import SlicedDual, VectorDual
 from fairopt.dual.piece import gamma_pattern
+from fairopt.dual.separable import Quadratic, SeparableInverse
 from fairopt.dual.structure import structure
+from fairopt.errors import BackendError
 from fairopt.problem import Limits, ProjectionProblem
+from fairopt.solve.guard import guarded
 from fairopt.solve.outcome import Outcome
 from fairopt.solve.rounding import to_cell_order, to_sample_order
+from fairopt.solve.transforms import refuse_transforms
+from fairopt.solve.units import Units
+from fairopt.sparse import Diagonal, row_of_columns
 
 LimitGradients = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 
 
-def attach(scores: Tensor, limits: Limits | None, outcome: Outcome, problem: ProjectionProblem) -> Tensor:
-    """The outcome's scores (n,), connected to ``scores`` (n,) and to the limits."""
+@dataclass(eq=False)
+class _Solved:
+    """What the gradient needs of one solve. The outcome is one of ``units.problem`` where there are units."""
+
+    outcome: Outcome
+    problem: ProjectionProblem
+    units: Units | None
+    backend: str
+
+    @property
+    def own(self) -> ProjectionProblem:
+        """The problem that the outcome is of."""
+        return self.problem if self.units is None else self.units.problem
+
+
+def attach(
+    scores: Tensor, limits: Limits | None, outcome: Outcome, problem: ProjectionProblem, y: Tensor, units: Units | None, backend: str
+) -> Tensor:
+    """The returned scores y (n,), connected to ``scores`` (n,) and to the limits."""
     tensors = limits.tensors() if limits is not None else (None,) * 5
-    y: Tensor = _Implicit.apply(scores, *tensors, outcome, problem)  # type: ignore[no-untyped-call]
-    return y
+    attached: Tensor = _Implicit.apply(scores, *tensors, y, _Solved(outcome, problem, units, backend))  # type: ignore[no-untyped-call]
+    return attached
 
 
 class _Implicit(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, scores: Tensor, lower: Any, upper: Any, width: Any, offset: Any, weight: Any, outcome: Outcome, problem: ProjectionProblem
+        ctx: Any, scores: Tensor, lower: Any, upper: Any, width: Any, offset: Any, weight: Any, y: Tensor, solved: _Solved
     ) -> Tensor:
         ctx.save_for_backward(scores, lower, upper, width, offset, weight)
-        ctx.outcome, ctx.problem = outcome, problem
-        return outcome.y.detach()  # another tensor: the node must not hold its own output, a cycle that only the collector frees
+        ctx.solved = solved
+        return y.detach()  # another tensor: the node must not hold its own output, a cycle that only the collector frees
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (grad,) = gradients
+        refuse_transforms(grad, "the gradient of the scores")
         scores, *limits = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return (*_differentiable(ctx, grad, scores, limits), None, None)
-        needs = ctx.needs_input_grad
-        to_scores, theta, nu = vector_jacobian(ctx.outcome, ctx.problem, grad)
-        to_limits = limit_gradients(ctx.outcome, ctx.problem, theta, nu) if any(needs[1:6]) else (None,) * 5
-        wanted = (g if need else None for g, need in zip(to_limits, needs[1:6], strict=True))
-        return (to_scores if needs[0] else None, *wanted, None, None)
+        solved: _Solved = ctx.solved
+        with guarded(solved.backend, solved.problem) as guard:
+            if torch.is_grad_enabled():
+                return (*_differentiable(ctx, grad, scores, limits), None, None)
+            needs = ctx.needs_input_grad
+            to_scores, theta, nu = vector_jacobian(solved.outcome, solved.own, grad)
+            to_limits: tuple[Tensor | None, ...] = (None,) * 5
+            if any(needs[1:6]):
+                to_limits = limit_gradients(solved.outcome, solved.own, theta, nu)
+                if solved.units is not None:
+                    to_limits = solved.units.gradients(to_limits)
+            wanted = (g if need else None for g, need in zip(to_limits, needs[1:6], strict=True))
+            return (to_scores if needs[0] else None, *wanted, None, None)
+        raise BackendError(f"in the gradient: {guard.message}") from guard.error
 
 
 def _differentiable(ctx: Any, grad: Tensor, scores: Tensor, limits: list[Tensor | None]) -> tuple[Tensor | None, ...]:
     """First derivatives that can be differentiated again."""
     inputs = [scores, *limits]
-    y = local_solution(ctx.outcome, ctx.problem, scores, limits)
-    wanted = {k: t for k, t in enumerate(inputs) if ctx.needs_input_grad[k] and t is not None}
-    found = torch.autograd.grad(y, list(wanted.values()), grad, create_graph=True, allow_unused=True)
+    solved: _Solved = ctx.solved
+    at = inputs if solved.units is None else _in_units(solved, scores, limits)
+    y = local_solution(solved.outcome, solved.own, at[0], at[1:])  # type: ignore[arg-type]
+    wanted = {k: t for k, t in enumerate(at) if ctx.needs_input_grad[k] and t is not None}
+    found = torch.autograd.grad(y, list(wanted.values()), grad.to(y.dtype), create_graph=True, allow_unused=True)
     out: list[Tensor | None] = [None] * len(inputs)
     for (k, source), g in zip(wanted.items(), found, strict=True):
         out[k] = torch.zeros_like(source) if g is None else g
+    if solved.units is not None:
+        out[1:] = solved.units.gradients(out[1:])
+        out[0] = None if out[0] is None else out[0].to(scores.dtype)
     return tuple(out)
+
+
+def _in_units(solved: _Solved, scores: Tensor, limits: list[Tensor | None]) -> list[Tensor | None]:
+    """The scores and limits in the units of the solve, connected. A derivative of y to the scores is the same in all units."""
+    assert solved.units is not None
+    default = solved.problem.limits().tensors()
+    full = Limits(*(d if t is None else t.to("cpu", torch.float64) for t, d in zip(limits, default, strict=True)))
+    scaled = solved.units.limits(full).tensors()
+    return [solved.units.into(scores.to(torch.float64)), *(None if t is None else s for t, s in zip(limits, scaled, strict=True))]
 
 
 def vector_jacobian(outcome: Outcome, problem: ProjectionProblem, grad: Tensor) -> tuple[Tensor, Array, Array]:
@@ -142,7 +188,7 @@ def _saddle(outcome: Outcome, r: Array) -> tuple[Array, Array]:
     piece = outcome.piece
     k = piece.index.size
     inverse = piece.inverse(outcome.model)
-    solved = inverse[:, :k] @ r[piece.index]
+    solved = inverse @ np.concatenate([r[piece.index], np.zeros(piece.E.shape[0])])
     theta = np.zeros(piece.m)
     theta[piece.index] = solved[:k]
     return theta, solved[k:]
@@ -156,17 +202,18 @@ def limit_gradients(outcome: Outcome, problem: ProjectionProblem, theta: Array, 
     signs[piece.index] = piece.signs
     upper = np.where(signs[:L] > 0, theta[:L], 0.0)
     lower = np.where(signs[:L] < 0, theta[:L], 0.0)
-    width = np.array([theta[rows][signs[rows] > 0].sum() for rows in problem.range_slices])
+    shares = np.zeros(piece.m)
+    shares[piece.index] = piece.shares
+    width = np.array([shares[rows] @ theta[rows] for rows in problem.range_slices])
     weight = np.zeros(L + R)
     for equation, constraint in enumerate(piece.caps):
         if constraint >= 0:
             weight[constraint] -= nu[equation]
-    st = structure(problem)
     p = outcome.p
     for k, softness in enumerate(problem.softness):
         if softness.kind == "quadratic":
-            pattern = gamma_pattern(st, signs, k) if k >= L else None
-            product = float(theta[k] * p[k] * (signs[k] != 0)) if pattern is None else float(theta @ pattern @ p)
+            part = slice(k, k) if k < L else problem.range_slices[k - L]
+            product = float(theta[k] * p[k] * (signs[k] != 0)) if k < L else float((shares[part] @ theta[part]) * (shares[part] @ p[part]))
             weight[k] -= product / softness.weight**2
     arrays = (lower, upper, width if R else np.zeros(0), -theta, weight)
     return tuple(torch.from_numpy(np.ascontiguousarray(a, dtype=np.float64)) for a in arrays)  # type: ignore[return-value]
@@ -185,48 +232,100 @@ def local_solution(outcome: Outcome, problem: ProjectionProblem, scores: Tensor,
     k = piece.index.size
     if k == 0:
         return base.to(scores.dtype).to(scores.device)
-    A = rows.matrix()[torch.from_numpy(piece.index)]  # (k, n)
     default = problem.limits().tensors()
     lower, upper, width, offset, weight = (d if t is None else t.to("cpu", f64) for t, d in zip(limits, default, strict=True))
-    gap = (
-        A @ base
-        + offset[torch.from_numpy(piece.index)]
-        - _local_ell(problem, piece.index.tolist(), piece.signs.tolist(), lower, upper, width)
-    )
+    gap = offset[torch.from_numpy(piece.index)] - _local_ell(outcome, problem, lower, upper, width)
     e = torch.stack([weight[c] if c >= 0 else torch.zeros((), dtype=f64) for c in piece.caps]) if piece.caps else torch.zeros(0, dtype=f64)
-    K = _local_saddle(outcome, problem, (A * mass) @ A.T, weight)
-    solved = torch.linalg.solve(K, torch.cat([gap, e]))
-    y: Tensor = base - mass * (A.T @ solved[:k])
+    moves = _separable_moves if isinstance(outcome.model, Diagonal) else _moves
+    y: Tensor = base - mass * moves(outcome, problem, (base, mass), (gap, e), weight)
     return y.to(scores.dtype).to(scores.device)
 
 
-def _local_ell(problem: ProjectionProblem, index: list[int], signs: list[float], lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
-    zero = torch.zeros((), dtype=torch.float64)
-    out = []
-    for k, sign in zip(index, signs, strict=True):
-        if k < problem.linear:
-            out.append(upper[k] if sign > 0 else lower[k])
-        else:
-            r = next(r for r, rows in enumerate(problem.range_slices) if rows.start <= k < rows.stop)
-            out.append(width[r] if sign > 0 else zero)
-    return torch.stack(out)
+def _moves(
+    outcome: Outcome, problem: ProjectionProblem, samples: tuple[Tensor, Tensor], ends: tuple[Tensor, Tensor], weight: Tensor
+) -> Tensor:
+    """(n,) A' theta on the piece. ``samples``: the scores at price 0 and 1 / w of the free ones; ``ends``: (offset - ell, e)."""
+    A = problem.rows.matrix()[torch.from_numpy(outcome.piece.index)]  # (k, n)
+    base, mass = samples
+    K, scale = _local_saddle(outcome, problem, (A * mass) @ A.T, weight)
+    solved = scale * torch.linalg.solve(K, scale * torch.cat([A @ base + ends[0], ends[1]]))
+    moves: Tensor = A.T @ solved[: A.shape[0]]
+    return moves
 
 
-def _local_saddle(outcome: Outcome, problem: ProjectionProblem, M: Tensor, weight: Tensor) -> Tensor:
-    """The saddle matrix with gamma differentiable, made regular on its null space (redundant rows), where nothing depends on it."""
+class _Inverse(torch.autograd.Function):
+    """A symmetric inverse times a vector, of which any derivative is the same again."""
+
+    @staticmethod
+    def forward(ctx: Any, rhs: Tensor, inverse: SeparableInverse) -> Tensor:
+        ctx.inverse = inverse
+        return torch.from_numpy(inverse @ rhs.detach().numpy())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return _Inverse.apply(gradients[0], ctx.inverse), None  # type: ignore[no-untyped-call]
+
+
+def _separable_moves(
+    outcome: Outcome, problem: ProjectionProblem, samples: tuple[Tensor, Tensor], ends: tuple[Tensor, Tensor], weight: Tensor
+) -> Tensor:
+    """As ``_moves`` where no sample is in two of many rows; derivatives up to the third where gamma moves, else any."""
+    piece, rows = outcome.piece, problem.rows
+    inverse = piece.inverse(outcome.model)
+    assert isinstance(inverse, SeparableInverse)
+    row, factor = row_of_columns(rows.coefficients)
+    place = np.full(piece.m + 1, -1, dtype=np.int64)
+    place[piece.index] = np.arange(piece.index.size)
+    of_cell = torch.from_numpy(place[row])  # (C,) the active row that counts each cell
+    active = (of_cell >= 0)[rows.cell]
+    at, a = of_cell.clamp(min=0)[rows.cell], torch.from_numpy(factor)[rows.cell] * active
+    rhs = torch.cat([ends[0].index_add(0, at, a * samples[0]), ends[1]])
+
+    def solve(x: Tensor) -> Tensor:
+        solved: Tensor = _Inverse.apply(x, inverse)  # type: ignore[no-untyped-call]
+        return solved
+
+    solved = solve(rhs)
+    quadratic = piece.gamma_inverse
+    if isinstance(quadratic, Quadratic) and weight.requires_grad:
+        flows = quadratic.flows
+        group, entry = torch.from_numpy(flows.row_of), torch.from_numpy(flows.index)
+        values = torch.from_numpy(flows.values)
+        owners = torch.from_numpy(piece.owner[flows.index[flows.starts[:-1]]])
+        change = 1.0 / weight[owners] - torch.from_numpy(quadratic.inverse)  # 0, with the gradient of gamma
+        for _ in range(3):  # each makes one derivative more exact
+            flow = torch.zeros_like(change).index_add(0, group, values * solved[entry])
+            solved = solve(rhs - torch.zeros_like(rhs).index_add(0, entry, values * (change * flow)[group]))
+    moves: Tensor = a * solved[at]
+    return moves
+
+
+def _local_ell(outcome: Outcome, problem: ProjectionProblem, lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
+    """(k,) the limits of the active rows."""
+    piece, L = outcome.piece, problem.linear
+    split = int(np.searchsorted(piece.index, L))
+    linear = torch.from_numpy(piece.index[:split])
+    of_range = torch.from_numpy(structure(problem).owner[piece.index[split:]] - L)
+    rows = torch.where(torch.from_numpy(piece.signs[:split]) > 0, upper[linear], lower[linear])
+    return torch.cat([rows, torch.from_numpy(piece.shares[split:]) * width[of_range]])
+
+
+def _local_saddle(outcome: Outcome, problem: ProjectionProblem, M: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The saddle matrix with gamma differentiable, scaled by the second tensor (k + q,) from both sides, and made regular on its null
+    space (redundant rows), where nothing depends on it."""
     piece, st = outcome.piece, structure(problem)
     q = piece.E.shape[0]
-    signs = np.zeros(piece.m)
-    signs[piece.index] = piece.signs
+    shares = np.zeros(piece.m)
+    shares[piece.index] = np.where(piece.index < problem.linear, 1.0, piece.shares)
     for c, softness in enumerate(problem.softness):
         if softness.kind == "quadratic":
-            pattern = gamma_pattern(st, signs, c)[np.ix_(piece.index, piece.index)]
+            pattern = gamma_pattern(st, shares, c)[np.ix_(piece.index, piece.index)]
             if pattern.any():
                 M = M + torch.from_numpy(pattern) / weight[c]
-    E = torch.from_numpy(piece.E)
+    E = torch.from_numpy(np.asarray(piece.E))
     K = torch.cat([torch.cat([M, E.T], 1), torch.cat([E, torch.zeros(q, q, dtype=torch.float64)], 1)], 0)
-    scale = torch.cat([torch.from_numpy(1.0 / np.sqrt(piece.metric)), torch.ones(q, dtype=torch.float64)])
-    scaled = (K * scale * scale[:, None]).detach()
-    values, vectors = torch.linalg.eigh(scaled)
+    scale = torch.from_numpy(piece.scale())
+    scaled = K * scale * scale[:, None]
+    values, vectors = torch.linalg.eigh(scaled.detach())
     null = vectors[:, values.abs() <= 1e-12 * values.abs().max()]
-    return K + (null @ null.T) / scale / scale[:, None] if null.shape[1] else K
+    return (scaled + null @ null.T if null.shape[1] else scaled), scale

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from fairopt.contract.base import Backend
-from fairopt.errors import UnsupportedError
+from fairopt.errors import BackendError, InfeasibleError, UnsupportedError
 from fairopt.problem import Limits, ProjectionProblem
-from fairopt.solve.outcome import Outcome
+from fairopt.solve.pairs import untaken
+from fairopt.solve.units import Units
 
 
 class _Replace(torch.autograd.Function):
@@ -27,12 +28,24 @@ class _Replace(torch.autograd.Function):
         return gradients[0].to(device, dtype), None
 
 
-def native_scores(scores: Tensor, problem: ProjectionProblem, limits: Limits | None, backend: Backend, outcome: Outcome) -> Tensor:
-    """The outcome's scores (n,), differentiated by the solver itself. UnsupportedError where it brings no gradient."""
+def replaced(own: Tensor, certified: Tensor) -> Tensor:
+    """``certified`` (n,) in the forward pass, straight to ``own`` (n,) in the backward one."""
+    y: Tensor = _Replace.apply(own, certified)  # type: ignore[no-untyped-call]
+    return y
+
+
+def native_scores(
+    scores: Tensor, problem: ProjectionProblem, limits: Limits | None, backend: Backend, certified: Tensor, units: Units | None
+) -> Tensor:
+    """``certified`` scores (n,), differentiated by the solver itself. UnsupportedError where it brings no gradient."""
     if "native" not in backend.capabilities.gradients:
         raise UnsupportedError(f"backend {backend.name!r} brings no gradient of its own; use gradient='implicit'")
-    if problem.ranges and not backend.capabilities.ranges:
+    if untaken(problem, backend.capabilities):
         raise UnsupportedError(f"backend {backend.name!r} takes no ranges with its own gradient; use gradient='implicit'")
-    own = backend.solve_native(scores.to("cpu", torch.float64), problem, problem.limits() if limits is None else limits)
-    y: Tensor = _Replace.apply(own, outcome.y)  # type: ignore[no-untyped-call]
-    return y
+    z, limits = scores.to("cpu", torch.float64), problem.limits() if limits is None else limits
+    try:
+        if units is None:
+            return replaced(backend.solve_native(z, problem, limits), certified)
+        return replaced(units.size_of(backend.solve_native(units.into(z), units.problem, units.limits(limits))), certified)
+    except InfeasibleError as error:  # a solver's word: the answer that was found before says otherwise
+        raise BackendError(f"backend {backend.name!r}, gradient='native': {error}; use gradient='implicit'") from error

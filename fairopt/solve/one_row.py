@@ -19,6 +19,8 @@ from torch import Tensor
 
 from fairopt.arrays import Array
 from fairopt.problem import ProjectionProblem
+from fairopt.solve.transforms import refuse_transforms
+from fairopt.solve.units import span
 
 SMALL = 4096
 LEAST, MOST = 1e-60, 1e60  # sums of squares that this road takes
@@ -47,7 +49,8 @@ class OneRow:
 
 @dataclass(frozen=True, eq=False)
 class OneRowOutcome:
-    """y (n,) certified scores; price; value of the row at y with the bound of its error; the gradient's multiplier; how far y moved."""
+    """y (n,) certified scores; price; value of the row at y with the bound of its error; the gradient's multiplier; the residual of the
+    optimality condition with its bound, in units of the scores."""
 
     y: Tensor
     price: float
@@ -55,6 +58,8 @@ class OneRowOutcome:
     bound: float
     row: OneRow
     slope: float  # J'v = v - r (r.v) * slope
+    residual: float
+    residual_bound: float
 
 
 def one_row(problem: ProjectionProblem) -> OneRow | None:
@@ -67,7 +72,7 @@ def one_row(problem: ProjectionProblem) -> OneRow | None:
 
 def _plan(problem: ProjectionProblem) -> OneRow | None:
     rows = problem.rows
-    if problem.m != 1 or problem.linear != 1 or problem.weights is not None or rows.dense is not None:
+    if problem.m != 1 or problem.linear != 1 or problem.weights is not None or rows.dense is not None or not span(problem).plain:
         return None
     soft = problem.softness[0]
     row = rows.coefficients[0][rows.cell.numpy()]
@@ -115,7 +120,7 @@ def project_one_row(z: Tensor, plan: OneRow) -> OneRowOutcome | None:
     if plan.lower - near < f < plan.upper + near:
         f = vector.exact(plan) + plan.offset
     if f <= plan.upper - unsure and f >= plan.lower + unsure:
-        return OneRowOutcome(z.clone(), 0.0, f, unsure, plan, 0.0)
+        return OneRowOutcome(z.clone(), 0.0, f, unsure, plan, 0.0, 0.0, 0.0)
     if plan.lower - unsure < f < plan.upper + unsure:
         return None
     sign = 1.0 if f > plan.upper else -1.0
@@ -127,25 +132,32 @@ def project_one_row(z: Tensor, plan: OneRow) -> OneRowOutcome | None:
         margin = plan.unit * ulp * min(4.0 * rms / math.sqrt(n) + abs(gap), rms) + 2.0 * unsure
         if plan.upper - plan.lower < 2.0 * margin:
             return None
+    if not plan.metric > 0.0 < plan.gamma:
+        return None
     slope = 1.0 / (plan.metric + 1.0 / plan.gamma)
     price = (gap + sign * margin) * slope
     if abs(price) >= plan.rho:
         price, slope = sign * plan.rho, 0.0
-    unsure *= 1.0 + abs(price) * plan.norm / max(rms, 1e-300)  # |y| <= |z| + |p| |r|
+    unsure *= 1.0 + abs(price) * plan.norm / rms  # |y| <= |z| + |p| |r|
+    allowed = 4.0 * (margin + unsure + plan.unit * ulp * (rms / math.sqrt(n) + abs(gap)))
     for _ in range(2):
         y, total = vector.shifted(price, plan)
         f = total + plan.offset
-        off = sign * (f - (plan.upper if sign > 0 else plan.lower)) + margin if slope else 0.0
-        if plan.gamma != math.inf:
-            off -= sign * price / plan.gamma
-        if off <= margin - unsure and abs(off) <= 4.0 * (margin + unsure + ulp * rms / math.sqrt(n)):
+        beyond = sign * (f - (plan.upper if sign > 0 else plan.lower))
+        soft = sign * price / plan.gamma
+        off = beyond + margin - soft if slope else 0.0
+        if off <= margin - unsure and abs(off) <= allowed:
             break
         price += sign * off * slope  # the estimate was short by a few ulps
     if plan.hard and not (plan.lower + unsure <= f <= plan.upper - unsure):
         return None
+    # a price at its cap needs the row beyond its limit, any other one at it
+    residual = abs(beyond - soft) if slope else max(-beyond, 0.0)
+    if not (residual <= allowed + margin and math.isfinite(f)):
+        return None
     if plan.box is not None and not strictly_inside(y, plan.box):
         return None
-    return OneRowOutcome(y, price, f, unsure, plan, slope)
+    return OneRowOutcome(y, price, f, unsure, plan, slope, residual / plan.unit, (allowed + margin) / plan.unit)
 
 
 class _Small:
@@ -231,6 +243,7 @@ class _Attached(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (v,) = gradients
+        refuse_transforms(v, "the gradient of the scores")
         return (_Linear.apply(v, ctx.outcome) if torch.is_grad_enabled() else gradient(ctx.outcome, v)[0]), None  # type: ignore[no-untyped-call]
 
 

@@ -24,10 +24,11 @@ from fairopt.dual.structure import Numbers, Structure, numbers, structure
 from fairopt.dual.vector import VectorDual
 from fairopt.problem import ProjectionProblem
 from fairopt.solve.few_rows import FewRows, few_rows, repaired_prices
-from fairopt.solve.pairs import as_pairs
+from fairopt.solve.pairs import as_pairs, untaken
 from fairopt.solve.polish import polish
-from fairopt.solve.repair import repair, runs_away, shortfall
+from fairopt.solve.repair import repair, shortfall
 from fairopt.solve.rounding import Check, Finisher, box_holds_numbers, inside_box, largest, to_cell_order
+from fairopt.sparse import Diagonal, Model, dense
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,14 +36,15 @@ class Outcome:
     """Everything about one solved problem that the certificate and the gradient need.
 
     y (n,) as returned, in the order of the samples; plain the scores before rounding and repair, in cell order: they tell which samples
-    are off their bounds (rounding may put a clamped one beside its bound); p (m,) prices
+    are off their bounds (rounding may put a clamped one beside its bound); p (m,) prices; proved, finite: every hard row holds for y,
+    and all of y is finite; kkt_bound: what ``residual`` may be at most. What a road does not say of these is denied at the gate.
     """
 
     y: Tensor
     plain: Tensor
     dual: Dual
     piece: Piece
-    model: Array
+    model: Model
     p: Array
     violation: Array
     bound: float
@@ -51,6 +53,9 @@ class Outcome:
     status: Status
     iterations: int
     message: str = ""
+    proved: bool = False
+    finite: bool = False
+    kkt_bound: float = -1.0
 
 
 def passes_unchanged(finisher: Finisher, sorted_z: Tensor) -> Check | None:
@@ -60,7 +65,7 @@ def passes_unchanged(finisher: Finisher, sorted_z: Tensor) -> Check | None:
     if problem.has_box and not inside_box(problem, sorted_z, low, high):
         return None
     check = finisher.check(sorted_z, max(abs(low), abs(high)))
-    soft_broken = (~finisher.st.hard) & (check.violation > 0)
+    soft_broken = (~finisher.st.hard) & ~(check.violation <= 0)
     return check if check.holds and not soft_broken.any() else None
 
 
@@ -108,9 +113,10 @@ def as_working(scores: Tensor) -> Tensor:
 def solved(scores: Tensor, problem: ProjectionProblem, backend: Backend) -> list[RawSolution]:
     """The backend's answers to ``scores`` (B, n); one that takes no ranges gets them as pairs."""
     z = _for_backend(scores, backend)
-    if problem.ranges == 0 or backend.capabilities.ranges:
+    others = untaken(problem, backend.capabilities)
+    if not others:
         return _answers(z, problem, backend)
-    pairs = as_pairs(problem)
+    pairs = as_pairs(problem, others)
     raws = _answers(z, pairs.problem, backend)
     return [replace(raw, prices=None if raw.prices is None else pairs.lift @ raw.prices) for raw in raws]
 
@@ -128,9 +134,23 @@ def _unchanged(finisher: Finisher) -> Outcome | None:
     if check is None:
         return None
     m = finisher.problem.m
-    p, M = np.zeros(m), np.zeros((m, m))
+    p, M = np.zeros(m), Diagonal(np.zeros(m))
     return Outcome(
-        finisher.scores.clone(), sorted_z, finisher.dual, _empty_piece(m), M, p, check.violation, check.bound, 0.0, 0.0, Status.CERTIFIED, 0
+        finisher.scores.clone(),
+        sorted_z,
+        finisher.dual,
+        _empty_piece(m),
+        M,
+        p,
+        check.violation,
+        check.bound,
+        0.0,
+        0.0,
+        Status.CERTIFIED,
+        0,
+        proved=check.holds,
+        finite=check.finite,
+        kkt_bound=0.0,
     )
 
 
@@ -143,7 +163,7 @@ def _finish_few(finisher: Finisher, raw: RawSolution, solution: DualSolution, pl
     magnitude = finisher.magnitude(solution.p)
     passing = dual.z.dtype if isinstance(dual, SlicedDual) else torch.float64
     repaired = repaired_prices(
-        plan, dual.coefficients, solution.p, solution.evaluation.f, M, (magnitude, finisher.extent), (finisher.dtype, passing)
+        plan, dense(dual.coefficients), solution.p, solution.evaluation.f, M, (magnitude, finisher.extent), (finisher.dtype, passing)
     )
     if repaired is None:
         return None
@@ -168,20 +188,20 @@ def _finish_few(finisher: Finisher, raw: RawSolution, solution: DualSolution, pl
         Status.CERTIFIED,
         raw.iterations,
         raw.message,
+        proved=True,
+        finite=True,
+        kkt_bound=solution.bound,
     )
 
 
 def _finish_prices(finisher: Finisher, raw: RawSolution, solution: DualSolution, st: Structure, nums: Numbers, *, certify: bool) -> Outcome:
     problem, dual = finisher.problem, finisher.dual
     p, ev = solution.p, solution.evaluation
-    M = ev.model(dual.coefficients)
+    M = dual.model(ev)
     piece = read_piece(st, nums, ev.f, p)
     status = raw.status
     if not solution.converged:
         status = status or Status.INACCURATE
-        own = isinstance(raw.extra.get("dual_solution"), DualSolution)  # another solver's prices can be anything: they prove nothing
-        if not problem.feasible or (own and runs_away(finisher, finisher.extent, p)):
-            status = Status.INFEASIBLE
     elif status is Status.INACCURATE or status is Status.ITERATION_LIMIT:
         status = None  # the polish reached the optimum
     if status is not None:
@@ -205,6 +225,8 @@ def _finish_prices(finisher: Finisher, raw: RawSolution, solution: DualSolution,
             status,
             raw.iterations,
             raw.message,
+            finite=check.finite,
+            kkt_bound=solution.bound,
         )
     fixed = repair(finisher, solution, piece, M, certify=certify)
     if not fixed.check.holds:
@@ -225,12 +247,16 @@ def _finish_prices(finisher: Finisher, raw: RawSolution, solution: DualSolution,
         status,
         raw.iterations,
         raw.message,
+        proved=fixed.check.holds,
+        finite=fixed.check.finite,
+        kkt_bound=solution.bound,
     )
 
 
 def _empty_piece(m: int) -> Piece:
     none = np.zeros(0)
-    return Piece(m, np.zeros(0, dtype=np.int64), none, np.zeros((0, 0)), none, (), none, None, none)
+    nobody = np.zeros(0, dtype=np.int64)
+    return Piece(m, nobody, none, np.zeros((0, 0)), none, (), none, None, none, none, nobody)
 
 
 def _for_backend(scores: Tensor, backend: Backend) -> Tensor:

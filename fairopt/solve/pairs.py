@@ -1,13 +1,18 @@
-"""Hard ranges as pairs, for a backend that takes linear rows alone: K (K - 1) / 2 rows  -width <= f_a - f_b <= width  for each range."""
+"""Hard ranges as pairs, for a backend that takes linear rows alone.
+
+K (K - 1) / 2 rows  -width <= f_a - f_b <= width  for a range with ratio 1, and K (K - 1) rows  ratio f_a - f_b <= width  for another one
+(of one member: the row (ratio - 1) f <= width).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 
 from fairopt.arrays import Array
+from fairopt.contract.base import Capabilities
 from fairopt.problem import HARD, ProjectionProblem
 
 
@@ -19,39 +24,62 @@ class Pairs:
     lift: Array
 
 
-def as_pairs(problem: ProjectionProblem) -> Pairs:
-    """The same problem without ranges; all of them must be hard. Kept with the problem."""
-    kept: Pairs | None = problem.__dict__.get("_pairs")
-    if kept is None:
-        kept = _convert(problem)
-        problem.__dict__["_pairs"] = kept
-    return kept
+def untaken(problem: ProjectionProblem, can: Capabilities) -> tuple[int, ...]:
+    """The ranges that a backend with these capabilities does not take as they are."""
+    return tuple(r for r, ratio in enumerate(problem.ratio.tolist()) if not (can.ranges and (can.ratio_ranges or ratio == 1.0)))
 
 
-def _convert(problem: ProjectionProblem) -> Pairs:
-    rows, L = problem.rows, problem.linear
-    couples = [(a, b, r) for r, part in enumerate(problem.range_slices) for a, b in combinations(range(part.start, part.stop), 2)]
-    lift = np.zeros((problem.m, L + len(couples)))
+def as_pairs(problem: ProjectionProblem, chosen: tuple[int, ...] | None = None) -> Pairs:
+    """The same problem without the ranges ``chosen`` (None: all), which must be hard. Kept with the problem."""
+    chosen = tuple(range(problem.ranges)) if chosen is None else chosen
+    kept: dict[tuple[int, ...], Pairs] = problem.__dict__.setdefault("_pairs", {})
+    if chosen not in kept:
+        kept[chosen] = _convert(problem, chosen)
+    return kept[chosen]
+
+
+def _couples(part: slice, ratio: float) -> list[tuple[int, int]]:
+    rows = range(part.start, part.stop)
+    if ratio == 1.0:
+        return list(combinations(rows, 2))
+    return list(permutations(rows, 2)) if len(rows) > 1 else [(part.start, part.start)]
+
+
+def _convert(problem: ProjectionProblem, chosen: tuple[int, ...]) -> Pairs:
+    rows, L, slices = problem.rows, problem.linear, problem.range_slices
+    ratios = problem.ratio.tolist()
+    couples = [(a, b, r) for r in chosen for a, b in _couples(slices[r], ratios[r])]
+    others = [r for r in range(problem.ranges) if r not in set(chosen)]
+    kept = np.concatenate([np.zeros(0, dtype=np.int64), *(np.arange(slices[r].start, slices[r].stop) for r in others)])
+    first = L + len(couples)  # the first row of the ranges that stay
+    lift = np.zeros((problem.m, first + kept.size))
     lift[:L, :L] = np.eye(L)
-    for k, (a, b, _) in enumerate(couples, start=L):
-        lift[a, k], lift[b, k] = 1.0, -1.0
+    for k, (a, b, r) in enumerate(couples, start=L):
+        lift[a, k] += ratios[r]
+        lift[b, k] -= 1.0
+    lift[kept, first + np.arange(kept.size)] = 1.0
     widths = np.array([problem.width[r] for _, _, r in couples])
-    labels = tuple(f"{problem.labels[a]} - {problem.labels[b]}" for a, b, _ in couples) if problem.labels else ()
+    below = np.array([-problem.width[r] if ratios[r] == 1.0 else -np.inf for _, _, r in couples])
+    words = ["" if q == 1.0 else f"{q:g} * " for q in ratios]
+    labels = tuple(f"{words[r]}{problem.labels[a]} - {problem.labels[b]}" for a, b, r in couples) if problem.labels else ()
+    whole = tuple(problem.labels[k] for k in kept) if problem.labels else ()
+    names, softness = problem.constraint_labels, problem.softness
     linear = replace(
         rows,
-        scales=lift.T @ rows.scales,
+        scales=lift.T @ np.asarray(rows.scales),
         offset=lift.T @ rows.offset,
         offset_terms=(),
     )  # dense rows are linear ones, which keep their numbers
     pairs = replace(
         problem,
         rows=linear,
-        lower=np.concatenate([problem.lower, -widths]),
+        lower=np.concatenate([problem.lower, below]),
         upper=np.concatenate([problem.upper, widths]),
-        width=np.zeros(0),
-        range_starts=np.array([L + len(couples)], dtype=np.int64),
-        softness=(*problem.softness[:L], *(HARD for _ in couples)),
-        labels=(*problem.labels[:L], *labels),
-        constraint_labels=(*problem.constraint_labels[:L], *labels),
+        width=problem.width[others],
+        ratio=problem.ratio[others],
+        range_starts=first + np.cumsum([0, *(slices[r].stop - slices[r].start for r in others)]).astype(np.int64),
+        softness=(*softness[:L], *(HARD for _ in couples), *(softness[L + r] for r in others)),
+        labels=(*problem.labels[:L], *labels, *whole),
+        constraint_labels=(*names[:L], *labels, *(names[L + r] for r in others)) if names else (),
     )
     return Pairs(pairs, lift)

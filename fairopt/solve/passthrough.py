@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,6 +13,7 @@ from fairopt.dual.make import make_dual
 from fairopt.dual.structure import structure
 from fairopt.problem import ProjectionProblem
 from fairopt.solve.certificate import Certificate, Solution
+from fairopt.solve.gate import outside, rows_hold
 from fairopt.solve.rows_check import summation_bound, violations
 
 
@@ -17,18 +21,21 @@ def unchanged(scores: Tensor, problem: ProjectionProblem) -> Solution:
     """The input (n,) or (n, 1), connected to itself, with status INFEASIBLE and its violations."""
     flat = scores.detach().reshape(-1)
     y = flat.to("cpu", torch.float64)
-    values = problem.rows.matrix().numpy() @ y.numpy() + problem.rows.offset if problem.n * problem.m < 1e7 else None
-    if values is None:
-        from dataclasses import replace
-
-        free = replace(problem, lb=float("-inf"), ub=float("inf"))
-        values = make_dual(flat, free).evaluate(torch.zeros(problem.m, dtype=torch.float64).numpy()).f
-    outside = torch.maximum(problem.lb - y, y - problem.ub)
+    with np.errstate(all="ignore"):
+        if problem.n * problem.m < 1e7:
+            values = problem.rows.matrix().numpy() @ y.numpy() + problem.rows.offset
+        else:
+            free = replace(problem, lb=float("-inf"), ub=float("inf"))
+            values = make_dual(flat, free).evaluate(np.zeros(problem.m)).f
+        violation = violations(structure(problem), problem, values)
+        bound = float(summation_bound(problem, float(y.abs().max())).max(initial=0.0))
+    if not np.isfinite(values).all():  # sums beyond float64
+        rows_hold(y, problem, violation)
     certificate = Certificate(
-        violation=violations(structure(problem), problem, values),
-        bounds_violation=max(float(outside.max()), 0.0),
+        violation=violation,
+        bounds_violation=outside(flat, problem),
         kkt_residual=float("inf"),
-        rounding_bound=float(summation_bound(problem, float(y.abs().max())).max(initial=0.0)),
+        rounding_bound=bound,
         moved_by_repair=0.0,
         status=Status.INFEASIBLE,
         backend="none",

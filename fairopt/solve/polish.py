@@ -46,12 +46,13 @@ def polish(
         if best is None or found.residual < best.residual:
             best = found
         if best.converged:
-            return best
+            return replace(best, bound=reach.bound(structure, best.p))
     if best is None:
         zero = np.zeros(structure.metric.shape[0])
         return DualSolution(zero, dual.evaluate(zero), float("inf"), 0, False)
     best = _refined(dual, structure, numbers, best, reach)
-    return replace(best, converged=reach.met(structure, best.p, best.residual))
+    bound = reach.bound(structure, best.p)
+    return replace(best, converged=bool(best.residual <= bound), bound=bound)
 
 
 def _refined(dual: Dual, structure: Structure, numbers: Numbers, found: DualSolution, reach: Goals) -> DualSolution:
@@ -76,7 +77,7 @@ def _pieces(dual: Dual, structure: Structure, numbers: Numbers, start: Array, go
         if best.converged:
             break
         before = best.residual
-        M = best.evaluation.model(dual.coefficients)
+        M = dual.model(best.evaluation)
         for drop in DROPS:
             piece = read_piece(structure, numbers, best.evaluation.f, best.p, drop * before)
             new = at(piece.prices(best.evaluation.f, best.p, M, piece.inverse(M)))

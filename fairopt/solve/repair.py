@@ -17,6 +17,7 @@ from fairopt.dual.structure import Numbers, Structure
 from fairopt.solve.grid import to_grid
 from fairopt.solve.rounding import Check, Finisher, largest
 from fairopt.solve.rows_check import constraint_bound
+from fairopt.sparse import Model
 
 ATTEMPTS = 8
 
@@ -32,7 +33,7 @@ class Repaired:
     p: Array
 
 
-def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Array, *, certify: bool) -> Repaired:
+def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *, certify: bool) -> Repaired:
     """Scores that hold every hard row, and how they came about."""
     dual, st, nums = finisher.dual, finisher.st, finisher.nums
     # large problems: one pass less, the repaired scores stand for the plain ones
@@ -48,7 +49,7 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Array, *
     snaps = True
     inverse = piece.inverse(M) if piece.index.size else None
     for attempt in range(ATTEMPTS):
-        tight = nums.tightened(margin * 2.0**attempt, st.hard)
+        tight = nums.tightened(margin * 2.0**attempt, st.hard, finisher.problem.ratio)
         if attempt == 0 and inverse is not None:
             p = replace(piece, ell=_ell(st, tight, piece)).prices(f, solution.p, M, inverse)
         elif attempt > 0:
@@ -61,7 +62,9 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Array, *
             nearest = Repaired(sorted_y, plain, check, _moved(finisher, p, solution.p), p)
         if check.holds:
             return Repaired(sorted_y, plain, check, _moved(finisher, p, solution.p), p)
-        narrow = st.hard & (_room(nums, margin * 2.0**attempt) <= 0)
+        if not check.finite:
+            break  # beyond the dtype's largest number: the front door solves again within it
+        narrow = st.hard & (_room(nums, margin * 2.0**attempt, finisher.problem.ratio) <= 0)
         if narrow.any() and snaps:
             snapped = to_grid(finisher.problem, sorted_y, narrow)
             snaps = snapped is not None and snapped.exact  # other margins would give it no other structure
@@ -93,34 +96,24 @@ def _moved(finisher: Finisher, p: Array, before: Array) -> float:
 
 
 def shortfall(finisher: Finisher, check: Check, magnitude: float, p: Array) -> Status:
-    """What to call scores that break a hard row: within rounding, or a problem that has no solution (its prices run away)."""
+    """What to call scores that break a hard row: within rounding, or off."""
     # rows of very different size: what the search leaves (ACCEPTED, relative) can be more than rounding does
     allowed = 16.0 * finisher.margin(magnitude, p) + ACCEPTED * magnitude * constraint_bound(finisher.st, finisher.st.unit)
     hard = finisher.st.hard
-    if (check.violation[hard] <= allowed[hard]).all() and not runs_away(finisher, magnitude, p):
-        return Status.WITHIN_ROUNDING
-    return Status.INFEASIBLE if runs_away(finisher, magnitude, p) else Status.INACCURATE
+    return Status.WITHIN_ROUNDING if (check.violation[hard] <= allowed[hard]).all() else Status.INACCURATE
 
 
-def runs_away(finisher: Finisher, magnitude: float, p: Array) -> bool:
-    """Whether prices would move free samples by far more than the scores' own size."""
-    st = finisher.st
-    reach = magnitude + finisher.extent
-    return bool((np.abs(p) * st.metric / st.unit > 1e8 * max(reach, 1e-300)).any())
-
-
-def _room(nums: Numbers, margin: Array) -> Array:
-    """(L + R,) what margins leave between the limits of each constraint."""
+def _room(nums: Numbers, margin: Array, ratio: Array) -> Array:
+    """(L + R,) what margins leave between the limits of each constraint. With a ratio below 1 any width leaves scores."""
     L = nums.lower.shape[0]
-    return np.concatenate([nums.upper - nums.lower - 2 * margin[:L], nums.width - margin[L:]])
+    return np.concatenate([nums.upper - nums.lower - 2 * margin[:L], np.where(ratio < 1.0, np.inf, nums.width - margin[L:])])
 
 
 def _ell(st: Structure, nums: Numbers, piece: Piece) -> Array:
     """(k,) the limits that bind on a piece, with other numbers."""
-    ell = np.zeros(piece.m)
-    signs = np.zeros(piece.m)
-    signs[piece.index] = piece.signs
-    ell[: st.linear] = np.where(signs[: st.linear] > 0, nums.upper, nums.lower)
-    for r, rows in enumerate(st.slices):
-        ell[rows] = np.where(signs[rows] > 0, nums.width[r], 0.0)
-    return ell[piece.index]
+    linear = int(np.searchsorted(piece.index, st.linear))
+    k = piece.index[:linear]
+    ell = np.empty(piece.index.shape[0])
+    ell[:linear] = np.where(piece.signs[:linear] > 0, nums.upper[k], nums.lower[k])
+    ell[linear:] = piece.shares[linear:] * nums.width[st.owner[piece.index[linear:]] - st.linear]
+    return ell

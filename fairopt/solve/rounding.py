@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -21,11 +23,15 @@ EPS = 2.0**-52
 
 @dataclass(frozen=True, eq=False)
 class Check:
-    """Signed violation (L + R,) of every constraint, whether all hard ones hold exactly, and the bound of the float sums."""
+    """Signed violation (L + R,) of every constraint, whether all hard ones are proved to hold, and the bound of the float sums.
+
+    ``finite``: the sums are, and so is every score in them.
+    """
 
     violation: Array
     holds: bool
     bound: float
+    finite: bool
 
 
 class Finisher:
@@ -63,22 +69,24 @@ class Finisher:
         return np.asarray(f)
 
     def check(self, sorted_y: Tensor, magnitude: float) -> Check:
-        """Whether all hard rows hold, decided exactly where floats cannot."""
+        """Whether all hard rows hold, decided exactly where floats cannot. NaN and infinity prove nothing."""
         row_bound = summation_bound(self.problem, magnitude)
         bound = constraint_bound(self.st, row_bound)
-        violation = violations(self.st, self.problem, self.row_values(sorted_y))
+        f = self.row_values(sorted_y)
+        violation = violations(self.st, self.problem, f)
         hard = self.st.hard
-        unsure = np.flatnonzero(hard & (np.abs(violation) <= bound))
-        if (violation[hard] > bound[hard]).any():
-            return Check(violation, False, float(bound.max(initial=0.0)))
-        holds = True
-        if unsure.size:
-            y = self.unsorted(sorted_y).detach().to("cpu", torch.float64).numpy()
-            exact = exact_violations(self.st, self.problem, y, unsure.tolist())
-            holds = all(v <= 0 for v in exact.values())
-            for c, v in exact.items():
-                violation[c] = float(v)
-        return Check(violation, holds, float(bound.max(initial=0.0)))
+        finite = f.size > 0 and bool(np.isfinite(f).all())
+        largest_bound = float(bound.max(initial=0.0))
+        if finite and (violation[hard] > bound[hard]).any():
+            return Check(violation, False, largest_bound, finite)
+        unsure = np.flatnonzero(hard & ~(violation < -bound)) if finite else np.flatnonzero(hard)
+        if not unsure.size:
+            return Check(violation, True, largest_bound, finite)
+        finite = finite or bool(torch.isfinite(sorted_y).all())
+        if not finite:
+            return Check(violation, False, largest_bound, finite)
+        holds = exactly(self.problem, self.unsorted(sorted_y), unsure.tolist(), violation)
+        return Check(violation, holds, largest_bound, finite)
 
     def margin(self, magnitude: float, p: Array) -> Array:
         """(L + R,) how far rounding can move each hard row of scores made from prices p, with the bound of the check.
@@ -109,6 +117,26 @@ class Finisher:
         if not self.problem.has_box and y is None:
             return self.extent + self.shift(p)
         return largest(self.dual.scores(p) if y is None else y)
+
+
+def exactly(problem: ProjectionProblem, y: Tensor, constraints: list[int], violation: Array) -> bool:
+    """Whether finite scores y (n,) in the order of the samples meet ``constraints``, in rationals; writes their ``violation``."""
+    open_ended = np.concatenate([np.isinf(problem.lower) & np.isinf(problem.upper), np.isinf(problem.width)])
+    asked = [c for c in constraints if not open_ended[c]]
+    violation[[c for c in constraints if open_ended[c]]] = -math.inf
+    exact = exact_violations(structure(problem), problem, y.detach().to("cpu", torch.float64).numpy(), asked) if asked else {}
+    for c, v in exact.items():
+        violation[c] = nearest_float(v)
+    return all(v <= 0 for v in exact.values())
+
+
+def nearest_float(v: Fraction) -> float:
+    """A float64 on the same side of 0; infinite where float64 ends."""
+    try:
+        value = float(v)
+    except OverflowError:
+        return math.inf if v > 0 else -math.inf
+    return value if value or not v else 5e-324 if v > 0 else -5e-324
 
 
 def to_cell_order(t: Tensor, problem: ProjectionProblem) -> Tensor:
@@ -158,5 +186,10 @@ def box_holds_numbers(problem: ProjectionProblem, dtype: torch.dtype) -> bool:
     """Whether every sample's box holds a number of ``dtype``: between two neighbouring ones there is none."""
     if not problem.has_box or dtype == torch.float64:
         return True
-    low, high = dtype_box(problem, dtype)
-    return bool((low <= high).all())
+    key = f"_holds_{dtype}"
+    holds: bool | None = problem.__dict__.get(key)
+    if holds is None:
+        low, high = dtype_box(problem, dtype)
+        holds = bool((low <= high).all())
+        problem.__dict__[key] = holds
+    return holds

@@ -94,7 +94,7 @@ def answer_one(z: float, places: Sequence[Place], lb: float, ub: float) -> float
         component = place.component
         counts = component.counts
         present = [g for g, c in enumerate(counts) if c > 0.0 or g == place.code]
-        means = [component.heads[g] / counts[g] if counts[g] > 0.0 else 0.0 for g in present]
+        means = [component.mean(g) if counts[g] > 0.0 else 0.0 for g in present]
         metric = [place.metric[g] for g in present]
         count = counts[place.code] + 1.0
         base = component.heads[place.code] - place.target
@@ -111,8 +111,8 @@ def answer_one(z: float, places: Sequence[Place], lb: float, ub: float) -> float
     if at_z == 0.0:
         return z
     if at_z > 0.0:
-        return increasing_root(force, lb, z, force(lb), at_z)
-    return increasing_root(force, z, ub, at_z, force(ub))
+        return increasing_root(force, lb, z, force(lb), at_z, ub - lb)
+    return increasing_root(force, z, ub, at_z, force(ub), ub - lb)
 
 
 def responses(z: FloatArray, touch: Touch, lb: float, ub: float) -> tuple[dict[int, Response], dict[int, float]]:
@@ -122,7 +122,7 @@ def responses(z: FloatArray, touch: Touch, lb: float, ub: float) -> tuple[dict[i
     for g in np.unique(touch.codes).tolist():
         curves[g] = Response(z[touch.where[touch.codes == g]], lb, ub, bases[g], after[g])
     component = touch.component
-    fixed = {g: component.heads[g] / component.counts[g] for g in component.present if g not in curves}
+    fixed = {g: component.mean(g) for g in component.present if g not in curves}
     return curves, fixed
 
 
@@ -147,7 +147,7 @@ def answer_springs(z: FloatArray, touch: Touch, metric: Metric, lb: float, ub: f
         return total
 
     low, high = min(start) - eps, max(start)
-    t = increasing_root(imbalance, low, high, imbalance(low), imbalance(high))
+    t = increasing_root(imbalance, low, high, imbalance(low), imbalance(high), ub - lb)
     return {g: c.spring(stiffness[g], t, t + eps) for g, c in curves.items()}
 
 
@@ -164,7 +164,7 @@ def answer_hard(z: FloatArray, touch: Touch, lb: float, ub: float) -> dict[int, 
         return dict.fromkeys(curves, 0.0)
     spans = [c.span for c in curves.values()] + [(m, m) for m in fixed.values()]
     low, high = max(s[0] for s in spans) - eps, min(s[1] for s in spans)
-    if low > high + 1e-12:
+    if low > high + 1e-12 * (ub - lb):
         raise InfeasibleError(f"no scores in the box keep {component.label} within {eps} after this step", (component.label,))
     if low >= high:
         t = 0.5 * (low + high)
@@ -173,7 +173,7 @@ def answer_hard(z: FloatArray, touch: Touch, lb: float, ub: float) -> dict[int, 
         def imbalance(t: float) -> float:  # minus the sum of the prices: increasing in t
             return -sum(c.count * _toward(c, t, t + eps, "") for c in curves.values())
 
-        t = increasing_root(imbalance, low, high, imbalance(low), imbalance(high))
+        t = increasing_root(imbalance, low, high, imbalance(low), imbalance(high), ub - lb)
     return {g: _toward(c, t, t + eps, "") for g, c in curves.items()}
 
 
@@ -184,7 +184,8 @@ def _toward(curve: Response, lower: float, upper: float, label: str) -> float:
         return 0.0
     aim = upper if mean > upper else lower
     reach = curve.span
-    if label and not reach[0] - 1e-12 <= aim <= reach[1] + 1e-12:
+    slack = 1e-12 * curve.width
+    if label and not reach[0] - slack <= aim <= reach[1] + slack:
         raise InfeasibleError(f"no scores in the box bring {label} within its limits after this step", (label,))
     return curve.shift_to(aim)
 
@@ -207,15 +208,15 @@ def answer_budget(z: FloatArray, touch: Touch, rho: float, lb: float, ub: float)
     def below(level: float) -> float:  # total price of going up to the level, less rho: increasing
         return -sum(c.count * _toward(c, level, _INFINITY, "") for c in curves.values()) - rho
 
-    u = increasing_root(above, low, high, above(low), above(high))
-    level = increasing_root(below, low, high, below(low), below(high))
+    u = increasing_root(above, low, high, above(low), above(high), ub - lb)
+    level = increasing_root(below, low, high, below(low), below(high), ub - lb)
     if u > level:
         return {g: _toward(c, level, u, "") for g, c in curves.items()}
 
     def imbalance(t: float) -> float:
         return -sum(c.count * _toward(c, t, t, "") for c in curves.values())
 
-    t = increasing_root(imbalance, low, high, imbalance(low), imbalance(high))
+    t = increasing_root(imbalance, low, high, imbalance(low), imbalance(high), ub - lb)
     return {g: _toward(c, t, t, "") for g, c in curves.items()}
 
 
@@ -240,7 +241,7 @@ def answer_coupled(z: FloatArray, touches: Sequence[Touch], metrics: Sequence[Me
     theta = np.zeros(system.size)
     gap, error = system.residual(theta)
     best = error
-    goal = tol * max(1.0, ub - lb)
+    goal = tol * (ub - lb)
     for _ in range(limit):
         if error <= goal:
             break

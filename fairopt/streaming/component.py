@@ -3,18 +3,24 @@
 ``N_g`` and ``S_g`` count what was *sent* (claims P1-P6), ``M_g = S_g / N_g``. The potential is ``sum_g c_g / 2 dist_g^2``, dist the
 distance of the means to the allowed set: {max - min <= eps} for a range family, [lower, upper] for an anchored one. Its slope in
 ``M_g`` is ``c_g r_g`` with ``r`` the residual of the projection onto that set in the metric c.
+
+A fading component (``Forget``) keeps for each group its mean, its weight when it was last counted and the time of that (the component's
+samples so far). So no mean moves by fading, and groups that are absent together keep the ratio of their weights, however long.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import fsum
 from typing import Any
 
 from fairopt.streaming.exact import ZERO, Exact, add_many, add_one
 from fairopt.streaming.families import Family
 from fairopt.streaming.vocabulary import Value
+from fairopt.table import group_word, joined_words
 
 Group = Value | tuple[Value, ...]
+FADED = 2.0**-600  # the least weight that is computed with: beside a sample's weight 1 it moves no float, and its powers are floats
 
 
 class Component:
@@ -23,11 +29,14 @@ class Component:
     counts (K,) floats (whole unless fading); heads (K,) the rounded sums; sums (K,) the exact ones (unused when fading < 1).
     total: sum of the counts. bound: the proved bound on ``gap`` now in force, or None. potential: Theorem D's running sum A_t.
     carry: what is left of the gap at the last merge (0 without one).
+    fading: the weight that a sample keeps when another one arrives; 1 for all time. means_, weights, times (K,) are used below 1 only.
+    All numbers are in the controller's units (``Frame``).
     """
 
-    __slots__ = ("bound", "carry", "counts", "exact", "family", "heads", "index", "label", "names", "potential", "price", "sums", "total")
+    __slots__ = ("bound", "carry", "clock", "counts", "exact", "fading", "family", "heads", "index", "label", "means_", "names",
+                 "potential", "price", "sums", "times", "total", "weights")  # fmt: skip
 
-    def __init__(self, family: Family, stratum: tuple[Value, ...], *, exact: bool) -> None:
+    def __init__(self, family: Family, stratum: tuple[Value, ...], *, exact: bool, fading: float = 1.0) -> None:
         self.family = family
         where = " & ".join(f"{n}={v}" for n, v in zip(family.given, stratum, strict=True))
         self.label = f"{family.label} [{where}]" if where else family.label
@@ -36,7 +45,12 @@ class Component:
         self.counts: list[float] = []
         self.heads: list[float] = []
         self.sums: list[Exact] = []
+        self.means_: list[float] = []
+        self.weights: list[float] = []
+        self.times: list[int] = []
         self.exact = exact
+        self.fading = fading
+        self.clock = 0
         self.total = 0.0
         self.bound: float | None = None
         self.potential = 0.0
@@ -52,42 +66,97 @@ class Component:
             self.counts.append(0.0)
             self.heads.append(0.0)
             self.sums.append(ZERO)
+            self.means_.append(0.0)
+            self.weights.append(0.0)
+            self.times.append(self.clock)
         return g
 
-    def fade(self, factor: float) -> None:
-        """Multiply the past by ``factor``: no mean moves."""
-        if factor != 1.0:
-            self.counts = [c * factor for c in self.counts]
-            self.heads = [s * factor for s in self.heads]
-            self.total *= factor
+    # -- taking back --------------------------------------------------------------------------------------------------------------
+
+    def save(self) -> tuple[Any, ...]:
+        """All that ``restore`` needs to bring the component back to this moment."""
+        scalars = self.clock, self.total, self.bound, self.potential, self.carry, self.price
+        if self.exact:
+            return scalars, self.counts[:], self.heads[:], self.sums[:]
+        return scalars, self.counts[:], self.heads[:], self.means_[:], self.weights[:], self.times[:]
+
+    def restore(self, saved: tuple[Any, ...]) -> None:
+        self.clock, self.total, self.bound, self.potential, self.carry, self.price = saved[0]
+        size = len(saved[1])
+        for group in list(self.index)[size:]:
+            del self.index[group]
+        for column in (self.names, self.sums, self.means_, self.weights, self.times):
+            del column[size:]
+        if self.exact:
+            self.counts, self.heads, self.sums = saved[1][:], saved[2][:], saved[3][:]
+        else:
+            self.counts, self.heads, self.means_, self.weights, self.times = (column[:] for column in saved[1:])
+
+    # -- counting -----------------------------------------------------------------------------------------------------------------
+
+    def fade(self, arriving: int) -> None:
+        """Let ``arriving`` samples of time pass: no mean moves."""
+        if self.fading == 1.0:
+            return
+        self.clock += arriving
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Counts and sums at the present time, of a fading component."""
+        f, now = self.fading, self.clock
+        self.counts = [max(w * f ** (now - t), FADED) if w > 0.0 else 0.0 for w, t in zip(self.weights, self.times, strict=True)]
+        self.heads = [m * c for m, c in zip(self.means_, self.counts, strict=True)]
+        self.total = fsum(self.counts)
 
     def add(self, g: int, value: float) -> None:
         """One sent value (score, or score minus target)."""
+        if not self.exact:
+            self.correct(g, (value,), 1)
+            return
         self.counts[g] += 1.0
         self.total += 1.0
-        if self.exact:
-            s = self.sums[g] = add_one(self.sums[g], value)
-            self.heads[g] = s[0]
-        else:
-            self.heads[g] += value
+        s = self.sums[g] = add_one(self.sums[g], value)
+        self.heads[g] = s[0]
 
     def correct(self, g: int, values: Iterable[float], count: int) -> None:
         """Add ``values`` to the sum and ``count`` (negative when samples leave) to the count."""
-        self.counts[g] += count
-        self.total += count
         if self.exact:
+            self.counts[g] += count
+            self.total += count
             s = self.sums[g] = add_many(self.sums[g], values)
             self.heads[g] = s[0]
-        else:
-            self.heads[g] += sum(values)
+            return
+        # By the mean's own change, never by sum / count: a mean that all values share stays, and old rounding fades with the old samples.
+        weight = self.counts[g] + count
+        mean = self.means_[g]
+        mean += fsum([v - mean for v in values]) / weight
+        self.means_[g], self.counts[g], self.weights[g], self.times[g] = mean, weight, weight, self.clock
+        self.heads[g] = mean * weight
+        self.total += count
+
+    def amend(self, g: int, old: float, new: float, when: int) -> None:
+        """A value that was counted as ``-old`` at the time ``when`` counts as ``-new``: a target has come, late."""
+        if self.exact:
+            self.correct(g, (old, -new), 0)
+            return
+        self.means_[g] += (old - new) * (self.fading ** (self.times[g] - when) / self.weights[g])
+        self.heads[g] = self.means_[g] * self.counts[g]
+
+    # -- telling ------------------------------------------------------------------------------------------------------------------
 
     @property
     def present(self) -> list[int]:
         return [g for g, c in enumerate(self.counts) if c > 0.0]
 
+    def mean(self, g: int) -> float:
+        """The mean of a present group."""
+        return self.heads[g] / self.counts[g] if self.exact else self.means_[g]
+
     def means(self) -> list[float]:
         """Means of the present groups."""
-        return [s / c for s, c in zip(self.heads, self.counts, strict=True) if c > 0.0]
+        if self.exact:
+            return [s / c for s, c in zip(self.heads, self.counts, strict=True) if c > 0.0]
+        return [m for m, c in zip(self.means_, self.counts, strict=True) if c > 0.0]
 
     def gap(self) -> float | None:
         """The figure that the tolerance limits: max - min of the means, or their largest distance from the middle of the interval.
@@ -108,29 +177,26 @@ class Component:
         """What ``gap`` must not exceed."""
         return self.family.limit_of_gap
 
+    def parts(self) -> dict[Group, tuple[float, Exact]]:
+        """Count and exact sum of each group: what a merge adds."""
+        return {group: (self.counts[g], self.sums[g]) for group, g in self.index.items()}
+
     def to_dict(self) -> dict[str, Any]:
-        return {
+        out: dict[str, Any] = {
             "groups": [list(g) if isinstance(g, tuple) else g for g in self.index],
-            "counts": list(self.counts),
-            "sums": [list(s) for s in self.sums] if self.exact else [[h] for h in self.heads],
-            "total": self.total,
             "bound": self.bound,
             "potential": self.potential,
             "carry": self.carry,
             "price": self.price,
         }
-
-    def load(self, state: dict[str, Any]) -> None:
-        for g, count, total in zip(state["groups"], state["counts"], state["sums"], strict=True):
-            k = self.code(tuple(g) if isinstance(g, list) else g)
-            self.counts[k] = float(count)
-            self.sums[k] = tuple(float(s) for s in total)
-            self.heads[k] = self.sums[k][0]
-        self.total = float(state["total"])
-        self.bound, self.potential, self.carry, self.price = state["bound"], state["potential"], state["carry"], state["price"]
+        if self.exact:
+            return {**out, "counts": list(self.counts), "sums": [list(s) for s in self.sums]}
+        return {**out, "weights": list(self.weights), "means": list(self.means_), "times": list(self.times), "clock": self.clock}
 
 
 def group_name(attribute: Sequence[str], group: Group) -> str:
     """'sex=female', 'sex=female & race=black'."""
     values = group if isinstance(group, tuple) else (group,)
-    return " & ".join(f"{a}={'missing' if v is None else v}" for a, v in zip(attribute, values, strict=True))
+    if len(values) == 1:
+        return f"{attribute[0]}={group_word(values[0])}"
+    return " & ".join(f"{a}={joined_words([group_word(v)])}" for a, v in zip(attribute, values, strict=True))

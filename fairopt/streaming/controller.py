@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import copy
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from fairopt.errors import InputError, UnsupportedError
 from fairopt.streaming.component import Component
-from fairopt.streaming.exact import add_many
+from fairopt.streaming.exact import ZERO, add_many
+from fairopt.streaming.journal import Journal
+from fairopt.streaming.lineage import BY_CONTENT, Lineage, Snapshot, since
 from fairopt.streaming.report import Curve
 from fairopt.streaming.residuals import residual
-from fairopt.streaming.stepping import Spot, Stepping
-from fairopt.streaming.windows import AllTime, window_to_dict
+from fairopt.streaming.state import MOST, field, fill, group_value, kinds_of, listed, number, text, understood, upgraded, whole
+from fairopt.streaming.stepping import ComponentKey, Entry, Spot, Stepping
+from fairopt.streaming.vocabulary import Value
+from fairopt.streaming.windows import AllTime, Sliding, window_to_dict
 
 FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """A state that was read: attributes of the controller, and the type of each column's values."""
+
+    attributes: dict[str, Any]
+    kinds: dict[str, type | None]
 
 
 class Controller(Stepping):
@@ -61,40 +75,127 @@ class Controller(Stepping):
             "proved": self._proved,
             "why": self._why,
             "curve": {"stride": self._curve.stride, "seen": self._curve.seen},
+            "grain": self._grain,
             "extra": self._extra(),
+            "lineage": self._lineage.to_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from ``state``. The notion, bounds, window and options must be those of the state; InputError names what differs."""
-        if state.get("format", 0) > FORMAT:
-            raise InputError(f"state: format {state['format']} is newer than this fairopt reads ({FORMAT}); upgrade fairopt")
-        for what, value in self._setting().items():
-            if what != "format" and _plain(state.get(what)) != _plain(value):
-                raise InputError(f"state: {what} is {state.get(what)!r}, this controller has {value!r}")
-        with self._lock:
-            self._components = {}
-            for row in state["components"]:
-                f, stratum = int(row["family"]), tuple(row["stratum"])
-                self._component(f, self.plan.families[f], stratum).load(row)
-            self._pending = {k: (_spots(places), float(t)) for k, places, t in state["pending"]}
-            self._recent = deque((_spots(places), list(values)) for places, values in state["recent"])
-            self.samples, self.steps = int(state["samples"]), int(state["steps"])
-            self._distortion = float(state["distortion"])
-            self._proved, self._why = bool(state["proved"]), str(state["why"])
-            self._origin = {}
-            self._curve.load(state["curve"])
-            self._load_extra(state["extra"])
-            self._learn_kinds()
+        """Go on from ``state``. The notion, bounds, window and options must be those of the state; InputError names what differs.
 
-    def _learn_kinds(self) -> None:
-        """The type of each column's values, from the groups that were loaded."""
-        for (f, stratum), component in self._components.items():
-            family = self.plan.families[f]
+        Everything is read and checked first; whatever goes wrong, nothing has changed.
+        """
+        with self._lock:
+            new = self._read_state(state)
+            before = dict(self.__dict__)
+            kinds = [(column, column.kind) for column in self.columns.values()]
+            try:
+                for column, _ in kinds:
+                    column.kind = new.kinds[column.name] or column.declared
+                self.__dict__.update(new.attributes)
+                self._loaded()
+            except BaseException:
+                for column, kind in kinds:
+                    column.kind = kind
+                self.__dict__.update(before)
+                raise
+
+    def _read_state(self, state: Mapping[str, Any]) -> _Read:
+        """The attributes that ``state`` asks for, checked."""
+        if whole(field(state, "format"), "format") != FORMAT:
+            raise InputError(f"state: format {state['format']} is newer than this fairopt reads ({FORMAT}); upgrade fairopt")
+        if "grain" not in state and "lineage" not in state:
+            state = understood(lambda: upgraded(state, self.frame, self._grain), "the layout before lineages")
+        for what, value in self._setting().items():
+            if what != "format" and _plain(field(state, what)) != _plain(value):
+                raise InputError(f"state: {what} is {state.get(what)!r}, this controller has {value!r}")
+        components = self._read_components(listed(field(state, "components"), "components"))
+        kinds = kinds_of(self.columns, self._values_of(components))
+        samples, steps = whole(field(state, "samples"), "samples"), whole(field(state, "steps"), "steps")
+        if steps > samples or (steps == 0) != (samples == 0):
+            raise InputError(f"state: {samples} samples in {steps} steps")
+        proved = field(state, "proved")
+        if not isinstance(proved, bool):
+            raise InputError(f"state: proved is {proved!r}, expected a boolean")
+        plain = field(state, "lineage")
+        attributes = {
+            "_components": components,
+            "_pending": self._read_pending(field(state, "pending"), components),
+            "_recent": self._read_recent(field(state, "recent"), components),
+            "samples": samples,
+            "steps": steps,
+            "_distortion": number(field(state, "distortion"), "distortion", least=0.0, infinite=True),
+            "_proved": proved,
+            "_why": text(field(state, "why"), "why"),
+            "_grain": number(field(state, "grain"), "grain", least=0.0),
+            "_curve": understood(lambda: Curve.of(field(state, "curve")), "curve"),
+            **understood(lambda: self._read_extra(field(state, "extra")), "extra"),
+        }
+        read = _Read(attributes, kinds)
+        if plain is not None:
+            attributes["_lineage"] = understood(lambda: Lineage.of(plain), "lineage")
+        elif samples:
+            digest = _snapshot(components, samples, steps, attributes["_distortion"], {}).digest
+            attributes["_lineage"] = Lineage(BY_CONTENT + digest)
+        else:
+            attributes["_lineage"] = Lineage()
+        return read
+
+    def _read_components(self, rows: list[Any]) -> dict[ComponentKey, Component]:
+        out: dict[ComponentKey, Component] = {}
+        for k, row in enumerate(rows):
+            where = f"components[{k}]"
+            f = whole(field(row, "family", where), f"{where}.family")
+            if f >= len(self._families):
+                raise InputError(f"state: {where}.family is {f}, the notion has {len(self._families)} families")
+            family = self._families[f]
+            stratum = listed(field(row, "stratum", where), f"{where}.stratum", len(family.given))
+            key = f, tuple(group_value(v, f"{where}.stratum") for v in stratum)
+            if key in out:
+                raise InputError(f"state: {where} is the second one of family {f} and stratum {stratum!r}")
+            out[key] = self._made(family, key[1])
+            fill(out[key], row, where)
+        for f, family in enumerate(self._families):
+            if not family.given and (f, ()) not in out:
+                raise InputError(f"state: components has none of family {f}, {family.label}")
+        return out
+
+    def _read_pending(self, rows: Any, components: Mapping[ComponentKey, Component]) -> dict[str | int, tuple[list[Spot], float]]:
+        out: dict[str | int, tuple[list[Spot], float]] = {}
+        for row in listed(rows, "pending"):
+            key, places, target = listed(row, "pending", 3)
+            if isinstance(key, bool) or not isinstance(key, (str, int)) or key in out:
+                raise InputError(f"state: pending has the key {key!r}, expected text or whole numbers, each once")
+            out[key] = _spots(places, components, "pending"), number(target, "pending")
+        return out
+
+    def _read_recent(self, rows: Any, components: Mapping[ComponentKey, Component]) -> deque[Entry]:
+        out: deque[Entry] = deque()
+        for row in listed(rows, "recent"):
+            places, values = listed(row, "recent", 2)
+            spots = _spots(places, components, "recent")
+            out.append((spots, [number(v, "recent") for v in listed(values, "recent", len(spots))]))
+        if isinstance(self.window, Sliding):
+            counts = Counter(spot[:2] for spots, _ in out for spot in spots)
+            held = {(key, g): n for key, c in components.items() for g, n in enumerate(c.counts) if n > 0.0}
+            if len(out) > self.window.n or counts != held:
+                raise InputError("state: recent holds other samples than components counts")
+        elif out:
+            raise InputError("state: recent holds samples, and this controller has no sliding window")
+        return out
+
+    def _values_of(self, components: Mapping[ComponentKey, Component]) -> list[tuple[str, Value]]:
+        """(name, value) of each group and stratum."""
+        out: list[tuple[str, Value]] = []
+        for (_, stratum), component in components.items():
+            family = component.family
+            out += zip(family.given, stratum, strict=True)
             for group in component.index:
-                values = group if isinstance(group, tuple) else (group,)
-                for name, v in zip((*family.attribute, *family.given), (*values, *stratum), strict=True):
-                    if v is not None:
-                        self.columns[name].read_one(v)
+                out += zip(family.attribute, group if isinstance(group, tuple) else (group,), strict=True)
+        return out
+
+    def _loaded(self) -> None:
+        """Called when the components were replaced."""
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
@@ -104,21 +205,31 @@ class Controller(Stepping):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.Lock()
+        if not (self.steps or self._lineage.known):
+            self._lineage = Lineage()  # a copy of what has sent nothing is a controller of its own
 
     # -- merging ------------------------------------------------------------------------------------------------------------------
 
     def fork(self) -> Self:
-        """A worker: it starts from all that this controller has sent, and gives back only its own part when merged."""
-        import copy
+        """A worker: it starts from all that this controller has sent, and gives back only its own part when merged.
 
+        Targets that are awaited stay with this controller: the worker does not wait for them.
+        """
         with self._lock:
             twin = copy.deepcopy(self)
-        twin._origin = {k: (list(c.counts), list(c.sums)) for k, c in twin._components.items()}
+            self._lineage = replace(self._lineage, known=True)
+        parts = {k: c.parts() for k, c in twin._components.items()}
+        twin._lineage = Lineage(known=True, base=tuple(sorted(self._lineage.holds)), origin=Snapshot(parts))
         twin.samples, twin.steps, twin._distortion, twin._curve = 0, 0, 0.0, Curve()
+        twin._pending = {}
         return twin
 
     def merge(self, other: Controller) -> None:
         """Add what ``other`` has sent (for a fork: since it was forked). Sums are exact, so any order of merging gives the same bits.
+
+        Each sample counts once, by the identity of who sent it: merging a worker again (or a copy of it, from a pickle or a state) changes
+        nothing; a worker that went on after a merge gives the new part. What cannot be told apart is refused with InputError, and nothing
+        has changed then: a copy of a worker that went another way, two controllers that hold samples of the same third one.
 
         Between merges each worker holds the tolerance on what it has seen; d_g samples of group g that it has not seen move the true gap
         by at most ``R sum_g d_g / N_g`` (claim P5). With many unseen samples pass ``staleness=`` to PooledParity: the gap stays
@@ -134,28 +245,49 @@ class Controller(Stepping):
         with first._lock, second._lock:
             if other._pending:
                 raise UnsupportedError("merge: the other controller has samples that wait for targets; observe them first")
-            self._merge_sums(other)
-            self.samples += other.samples
-            self.steps += other.steps
-            self._distortion += other._distortion
-            if not other._proved:
-                self._unprove(other._why)
-            self._rebase()
+            now = _snapshot(other._components, other.samples, other.steps, other._distortion, other._lineage.merged)
+            start = since(self._lineage, other._lineage, now)
+            if start is None:
+                return
+            lineages = self._lineage.took(other._lineage, now), other._lineage.gave(now)
+            journal, before = Journal(self), (self._lineage, other._lineage)
+            try:
+                self._merge_columns(other)
+                self._merge_sums(now, start, journal)
+                self.samples += now.samples - start.samples
+                self.steps += now.steps - start.steps
+                self._distortion += now.distortion - start.distortion if now.distortion > start.distortion else 0.0
+                self._grain = max(self._grain, other._grain)
+                if not other._proved:
+                    self._unprove(other._why)
+                self._rebase()
+                self._lineage, other._lineage = lineages
+            except BaseException:
+                self._lineage, other._lineage = before
+                journal.take_back()
+                raise
 
-    def _merge_sums(self, other: Controller) -> None:
-        for key, theirs in other._components.items():
-            mine = self._component(key[0], self.plan.families[key[0]], key[1])
-            counts, sums = other._origin.get(key, ([], []))
-            for group, g in theirs.index.items():
+    def _merge_columns(self, other: Controller) -> None:
+        for name, column in other.columns.items():
+            self.columns[name].agree(column.kind, "merge: the other controller")
+            self.columns[name].kind = self.columns[name].kind or column.kind
+        for name, value in other._values_of(other._components):
+            self.columns[name].admits(value, "merge: the other controller")
+
+    def _merge_sums(self, now: Snapshot, start: Snapshot, journal: Journal) -> None:
+        for key, part in now.parts.items():
+            mine = self._component(key[0], self._families[key[0]], key[1], journal)
+            for group, (count, total) in part.items():
                 k = mine.code(group)
-                start, taken = (counts[g], sums[g]) if g < len(counts) else (0.0, (0.0,))
-                mine.counts[k] += theirs.counts[g] - start
-                mine.sums[k] = add_many(mine.sums[k], (*theirs.sums[g], *(-s for s in taken)))
+                less, taken = start.parts.get(key, {}).get(group, (0.0, ZERO))
+                mine.counts[k] += count - less
+                if not 0.0 <= mine.counts[k] <= MOST:
+                    raise InputError(f"merge: group {mine.names[k]} would count {mine.counts[k]:g} samples, expected fewer than 2^53")
+                mine.sums[k] = add_many(mine.sums[k], (*total, *(-s for s in taken)))
                 mine.heads[k] = mine.sums[k][0]
             mine.total = sum(mine.counts)
-        for name, column in other.columns.items():
-            if column.kind is not None and self.columns[name].kind is None:
-                self.columns[name].kind = column.kind
+        for component in self._components.values():
+            journal.save(component)  # the proofs start again in all of them
 
     def _rebase(self) -> None:
         """After a jump of the sums (a merge), the proofs start again from the gap as it stands."""
@@ -184,11 +316,24 @@ def _potential(c: Component) -> float:
 
 
 def plain_spots(spots: list[Spot]) -> list[Any]:
-    return [[f, list(stratum), g] for (f, stratum), g in spots]
+    return [[f, list(stratum), g, when] for (f, stratum), g, when in spots]
 
 
-def _spots(plain: list[Any]) -> list[Spot]:
-    return [((int(f), tuple(stratum)), int(g)) for f, stratum, g in plain]
+def _spots(plain: Any, components: Mapping[ComponentKey, Component], where: str) -> list[Spot]:
+    out: list[Spot] = []
+    for row in listed(plain, where):
+        f, stratum, g, when = listed(row, where, 4)
+        key = whole(f, where), tuple(group_value(v, where) for v in listed(stratum, where))
+        if key not in components or whole(g, where) >= len(components[key].counts) or whole(when, where) > components[key].clock:
+            raise InputError(f"state: {where} names a place that components has not: {row!r}")
+        out.append((key, g, when))
+    return out
+
+
+def _snapshot(
+    components: Mapping[ComponentKey, Component], samples: int, steps: int, distortion: float, merged: dict[str, str]
+) -> Snapshot:
+    return Snapshot({k: c.parts() for k, c in components.items()}, samples, steps, distortion, dict(merged))
 
 
 def _plain(value: Any) -> Any:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from fairopt.errors import MissingExtraError
+from fairopt.basics.extras import missing
+from fairopt.files import write_whole
 from fairopt.streaming.report import StreamReport
+
+SOFTWARE = "fairopt stream"
 
 
 def stream_picture(reports: Mapping[str, StreamReport], path: str | Path, *, title: str = "") -> None:
-    """Write a PNG of the curves of one or several runs, by name. Needs matplotlib."""
+    """Write a PNG of the curves of one or several runs, by name. Needs matplotlib. InputError where the file cannot be written."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingExtraError("pictures need matplotlib: pip install 'fairopt[experiments]'") from error
+        raise missing("pictures need matplotlib", "audit") from error
     figure = Figure(figsize=(9, 6), layout="constrained")
     FigureCanvasAgg(figure)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
@@ -40,4 +44,15 @@ def stream_picture(reports: Mapping[str, StreamReport], path: str | Path, *, tit
     lower.set_xlabel("samples")
     if title:
         upper.set_title(title)
-    figure.savefig(path, dpi=120)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=120, format="png", metadata={"Software": SOFTWARE})
+    write_whole(path, drawn.getvalue(), "picture")
+
+
+def is_our_picture(path: Path) -> bool:
+    """Whether the file is a picture that ``stream_picture`` wrote."""
+    try:
+        with path.open("rb") as file:
+            return SOFTWARE.encode() in file.read(4096)
+    except OSError:
+        return False

@@ -24,7 +24,7 @@ claim P3).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import isfinite, sqrt
 from typing import Any, ClassVar
 
@@ -45,7 +45,9 @@ from fairopt.streaming.answer import (
 )
 from fairopt.streaming.component import Component
 from fairopt.streaming.controller import Controller
+from fairopt.streaming.exact import add_one
 from fairopt.streaming.families import Family
+from fairopt.streaming.frame import finite
 from fairopt.streaming.report import StreamStep
 from fairopt.streaming.vocabulary import Column, Missing
 from fairopt.streaming.windows import AllTime, Sliding, Window
@@ -84,6 +86,8 @@ class PooledParity(Controller):
         self.plan.warn_if_mixed(self.name)
         self._provable = self.plan.neutral(self.lb, self.ub) and not isinstance(self.window, Sliding)
         self._column, self._single = self._fast_path()
+        f = self.frame
+        self._frame = f.lb, f.ub, f.unit, f.inverse, f.offset
 
     def _options(self) -> dict[str, Any]:
         return {"kappa": self.kappa, "staleness": self.staleness}
@@ -117,17 +121,17 @@ class PooledParity(Controller):
         if not self._coupled:
             y = z
             for touch, metric in zip(touches, metrics, strict=True):
-                shifts = answer_springs(z, touch, metric, self.lb, self.ub)
+                shifts = answer_springs(z, touch, metric, self._low, self._high)
                 touch.component.price = _price(shifts, touch)
                 y = apply_shifts(y, touch, shifts)
-            return np.clip(y, self.lb, self.ub)
+            return np.clip(y, self._low, self._high)
         if not touches:
             return z
         y = z
-        for touch, shifts in zip(touches, answer_coupled(z, touches, metrics, self.lb, self.ub), strict=True):
+        for touch, shifts in zip(touches, answer_coupled(z, touches, metrics, self._low, self._high), strict=True):
             touch.component.price = _price(shifts, touch)
             y = apply_shifts(y, touch, shifts)
-        return np.clip(y, self.lb, self.ub)
+        return np.clip(y, self._low, self._high)
 
     def _answer_one(self, z: float, touches: Sequence[Touch]) -> float:
         places = []
@@ -139,7 +143,7 @@ class PooledParity(Controller):
                     return alone
             target = 0.0 if touch.targets is None else float(touch.targets[0])
             places.append(Place(component, g, target, self._metric(component.family, touch.counts_after())))
-        y = answer_one(z, places, self.lb, self.ub) if places else z
+        y = answer_one(z, places, self._low, self._high) if places else z
         for place in places:
             place.component.price = _price_one(place, y)
         return y
@@ -160,7 +164,7 @@ class PooledParity(Controller):
         total = component.total + 1.0
         gain = self.kappa * sqrt(total) if self.staleness == 0.0 else self._gain(total, (count, counts[other]))
         y, component.price = answer_two(
-            z, count, component.heads[g], component.heads[other] / counts[other], gain * total, component.family.upper, self.lb, self.ub
+            z, count, component.heads[g], component.mean(other), gain * total, component.family.upper, self._low, self._high
         )
         return y
 
@@ -172,26 +176,37 @@ class PooledParity(Controller):
             c.bound = self._bound(c, total, gap, len(touch.where)) if self._provable and self._proved else None
 
     def _bound(self, c: Component, before: float, gap_before: float | None, arrived: int) -> float | None:
-        """The bound in force after ``arrived`` samples came on top of ``before`` (faded) ones; None while vacuous."""
+        """The bound in force after ``arrived`` samples came on top of ``before`` (faded) ones; None while vacuous.
+
+        The theorems are about real numbers. Rounding what is sent by at most ``grain`` moves a mean by at most that: twice for a gap.
+        """
         counts = [x for x in c.counts if x > 0.0]
         gain = self._gain(c.total, counts)
         if self._coupled:  # Theorem D; the running sum fades with the past
-            faded = self._fading**arrived
-            c.potential = c.potential * faded + arrived * self.range**2 / (8.0 * gain)
+            c.potential = self._grown(c.potential * self._fading**arrived, arrived, gain)
             counts.sort()
             if c.family.kind == "anchored":
-                return c.limit + sqrt(c.potential / counts[0])
-            return c.limit + sqrt((1.0 / counts[0] + 1.0 / counts[1]) * c.potential) if len(counts) > 1 else None
+                return finite(c.limit + sqrt(c.potential / counts[0]))
+            return finite(c.limit + sqrt((1.0 / counts[0] + 1.0 / counts[1]) * c.potential)) if len(counts) > 1 else None
         if c.family.kind == "anchored":
-            rule = c.limit + self.range / (2.0 * self.kappa * sqrt(min(counts)))
-            return rule if gap_before is None else max(rule, gap_before)
+            rule = c.limit + self._range / (2.0 * self.kappa * sqrt(min(counts))) + self._grain
+            return rule if gap_before is None else max(rule, gap_before + self._grain)
         if len(counts) < 2:
             return None
         if len(counts) > 2:
-            rule = c.limit + len(counts) * self.range / (2.0 * gain)
-            return rule if gap_before is None else max(rule, gap_before)
-        c.carry *= before / c.total  # a gap left by a merge shrinks at least so while it exceeds the rule (Theorem B's proof)
-        return max(c.limit + max(counts) / c.total * self.range / gain, c.carry)
+            rule = c.limit + len(counts) * self._range / (2.0 * gain) + 2.0 * self._grain
+            return rule if gap_before is None else max(rule, gap_before + 2.0 * self._grain)
+        return self._bound_two(c, before, max(counts), gain)
+
+    def _bound_two(self, c: Component, before: float, most: float, gain: float) -> float:
+        """Theorem B's. A gap left by a merge shrinks at least by before / now while it exceeds the rule (its proof)."""
+        c.carry *= before / c.total
+        return max(c.limit + most / c.total * self._range / gain, c.carry) + 2.0 * self._grain
+
+    def _grown(self, potential: float, arrived: int, gain: float) -> float:
+        """Theorem D's sum after a step: plus n R^2 / (2 gamma). Its root is a norm of the means: rounding adds sqrt(n families) grains."""
+        exact = potential + arrived * self._range**2 / (8.0 * gain)
+        return (sqrt(exact) + self._grain * sqrt(arrived * len(self._families))) ** 2
 
     # -- the single-number path ---------------------------------------------------------------------------------------------------
 
@@ -217,34 +232,71 @@ class PooledParity(Controller):
         component = self._single
         assert component is not None
         with self._lock:
-            known = type(group) is column.kind
-            g = component.index.get(group) if known else None
+            g = component.index.get(group) if type(group) is column.kind else None  # type: ignore[call-overload]
             if g is not None:
-                z = scores if self.lb <= scores <= self.ub else min(max(scores, self.lb), self.ub)
-                y = self._answer_two(z, component, g)
-                if y is not None:
-                    return self._finish(scores, y, component, g)
+                told = self._single_step(scores, component, g)
+                if told is not None:
+                    return told
         return super().step(scores, sensitive_features=sensitive_features)
 
-    def _finish(self, z: float, y: float, c: Component, g: int) -> StreamStep:
-        """Count one number and tell: what ``Controller._step`` does, for the plain stream of at most two groups."""
-        before = c.total
-        c.add(g, y)
-        self.samples += 1
-        self.steps += 1
-        self._distortion += (y - z) * (y - z)
-        if self._proved:
-            c.bound = self._bound(c, before, None, 1)
-        gap = c.gap()
-        label = c.label
-        if self._curve.due:
-            self._curve.add(self.samples, gap, c.bound, self._distortion / self.samples)
-        return StreamStep(
-            y, {label: c.price}, {label: gap}, {label: dict(zip(c.names, c.counts, strict=True))}, () if gap is not None else (label,)
-        )
+    def _single_step(self, score: float, c: Component, g: int) -> StreamStep | None:
+        """What ``Stepping._step`` does, for the plain stream of at most two groups; None where there are more, and nothing is changed."""
+        lb, ub, unit, inverse, offset = self._frame
+        z = score if lb <= score <= ub else lb if score < lb else ub
+        counts, heads, sums = c.counts, c.heads, c.sums
+        total, count, head, s = c.total, counts[g], heads[g], sums[g]
+        price, bound, carry, samples, steps, distortion = c.price, c.bound, c.carry, self.samples, self.steps, self._distortion
+        try:
+            x = self._answer_two((z - offset) * inverse, c, g)
+            if x is None:
+                return None
+            y = x * unit + offset
+            if offset != 0.0:
+                x = (y - offset) * inverse  # what is sent is what is counted
+            counts[g] = count + 1.0
+            c.total = total + 1.0
+            new = sums[g] = add_one(s, x)
+            heads[g] = new[0]
+            self.samples = samples + 1
+            self.steps = steps + 1
+            change = (y - score) * inverse
+            self._distortion = distortion + change * change
+            gap: float | None = None
+            if len(counts) == 2 and counts[1 - g] > 0.0:
+                gap = abs(heads[0] / counts[0] - heads[1] / counts[1]) * unit
+                if self._proved:
+                    gain = self.kappa * sqrt(c.total) if self.staleness == 0.0 else self._gain(c.total, counts)
+                    c.bound = self._bound_two(c, total, max(counts), gain)
+            elif len(counts) > 2:
+                gap = self.frame.stated(c.gap())
+                c.bound = self._bound(c, total, None, 1) if self._proved else None
+            told = StreamStep(
+                y, {c.label: c.price * unit}, {c.label: gap}, {c.label: dict(zip(c.names, counts, strict=True))},
+                () if gap is not None else (c.label,),
+            )  # fmt: skip
+            self._draw(gap, None if c.bound is None else c.bound * unit)
+            return told
+        except BaseException:
+            counts[g], heads[g], sums[g], c.total = count, head, s, total
+            c.price, c.bound, c.carry, self.samples, self.steps, self._distortion = price, bound, carry, samples, steps, distortion
+            raise
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict(state)
+    def _draw(self, gap: float | None, bound: float | None) -> None:
+        """A point of the curve where one is due: all of it or none."""
+        curve = self._curve
+        seen = curve.seen + 1
+        if seen % curve.stride:
+            curve.seen = seen
+            return
+        saved = curve.save()
+        try:
+            curve.seen = seen
+            curve.add(self.samples, gap, bound, self._mean_change())
+        except BaseException:
+            curve.restore(saved)
+            raise
+
+    def _loaded(self) -> None:
         self._column, self._single = self._fast_path()
 
 
@@ -259,7 +311,7 @@ def _price_one(place: Place, y: float) -> float:
     """The same from the residuals after the step."""
     c = place.component
     present = [g for g, n in enumerate(c.counts) if n > 0.0 or g == place.code]
-    means = [(c.heads[g] + y - place.target) / (c.counts[g] + 1.0) if g == place.code else c.heads[g] / c.counts[g] for g in present]
+    means = [(c.heads[g] + y - place.target) / (c.counts[g] + 1.0) if g == place.code else c.mean(g) for g in present]
     metric = [place.metric[g] for g in present]
     prices = [w * r for w, r in zip(metric, residuals_of(c, means, metric), strict=True)]
     return max(sum(p for p in prices if p > 0.0), -sum(p for p in prices if p < 0.0))

@@ -24,6 +24,8 @@ from fairopt.errors import InputError, UnsupportedError
 from fairopt.streaming.answer import FloatArray, Touch, answer_budget, answer_hard, apply_shifts
 from fairopt.streaming.component import Component
 from fairopt.streaming.controller import Controller
+from fairopt.streaming.journal import Journal
+from fairopt.streaming.state import field, number, whole
 from fairopt.streaming.vocabulary import Missing
 
 
@@ -34,6 +36,7 @@ class PrimalDual(Controller):
     """
 
     name: ClassVar[str] = "PrimalDual"
+    _scalars: ClassVar[tuple[str, ...]] = (*Controller._scalars, "_price", "soft_steps", "_soft_samples", "_gap_sum")
 
     def __init__(
         self, notion: object, *, bounds: Any, groups: Any = None, missing_group: Missing = "error", eta_0: float = 0.5, b_tau: int = 64
@@ -50,12 +53,22 @@ class PrimalDual(Controller):
             )
         self.tolerance = limits.pop()
         self.eta_0, self.b_tau = float(eta_0), b_tau
-        self.price = 0.0
+        self._tolerance = self._families[0].limit_of_gap  # in units
+        self._price = 0.0
         self.soft_steps = 0
         self._soft_samples = 0
         self._gap_sum = 0.0  # sum of n_t gap_t over soft batches
         self._features: dict[str, list[Any]] = {}
         self._targets: FloatArray | None = None
+
+    @property
+    def price(self) -> float:
+        """p_{t+1}, in units of the scores."""
+        return self._price * self.frame.unit
+
+    @price.setter
+    def price(self, price: float) -> None:
+        self._price = float(price) * self.frame.inverse
 
     def _options(self) -> dict[str, Any]:
         return {"eta_0": self.eta_0, "b_tau": self.b_tau}
@@ -69,14 +82,19 @@ class PrimalDual(Controller):
             "price": self.price,
             "soft_steps": self.soft_steps,
             "soft_samples": self._soft_samples,
-            "gap_sum": self._gap_sum,
-            "batch_gap": self._gap_sum / self._soft_samples if self._soft_samples else None,
+            "gap_sum": self._gap_sum * self.frame.unit,
+            "batch_gap": self._gap_sum / self._soft_samples * self.frame.unit if self._soft_samples else None,
             "batch_gap_bound": bound,
         }
 
-    def _load_extra(self, extra: Mapping[str, Any]) -> None:
-        self.price, self.soft_steps = float(extra["price"]), int(extra["soft_steps"])
-        self._soft_samples, self._gap_sum = int(extra["soft_samples"]), float(extra["gap_sum"])
+    def _read_extra(self, extra: Mapping[str, Any]) -> dict[str, Any]:
+        inverse = self.frame.inverse
+        return {
+            "_price": number(field(extra, "price", "extra"), "extra.price", least=0.0) * inverse,
+            "soft_steps": whole(field(extra, "soft_steps", "extra"), "extra.soft_steps"),
+            "_soft_samples": whole(field(extra, "soft_samples", "extra"), "extra.soft_samples"),
+            "_gap_sum": number(field(extra, "gap_sum", "extra"), "extra.gap_sum", least=0.0) * inverse,
+        }
 
     def observe(self, keys: Any, targets: Any) -> None:
         raise UnsupportedError("PrimalDual: the paper's rule has no late targets; give targets with the step, or use PooledParity")
@@ -90,22 +108,22 @@ class PrimalDual(Controller):
         self._targets = targets
         return super()._keys(key, targets, n)
 
-    def _place(self, features: dict[str, list[Any]], targets: FloatArray | None, provisional: FloatArray, n: int) -> Any:
+    def _place(self, features: dict[str, list[Any]], targets: FloatArray | None, provisional: FloatArray, n: int, journal: Journal) -> Any:
         self._features = features  # the general solver reads the batch again; held under the lock
-        return super()._place(features, targets, provisional, n)
+        return super()._place(features, targets, provisional, n, journal)
 
     def _answer(self, z: FloatArray, touches: Sequence[Touch]) -> FloatArray:
         n = len(z)
         hard = n >= self.b_tau
         batch = [Touch(_empty_twin(t.component), t.where, t.codes, t.targets) for t in touches]
         simple = len(self.plan.families) == 1 and len(batch) <= 1 and self.plan.families[0].kind == "range"
-        rho = 0.5 * self.price * n
+        rho = 0.5 * self._price * n
         if not batch or (rho == 0.0 and not hard):
             y = z
         elif simple:
             touch = batch[0]
-            shifts = answer_hard(z, touch, self.lb, self.ub) if hard else answer_budget(z, touch, rho, self.lb, self.ub)
-            y = np.clip(apply_shifts(z, touch, shifts), self.lb, self.ub)
+            shifts = answer_hard(z, touch, self._low, self._high) if hard else answer_budget(z, touch, rho, self._low, self._high)
+            y = np.clip(apply_shifts(z, touch, shifts), self._low, self._high)
         else:
             y = self._general(z, None if hard else rho)
         if not hard:
@@ -113,9 +131,9 @@ class PrimalDual(Controller):
             self.soft_steps += 1
             self._soft_samples += n
             self._gap_sum += n * gap
-            self.price = max(0.0, self.price + self.eta_0 / sqrt(self.soft_steps) * n * (gap - self.tolerance))
+            self._price = max(0.0, self._price + self.eta_0 / sqrt(self.soft_steps) * n * (gap - self._tolerance))
         for touch in touches:
-            touch.component.price = self.price
+            touch.component.price = self._price
         return y
 
     def _general(self, z: FloatArray, rho: float | None) -> FloatArray:
@@ -125,11 +143,13 @@ class PrimalDual(Controller):
         from fairopt.prepared import project
         from fairopt.streaming.from_notion import notion_of
 
-        notion = notion_of(self.plan.families) if rho is None else notion_of(self.plan.families, tolerance=0.0).budgeted(rho)
+        frame = self.frame  # the front door gets the scores as they came, since targets may be labels
+        families = self.plan.families
+        notion = notion_of(families) if rho is None else notion_of(families, tolerance=0.0).budgeted(rho * frame.unit)
         targets = None if self._targets is None else torch.from_numpy(self._targets)
-        scores = torch.from_numpy(z)
+        scores = torch.from_numpy(frame.leave(z))
         sent = project(scores, notion, sensitive_features=self._features, targets=targets, bounds=(self.lb, self.ub), certify=False)
-        return np.clip(np.asarray(sent.detach().numpy(), dtype=np.float64), self.lb, self.ub)
+        return frame.enter(np.clip(np.asarray(sent.detach().numpy(), dtype=np.float64), self.lb, self.ub))
 
     def _update_bounds(self, touches: Sequence[Touch], before: Sequence[tuple[float, float | None]]) -> None:
         del touches, before  # no bound on the pooled gap (S5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -46,12 +47,32 @@ class Curve:
             self.points = self.points[1::2]
             self.stride *= 2
 
+    def save(self) -> tuple[list[tuple[int, float | None, float | None, float]], int, int, int]:
+        """All that ``restore`` needs; the points are not copied."""
+        return self.points, len(self.points), self.stride, self.seen
+
+    def restore(self, saved: tuple[list[tuple[int, float | None, float | None, float]], int, int, int]) -> None:
+        self.points, length, self.stride, self.seen = saved
+        del self.points[length:]
+
     def to_dict(self) -> dict[str, Any]:
         return {"stride": self.stride, "seen": self.seen, "points": [list(p) for p in self.points]}
 
-    def load(self, state: dict[str, Any]) -> None:
-        self.stride, self.seen = int(state["stride"]), int(state["seen"])
-        self.points = [(int(p[0]), p[1], p[2], float(p[3])) for p in state["points"]]
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> Curve:
+        """A curve from ``to_dict``; foreign data raise any of KeyError, TypeError, ValueError."""
+        curve = cls()
+        curve.stride, curve.seen = int(state["stride"]), int(state["seen"])
+        if curve.stride < 1 or curve.seen < 0:
+            raise ValueError(f"stride {curve.stride}, seen {curve.seen}")
+        curve.points = [(int(n), _float(gap), _float(bound), float(change)) for n, gap, bound, change in state["points"]]
+        if not len(curve.points) < curve.capacity:
+            raise ValueError(f"{len(curve.points)} points, at most {curve.capacity - 1} are kept")
+        return curve
+
+
+def _float(value: float | None) -> float | None:
+    return None if value is None else float(value)
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,8 @@ def range_residuals(means: Sequence[float], metric: Sequence[float], eps: float)
     return [residual(m, t, t + eps) for m in means]
 
 
-def increasing_root(f: Callable[[float], float], low: float, high: float, f_low: float, f_high: float) -> float:
-    """A root of an increasing continuous f with f(low) <= 0 <= f(high), to the last float or so.
+def increasing_root(f: Callable[[float], float], low: float, high: float, f_low: float, f_high: float, size: float = 1.0) -> float:
+    """A root of an increasing continuous f with f(low) <= 0 <= f(high), to the last float or so; ``size``: the width of the scores' box.
 
     Illinois' false position: exact in one step once the bracket lies in one linear piece, and never slower than a bisection for long
     (three steps without halving the bracket force one).
@@ -80,6 +80,6 @@ def increasing_root(f: Callable[[float], float], low: float, high: float, f_low:
             f_low = f_low * 0.5 if side == 1 else f_low
             side = 1
         slow = slow + 1 if high - low > 0.5 * width else 0
-        if high - low <= 4e-16 * max(abs(low), abs(high), 1e-3):
+        if high - low <= 4e-16 * max(abs(low), abs(high), 1e-3 * size):
             break
     return low if -f_low < f_high else high

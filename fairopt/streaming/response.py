@@ -19,12 +19,13 @@ FloatArray = npt.NDArray[np.float64]
 class Response:
     """The curve of one group. base: the sum sent before (minus this batch's targets for residuals); count: after the batch."""
 
-    __slots__ = ("_points", "_values", "base", "count", "n")
+    __slots__ = ("_points", "_values", "base", "count", "n", "width")
 
     def __init__(self, z: FloatArray, lb: float, ub: float, base: float, count: float) -> None:
         self.n = len(z)
         self.base = base
         self.count = count
+        self.width = ub - lb
         points = np.concatenate([z - ub, z - lb])  # (2n,)
         change = np.concatenate([np.ones(self.n), -np.ones(self.n)])  # of the number of free samples
         order = np.argsort(points, kind="stable")

@@ -1,140 +1,151 @@
-"""Rows of a stream from a CSV file, a Parquet file or standard input, each with the place where reading goes on after it.
+"""Rows of a stream from a file of text, a Parquet file or a pipe, each with the place where reading goes on after it.
 
-A malformed row is a row too: it carries the reason. Offsets are bytes for CSV (so resuming seeks) and row numbers for Parquet;
-standard input
-has none, and resumes by keys.
+A malformed row is a row too: it carries the reason. Text is read by ``fairopt.files``, as an audit reads it. A place is bytes, lines and
+a hash of what was consumed, so that another input, or one that has changed, is told from the one that was begun. A pipe resumes by keys.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
-from fairopt.errors import InputError, MissingExtraError
+from fairopt.basics.extras import missing
+from fairopt.errors import InputError
+from fairopt.files import Delimited, Dialect, Opened, Place, open_input
 
 
-@dataclass(frozen=True)
-class Row:
-    """fields: by column name; text: as it came; offset: where reading goes on; reason: why it is malformed, '' if it is not."""
+class Row(NamedTuple):
+    """fields: by column name; text: as it came; line: where it begins, from 1 (Parquet: its number); reason: why it is malformed, or ''."""
 
     fields: dict[str, Any]
     text: str
-    offset: int | None
+    line: int
     reason: str = ""
 
 
 class Source(Protocol):
-    """Where rows come from. size: total of the offsets, or None where unknown."""
+    """Where rows come from. kind: text or parquet; pipe: it cannot be read again; size: total of the offsets, or None where unknown."""
 
+    name: str
+    kind: str
+    pipe: bool
     columns: list[str]
     size: int | None
+    separator: str
+    decimal: str
+    encoding: str
 
-    def rows(self, offset: int | None) -> Iterator[Row]: ...
+    def resume(self, place: Place) -> None:
+        """Go on behind ``place``. InputError where what stands before it is not what was read then."""
 
+    def place(self) -> Place:
+        """Behind the last row."""
 
-@dataclass
-class _Lines:
-    """The lines of a binary stream as text, counting bytes. Bytes that are no UTF-8 come through as surrogates, to be rejected."""
+    def rows(self) -> Iterator[Row]: ...
 
-    stream: IO[bytes]
-    position: int = 0
-    taken: list[str] = field(default_factory=list)
-
-    def __iter__(self) -> Iterator[str]:
-        for raw in self.stream:
-            self.position += len(raw)
-            line = raw.decode("utf-8", errors="surrogateescape")
-            self.taken.append(line)
-            yield line
-
-    def take(self) -> str:
-        text = "".join(self.taken)
-        self.taken.clear()
-        return text.rstrip("\r\n").encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")
+    def close(self) -> None: ...
 
 
 class CsvSource:
-    """A CSV file with a header line, or standard input (``path`` None, a binary stream given)."""
+    """A text with a header line: a file, or a pipe (``path`` None or '-': ``stream``)."""
 
-    def __init__(self, path: Path | None, stream: IO[bytes] | None = None) -> None:
-        self.size: int | None = None
-        if path is not None:
-            if not path.is_file():
-                raise InputError(f"input: {path} is no file")
-            self.size = path.stat().st_size
-            stream = path.open("rb")
-        assert stream is not None
-        self._seekable = path is not None
-        self._lines = _Lines(stream)
-        header = next(iter(csv.reader(iter(self._lines))), None)
-        self._lines.taken.clear()
-        if not header:
-            raise InputError("input: no header line")
-        header[0] = header[0].lstrip("\ufeff")
-        if len(set(header)) != len(header):
-            raise InputError("input: the header names a column twice")
-        self.columns = header
+    kind = "text"
 
-    def rows(self, offset: int | None) -> Iterator[Row]:
-        lines = self._lines
-        if offset is not None and self._seekable:
-            lines.stream.seek(offset)
-            lines.position = offset
-        reader = csv.reader(iter(lines))
-        while True:
-            try:
-                values = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield Row({}, lines.take(), self._offset(), f"no CSV: {error}")
-                continue
-            text, place = lines.take(), self._offset()
-            if not values:
-                continue  # a blank line
-            if len(values) != len(self.columns):
-                yield Row({}, text, place, f"{len(values)} fields, the header has {len(self.columns)}")
-            elif any("\udc80" <= c <= "\udcff" for v in values for c in v):
-                yield Row({}, text, place, "not UTF-8")
-            else:
-                yield Row(dict(zip(self.columns, values, strict=True)), text, place)
+    def __init__(
+        self, path: str | Path | Opened | None, stream: IO[bytes] | None = None, dialect: Dialect | None = None, wanted: Sequence[str] = ()
+    ) -> None:
+        opened = path if isinstance(path, Opened) else open_input("-" if path is None else str(path), stream)
+        self._table = Delimited(opened, dialect, wanted=wanted)
+        self.name, self.pipe, self.size = opened.name, opened.pipe, opened.size
+        self.columns, self.separator, self.encoding = self._table.columns, self._table.separator, self._table.encoding
+        self.decimal = self._table.dialect.decimal
 
-    def _offset(self) -> int | None:
-        return self._lines.position if self._seekable else None
+    def resume(self, place: Place) -> None:
+        self._table.resume(place)
+
+    def place(self) -> Place:
+        return self._table.place()
+
+    def close(self) -> None:
+        self._table.close()
+
+    def rows(self) -> Iterator[Row]:
+        columns = self.columns
+        for cells, text, line, reason in self._table.records():
+            yield Row(dict(zip(columns, cells, strict=False)) if len(cells) == len(columns) else {}, text.rstrip("\r\n"), line, reason)
 
 
 class ParquetSource:
     """A Parquet file, read in batches. Needs pyarrow."""
 
-    def __init__(self, path: Path) -> None:
+    kind, pipe, separator, decimal, encoding = "parquet", False, ",", ".", "utf-8"
+
+    def __init__(self, path: str | Path) -> None:
         try:
+            import pyarrow
             import pyarrow.parquet as parquet
         except ImportError as error:
-            raise MissingExtraError("Parquet needs pyarrow: pip install 'fairopt[experiments]'") from error
-        if not path.is_file():
-            raise InputError(f"input: {path} is no file")
-        self._file = parquet.ParquetFile(path)
+            raise missing("Parquet needs pyarrow", "audit") from error
+        self._errors = (pyarrow.ArrowException, OSError, ValueError)
+        self.name = str(path)
+        if not Path(path).is_file():
+            raise InputError(f"{path}: there is no such file")
+        try:
+            self._file = parquet.ParquetFile(path)
+        except self._errors as error:
+            raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
         self.columns = list(self._file.schema_arrow.names)
+        twice = [c for c in self.columns if self.columns.count(c) > 1]
+        if twice:
+            raise InputError(f"{path}: a column's name stands twice: {twice[0]!r}")
         self.size: int | None = self._file.metadata.num_rows
+        self._number = 0
+        self._hash = blake2b(digest_size=16)
+        self._rows = self._read()
 
-    def rows(self, offset: int | None) -> Iterator[Row]:
-        number, skip = 0, offset or 0
-        for batch in self._file.iter_batches(batch_size=8192):
-            if number + batch.num_rows <= skip:
-                number += batch.num_rows
-                continue
-            for fields in batch.to_pylist():
-                number += 1
-                if number > skip:
-                    yield Row(fields, repr(fields), number)
+    def resume(self, place: Place) -> None:
+        said = f"{self.name}: this input is not the one that was read before"
+        if place.offset > (self.size or 0):
+            raise InputError(f"{said}: it has {self.size:,} rows, and {place.offset:,} were read: another file, or cut")
+        while self._number < place.offset:
+            next(self._rows)
+        if self.place().digest != place.digest:
+            raise InputError(f"{said}: its first {place.offset:,} rows have changed")
+
+    def place(self) -> Place:
+        return Place(self._number, self._number, self._hash.hexdigest())
+
+    def rows(self) -> Iterator[Row]:
+        return self._rows
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _read(self) -> Iterator[Row]:
+        try:
+            for batch in self._file.iter_batches(batch_size=8192):
+                for fields in batch.to_pylist():
+                    text = repr(fields)
+                    self._number += 1
+                    self._hash.update(text.encode("utf-8", "surrogatepass"))
+                    yield Row(fields, text, self._number)
+        except self._errors as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{self.name}: cannot be read further than row {self._number:,}: {error}") from error
 
 
-def open_source(name: str, stdin: IO[bytes]) -> Source:
-    """A source by its name: '-' is standard input, '*.parquet' Parquet, anything else CSV."""
-    if name == "-":
-        return CsvSource(None, stdin)
-    path = Path(name)
-    return ParquetSource(path) if path.suffix.lower() in (".parquet", ".pq") else CsvSource(path)
+def open_source(name: str, stdin: IO[bytes], dialect: Dialect | None = None, wanted: Sequence[str] = ()) -> Source:
+    """A source by its name: '-' is standard input. Parquet and gzip are known by their first bytes.
+
+    wanted: names that the header must have; they tell which separator is meant where none is given.
+    """
+    opened = open_input(name, stdin)
+    if opened.parquet or Path(name).suffix.lower() in (".parquet", ".pq"):
+        opened.close()
+        if opened.pipe:
+            raise InputError(f"{opened.name}: Parquet cannot be read from a pipe; give the file's path")
+        return ParquetSource(name)
+    return CsvSource(opened, None, dialect, wanted)

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import os
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import isfinite
-from pathlib import Path
-from typing import IO, Any
+from typing import Any, NamedTuple
 
-from fairopt.errors import InputError
+from fairopt.errors import FairoptWarning, InputError
+from fairopt.files import Place, csv_line, guarded, legible, number, zero_or_one
+from fairopt.streaming.identity import Job, facts, same_run
+from fairopt.streaming.outputs import STDOUT, Outputs
 from fairopt.streaming.report import StreamReport, StreamStep
 from fairopt.streaming.rows import Row, Source
 from fairopt.streaming.store import DurableStream
+from fairopt.streaming.tally import Tally
 
-_FLUSH_EVERY = 256
+__all__ = ["Job", "Progress", "Run", "facts"]
 
-
-@dataclass(frozen=True)
-class Job:
-    """What to read and where to write. groups: the columns of sensitive features; batch: rows a step (1 where a key column is used)."""
-
-    output: Path
-    rejects: Path
-    groups: tuple[str, ...]
-    score: str = "score"
-    target: str | None = None
-    key: str | None = None
-    batch: int = 1
-    fair: str = "fair_score"
-    missing_group: bool = False
+_REFUSED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -46,139 +33,148 @@ class Progress:
     gap: float | None
 
 
-class _Sinks:
-    """The output files, written behind the commits and flushed together now and then: what is not yet in a file is in the outbox."""
-
-    def __init__(self, store: DurableStream, paths: dict[str, Path], *, sync: bool) -> None:
-        for name, path in paths.items():
-            store.reconcile(name, path)
-        self._files: dict[str, IO[bytes]] = {name: path.open("ab") for name, path in paths.items()}
-        self._sync = sync
-        self._waiting = 0
-
-    def write(self, writes: list[tuple[str, str]]) -> None:
-        for name, text in writes:
-            self._files[name].write(text.encode())
-        self._waiting += len(writes)
-        if self._waiting >= _FLUSH_EVERY:
-            self.flush()
-
-    def flush(self) -> None:
-        self._waiting = 0
-        for file in self._files.values():
-            file.flush()
-            if self._sync:
-                os.fsync(file.fileno())
-
-    def close(self) -> None:
-        self.flush()
-        for file in self._files.values():
-            file.close()
+class _Good(NamedTuple):
+    row: Row
+    score: float
+    target: float | None
 
 
 class Run:
-    """One process's share of a job: construct, then ``go``. A job that was interrupted goes on where its last commit stands."""
+    """One process's share of a job: construct, then ``go``. A job that was interrupted goes on where its last commit stands.
 
-    def __init__(self, source: Source, store: DurableStream, job: Job, *, sync: bool = False) -> None:
-        for column in (job.score, *job.groups, *(c for c in (job.target, job.key) if c is not None)):
-            if column not in source.columns:
-                raise InputError(f"input: no column {column!r}; columns: {', '.join(source.columns)}")
-        if job.fair in source.columns:
-            raise InputError(f"input: it has a column {job.fair!r} already; choose another name for the fair scores")
-        if job.batch < 1 or (job.key is not None and job.batch > 1):
-            raise InputError(f"batch: expected 1 with a key column, else a number >= 1, got {job.batch}")
+    The store must have been made with ``facts=facts(source, job, state)``: they tell another input, option or output from the ones of its
+    beginning, and Run refuses those (InputError) before it writes anything. on_warning: called at once with what a reader should not
+    find out only at the end (``Tally``); by default a ``FairoptWarning``.
+    """
+
+    def __init__(
+        self, source: Source, store: DurableStream, job: Job, *, sync: bool = False, on_warning: Callable[[str], None] | None = None
+    ) -> None:
+        job.check(source)
+        same_run(store, facts(source, job, store.path))
         self.source, self.store, self.job = source, store, job
-        if store.resumed and source.size is None and job.key is None:
-            raise InputError("key-column: standard input can only be resumed with one")
-        self._sinks = _Sinks(store, {"output": job.output, "rejects": job.rejects}, sync=sync)
+        self.tally = Tally(store.progress.get("consumed"), on_warning or _warn, clip=job.clip)
+        if store.resumed:
+            self._go_on()
+        self._outputs = Outputs(store, {"output": job.output, "rejects": job.rejects}, sync=sync, overwrite=job.overwrite)
         if not store.progress["files"]:
-            header = [("output", line([*source.columns, job.fair])), ("rejects", line(["reason", "row"]))]
+            header = [("output", self._line([*source.columns, job.fair])), ("rejects", csv_line(["line", "reason", "row"]))]
             store.note(offset=None, writes=header)
-            self._sinks.write(header)
-        self.rows = self.accepted = self.rejected = self.repeated = 0
+            self._outputs.write(header)
+
+    def _go_on(self) -> None:
+        """Pass over what was read before, after a look at whether it is the same."""
+        offset, files = self.store.progress["offset"], self.store.progress["files"]
+        if self.source.pipe:
+            if self.job.key is None:
+                raise InputError("key-column: standard input can only be resumed with one")
+        elif offset is not None:
+            self.source.resume(Place(int(offset), self.tally.line, self.tally.digest))
+        if self.job.output == STDOUT and files and self.tally.delivered != files.get("output"):
+            raise InputError(
+                "output: the run before ended early, and how much of standard output was received is not known; "
+                "begin anew with another state, and with --output FILE, which is put right after an interruption"
+            )
 
     def go(self, on_progress: Callable[[Progress], None] | None = None, every: int = 1000) -> StreamReport:
-        """Read to the end (or to an interrupt, after which the job can be resumed) and return the report."""
+        """Read to the end (or to an interrupt, after which the job can be resumed) and return the report.
+
+        ``tally.problems`` then says what the reader of an exit code must know. InputError for an input or an output that fails.
+        """
         try:
-            for batch, refused, offset in self._batches():
-                self._one(batch, refused, offset)
-                if on_progress is not None and self.rows % every < len(batch) + len(refused):
+            for batch, refused in self._batches():
+                self._one(batch, refused)
+                if on_progress is not None and self.tally.rows % every < len(batch) + len(refused):
                     on_progress(self.progress())
         finally:
-            self._sinks.close()
+            self._outputs.close()
+        if self.job.output == STDOUT:
+            self.tally.delivered = self.store.progress["files"]["output"]
+            self._note([])
+        self.tally.finish(self.store.report().counts)
         return self.store.report()
 
     def progress(self) -> Progress:
-        offset, size = self.store.progress["offset"], self.source.size
+        offset, size, tally = self.store.progress["offset"], self.source.size, self.tally
         gap, _, _ = self.store.controller._worst()
         done = offset / size if offset is not None and size else None
-        return Progress(self.rows, self.accepted, self.rejected, self.repeated, done, gap)
+        return Progress(tally.rows, tally.accepted, tally.rejected, tally.repeated, done, gap)
 
     def progress_counts(self) -> tuple[int, int, int, int]:
         """(rows read, sent, rejected, repeated) by this process."""
-        return self.rows, self.accepted, self.rejected, self.repeated
+        return self.tally.rows, self.tally.accepted, self.tally.rejected, self.tally.repeated
 
-    def _batches(self) -> Iterator[tuple[list[tuple[Row, float, float | None]], list[Row], int | None]]:
-        """(good rows with score and target, refused rows, offset after both) of each step."""
-        good: list[tuple[Row, float, float | None]] = []
+    def _batches(self) -> Iterator[tuple[list[_Good], list[Row]]]:
+        """(good rows, refused rows) of each step; the source stands behind both."""
+        good: list[_Good] = []
         bad: list[Row] = []
-        offset: int | None = None
-        for row in self.source.rows(self.store.progress["offset"]):
-            self.rows += 1
-            offset = row.offset
+        for row in self.source.rows():
+            self.tally.rows += 1
             try:
                 good.append(self._read(row))
             except InputError as error:
-                bad.append(Row(row.fields, row.text, row.offset, str(error)))
-            if len(good) == self.job.batch or len(bad) >= 1000:
-                yield good, bad, offset
+                bad.append(row._replace(reason=str(error)))
+            if len(good) == self.job.batch or len(bad) >= _REFUSED_AT_ONCE:
+                yield good, bad
                 good, bad = [], []
         if good or bad:
-            yield good, bad, offset
+            yield good, bad
 
-    def _read(self, row: Row) -> tuple[Row, float, float | None]:
+    def _read(self, row: Row) -> _Good:
         """The row's numbers; InputError with the reason where it is malformed."""
         if row.reason:
             raise InputError(row.reason)
-        score = number(row.fields[self.job.score], self.job.score)
-        target = None if self.job.target is None else number(row.fields[self.job.target], self.job.target)
-        for name in self.job.groups:
-            value = row.fields[name]
-            if (value is None or value == "") and not self.job.missing_group:
+        job, fields = self.job, row.fields
+        score = number(fields[job.score], job.score, self.source.decimal)
+        target = None if job.target is None else zero_or_one(fields[job.target], job.target, self.source.decimal)
+        for name in job.groups:
+            value = fields[name]
+            if (value is None or value == "") and not job.missing_group:
                 raise InputError(f"{name}: missing")
-        if self.job.key is not None and row.fields[self.job.key] in (None, ""):
-            raise InputError(f"{self.job.key}: missing")
-        return row, score, target
+        if job.key is not None and fields[job.key] in (None, ""):
+            raise InputError(f"{job.key}: missing")
+        return _Good(row, score, target)
 
-    def _one(self, batch: list[tuple[Row, float, float | None]], bad: list[Row], offset: int | None) -> None:
-        refused = [("rejects", line([row.reason, row.text])) for row in bad]
-        self.rejected += len(bad)
+    def _one(self, batch: list[_Good], bad: list[Row]) -> None:
+        refused = [self._refuse(row) for row in bad]
+        written = None
         if batch:
             try:
-                self._step(batch, refused, offset)
-                return
+                written = self._step(batch, refused)
             except InputError as error:
                 if len(batch) > 1:
-                    raise InputError(f"{error} (in a batch of {len(batch)} rows; with --batch 1 the row is rejected instead)") from error
-                refused.append(("rejects", line([str(error), batch[0][0].text])))
-                self.rejected += 1
-        self.store.note(offset=offset, writes=refused)
-        self._sinks.write(refused)
+                    first, last = batch[0].row.line, batch[-1].row.line
+                    where = f"in a batch of {len(batch)} rows, lines {first} to {last}"
+                    raise InputError(f"{error} ({where}; with --batch 1 the row is rejected instead)") from error
+                refused.append(self._refuse(batch[0].row._replace(reason=str(error))))
+        if written is None:
+            self._note(refused)
+        self._outputs.write(refused if written is None else written)
 
-    def _step(self, batch: list[tuple[Row, float, float | None]], refused: list[tuple[str, str]], offset: int | None) -> None:
-        job = self.job
-        key = None if job.key is None else batch[0][0].fields[job.key]
+    def _refuse(self, row: Row) -> tuple[str, str]:
+        groups = {name: row.fields.get(name) for name in self.job.groups}
+        self.tally.refuse(row, groups)
+        words = [row.reason, guarded(row.text)]
+        return "rejects", csv_line([row.line, *map(legible, words)])
+
+    def _step(self, batch: list[_Good], refused: list[tuple[str, str]]) -> list[tuple[str, str]] | None:
+        """What was committed with these rows; None where their key was known, so that nothing was."""
+        job, one = self.job, len(batch) == 1
+        key = None if job.key is None else batch[0].row.fields[job.key]
         known = key is not None and self.store.seen(key)
-        groups: dict[str, list[Any]] = {name: [_group(row.fields[name]) for row, _, _ in batch] for name in job.groups}
-        targets: Any = None if job.target is None else [t for _, _, t in batch]
-        scores: Any = [z for _, z, _ in batch]
-        one = len(batch) == 1
+        groups: dict[str, list[Any]] = {name: [_group(good.row.fields[name]) for good in batch] for name in job.groups}
+        targets: Any = None if job.target is None else [good.target for good in batch]
+        scores: Any = [good.score for good in batch]
         written: list[tuple[str, str]] = []
+        place = self.source.place()
+        consumed: list[Any] = []  # filled in the transaction, where it is known that the rows are sent
 
         def writes(step: StreamStep) -> list[tuple[str, str]]:
+            self.tally.accept(scores, groups, batch[0].row.line, self.store.controller)
+            consumed.extend(self.tally.keep(place))
             sent = [step.scores] if one else step.scores
             rows = [
-                ("output", line([*(row.fields[c] for c in self.source.columns), y])) for (row, _, _), y in zip(batch, sent, strict=True)
+                ("output", self._line([*(good.row.fields[c] for c in self.source.columns), y])) for good, y in zip(batch, sent, strict=True)
             ]
             written.extend([*refused, *rows])
             return written
@@ -186,34 +182,28 @@ class Run:
         self.store.step(
             scores[0] if one else scores,
             sensitive_features={name: values[0] for name, values in groups.items()} if one else groups,
-            targets=targets, key=key, offset=offset, writes=writes,
+            targets=targets, key=key, offset=place.offset, consumed=consumed, writes=writes,
         )  # fmt: skip
         if known:
-            self.repeated += 1
-            self.store.note(offset=offset, writes=refused)
-            written = refused
-        else:
-            self.accepted += len(batch)
-        self._sinks.write(written)
+            self.tally.repeated += 1
+            return None
+        return written
 
+    def _note(self, writes: list[tuple[str, str]]) -> None:
+        """A commit that counts nothing."""
+        place = self.source.place()
+        self.store.note(offset=place.offset, writes=writes, consumed=self.tally.keep(place))
 
-def number(value: Any, name: str) -> float:
-    """A finite number; InputError says what came."""
-    try:
-        out = float(value)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: {value!r} is no number") from error
-    if not isfinite(out):
-        raise InputError(f"{name}: {value!r} is not finite")
-    return out
-
-
-def line(values: list[Any]) -> str:
-    """One CSV line; floats as the shortest text that reads back as the same bits."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(["" if v is None else repr(v) if isinstance(v, float) else v for v in values])
-    return text.getvalue()
+    def _line(self, values: list[Any]) -> str:
+        """A line of the output, in the input's dialect: its own cells as they came."""
+        if self.source.decimal == ",":
+            values = [repr(v).replace(".", ",") if isinstance(v, float) else v for v in values]
+        return csv_line(values, self.source.separator)
 
 
 def _group(value: Any) -> Any:
     return None if value == "" else value
+
+
+def _warn(words: str) -> None:
+    warnings.warn(words, FairoptWarning, stacklevel=4)

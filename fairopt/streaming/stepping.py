@@ -10,6 +10,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,15 +18,18 @@ import numpy as np
 from fairopt.errors import InputError, UnsupportedError
 from fairopt.streaming.answer import FloatArray, Touch
 from fairopt.streaming.component import Component
-from fairopt.streaming.exact import Exact
 from fairopt.streaming.families import Family, Plan, plan_of
-from fairopt.streaming.intake import Scores, read_bounds, read_features, read_keys, read_scores, read_targets
+from fairopt.streaming.frame import Frame
+from fairopt.streaming.intake import EPS, Scores, read_bounds, read_features, read_keys, read_scores, read_targets
+from fairopt.streaming.journal import Journal
+from fairopt.streaming.lineage import Lineage
 from fairopt.streaming.report import Curve, StreamReport, StreamStep
 from fairopt.streaming.vocabulary import Missing, Value, columns_of
 from fairopt.streaming.windows import AllTime, Sliding, Window, window_to_dict
 
 ComponentKey = tuple[int, tuple[Value, ...]]
-Spot = tuple[ComponentKey, int]  # where one sample counts: component, group
+Spot = tuple[ComponentKey, int, int]  # where one sample counts: component, group, and the component's clock then (``Forget``)
+Entry = tuple[list[Spot], list[float]]  # one sample of a window: where it counts, and as what
 
 
 class Stepping(ABC):
@@ -38,6 +42,7 @@ class Stepping(ABC):
     """
 
     name: ClassVar[str]
+    _scalars: ClassVar[tuple[str, ...]] = ("samples", "steps", "_distortion", "_proved", "_why", "_grain")  # what a step may change
 
     def __init__(
         self, notion: object, *, bounds: Any, groups: Any = None, window: Window | None = None, missing_group: Missing = "error"
@@ -45,24 +50,30 @@ class Stepping(ABC):
         self.plan: Plan = plan_of(notion)
         self.lb, self.ub = read_bounds(bounds)
         self.range = self.ub - self.lb
+        self.frame = Frame.of(self.lb, self.ub)
+        self._families = tuple(self.frame.family(f) for f in self.plan.families)  # in units
+        self._low, self._high, self._range = self.frame.low, self.frame.high, self.frame.range
         self.window: Window = AllTime() if window is None else window
         self.columns = columns_of(self.plan.columns, groups, missing_group)
+        self._scalars_of = attrgetter(*self._scalars)
+        self._residual = any(f.residual for f in self.plan.families)  # whether some means are of score minus target
         self._fading = self.window.fading
         self._exact = self._fading == 1.0
         self._lock = threading.Lock()
         self._components: dict[ComponentKey, Component] = {}
-        self._recent: deque[tuple[list[Spot], list[float]]] = deque()  # Sliding only: one entry a sample
+        self._recent: deque[Entry] = deque()  # Sliding only: one entry a sample
         self._pending: dict[str | int, tuple[list[Spot], float]] = {}  # key -> where it counts, its provisional target
-        self._origin: dict[ComponentKey, tuple[list[float], list[Exact]]] = {}
         self._curve = Curve()
+        self._lineage = Lineage()
         self._proved = True  # turned off for good by what no theorem covers (late targets, targets outside the box)
         self._why = ""
         self.samples = 0
         self.steps = 0
         self._distortion = 0.0
-        for f, family in enumerate(self.plan.families):
+        self._grain = 2.0 * EPS * max(abs(self.lb), abs(self.ub)) * self.frame.inverse  # rounding of a sent score: the coarsest so far
+        for f, family in enumerate(self._families):
             if not family.given:
-                self._components[f, ()] = Component(family, (), exact=self._exact)
+                self._components[f, ()] = self._made(family, ())
 
     # -- what a controller adds ---------------------------------------------------------------------------------------------------
 
@@ -82,8 +93,11 @@ class Stepping(ABC):
         """State beyond counts and sums."""
         return {}
 
-    def _load_extra(self, extra: Mapping[str, Any]) -> None:
-        del extra
+    def _read_extra(self, extra: Mapping[str, Any]) -> dict[str, Any]:
+        """The attributes that a state's ``extra`` asks for, checked."""
+        if extra:
+            raise InputError(f"state: extra is {extra!r}, expected nothing")
+        return {}
 
     # -- stepping -----------------------------------------------------------------------------------------------------------------
 
@@ -98,10 +112,14 @@ class Stepping(ABC):
         if n == 0:
             raise InputError("scores: the batch is empty")
         with self._lock:
-            features = read_features(sensitive_features, self.columns, n)
-            known = None if targets is None else read_targets(targets, n)
-            keys = self._keys(key, known, n)
-            return self._step(read, features, known, keys)
+            journal = Journal(self)
+            try:
+                features = read_features(sensitive_features, self.columns, n)
+                known = None if targets is None else read_targets(targets, n)
+                return self._step(read, features, known, self._keys(key, known, n), journal)
+            except BaseException:
+                journal.take_back()
+                raise
 
     def _keys(self, key: Any, targets: FloatArray | None, n: int) -> list[str | int] | None:
         conditioned = [f.label for f in self.plan.families if f.condition is not None]
@@ -117,76 +135,83 @@ class Stepping(ABC):
             raise InputError(f"key: {again[0]!r} is already waiting for its target")
         return keys
 
-    def _step(self, read: Scores, features: dict[str, list[Value]], targets: FloatArray | None, keys: list[str | int] | None) -> StreamStep:
-        z = np.clip(read.z, self.lb, self.ub)
-        provisional = z if targets is None else targets  # a target not yet known counts as the score that came
-        touches, spots = self._place(features, targets, provisional, len(z))
-        if self._fading < 1.0:
-            for touch in touches:
-                touch.component.fade(self._fading ** len(touch.where))
+    def _step(
+        self,
+        read: Scores,
+        features: dict[str, list[Value]],
+        targets: FloatArray | None,
+        keys: list[str | int] | None,
+        journal: Journal,
+    ) -> StreamStep:
+        z = self.frame.enter(np.clip(read.z, self.lb, self.ub))
+        # a target not yet known counts as the score that came
+        provisional = z if targets is None or not self._residual else self.frame.enter_targets(targets)
+        touches, spots = self._place(features, targets, provisional, len(z), journal)
         if isinstance(self.window, Sliding):
-            self._leave(len(z))
+            self._leave(len(z), journal)
         before = [(t.component.total, t.component.gap()) for t in touches]
         y = self._answer(z, touches)
-        answer, sent = read.hand_back(y, self.lb, self.ub)
-        self._count(touches, spots, sent, provisional)
+        answer, sent = read.hand_back(self.frame.leave(y), self.lb, self.ub)
+        self._grain = max(self._grain, 2.0 * read.grain(self.lb, self.ub) * self.frame.inverse)
+        self._count(touches, spots, self.frame.enter(sent), provisional)
         if targets is None and self.plan.needs_targets and keys is not None:
             for i, k in enumerate(keys):
+                journal.waits.append(k)
                 self._pending[k] = (spots[i], float(provisional[i]))
             self._unprove("targets came late")
-        residual = any(f.residual for f in self.plan.families)
-        if targets is not None and residual and not ((targets >= self.lb) & (targets <= self.ub)).all():
+        if targets is not None and self._residual and not ((targets >= self.lb) & (targets <= self.ub)).all():
             self._unprove("a target lay outside the bounds")
         self.samples += len(z)
         self.steps += 1
-        difference = sent - read.z
-        self._distortion += float(difference @ difference)
+        self._distortion += _square((sent - read.z) * self.frame.inverse)
         self._update_bounds(touches, before)
         self._record()
         return self._outcome(answer, [t.component for t in touches])
 
     def _place(
-        self, features: dict[str, list[Value]], targets: FloatArray | None, provisional: FloatArray, n: int
+        self, features: dict[str, list[Value]], targets: FloatArray | None, provisional: FloatArray, n: int, journal: Journal
     ) -> tuple[list[Touch], list[list[Spot]]]:
-        """Where each sample counts. New groups and strata are made here; a failing step may leave them, empty and vacuous."""
+        """Where each sample counts, with the past faded. New groups and strata are made here; the journal takes them back."""
         spots: list[list[Spot]] = [[] for _ in range(n)] if self._per_sample else []
         touches: list[Touch] = []
-        for f, family in enumerate(self.plan.families):
+        for f, family in enumerate(self._families):
             groups: list[Any] = _tuples(features, family.attribute)
             chosen = range(n) if family.condition is None or targets is None else np.flatnonzero(targets == family.condition).tolist()
-            by_stratum: dict[tuple[Value, ...], tuple[list[int], list[int]]] = {}
+            by_stratum: dict[tuple[Value, ...], tuple[Component, list[int], list[int]]] = {}
             strata = [_as_tuple(s) for s in _tuples(features, family.given)] if family.given else None
             for i in chosen:
                 stratum = strata[i] if strata is not None else ()
-                component = self._component(f, family, stratum)
-                g = component.code(groups[i])
-                where, codes = by_stratum.setdefault(stratum, ([], []))
-                where.append(i)
-                codes.append(g)
+                place = by_stratum.get(stratum)
+                if place is None:
+                    place = by_stratum[stratum] = (self._component(f, family, stratum, journal), [], [])
+                place[1].append(i)
+                place[2].append(place[0].code(groups[i]))
+            for stratum, (component, where, codes) in by_stratum.items():
+                component.fade(len(where))
                 if spots:
-                    spots[i].append(((f, stratum), g))
-            for stratum, (where, codes) in by_stratum.items():
+                    for i, g in zip(where, codes, strict=True):
+                        spots[i].append(((f, stratum), g, component.clock))
                 index = np.array(where, dtype=np.int64)
-                touches.append(
-                    Touch(
-                        self._components[f, stratum],
-                        index,
-                        np.array(codes, dtype=np.int64),
-                        provisional[index] if family.residual else None,
-                    )
-                )
+                touches.append(Touch(component, index, np.array(codes, dtype=np.int64), provisional[index] if family.residual else None))
         return touches, spots
 
     @property
     def _per_sample(self) -> bool:
         """Whether each sample's place must be remembered one by one."""
-        return isinstance(self.window, Sliding) or any(f.residual for f in self.plan.families)
+        return isinstance(self.window, Sliding) or self._residual
 
-    def _component(self, f: int, family: Family, stratum: tuple[Value, ...]) -> Component:
+    def _component(self, f: int, family: Family, stratum: tuple[Value, ...], journal: Journal) -> Component:
+        """The component, made where it is new, with the journal's note."""
         component = self._components.get((f, stratum))
         if component is None:
-            component = self._components[f, stratum] = Component(family, stratum, exact=self._exact)
+            journal.new.append((f, stratum))
+            component = self._components[f, stratum] = self._made(family, stratum)
+        else:
+            journal.save(component)
         return component
+
+    def _made(self, family: Family, stratum: tuple[Value, ...]) -> Component:
+        return Component(family, stratum, exact=self._exact, fading=self._fading)
 
     def _count(self, touches: Sequence[Touch], spots: list[list[Spot]], sent: FloatArray, targets: FloatArray) -> None:
         for touch in touches:
@@ -200,18 +225,20 @@ class Stepping(ABC):
                 component.correct(g, part.tolist(), len(part))
         if isinstance(self.window, Sliding):
             for i, places in enumerate(spots):
-                self._recent.append(
-                    (places, [float(sent[i] - targets[i]) if self._family(k).residual else float(sent[i]) for k, _ in places])
-                )
+                counted = [float(sent[i] - targets[i]) if self._family(k).residual else float(sent[i]) for k, _, _ in places]
+                self._recent.append((places, counted))
 
-    def _leave(self, arriving: int) -> None:
+    def _leave(self, arriving: int, journal: Journal) -> None:
         """Take the oldest samples out, so that with the arriving ones the window is full."""
         assert isinstance(self.window, Sliding)
         if arriving > self.window.n:
             raise InputError(f"scores: a step of {arriving} samples is larger than the window of {self.window.n}")
         while len(self._recent) + arriving > self.window.n:
-            places, values = self._recent.popleft()
-            for (where, g), value in zip(places, values, strict=True):
+            places, values = self._recent[0]
+            journal.left.append(self._recent[0])
+            self._recent.popleft()
+            for (where, g, _), value in zip(places, values, strict=True):
+                journal.save(self._components[where])
                 self._components[where].correct(g, (-value,), -1)
 
     def _family(self, key: ComponentKey) -> Family:
@@ -233,9 +260,14 @@ class Stepping(ABC):
         names = read_keys(raw, len(raw) if isinstance(raw, (list, tuple)) else 1)
         values = read_targets(targets, len(names))
         with self._lock:
-            self._observe(names, values)
+            journal = Journal(self)
+            try:
+                self._observe(names, values, journal)
+            except BaseException:
+                journal.take_back()
+                raise
 
-    def _observe(self, names: list[str | int], values: FloatArray) -> None:
+    def _observe(self, names: list[str | int], values: FloatArray, journal: Journal) -> None:
         unknown = [k for k in names if k not in self._pending]
         if unknown:
             raise InputError(f"keys: {unknown[0]!r} does not wait for a target")
@@ -243,41 +275,47 @@ class Stepping(ABC):
             raise UnsupportedError(
                 "late targets with a Sliding window: a sample may have left before its target comes; use AllTime or Forget"
             )
-        for k, target in zip(names, values.tolist(), strict=True):
-            places, provisional = self._pending.pop(k)
-            for where, g in places:
+        for k, target in zip(names, self.frame.enter_targets(values).tolist(), strict=True):
+            places, provisional = self._pending[k]
+            for where, g, when in places:
                 if self._family(where).residual:
-                    self._components[where].correct(g, (provisional, -target), 0)
+                    journal.save(self._components[where])
+                    self._components[where].amend(g, provisional, target, when)
+        deque(map(self._pending.pop, names), maxlen=0)  # last, and in C: all of them or none
 
     # -- reporting ----------------------------------------------------------------------------------------------------------------
 
     def _record(self) -> None:
         if self._curve.due:
             gap, _, bound = self._worst()
-            self._curve.add(self.samples, gap, bound, self._distortion / self.samples)
+            self._curve.add(self.samples, gap, bound, self._mean_change())
+
+    def _mean_change(self) -> float:
+        """Mean squared change of the scores; infinite where that is no float."""
+        return self._distortion / max(1, self.samples) * self.frame.unit * self.frame.unit
 
     def _worst(self) -> tuple[float | None, float, float | None]:
         """(gap, limit, bound) of the component whose gap is furthest above its limit; the bound is None where any is."""
-        best: tuple[float, float, Component] | None = None
-        bounds: list[float | None] = []
-        for component in self._components.values():
+        worst: tuple[float, float, int, float | None] | None = None
+        proved = True
+        for (f, _), component in self._components.items():
             gap = component.gap()
             if gap is None:
                 continue
-            bounds.append(component.bound)
-            if best is None or gap - component.limit > best[0]:
-                best = (gap - component.limit, gap, component)
-        if best is None:
+            proved = proved and component.bound is not None
+            if worst is None or gap - component.limit > worst[0]:
+                worst = (gap - component.limit, gap, f, component.bound)
+        if worst is None:
             return None, max(f.limit_of_gap for f in self.plan.families), None
-        known = [b for b in bounds if b is not None]
-        component = best[2]
-        return best[1], component.limit, component.bound if len(known) == len(bounds) else None
+        stated = self.frame.stated
+        return stated(worst[1]), self.plan.families[worst[2]].limit_of_gap, stated(worst[3]) if proved else None
 
     def _outcome(self, answer: Any, components: Sequence[Component]) -> StreamStep:
-        gaps = {c.label: c.gap() for c in components}
+        stated = self.frame.stated
+        gaps = {c.label: stated(c.gap()) for c in components}
         return StreamStep(
             answer,
-            {c.label: c.price for c in components},
+            {c.label: c.price * self.frame.unit for c in components},
             gaps,
             {c.label: dict(zip(c.names, c.counts, strict=True)) for c in components},
             tuple(label for label, gap in gaps.items() if gap is None),
@@ -287,7 +325,7 @@ class Stepping(ABC):
         """Gaps, bounds, distortion, prices and curves so far; ``bound`` is None where none is proved, and ``why_no_bound`` says why."""
         with self._lock:
             gap, limit, bound = self._worst()
-            components = list(self._components.values())
+            components, stated = list(self._components.values()), self.frame.stated
             return StreamReport(
                 controller=self.name,
                 samples=self.samples,
@@ -296,11 +334,11 @@ class Stepping(ABC):
                 limit=limit,
                 bound=bound,
                 why_no_bound="" if bound is not None else self._reason(),
-                pooled_gaps={c.label: c.gap() for c in components},
-                limits={c.label: c.limit for c in components},
-                bounds={c.label: c.bound for c in components},
-                distortion=self._distortion / max(1, self.samples),
-                prices={c.label: c.price for c in components},
+                pooled_gaps={c.label: stated(c.gap()) for c in components},
+                limits={c.label: self.plan.families[f].limit_of_gap for (f, _), c in self._components.items()},
+                bounds={c.label: stated(c.bound) for c in components},
+                distortion=self._mean_change(),
+                prices={c.label: c.price * self.frame.unit for c in components},
                 counts={c.label: dict(zip(c.names, c.counts, strict=True)) for c in components},
                 pending=len(self._pending),
                 window=window_to_dict(self.window),
@@ -321,6 +359,15 @@ class Stepping(ABC):
 def _tuples(features: dict[str, list[Value]], names: tuple[str, ...]) -> list[Any]:
     """The values of one name, or the tuples of several."""
     return features[names[0]] if len(names) == 1 else list(zip(*(features[n] for n in names), strict=True))
+
+
+def _square(difference: FloatArray) -> float:
+    """The sum of squares; infinite where that is no float."""
+    if len(difference) == 1:
+        change = float(difference[0])
+        return change * change
+    with np.errstate(over="ignore"):
+        return float(difference @ difference)
 
 
 def _as_tuple(value: Any) -> tuple[Value, ...]:

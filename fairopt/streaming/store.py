@@ -1,111 +1,158 @@
 """Durable state: a controller whose every step is one SQLite transaction, together with its answer, its outputs and the input's offset.
 
-WAL with ``synchronous=NORMAL`` survives the death of the process at any moment; ``durable="full"`` also a loss of power, at the disk's
-speed.
-One process at a time may hold a database. A request ``key`` makes a retried step idempotent: the stored answer comes back and nothing
-is counted.
+What is promised: when ``step``, ``observe`` or ``note`` has returned, it is on disk, and it is counted once. ``durable="normal"`` holds
+that through the death of the process at any moment; ``"full"`` also through a loss of power, at the disk's speed. A call that raises
+has counted nothing (an interrupt may come just after the commit: retry with the key). After any failure inside a step the controller is
+read back from the disk, at once or before the next step.
+One process at a time may hold a database, the one that opened it. A request ``key`` makes a retried step idempotent: the stored answer
+comes back and nothing is counted.
 
 Output files are written *after* the commit, from an outbox that the transaction holds. ``reconcile`` puts a file right after a crash:
-it cuts what was
-never committed and writes again what was committed and did not reach the file. So each row stands once, with the same bytes.
+it cuts what was never committed and writes again what was committed and did not reach the file. So each row stands once, with the same
+bytes.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
 import struct
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from fairopt.errors import InputError
-from fairopt.streaming.controller import FORMAT, Controller, plain_spots
-from fairopt.streaming.intake import read_keys, read_scores
+from fairopt.errors import FairoptError, InputError, StateError
+from fairopt.streaming.controller import Controller, plain_spots
+from fairopt.streaming.durable.hold import Durable, Hold
+from fairopt.streaming.durable.json_text import to_json
+from fairopt.streaming.durable.keys import Request, digest_of, read_request
+from fairopt.streaming.durable.seal import (
+    Beginning,
+    Damage,
+    Kept,
+    outbox_content,
+    payloads,
+    pending_content,
+    pending_rows,
+    read_state,
+    request_content,
+)
+from fairopt.streaming.durable.trouble import damaged, database_error, system_error
+from fairopt.streaming.intake import read_scores
 from fairopt.streaming.report import StreamReport, StreamStep
 from fairopt.streaming.windows import Sliding
 
-Durable = Literal["normal", "full"]
 Writes = Sequence[tuple[str, str]]  # (file name in the outbox, text)
 KEEP_KEYS = 100_000
 OUTBOX_ROWS = 10_000  # far more than a writer may have in its buffers
-_PURGE_EVERY = 1000
-
-_TABLES = """
-CREATE TABLE IF NOT EXISTS state (id INTEGER PRIMARY KEY CHECK (id = 1), format INTEGER, setting TEXT, payload TEXT);
-CREATE TABLE IF NOT EXISTS request (seq INTEGER PRIMARY KEY, key TEXT UNIQUE, digest BLOB, answer BLOB);
-CREATE TABLE IF NOT EXISTS outbox (seq INTEGER PRIMARY KEY, file TEXT, start INTEGER, bytes INTEGER, text TEXT);
-CREATE TABLE IF NOT EXISTS pending (key TEXT PRIMARY KEY, payload TEXT);
-CREATE TABLE IF NOT EXISTS recent (id INTEGER PRIMARY KEY, payload TEXT);
-CREATE TABLE IF NOT EXISTS curve (id INTEGER PRIMARY KEY, point TEXT);
-"""
+_SLACK = 1000  # so many rows more may stand before old ones are deleted, a tenth of what is kept at most
+_NOBODY: frozenset[str | int] = frozenset()
+T = TypeVar("T")
 
 
 class DurableStream:
     """A controller with its state in the database ``path``: resumes where the last committed step ended.
 
     keep_keys  how many request keys are remembered, the latest ones; None: all of them
-    progress   what the last transactions said about input and outputs: {"offset": ..., "files": {name: bytes}}
+    facts      what the caller wants known of the run (input, outputs, options): a JSON object, written once, with the first state.
+               A resumed run has the facts of its beginning, whatever is passed; comparing them is the caller's business
+    progress   what the last transactions said about input and outputs: {"offset": ..., "consumed": ..., "files": {name: bytes}}
     resumed    whether the database already held a run
+
+    Opening raises InputError for a path that cannot serve (in use after a second of waiting, damaged, of another controller, of a newer
+    format, no database), and changes nothing then. Later calls raise StateError where the database fails, in a process forked from the
+    one that opened it, and after ``close``. While it is open, and after a kill, the files ``path-wal`` and ``path-commits`` belong to it.
     """
 
-    def __init__(self, controller: Controller, path: str | Path, *, durable: Durable = "normal", keep_keys: int | None = KEEP_KEYS) -> None:
+    def __init__(
+        self,
+        controller: Controller,
+        path: str | Path,
+        *,
+        durable: Durable = "normal",
+        keep_keys: int | None = KEEP_KEYS,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
         if durable not in ("normal", "full"):
             raise InputError(f"durable: expected 'normal' or 'full', got {durable!r}")
         if keep_keys is not None and (isinstance(keep_keys, bool) or not isinstance(keep_keys, int) or keep_keys < 1):
             raise InputError(f"keep_keys: expected a whole number >= 1 or None for all, got {keep_keys!r}")
-        self.controller = controller
-        self.path = Path(path)
-        self.keep_keys = keep_keys
-        self._lock = threading.RLock()
-        self._db = self._open(durable)
-        self.progress: dict[str, Any] = {"offset": None, "files": {}}
-        self._curve_rows = 0
-        self.resumed = self._load()
-
-    def _open(self, durable: Durable) -> sqlite3.Connection:
-        db = sqlite3.connect(str(self.path), isolation_level=None, check_same_thread=False, timeout=1.0)
         try:
-            db.execute("PRAGMA locking_mode=EXCLUSIVE")
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute(f"PRAGMA synchronous={durable.upper()}")
-            db.executescript(_TABLES)
-        except sqlite3.OperationalError as error:
-            db.close()
-            if "locked" in str(error):
-                raise InputError(f"state: {self.path} is in use by another process") from error
+            self.path = Path(path)
+        except TypeError as error:
+            raise InputError(f"path: expected a path, got {path!r}") from error
+        try:
+            self.facts: dict[str, Any] = json.loads(json.dumps({} if facts is None else dict(facts), allow_nan=False))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InputError(f"facts: expected an object of JSON values, got {facts!r}") from error
+        self.controller = controller
+        self.keep_keys = keep_keys
+        self.progress: dict[str, Any] = {"offset": None, "consumed": None, "files": {}}
+        self._lock = threading.RLock()
+        self._commits = 0
+        self._stale = False  # whether memory may be ahead of, or behind, the disk
+        self._hold = Hold(self.path, self._beginning())
+        self._sql = self._hold.db.cursor().execute  # one cursor: making one a statement costs
+        self._columns = tuple(controller.columns)
+        self._residual = any(f.residual for f in controller.plan.families)
+        self._end = weakref.finalize(self, self._hold.close)  # where close() is forgotten
+        try:
+            self._load(opening=True)
+            self._hold.begin(durable, self._commits)
+        except BaseException:
+            self._hold.close()
             raise
-        except sqlite3.DatabaseError as error:
-            db.close()
-            raise InputError(f"state: {self.path} is no fairopt database ({error})") from error
-        return db
+        self.resumed = not self._hold.created
 
-    def _load(self) -> bool:
-        """Bring the controller to the last committed step; False for a new database, which is given its setting."""
-        row = self._db.execute("SELECT format, setting, payload FROM state").fetchone()
-        if row is None:
-            setting, payload = json.dumps(self.controller._setting()), self._payload()
-            self._db.execute("INSERT INTO state VALUES (1, ?, ?, ?)", (FORMAT, setting, payload))
-            return False
-        if row[0] > FORMAT:
-            raise InputError(f"state: {self.path} has format {row[0]}, newer than this fairopt reads ({FORMAT}); upgrade fairopt")
-        moving = json.loads(row[2])
-        self.progress = moving.pop("progress")
-        state = {**json.loads(row[1]), **moving}
-        state["pending"] = [[json.loads(k), *json.loads(p)] for k, p in self._db.execute("SELECT key, payload FROM pending ORDER BY rowid")]
-        state["recent"] = [json.loads(p) for (p,) in self._db.execute("SELECT payload FROM recent ORDER BY id")]
-        state["curve"]["points"] = [json.loads(p) for (p,) in self._db.execute("SELECT point FROM curve ORDER BY id")]
-        self.controller.load_state_dict(state)
-        self._curve_rows = len(state["curve"]["points"])
-        return True
+    def _beginning(self) -> Beginning:
+        """The controller as it comes, for a new database."""
+        controller = self.controller
+        recent = [json.dumps([plain_spots(places), values]) for places, values in controller._recent]
+        curve = [json.dumps(point) for point in controller._curve.points]
+        pending = [(json.dumps(k), json.dumps([plain_spots(places), t])) for k, (places, t) in controller._pending.items()]
+        first = controller.samples - len(recent)
+        self._kept = Kept(recent=(first, controller.samples), curve=len(curve), pending=len(pending))
+        return Beginning(
+            json.dumps(controller._setting()), json.dumps(self.facts), self._payload(),
+            [*((first + i, row) for i, row in enumerate(recent))], [*enumerate(curve)], pending,
+        )  # fmt: skip
+
+    def _load(self, *, opening: bool) -> None:
+        """Bring the controller to the last committed step."""
+        db = self._hold.db
+        try:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            row, seal = read_state(db, self._hold.run)
+            told = json.loads(row.payload)
+            kept = Kept.of(told["kept"])
+            state = {**json.loads(row.setting), **told["controller"]}
+            state["pending"] = [[json.loads(k), *json.loads(p)] for k, p in pending_rows(db, seal, kept.pending)]
+            state["recent"] = [json.loads(p) for p in payloads(db, seal, "recent", kept.recent)]
+            state["curve"]["points"] = [json.loads(p) for p in payloads(db, seal, "curve", (0, kept.curve))]
+            self.controller.load_state_dict(state)
+        except sqlite3.Error as error:
+            raise database_error(error, self.path, opening=opening) from error
+        except Damage as error:
+            raise damaged(self.path, str(error), opening=opening) from error
+        except FairoptError:
+            raise
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
+            raise damaged(self.path, f"no state of a controller: {error!r}", opening=opening) from error
+        self.progress, self.facts = told["progress"], json.loads(row.facts)
+        self._kept, self._commits = kept, told["commits"]
 
     def _payload(self) -> str:
-        return json.dumps({**self.controller._moving(), "progress": self.progress})
+        told = {"commits": self._commits, "kept": self._kept.to_list(), "progress": self.progress, "controller": self.controller._moving()}
+        try:
+            return to_json(told)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InputError(f"offset, consumed: expected JSON values, got {self.progress!r}") from error
 
     # -- stepping -----------------------------------------------------------------------------------------------------------------
 
@@ -117,145 +164,247 @@ class DurableStream:
         targets: Any = None,
         key: Any = None,
         offset: Any = None,
+        consumed: Any = None,
         writes: Callable[[StreamStep], Writes] | None = None,
     ) -> StreamStep:
-        """``controller.step`` in one transaction. ``key``: one request key, or one a sample where targets come later.
+        """``controller.step`` in one transaction. ``key``: one key for the step, or a list of keys, one a sample (needed where targets
+        come later): strings or whole numbers.
 
-        offset: where the input stands after this step (any JSON value). writes: texts for the outbox, made from the outcome.
-        A retried key with other scores, groups or targets is an InputError.
+        offset: where the input stands after this step (any JSON value). consumed: what the caller wants remembered of the input read
+        so far, a running hash for instance (any JSON value; None keeps the last one). writes: texts for the outbox, made from the
+        outcome.
+        A retry, the same request under the same keys, gives the stored answer. InputError, and nothing is counted: a known key with
+        other scores, groups or targets; a batch of which some keys are known and others not; a key twice in a batch.
         """
-        with self._lock:
-            request = None if key is None else _request(key)
-            digest = b"" if request is None else _digest(scores, sensitive_features, targets)
+        with self._alone():
+            self._agree()
+            request = None if key is None else read_request(key, lambda: len(read_scores(scores).z))
+            digest = b"" if request is None else digest_of(scores, sensitive_features, targets, self._columns, request)
             if request is not None:
-                old = self._db.execute("SELECT digest, answer FROM request WHERE key = ?", (request,)).fetchone()
-                if old is not None:
-                    return self._again(scores, old, digest, key)
-            late = targets is None and any(f.residual for f in self.controller.plan.families)
-            return self._transact(
-                lambda: self.controller.step(scores, sensitive_features=sensitive_features, targets=targets, key=key if late else None),
-                request, digest, offset, writes,
-            )  # fmt: skip
+                known = self._remembered(request)
+                if known is not None:
+                    return self._again(scores, known, digest, key)
+            late = self._residual and targets is None
 
-    def _again(self, scores: Any, old: tuple[bytes, bytes], digest: bytes, key: Any) -> StreamStep:
-        if old[0] != digest:
+            def work() -> StreamStep:
+                keys = request.keys if late and request is not None else None
+                outcome = self.controller.step(scores, sensitive_features=sensitive_features, targets=targets, key=keys)
+                if request is not None:
+                    self._remember(request, digest, outcome)
+                if writes is not None:
+                    self._post(writes(outcome))
+                return outcome
+
+            return self._transact(work, offset, consumed)
+
+    def note(self, *, offset: Any, writes: Writes, consumed: Any = None) -> None:
+        """A transaction that counts nothing: texts for the outbox (a rejected row), the new offset, the input consumed (as in ``step``)."""
+        with self._alone():
+            self._agree()
+            self._transact(lambda: self._post(writes), offset, consumed)
+
+    def observe(self, keys: Any, targets: Any) -> None:
+        """``controller.observe`` in one transaction."""
+        with self._alone():
+            self._agree()
+            self._transact(lambda: self.controller.observe(keys, targets), self.progress["offset"], None)
+
+    def seen(self, key: Any) -> bool:
+        """Whether a key is remembered; of several, whether all are."""
+        self._hold.check()
+        inside = self._inside()
+        with self._lock:
+            if not inside:
+                self._agree()
+            return all(row is not None for row in self._rows(read_request(key, lambda: len(key)).names))
+
+    def report(self) -> StreamReport:
+        """What the controller tells of all that is on disk. After ``close`` too."""
+        self._hold.check_process()
+        inside = self._inside()
+        with self._lock:
+            if self._stale and not inside:
+                self._hold.check()
+                self._agree()
+            return self.controller.report()
+
+    # -- keys ---------------------------------------------------------------------------------------------------------------------
+
+    def _rows(self, names: Sequence[str]) -> list[tuple[bytes, bytes] | None]:
+        """(digest, answer) of each key, None where it is not known."""
+        try:
+            return [self._sql("SELECT digest, answer FROM request WHERE key = ?", (name,)).fetchone() for name in names]
+        except sqlite3.Error as error:
+            raise database_error(error, self.path) from error
+
+    def _remembered(self, request: Request) -> list[tuple[bytes, bytes]] | None:
+        """What is stored under the keys; None where all are new."""
+        rows = self._rows(request.names)
+        if rows == [None]:
+            return None
+        known = [row for row in rows if row is not None]
+        if not known:
+            return None
+        if len(known) < len(rows):
+            old, new = (next(k for k, row in zip(request.keys, rows, strict=True) if (row is None) == fresh) for fresh in (False, True))
+            raise InputError(f"key: {old!r} was counted before and {new!r} was not; send the new samples in a step of their own")
+        return known
+
+    def _again(self, scores: Any, known: list[tuple[bytes, bytes]], digest: bytes, key: Any) -> StreamStep:
+        if any(row[0] != digest for row in known):
             raise InputError(f"key: {key!r} was used before for another request")
-        answer, _ = read_scores(scores).hand_back(np.frombuffer(old[1]).copy(), self.controller.lb, self.controller.ub)
+        sent = np.frombuffer(b"".join(row[1] for row in known)).copy()
+        answer, _ = read_scores(scores).hand_back(sent, self.controller.lb, self.controller.ub)
         report = self.controller.report()
         dropped = tuple(label for label, gap in report.pooled_gaps.items() if gap is None)
         return StreamStep(answer, report.prices, report.pooled_gaps, report.counts, dropped)
 
-    def _transact(
-        self, act: Callable[[], StreamStep], request: str | None, digest: bytes, offset: Any, writes: Callable[[StreamStep], Writes] | None
-    ) -> StreamStep:
-        waiting = set(self.controller._pending)
-        self._db.execute("BEGIN IMMEDIATE")
+    def _remember(self, request: Request, digest: bytes, outcome: StreamStep) -> None:
+        sent = outcome.scores
+        whole = struct.pack("=d", sent) if type(sent) is float else read_scores(sent).z.tobytes()
+        answers = [whole[i : i + 8] for i in range(0, len(whole), 8)] if request.each else [whole]
+        seal = self._hold.seal
+        first, seq = self._kept.requests
+        for name, answer in zip(request.names, answers, strict=True):
+            row = (seq, name, digest, answer, seal.crc(seq, request_content(name, digest, answer)))
+            self._sql("INSERT INTO request VALUES (?, ?, ?, ?, ?)", row)
+            seq += 1
+        self._kept.requests = self._purge("request", first, seq, self.keep_keys)
+
+    def _purge(self, table: str, first: int, following: int, keep: int | None) -> tuple[int, int]:
+        """Delete the oldest rows where there are too many; (first, next) of what stands."""
+        if keep is None or following - first <= keep or following - first <= keep + min(_SLACK, keep // 10):
+            return first, following
+        self._sql(f"DELETE FROM {table} WHERE seq < ?", (following - keep,))
+        return following - keep, following
+
+    # -- one at a time ------------------------------------------------------------------------------------------------------------
+
+    def _inside(self) -> bool:
+        """Whether this thread is inside a step already: ``writes`` calls back. The lock knows it; a flag would outlive an interrupt."""
+        return self._lock._is_owned()  # type: ignore[attr-defined,no-any-return]
+
+    def _alone(self) -> threading.RLock:
+        """The lock, for ``with``. Raises StateError: closed, another process, inside a step."""
+        self._hold.check()
+        if self._lock._is_owned():  # type: ignore[attr-defined]
+            raise StateError(f"state: {self.path}: a call inside a transaction; let `writes` only return its texts")
+        return self._lock
+
+    # -- transactions -------------------------------------------------------------------------------------------------------------
+
+    def _agree(self) -> None:
+        """Before anything else: what an earlier failure left in memory goes, and what is on disk comes back. Raises StateError."""
+        if self._stale:
+            self._load(opening=False)
+            self._stale = False
+
+    def _transact(self, work: Callable[[], T], offset: Any, consumed: Any) -> T:
+        """``work`` and all that it changes as one transaction: on disk when this returns, nowhere when it raises."""
+        self._stale = True
+        number = self._commits + 1
+        waiting = set(self.controller._pending) if self._residual else _NOBODY
+        committing = False
         try:
-            outcome = act()
-            if request is not None:
-                sent = outcome.scores
-                answer = struct.pack("=d", sent) if type(sent) is float else read_scores(sent).z.tobytes()
-                self._db.execute("INSERT INTO request (key, digest, answer) VALUES (?, ?, ?)", (request, digest, answer))
-            self._post(writes(outcome) if writes is not None else ())
-            self._save(waiting, offset)
-            self._db.execute("COMMIT")
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            self._load()  # the memory may be ahead of the database: go back to it
-            raise
-        return outcome
-
-    def note(self, *, offset: Any, writes: Writes) -> None:
-        """A transaction that counts nothing: texts for the outbox (a rejected row) and the new offset."""
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
+            self._sql("BEGIN IMMEDIATE")
+            out = work()
+            self._commits = number
+            self._save(waiting, offset, consumed)
+            committing = True
+            self._sql("COMMIT")
+        except BaseException as error:
             try:
-                self._post(writes)
-                self._save(set(self.controller._pending), offset)
-                self._db.execute("COMMIT")
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                self._load()
+                self._load(opening=False)
+            except FairoptError as again:
+                unknown = ". Whether the last call stands is not known before that: retry it with its key" if committing else ""
+                raise StateError(f"{again}{unknown}") from error
+            self._stale = False
+            if not isinstance(error, sqlite3.Error):
                 raise
-
-    def observe(self, keys: Any, targets: Any) -> None:
-        """``controller.observe`` in one transaction."""
-        with self._lock:
-            waiting = set(self.controller._pending)
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                self.controller.observe(keys, targets)
-                self._save(waiting, self.progress["offset"])
-                self._db.execute("COMMIT")
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                self._load()
-                raise
-
-    def seen(self, key: Any) -> bool:
-        """Whether a request key is remembered."""
-        with self._lock:
-            return self._db.execute("SELECT 1 FROM request WHERE key = ?", (_request(key),)).fetchone() is not None
-
-    def report(self) -> StreamReport:
-        return self.controller.report()
-
-    # -- the parts of a transaction -----------------------------------------------------------------------------------------------
+            if not (committing and self._commits == number):
+                raise database_error(error, self.path) from error
+            # COMMIT reported a failure, and yet the transaction stands on the disk, and in the memory now: it is done.
+        self._hold.told(number)
+        self._stale = False
+        return out
 
     def _post(self, writes: Writes) -> None:
         files = self.progress["files"] = dict(self.progress["files"])
+        seal = self._hold.seal
+        first, seq = self._kept.outbox
         for name, text in writes:
-            start, size = files.get(name, 0), len(text.encode())
-            self._db.execute("INSERT INTO outbox (file, start, bytes, text) VALUES (?, ?, ?, ?)", (name, start, size, text))
+            start = files.get(name, 0)
+            try:
+                size, content = len(text.encode()), outbox_content(name, start, text)
+            except UnicodeEncodeError as error:
+                raise InputError(f"writes: {text!r} is no text that UTF-8 can hold") from error
+            self._sql("INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?)", (seq, name, start, size, text, seal.crc(seq, content)))
             files[name] = start + size
+            seq += 1
+        self._kept.outbox = self._purge("outbox", first, seq, OUTBOX_ROWS)
 
-    def _save(self, waiting: set[str | int], offset: Any) -> None:
+    def _save(self, waiting: Set[str | int], offset: Any, consumed: Any) -> None:
         controller = self.controller
         self.progress["offset"] = offset
-        for k in waiting - controller._pending.keys():
-            self._db.execute("DELETE FROM pending WHERE key = ?", (json.dumps(k),))
-        if controller._pending:
-            for k in controller._pending.keys() - waiting:
-                places, target = controller._pending[k]
-                row = [plain_spots(places), target]
-                self._db.execute("INSERT INTO pending VALUES (?, ?)", (json.dumps(k), json.dumps(row)))
+        if consumed is not None:
+            self.progress["consumed"] = consumed
+        if waiting or controller._pending:
+            self._save_pending(waiting)
         if isinstance(controller.window, Sliding):
             self._save_window()
-        self._save_curve()
-        self._db.execute("UPDATE state SET payload = ? WHERE id = 1", (self._payload(),))
-        if controller.steps % _PURGE_EVERY == 0:
-            for table, keep in (("request", self.keep_keys), ("outbox", OUTBOX_ROWS)):
-                if keep is not None:
-                    self._db.execute(f"DELETE FROM {table} WHERE seq <= (SELECT MAX(seq) FROM {table}) - ?", (keep,))
+        if len(controller._curve.points) != self._kept.curve:
+            self._save_curve()
+        payload = self._payload()
+        self._sql("UPDATE state SET payload = ?, digest = ? WHERE id = 1", (payload, self._hold.seal.digest(payload.encode(), 1)))
+
+    def _save_pending(self, waiting: Set[str | int]) -> None:
+        pending = self.controller._pending
+        for k in waiting - pending.keys():
+            self._sql("DELETE FROM pending WHERE key = ?", (json.dumps(k),))
+        for k in pending:
+            if k not in waiting:
+                places, target = pending[k]
+                name, row = json.dumps(k), json.dumps([plain_spots(places), target])
+                self._sql("INSERT INTO pending VALUES (?, ?, ?)", (name, row, self._hold.seal.crc(0, pending_content(name, row))))
+        self._kept.pending = len(pending)
 
     def _save_window(self) -> None:
         """Entry j of the window has the number samples - len + j."""
         controller = self.controller
         first = controller.samples - len(controller._recent)
-        last = self._db.execute("SELECT MAX(id) FROM recent").fetchone()[0]
-        last = first - 1 if last is None else last
-        self._db.execute("DELETE FROM recent WHERE id < ?", (first,))
-        for number in range(max(first, last + 1), controller.samples):
-            places, values = controller._recent[number - first]
-            row = json.dumps([plain_spots(places), values])
-            self._db.execute("INSERT INTO recent VALUES (?, ?)", (number, row))
+        self._sql("DELETE FROM recent WHERE seq < ?", (first,))
+        for seq in range(max(first, self._kept.recent[1]), controller.samples):
+            places, values = controller._recent[seq - first]
+            self._insert("recent", seq, json.dumps([plain_spots(places), values]))
+        self._kept.recent = first, controller.samples
 
     def _save_curve(self) -> None:
-        points = self.controller._curve.points
-        if len(points) == self._curve_rows:
-            return
-        if len(points) == self._curve_rows + 1:
-            self._db.execute("INSERT INTO curve (point) VALUES (?)", (json.dumps(points[-1]),))
-        else:
-            self._db.execute("DELETE FROM curve")
-            self._db.executemany("INSERT INTO curve (point) VALUES (?)", [(json.dumps(p),) for p in points])
-        self._curve_rows = len(points)
+        points, old = self.controller._curve.points, self._kept.curve
+        if len(points) < old:  # thinned
+            self._sql("DELETE FROM curve")
+            old = 0
+        for seq in range(old, len(points)):
+            self._insert("curve", seq, json.dumps(points[seq]))
+        self._kept.curve = len(points)
+
+    def _insert(self, table: str, seq: int, payload: str) -> None:
+        self._sql(f"INSERT INTO {table} VALUES (?, ?, ?)", (seq, payload, self._hold.seal.crc(seq, payload.encode())))
 
     # -- outputs ------------------------------------------------------------------------------------------------------------------
 
     def reconcile(self, name: str, path: str | Path) -> None:
         """Make the file say exactly what was committed for ``name``; InputError where rows are missing that are no longer remembered."""
         path = Path(path)
+        with self._alone():
+            self._agree()
+            try:
+                self._reconcile(name, path)
+            except OSError as error:
+                raise system_error(error, path, what="output") from error
+            except sqlite3.Error as error:
+                raise database_error(error, self.path) from error
+
+    def _reconcile(self, name: str, path: Path) -> None:
         committed = int(self.progress["files"].get(name, 0))
         size = path.stat().st_size if path.exists() else 0
         with path.open("r+b" if path.exists() else "w+b") as file:
@@ -264,9 +413,7 @@ class DurableStream:
                 size = committed
             if size == committed:
                 return
-            rows = self._db.execute(
-                "SELECT start, text FROM outbox WHERE file = ? AND start + bytes > ? ORDER BY seq", (name, size)
-            ).fetchall()
+            rows = self._sql("SELECT start, text FROM outbox WHERE file = ? AND start + bytes > ? ORDER BY seq", (name, size)).fetchall()
             if not rows or rows[0][0] > size:
                 raise InputError(
                     f"output: {path} has {size} bytes, {committed} were committed, and the missing rows are no longer remembered"
@@ -276,37 +423,27 @@ class DurableStream:
             for _, text in rows:
                 file.write(text.encode())
 
+    def remembered(self, name: str) -> list[tuple[int, bytes]]:
+        """What the outbox still holds of the file ``name``: (first byte, text), one after the other."""
+        with self._alone():
+            self._agree()
+            try:
+                rows = self._sql("SELECT start, text FROM outbox WHERE file = ? ORDER BY seq", (name,)).fetchall()
+            except sqlite3.Error as error:
+                raise database_error(error, self.path) from error
+            return [(start, text.encode()) for start, text in rows]
+
     def close(self) -> None:
-        """Fold the log into the database file and let go of it."""
+        """Fold the log into the database file and let go of it. A second close does nothing; in a forked process it is refused."""
+        self._hold.check_process()
+        if self._inside():
+            raise StateError(f"state: {self.path}: closed inside a transaction; let `writes` only return its texts")
         with self._lock:
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._db.close()
+            self._hold.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-
-def _request(key: Any) -> str:
-    if type(key) is int or type(key) is str:
-        return json.dumps(key)
-    keys = read_keys(key, len(key)) if isinstance(key, (list, tuple)) or hasattr(key, "tolist") else read_keys(key, 1)
-    return json.dumps(keys)
-
-
-def _digest(scores: Any, features: Any, targets: Any) -> bytes:
-    if type(scores) is float:
-        plain = (
-            f"{scores!r} {features!r} {targets!r}"
-            if not isinstance(features, Mapping)
-            else f"{scores!r} {sorted(features.items())!r} {targets!r}"
-        )
-        return hashlib.blake2b(plain.encode(), digest_size=16).digest()
-    parts = [read_scores(scores).z.tobytes()]
-    items = sorted(features.items()) if isinstance(features, Mapping) else [("", features)]
-    for name, values in items:
-        parts.append(repr((str(name), values.tolist() if hasattr(values, "tolist") else values)).encode())
-    parts.append(repr(targets.tolist() if hasattr(targets, "tolist") else targets).encode())
-    return hashlib.blake2b(b"\0".join(parts), digest_size=16).digest()
+        if not self._hold.inherited:
+            self.close()

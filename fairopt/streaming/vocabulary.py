@@ -17,9 +17,9 @@ _PLAIN = (int, str, bool)
 
 
 class Column:
-    """The vocabulary of one sensitive feature. ``kind`` is the type of its values once one is known."""
+    """The vocabulary of one sensitive feature. ``kind`` is the type of its values once one is known, ``declared`` that of declared ones."""
 
-    __slots__ = ("allowed", "kind", "missing", "name")
+    __slots__ = ("allowed", "declared", "kind", "missing", "name")
 
     def __init__(self, name: str, declared: Iterable[Any] | None, missing: Missing) -> None:
         self.name = name
@@ -31,6 +31,7 @@ class Column:
             self.allowed = frozenset(self.read_list(values))
             if not values:
                 raise InputError(f"groups: attribute {name!r} is declared with no values")
+        self.declared = self.kind
 
     def read_one(self, raw: Any) -> Value:
         """One value, checked."""
@@ -53,8 +54,8 @@ class Column:
         return values
 
     def _plain(self, raw: Any) -> Value:
-        value = raw.item() if hasattr(raw, "item") and not isinstance(raw, _PLAIN) else raw
-        if value is None or value != value or type(value).__name__ == "NAType":
+        value = _unwrapped(raw)
+        if _missing(value):
             if self.missing == "own":
                 return None
             raise InputError(
@@ -78,8 +79,41 @@ class Column:
             )
         return value  # type: ignore[no-any-return]
 
+    def agree(self, kind: type | None, what: str) -> None:
+        """InputError where ``what`` (another controller, a state) holds values of another type: 1, "1" and True are three groups."""
+        if None not in (kind, self.kind) and kind is not self.kind:
+            raise InputError(f"{what}: the values of {self.name!r} are {_type_name(kind)}, here they are {_type_name(self.kind)}")
+
+    def admits(self, value: Value, what: str) -> None:
+        """InputError where a value that ``what`` holds is not declared here, or missing where that is an error."""
+        if value is None and self.missing != "own":
+            raise InputError(f"{what}: has samples whose {self.name!r} is missing; here missing_group is 'error'")
+        if self.allowed is not None and value not in self.allowed:
+            raise InputError(f"{what}: has the group {value!r} of {self.name!r}, here are declared: {self._declared()}")
+
     def _declared(self) -> str:
         return ", ".join(sorted(repr(v) for v in self.allowed or ()))
+
+
+def _type_name(kind: type | None) -> str:
+    return "unknown" if kind is None else kind.__name__
+
+
+def _unwrapped(raw: Any) -> Any:
+    """The Python value in a numpy or torch scalar; an array of several values stays as it is and is refused as no plain value."""
+    if isinstance(raw, _PLAIN) or not hasattr(raw, "item"):
+        return raw
+    try:
+        return raw.item()
+    except (TypeError, ValueError, RuntimeError):
+        return raw
+
+
+def _missing(value: object) -> bool:
+    """None, NaN, NaT and pandas' NA (whose comparison has no truth value)."""
+    if value is None or type(value).__name__ == "NAType":
+        return True
+    return (isinstance(value, float) and value != value) or type(value).__name__ == "NaTType"
 
 
 def columns_of(names: Sequence[str], groups: object, missing: Missing) -> dict[str, Column]:

@@ -5,7 +5,8 @@ On a piece, with prices p = fixed + B q, free samples F and C = B^T A, the solut
     y_F = z_F - (A^T p / w)_F,   y_i = its bound elsewhere,   C y + B^T offset = target + compliance * q .
 
 B has one column per held combination: e_k for a row at its limit; e_i - e_t for members i, t that share the top (or bottom) of a
-range; e_t - e_s for the width of a range; differences of constraints that share a budget. Rows at their cap stand in ``fixed``.
+range; ratio e_t - e_s for the width of a range (t = s where all its rows are equal, at the tip of a ratio's cone); differences of
+constraints that share a budget. Rows at their cap stand in ``fixed``.
 compliance is 1 / gamma for quadratic softness and 0 elsewhere. Written from DESIGN 1 and 7, independent of fairopt.numerics.
 """
 
@@ -108,19 +109,25 @@ def _range(
     width = float(problem.width[r])
     members = np.arange(block.start, block.stop)
     p, small = prices[members], tolerance * float(unit[members].min())
-    spent = float(np.maximum(p, 0.0).sum())
+    ratio = float(problem.ratio[r])
+    up, down = float(np.maximum(p, 0.0).sum()), float(np.maximum(-p, 0.0).sum())
+    spent = up if ratio == 1.0 else (down - up) / (1.0 - ratio)
     top, bottom = members[p > small], members[p < -small]
+    if ratio < 1.0 and ratio * down - up > small:  # the tip: every row is at both ends
+        top = bottom = members
+    elif ratio == 0.0:
+        top = bottom
     unspent = softness.kind in ("hard", "priced") and spent < softness.weight - small
-    if width == 0.0 and unspent:  # all rows equal
+    if width == 0.0 and ratio == 1.0 and unspent:  # all rows equal
         for i in members[1:]:
             held.hold(_difference(problem.m, i, members[0]), 0.0)
         return
     if not (top.size and bottom.size):
         return
-    for group in (top, bottom):
+    for group in (top,) if top is bottom else (top, bottom):
         for i in group[1:]:
             held.hold(_difference(problem.m, i, group[0]), 0.0)
-    direction = _difference(problem.m, top[0], bottom[0])
+    direction = _difference(problem.m, top[0], bottom[0], ratio)
     if softness.kind == "budget":
         blocks.setdefault(softness.block, []).append(_Side(direction, width, spent))
     elif softness.kind == "priced" and not unspent:
@@ -140,9 +147,11 @@ def _budget(held: _Held, sides: list[_Side], rho: float, small: float) -> None:
         held.hold(side.direction - first.direction, side.limit - first.limit)
 
 
-def _difference(m: int, i: int, j: int) -> Array:
+def _difference(m: int, i: int, j: int, ratio: float = 1.0) -> Array:
+    """ratio e_i - e_j."""
     column = np.zeros(m)
-    column[i], column[j] = 1.0, -1.0
+    column[i] += ratio
+    column[j] -= 1.0
     return column
 
 

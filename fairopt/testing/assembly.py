@@ -67,11 +67,12 @@ class Linear:
 
 @dataclass(frozen=True)
 class Range:
-    """max - min of the functionals <= width."""
+    """ratio * max - min of the functionals <= width."""
 
     members: tuple[Functional, ...]
     width: float
     softness: Softness = HARD
+    ratio: float = 1.0
 
 
 @dataclass
@@ -118,8 +119,9 @@ class Assembly:
                 self.linear[k] = replace(row, lower=min(row.lower, value - slack), upper=max(row.upper, value + slack))
         for k, block in enumerate(self.ranges):
             values = [self.evaluate(member, witness) for member in block.members]
-            if block.softness.kind == "hard" and max(values) - min(values) > block.width + slack:
-                self.ranges[k] = replace(block, width=max(values) - min(values) + slack)
+            needed = block.ratio * max(values) - min(values)
+            if block.softness.kind == "hard" and needed > block.width + slack:
+                self.ranges[k] = replace(block, width=needed + slack)
 
     def problem(
         self,
@@ -145,6 +147,7 @@ class Assembly:
             constraint_labels=tuple(f"{k}: {label}" for k, label in enumerate(constraints)),
             used_targets=bool(self.values),
             feasible=feasible,
+            ratio=np.array([block.ratio for block in self.ranges], dtype=np.float64),
         )
 
     def _rows(self, functionals: Sequence[Functional]) -> Rows:

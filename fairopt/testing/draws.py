@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.errors import InputError, MissingExtraError
+from fairopt.basics.extras import missing
+from fairopt.errors import InputError
 from fairopt.problem import Array, ProjectionProblem
 from fairopt.testing import mutate
 from fairopt.testing.assembly import INF, Assembly
@@ -124,7 +125,7 @@ def drawn_problems(
     try:
         from hypothesis import strategies as st
     except ImportError as error:
-        raise MissingExtraError("drawn_problems needs hypothesis: pip install 'fairopt[testing]'") from error
+        raise missing("drawn_problems needs hypothesis", "testing") from error
     mutations = st.sets(st.sampled_from([m for m in MUTATIONS if m not in set(avoid)]), max_size=6)
     return st.builds(
         lambda structure, seed, chosen: draw(structure, seed, chosen, max_n=max_n),

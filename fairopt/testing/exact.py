@@ -23,7 +23,7 @@ _LOW = 26  # mantissas of 53 bits are added in two halves, so that int64 never o
 class ExactViolation:
     """By how much each constraint is broken, exactly (<= 0: met; None: that side is open).
 
-    constraints  (L + R): max(f - upper, lower - f) of the linear ones, max f - min f - width of the ranges
+    constraints  (L + R): max(f - upper, lower - f) of the linear ones, ratio max f - min f - width of the ranges
     bounds       the largest of lb - y and y - ub
     """
 
@@ -50,9 +50,9 @@ def violation_exact(problem: ProjectionProblem, y: Tensor) -> ExactViolation:
         if np.isfinite(problem.lower[k]):
             sides.append(Fraction(float(problem.lower[k])) - values[k])
         found.append(max(sides) if sides else None)
-    for block, width in zip(problem.range_slices, problem.width, strict=True):
+    for block, width, ratio in zip(problem.range_slices, problem.width, problem.ratio, strict=True):
         inside = values[block]
-        found.append(max(inside) - min(inside) - Fraction(float(width)) if np.isfinite(width) else None)
+        found.append(Fraction(float(ratio)) * max(inside) - min(inside) - Fraction(float(width)) if np.isfinite(width) else None)
     return ExactViolation(tuple(found), _bounds_violation(problem, y))
 
 
@@ -64,8 +64,10 @@ def row_values_exact(problem: ProjectionProblem, y: Tensor) -> list[Fraction]:
     if numbers.shape != (rows.n,):
         raise ValueError(f"y: got shape {numbers.shape}, expected ({rows.n},)")
     counts = np.bincount(cell, minlength=rows.masks.shape[1])
-    means = _mask_means(cell_sums_exact(numbers, cell, rows.masks.shape[1]), counts, rows.masks)
-    target_means = [_mask_means(cell_sums_exact(_float64(v), cell, rows.masks.shape[1]), counts, rows.masks) for v in rows.values]
+    means = _mask_means(cell_sums_exact(numbers, cell, rows.masks.shape[1]), counts, np.asarray(rows.masks))
+    target_means = [
+        _mask_means(cell_sums_exact(_float64(v), cell, rows.masks.shape[1]), counts, np.asarray(rows.masks)) for v in rows.values
+    ]
     with_terms = {row for row, _, _, _ in rows.offset_terms}
     totals = [Fraction(0) if k in with_terms else Fraction(float(rows.offset[k])) for k in range(rows.m)]
     for row, scale, mask, value in rows.offset_terms:

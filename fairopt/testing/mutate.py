@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from fairopt.problem import HARD, Array, Softness
-from fairopt.testing.assembly import INF, Assembly, Linear, Range
+from fairopt.testing.assembly import INF, Assembly, Linear
 
 Generator = np.random.Generator
 
@@ -25,7 +25,7 @@ def duplicate(assembly: Assembly, rng: Generator) -> None:
             assembly.linear.append(Linear(row.functional.scaled(factor), low, high, row.softness))
     for block in list(assembly.ranges):
         if rng.uniform() < 0.5:
-            assembly.ranges.append(Range(block.members[::-1], block.width * float(rng.choice([1.0, 1.5])), block.softness))
+            assembly.ranges.append(replace(block, members=block.members[::-1], width=block.width * float(rng.choice([1.0, 1.5]))))
 
 
 def redundant(assembly: Assembly, rng: Generator) -> None:
@@ -33,7 +33,8 @@ def redundant(assembly: Assembly, rng: Generator) -> None:
     for block in list(assembly.ranges):
         for a, b in itertools.combinations(block.members, 2):
             if rng.uniform() < 0.5:
-                assembly.linear.append(Linear(a.plus(b, -1.0), -block.width, block.width, block.softness))
+                low = -block.width if block.ratio == 1.0 else -INF
+                assembly.linear.append(Linear(a.scaled(block.ratio).plus(b, -1.0), low, block.width, block.softness))
     rows = list(assembly.linear)
     if len(rows) >= 2:
         i, j = (int(k) for k in rng.choice(len(rows), 2, replace=False))
@@ -49,7 +50,7 @@ def scaled_rows(assembly: Assembly, rng: Generator) -> None:
         assembly.linear[k] = Linear(row.functional.scaled(factor), row.lower * factor, row.upper * factor, row.softness)
     for k, block in enumerate(assembly.ranges):
         factor = float(np.exp(rng.uniform(np.log(1e-2), np.log(1e2))))
-        assembly.ranges[k] = Range(tuple(f.scaled(factor) for f in block.members), block.width * factor, block.softness)
+        assembly.ranges[k] = replace(block, members=tuple(f.scaled(factor) for f in block.members), width=block.width * factor)
 
 
 ROWS: dict[str, Callable[[Assembly, Generator], None]] = {

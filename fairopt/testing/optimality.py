@@ -134,13 +134,20 @@ def _constraints(
     for r, (block, width) in enumerate(zip(problem.range_slices, problem.width, strict=True)):
         values, p = f[block], prices[block]
         rows, cost = float(row_scale[block].max()), float(price_scale[block].min())
-        inner = max(inner, abs(float(p.sum())) / cost)
+        ratio = float(problem.ratio[r])
+        up, down = float(np.maximum(p, 0.0).sum()), float(np.maximum(-p, 0.0).sum())
+        if ratio == 1.0:
+            flow, unbalanced = up, abs(up - down) / cost
+        else:  # the sum is (ratio - 1) flow; up = ratio * down, or less where all rows are equal
+            flow, spare = (down - up) / (1.0 - ratio), (ratio * down - up) / cost
+            unbalanced = max(-spare, min(spare, float(np.ptp(values)) / rows))
+        inner = max(inner, unbalanced)
         top, bottom = (values.max() - values) / rows, (values - values.min()) / rows
         inner = max(inner, float(np.minimum(np.maximum(p, 0.0) / cost, top).max()))
         inner = max(inner, float(np.minimum(np.maximum(-p, 0.0) / cost, bottom).max()))
         softness = problem.softness[problem.linear + r]
-        beyond = float(values.max() - values.min() - width)
-        found.append(Constraint(softness.kind, softness.weight, softness.block, beyond, float(np.maximum(p, 0.0).sum()), rows, cost))
+        beyond = float(ratio * values.max() - values.min() - width)
+        found.append(Constraint(softness.kind, softness.weight, softness.block, beyond, flow, rows, cost))
     return found, inner
 
 

@@ -2,7 +2,8 @@
 
 The problem is written as a strictly convex QP in the samples, scaled to x_i = sqrt(w_i) y_i / S, with rows of unit norm:
 
-- a hard range is all pairs of its rows (a range of width 0 is K - 1 equalities); equalities that others imply are left out;
+- a hard range is all pairs of its rows (a range of width 0 is K - 1 equalities; one with a ratio all ordered pairs, rows with
+  themselves too); equalities that others imply are left out;
 - quadratic softness is one slack s with distance d = t s, where t makes its cost 1/2 s^2;
 - priced and budget softness are slacks with a linear cost, which daqp's strict convexity forbids: they get 1/2 (s - s_before)^2
   as well, and the solve is repeated until s stands still (proximal points). At t = 30 each repetition gains about three digits.
@@ -15,13 +16,14 @@ fairopt.numerics or of a backend is used.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
 import torch
 
-from fairopt.errors import BackendError, MissingExtraError
+from fairopt.basics.extras import missing
+from fairopt.errors import BackendError
 from fairopt.problem import Array, ProjectionProblem, Softness
 from fairopt.testing.active import crossover
 from fairopt.testing.draws import Draw
@@ -145,6 +147,11 @@ def _write(problem: ProjectionProblem, d: Dense, scale: float) -> _QP:
         softness, width = problem.softness[problem.linear + r], float(problem.width[r])
         members = list(range(block.start, block.stop))
         slack = _slack(qp, softness, scale, float(reach[block].max()), blocks)
+        ratio = float(problem.ratio[r])
+        if ratio < 1.0:
+            for i, j in product(members, members):
+                put(ratio * d.a[i] - d.a[j], ratio * d.offset[i] - d.offset[j], -np.inf, width, ratio * price_of[i] - price_of[j], slack)
+            continue
         equal = softness.kind == "hard" and width == 0.0
         for i, j in [(members[0], j) for j in members[1:]] if equal else combinations(members, 2):
             put(d.a[i] - d.a[j], d.offset[i] - d.offset[j], -width, width, price_of[i] - price_of[j], slack)
@@ -212,7 +219,7 @@ def _daqp(linear: Array, g: Array, low: Array, high: Array) -> tuple[Array, Arra
     try:
         import daqp
     except ImportError as error:
-        raise MissingExtraError("fairopt.testing needs daqp for its reference solutions: pip install 'fairopt[testing]'") from error
+        raise missing("fairopt.testing needs daqp for its reference solutions", "testing") from error
     size = linear.shape[0]
     sense = np.zeros(low.shape[0], dtype=np.int32)
     sense[low == high] = 5

@@ -66,10 +66,16 @@ def strictness(problem: ProjectionProblem, z: Array, y: Array, prices: Array) ->
         else:
             block = problem.range_slices[k - problem.linear]
             values, p = f[block] / rows[block].max(), prices[block] / unit[block].min()
-            equality = bool(problem.width[k - problem.linear] == 0.0)
-            beyond = float(values.max() - values.min()) - float(problem.width[k - problem.linear]) / float(rows[block].max())
-            price, cost = float(np.maximum(p, 0.0).sum()), float(unit[block].min())
-            if not (equality and softness.kind == "hard"):
+            ratio = float(problem.ratio[k - problem.linear])
+            equality = bool(problem.width[k - problem.linear] == 0.0) and ratio == 1.0
+            beyond = float(ratio * values.max() - values.min()) - float(problem.width[k - problem.linear]) / float(rows[block].max())
+            up, down, cost = float(np.maximum(p, 0.0).sum()), float(np.maximum(-p, 0.0).sum()), float(unit[block].min())
+            price = up if ratio == 1.0 else (down - up) / (1.0 - ratio)
+            if ratio < 1.0 and price > 1e-9 and float(np.ptp(values)) <= 1e-9:  # the tip: it stays while the prices are not split
+                margins.append(ratio * down - up if ratio else float(np.abs(p).min()))
+            elif ratio == 0.0 and price > 1e-9:
+                margins.append(float(np.maximum(values - values.min(), -p).min()))
+            elif not (equality and softness.kind == "hard"):
                 carried = np.inf if price <= 1e-9 else 0.0  # an inactive range may have ties at its ends
                 top, bottom = np.maximum(values.max() - values, np.maximum(p, 0.0)), np.maximum(values - values.min(), np.maximum(-p, 0.0))
                 margins.append(max(carried, float(min(top.min(), bottom.min()))))

@@ -95,6 +95,28 @@ def ratio_rows(assembly: Assembly, setting: Setting, rng: Generator, tolerance: 
         assembly.linear.append(Linear(a.plus(b, -ratio), 0.0, INF))
 
 
+def ratio_range_rows(assembly: Assembly, setting: Setting, rng: Generator, tolerance: float) -> None:
+    """ratio * max - min <= width: of width 0 (the four-fifths rule) or the tolerance, at times with overlapping groups beside it."""
+
+    def ratio() -> float:
+        return float(rng.choice([0.0, 0.8, 0.95, np.round(rng.uniform(0.05, 0.99), 2)]))
+
+    def add(codes: IntArray, within: BoolArray | None = None) -> None:
+        members = tuple(f for _, f in _means(assembly, codes, within))
+        assembly.ranges.append(Range(members, tolerance if rng.uniform() < 0.4 else 0.0, ratio=ratio()))
+
+    if rng.uniform() < 0.3:  # in strata; one group alone is a lower bound
+        for stratum in (setting.label, ~setting.label):
+            if stratum.any():
+                add(setting.codes[0], stratum)
+        return
+    add(setting.codes[0])
+    if rng.uniform() < 0.3:
+        add(setting.codes[1])
+    elif rng.uniform() < 0.3:
+        _range(assembly, setting.codes[1], tolerance)
+
+
 def bound_rows(assembly: Assembly, setting: Setting, rng: Generator, tolerance: float) -> None:
     for _, a in _means(assembly, setting.codes[0]):
         side = int(rng.integers(3))
@@ -157,7 +179,7 @@ def strata_rows(assembly: Assembly, setting: Setting, rng: Generator, tolerance:
 
 def mixture_rows(assembly: Assembly, setting: Setting, rng: Generator, tolerance: float) -> None:
     """Two or three of the others joined, on either attribute."""
-    names = [name for name in BUILDERS if name != "mixture"]
+    names = [name for name in BUILDERS if name not in ("ratio_range", "mixture")]
     for name in rng.choice(len(names), int(rng.integers(2, 4)), replace=False):
         codes = setting.codes if rng.uniform() < 0.5 else setting.codes[::-1]
         other = Setting(codes, setting.label, setting.targets, setting.continuous, setting.constant, setting.scale)
@@ -176,6 +198,7 @@ BUILDERS: dict[str, Callable[[Assembly, Setting, Generator, float], None]] = {
     "covariance": covariance_rows,
     "overlap": overlap_rows,
     "strata": strata_rows,
+    "ratio_range": ratio_range_rows,
     "mixture": mixture_rows,
 }
 STRUCTURES = tuple(BUILDERS)

@@ -16,6 +16,7 @@ from fairopt.contract.base import Backend, Capabilities, GradientKind, RawSoluti
 from fairopt.errors import BackendError, ConformanceError, InfeasibleError, UnsupportedError
 from fairopt.problem import Limits, ProjectionProblem
 from fairopt.solve import Solution, solve
+from fairopt.solve.pairs import untaken
 from fairopt.testing.draws import Draw, draw, infeasible, wild, with_scores
 from fairopt.testing.oracle import OracleSolution, accepted_oracle, solve_reference
 from fairopt.testing.sensitivity import is_generic
@@ -104,7 +105,7 @@ class Subject:
         return tuple(case for case in self.cases if self.takes_raw(case.problem))
 
     def takes_raw(self, problem: ProjectionProblem) -> bool:
-        return self.capabilities.ranges or problem.ranges == 0
+        return not untaken(problem, self.capabilities)
 
     def project(
         self, scores: Tensor, problem: ProjectionProblem, *, limits: Limits | None = None, gradient: GradientKind = "implicit"
@@ -191,6 +192,8 @@ def targeted(capabilities: Capabilities, seed: int, each: int = 1) -> Iterator[t
     ]
     if capabilities.ranges:
         wanted.append(("ranges", "range", (), lambda problem: problem.ranges > 0))
+    if capabilities.ratio_ranges:
+        wanted.append(("ratio ranges", "ratio_range", (), lambda problem: bool((problem.ratio < 1.0).any())))
     if capabilities.bounds:
         wanted.append(("bounds", "range", ("box", "wide_box"), lambda problem: problem.has_box))
         wanted.append(("bounds by sample", "pairs", ("sample_box",), lambda problem: not problem.uniform_box))

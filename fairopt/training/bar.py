@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from fairopt.errors import MissingExtraError
+from fairopt.basics.extras import missing
 from fairopt.training.history import EpochDone
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def bar(shown: bool, epochs: int, batches: object) -> Iterator[Bar]:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
     except ImportError as error:
-        raise MissingExtraError("progress=True needs rich: pip install 'fairopt[cli]'") from error
+        raise missing("progress=True needs rich", "cli") from error
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         yield RichBar(progress, epochs, batches)

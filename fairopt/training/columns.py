@@ -13,14 +13,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
+from fairopt.basics.columns import length, numbers, read_features
+from fairopt.basics.containers import frame_columns, is_frame, opened
+from fairopt.basics.extras import missing
 from fairopt.errors import InputError, MissingExtraError
 from fairopt.groups import Vocabulary, encode
 
 try:
     from sklearn.utils import check_array
 except ImportError as error:
-    raise MissingExtraError("the estimators need scikit-learn: pip install 'fairopt[sklearn]'") from error
+    raise missing("the estimators need scikit-learn", "sklearn") from error
 
 Column = str | int
 Groups = dict[str, npt.NDArray[Any]]  # attribute -> (n,) values
@@ -94,9 +98,10 @@ class Reader:
     def _read(self, table: Any, raw: dict[str, Any]) -> Read:
         n = table.shape[0]
         for name, column in raw.items():
-            if len(column) != n:
+            came = length(column, f"sensitive_features[{name!r}]")
+            if came != n:
                 raise InputError(
-                    f"sensitive_features[{name!r}]: got {len(column)} values, expected {n}, one a row of X (cross-validation cuts "
+                    f"sensitive_features[{name!r}]: got {came} values, expected {n}, one a row of X (cross-validation cuts "
                     "DataFrames, Series and arrays to the rows of a fold, dicts it does not)"
                 )
         numbers = self._numbers(raw)
@@ -125,10 +130,7 @@ class Reader:
 
     def _numbers(self, raw: Mapping[str, Any]) -> dict[str, npt.NDArray[np.float64]]:
         """The columns that are to be cut, as finite numbers (n,)."""
-        return {
-            name: check_array(_plain(raw[name]).reshape(-1, 1), dtype=np.float64, ensure_min_samples=0, input_name=f"X ({name})")[:, 0]
-            for name in self.cuts
-        }
+        return {name: _as_numbers(raw[name], name) for name in self.cuts}
 
     def _cut(self, raw: Mapping[str, Any], numbers: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, Any]:
         """The columns with numbers replaced by the names of their intervals."""
@@ -147,9 +149,20 @@ def as_table(X: Any) -> Any:
         if not len(X) or not len(X.columns):
             check_array(X, dtype=None, input_name="X")  # says what is wrong
         return X
+    if is_frame(X):
+        return _as_pandas(X)
     if isinstance(X, (list, tuple)):
         X = np.array(X, dtype=object)  # a list of rows may mix words and numbers
     return check_array(X, dtype=None, ensure_all_finite=False, input_name="X")
+
+
+def _as_pandas(X: Any) -> Any:
+    """A frame of polars, pyarrow or their like as a pandas one: scikit-learn takes apart no others by name."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise MissingExtraError("X: a frame that is not pandas' own needs pandas too: pip install pandas") from error
+    return pandas.DataFrame({name: opened(column, f"X[{name!r}]") for name, column in frame_columns(X, "X").items()})
 
 
 def resolve(columns: Any, table: Any) -> dict[str, int]:
@@ -194,31 +207,16 @@ def _out_of(table: Any, positions: Mapping[str, int]) -> dict[str, Any]:
 
 def as_columns(given: Any, attributes: tuple[str, ...] | None) -> dict[str, Any]:
     """``sensitive_features`` as attribute -> values. One column without a name takes the notion's attribute, or 'sensitive'."""
-    if hasattr(given, "columns") and hasattr(given, "iloc"):
-        return {str(name): given.iloc[:, k] for k, name in enumerate(given.columns)}
-    if isinstance(given, Mapping):
-        return {str(name): values for name, values in given.items()}
     alone = attributes[0] if attributes is not None and len(attributes) == 1 else "sensitive"
-    if hasattr(given, "iloc"):
-        name = getattr(given, "name", None)
-        return {alone if name is None else str(name): given}
-    array = _plain(given)
-    if array.ndim == 2 and array.shape[1] > 1:
-        return {f"sensitive_{k}": array[:, k] for k in range(array.shape[1])}
-    if array.ndim not in (1, 2):
-        raise InputError(f"sensitive_features: got shape {array.shape}, expected (n,), (n, k), a Series, a DataFrame or a mapping")
-    return {alone: array.reshape(-1)}
+    if isinstance(given, np.ndarray) and given.dtype.names is None and given.ndim == 2 and given.shape[1] > 1:
+        return {f"sensitive_{k}": given[:, k] for k in range(given.shape[1])}
+    name = getattr(given, "name", None) if not isinstance(given, (Mapping, Tensor)) and not is_frame(given) else None
+    return {str(key): values for key, values in read_features(given, (alone if name in (None, "") else str(name),)).items()}
 
 
-def _plain(values: Any) -> npt.NDArray[Any]:
-    """An array of the values' own type; objects where a list came, for numpy turns a list of 'a' and 1 into words."""
-    if isinstance(values, np.ndarray):
-        return values
-    if hasattr(values, "numpy") and hasattr(values, "detach"):
-        return np.asarray(values.detach().cpu().numpy())
-    if hasattr(values, "to_numpy"):
-        return np.asarray(values.to_numpy())
-    return np.array(values, dtype=object)
+def _as_numbers(column: Any, name: str) -> npt.NDArray[np.float64]:
+    """(n,) finite numbers to be cut into groups."""
+    return np.asarray(numbers(column, None, f"sensitive_features[{name!r}]").detach().cpu().double().numpy())
 
 
 def _check_read(given: tuple[str, ...], attributes: tuple[str, ...] | None) -> None:

@@ -21,7 +21,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fairopt.errors import FairoptWarning, InputError, MissingExtraError, UnsupportedError
+from fairopt.basics.extras import missing
+from fairopt.errors import FairoptWarning, InputError, UnsupportedError
 from fairopt.frozen import FrozenLayer, freeze
 from fairopt.gap_table import gaps
 from fairopt.layer import FairModel, FairnessLayer, Space
@@ -41,7 +42,7 @@ try:
     from sklearn.utils import check_random_state
     from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, validate_data
 except ImportError as error:
-    raise MissingExtraError("the estimators need scikit-learn 1.6 or later: pip install 'fairopt[sklearn]'") from error
+    raise missing("the estimators need scikit-learn", "sklearn") from error
 
 Floats = npt.NDArray[np.float64]
 NotionLike = Notion | Callable[..., Notion]
@@ -231,7 +232,7 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
         InputError where a row's combination of groups was not calibrated.
         """
         raw, groups = self._received(X, sensitive_features, method)
-        index = self.frozen_.index(groups)
+        index = self.frozen_.codes(groups)
         unknown = torch.nonzero(index == self.frozen_.unknown).reshape(-1)
         if len(unknown):
             row = int(unknown[0])

@@ -31,6 +31,7 @@ from fairopt.frozen import FrozenLayer, PopulationBound
 from fairopt.layer import FairnessLayer
 from fairopt.problem import HARD, Array, IntArray, ProjectionProblem, Rows
 from fairopt.solve import solve
+from fairopt.sparse import absolute
 
 RIDGE = 1e-6  # of the mean square of z: where a group's scores are all the same, prefer a = 1
 BROKEN = 1e-6  # in units of the scores' width
@@ -48,7 +49,7 @@ def moves_by_label(problem: ProjectionProblem, keys: IntArray) -> bool:
         )
     pairs = np.unique(np.stack([keys, rows.cell.numpy()]), axis=1)  # (2, P): combinations and their cells, sorted
     same = pairs[0, 1:] == pairs[0, :-1]
-    columns = rows.coefficients[:, pairs[1]]  # (m, P)
+    columns = np.asarray(rows.coefficients)[:, pairs[1]]  # (m, P)
     return bool((columns[:, 1:] != columns[:, :-1])[:, same].any())
 
 
@@ -76,7 +77,7 @@ class FrozenMaps(nn.Module):
         super().__init__()
         if not len(keys) == len(slopes) == len(offsets):
             raise InputError(f"slopes, offsets: got {len(slopes)} and {len(offsets)}, expected one a key, {len(keys)}")
-        self._index = FrozenLayer(attributes, keys, [0.0] * len(keys), lb=lb, ub=ub, space=space, bounds=bounds)
+        self._index = FrozenLayer(attributes, keys, [0.0] * len(keys), lb=lb, ub=ub, space=space, bounds=bounds, on_unknown="pass")
         self.lb, self.ub, self.space, self.bounds = float(lb), float(ub), space, tuple(bounds)
         self.register_buffer("slopes", torch.tensor([*slopes, 1.0], dtype=torch.float64))
         self.register_buffer("offsets", torch.tensor([*offsets, 0.0], dtype=torch.float64))
@@ -95,8 +96,12 @@ class FrozenMaps(nn.Module):
         return self._index.unknown
 
     def index(self, sensitive_features: Mapping[str, Any]) -> Tensor:
-        """(n,) int64 for values by attribute; values that calibration had not get ``unknown``."""
+        """(n,) int64 for values by attribute; values that calibration had not get ``unknown``, which the estimators refuse."""
         return self._index.index(sensitive_features)
+
+    def codes(self, sensitive_features: Mapping[str, Any]) -> Tensor:
+        """The same, under FrozenLayer's name."""
+        return self._index.codes(sensitive_features)
 
     def forward(self, scores: Tensor, groups: Tensor) -> Tensor:
         """Scores for ``scores`` (n,) and ``groups`` (n,) int64 in [0, unknown]; same shape, dtype and device."""
@@ -202,6 +207,7 @@ def _fitted(data: _Data, problem: ProjectionProblem, lb: float, ub: float) -> tu
         lower=lower,
         upper=upper,
         width=problem.width,
+        ratio=problem.ratio,
         range_starts=problem.range_starts + (len(linear) - problem.linear),
         softness=(*problem.softness[: problem.linear], *(HARD,) * (len(linear) - problem.linear), *problem.softness[problem.linear :]),
         labels=tuple(f"row {k}" for k in range(len(every))),
@@ -222,7 +228,7 @@ def _violation(values: Array, problem: ProjectionProblem) -> float:
     linear = values[: problem.linear]
     each = [
         *np.maximum(problem.lower - linear, linear - problem.upper),
-        *(np.ptp(values[s]) - w for s, w in zip(problem.range_slices, problem.width, strict=True)),
+        *(q * values[s].max() - values[s].min() - w for s, w, q in zip(problem.range_slices, problem.width, problem.ratio, strict=True)),
     ]
     return max((float(d) for d, s in zip(each, problem.softness, strict=True) if s.kind == "hard"), default=0.0)
 
@@ -232,8 +238,8 @@ def _population(
 ) -> tuple[PopulationBound, ...]:
     """What holds in the population, for every constraint."""
     rows, alpha = problem.rows, 1.0 - confidence
-    used = np.flatnonzero((rows.scales != 0).any(axis=0))
-    members = rows.masks.astype(np.float64) @ data.counts  # (M, K) samples of each key in each mask
+    used = np.flatnonzero(absolute(rows.scales).sum(0))
+    members = np.asarray(rows.masks).astype(np.float64) @ data.counts  # (M, K) samples of each key in each mask
     statements = int((members[used] > 0).sum()) + int(((members[used] > 0).sum(1) > 1).sum())
     residual = np.zeros(rows.m)  # rows with the mean of a value in them: that mean is sampled too
     for row, _, mask, _ in rows.offset_terms:
@@ -249,7 +255,7 @@ def _population(
         plain[j] = min(1.0, float((each / n) @ errors) + shares)
     if not isfinite(width):
         own, plain, width = np.zeros(len(members)), np.zeros(len(members)), inf
-    scales = np.abs(rows.scales)
+    scales = absolute(rows.scales)
     margins = scales @ own + residual * (scales @ plain)  # (m,) in widths
     out = []
     for k, label in enumerate(problem.constraint_labels[: problem.linear]):
@@ -259,9 +265,10 @@ def _population(
     for r, part in enumerate(problem.range_slices):
         unit = width if isfinite(width) else 1.0
         most, least = values[part] + margins[part] * unit, values[part] - margins[part] * unit
-        gap = float(np.ptp(values[part]))
+        ratio = float(problem.ratio[r])
+        gap = ratio * float(values[part].max()) - float(values[part].min())
         label = problem.constraint_labels[problem.linear + r]
-        out.append(_bound(label, gap, float(problem.width[r]), (float(most.max() - least.min()) - gap) / unit, width, confidence))
+        out.append(_bound(label, gap, float(problem.width[r]), (float(ratio * most.max() - least.min()) - gap) / unit, width, confidence))
     return tuple(out)
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from fairopt.errors import FairoptError, InputError, MissingExtraError
+from fairopt.basics.columns import listed, read_features
+from fairopt.basics.extras import missing
+from fairopt.errors import FairoptError, InputError
 from fairopt.gap_table import gaps
 from fairopt.layer import FairnessLayer
 from fairopt.solve import Certificate
@@ -20,7 +21,7 @@ from fairopt.solve import Certificate
 try:
     from lightning.pytorch import Callback
 except ImportError as error:
-    raise MissingExtraError("fairopt.training.lightning needs Lightning: pip install 'fairopt[lightning]'") from error
+    raise missing("fairopt.training.lightning needs Lightning", "lightning") from error
 
 
 class ParityError(FairoptError, AssertionError):
@@ -40,7 +41,9 @@ class ParityCallback(Callback):  # type: ignore[misc]  # the package's types are
 
     A certificate is about one batch. Where ``validation_step`` returns a mapping with "scores", "sensitive_features" and, for notions about
     labels, "targets", the gap of all validation scores together is logged as ``parity/val_gap``, and by how much it is beyond its limit as
-    ``parity/val_excess``: they may be above the tolerance though every batch is inside, and that is no error.
+    ``parity/val_excess``: they may be above the tolerance though every batch is inside, and that is no error. Several loaders are
+    pooled apart, under ``.../dataloader_idx_0`` and so on. ``trainer.test`` logs the same under ``parity/test_...``. A training step that
+    returns None is passed over.
 
     Lightning's sanity check validates before any training: declare the layer's ``groups``, or pass ``num_sanity_val_steps=0``.
     """
@@ -53,36 +56,55 @@ class ParityCallback(Callback):  # type: ignore[misc]  # the package's types are
         self.slack, self.prefix = slack, prefix
         self._layer = layer
         self._last: Certificate | None = None
-        self._pooled: list[Mapping[str, Any]] = []
+        self._pooled: dict[int, list[Mapping[str, Any]]] = {}  # by loader
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        certificate = self._fresh(pl_module, "training_step")
-        self._log(pl_module, certificate, "train")
+        if not outputs:  # the step returned None: Lightning passes the batch over, and so does the callback
+            self._last = self._found(pl_module).certificate
+            return
+        self._log(pl_module, self._fresh(pl_module, "training_step"), "train")
 
     def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        self._pooled = []
+        self._pooled = {}
 
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        certificate = self._fresh(pl_module, "validation_step")
-        self._log(pl_module, certificate, "val")
-        pl_module.log(f"{self.prefix}/val_used_targets", float(certificate.used_targets), batch_size=certificate.problem.n)
-        if certificate.max_violation > self.slack:
+        self._judged(pl_module, outputs, batch_idx, dataloader_idx, "validation", "val")
+
+    def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        self._log_pooled(pl_module, "val")
+
+    def on_test_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        self._pooled = {}
+
+    def on_test_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._judged(pl_module, outputs, batch_idx, dataloader_idx, "test", "test")
+
+    def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        self._log_pooled(pl_module, "test")
+
+    def _judged(self, pl_module: Any, outputs: Any, batch_idx: int, loader: int, word: str, stage: str) -> None:
+        """Log the certificate of a held-out batch, keep its scores for the pooled gap, and raise where parity is broken."""
+        certificate = self._fresh(pl_module, f"{word}_step")
+        self._log(pl_module, certificate, stage)
+        pl_module.log(f"{self.prefix}/{stage}_used_targets", float(certificate.used_targets), batch_size=certificate.problem.n)
+        if not certificate.max_violation <= self.slack:
             raise ParityError(
-                f"validation batch {batch_idx}: a row is {certificate.max_violation:.3g} outside its limit, more than the slack "
+                f"{word} batch {batch_idx}: a row is {certificate.max_violation:.3g} outside its limit, more than the slack "
                 f"{self.slack:.3g} (status {certificate.status.name}: {certificate.status.advice})"
             )
         if isinstance(outputs, Mapping) and "scores" in outputs and "sensitive_features" in outputs:
-            self._pooled.append(outputs)
+            self._pooled.setdefault(loader, []).append(outputs)
 
-    def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        if not self._pooled:
-            return
-        gap, excess = pooled_gap(self._found(pl_module), self._pooled)
-        self._pooled = []
-        pl_module.log(f"{self.prefix}/val_gap", gap)
-        pl_module.log(f"{self.prefix}/val_excess", excess)
+    def _log_pooled(self, pl_module: Any, stage: str) -> None:
+        """The gap of all scores of each loader; two loaders are two data sets."""
+        pooled, self._pooled = self._pooled, {}
+        for loader, outputs in pooled.items():
+            gap, excess = pooled_gap(self._found(pl_module), outputs)
+            suffix = f"/dataloader_idx_{loader}" if len(pooled) > 1 else ""
+            pl_module.log(f"{self.prefix}/{stage}_gap{suffix}", gap, add_dataloader_idx=False)
+            pl_module.log(f"{self.prefix}/{stage}_excess{suffix}", excess, add_dataloader_idx=False)
 
     def _log(self, pl_module: Any, certificate: Certificate, stage: str) -> None:
         n = certificate.problem.n
@@ -112,16 +134,17 @@ class ParityCallback(Callback):  # type: ignore[misc]  # the package's types are
 
 def pooled_gap(layer: FairnessLayer, outputs: list[Mapping[str, Any]]) -> tuple[float, float]:
     """(largest gap, largest gap minus limit) of the scores of all ``outputs`` together; constraints about absent groups left out."""
-    names = outputs[0]["sensitive_features"].keys()
-    columns = {name: np.concatenate([_array(out["sensitive_features"][name]) for out in outputs]) for name in names}
+    names = read_features(outputs[0]["sensitive_features"], layer.notion.attributes).keys()
+    columns = {
+        name: [v for out in outputs for v in listed(read_features(out["sensitive_features"], layer.notion.attributes)[name], name)]
+        for name in names
+    }
     scores = torch.cat([out["scores"].detach().reshape(-1).cpu() for out in outputs])
-    targets = np.concatenate([_array(out["targets"]) for out in outputs]) if "targets" in outputs[0] else None
-    table = gaps(scores, layer.notion, sensitive_features=columns, targets=targets, missing_group=layer.missing_group)
+    targets = [v for out in outputs for v in listed(out["targets"], "targets")] if "targets" in outputs[0] else None
+    table = gaps(
+        scores, layer.notion, sensitive_features=columns, targets=targets, missing_group=layer.missing_group, pos_label=layer.pos_label
+    )
     present = [(row["gap"], row["gap"] - row["limit"]) for row in table if row["status"] != "absent"]
     if not present:
         return float("nan"), float("nan")
     return max(gap for gap, _ in present), max(excess for _, excess in present)
-
-
-def _array(column: Any) -> np.ndarray[Any, Any]:
-    return column.detach().cpu().numpy() if isinstance(column, Tensor) else np.asarray(column)

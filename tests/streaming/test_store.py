@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ import fairopt as fo
 from fairopt.experiments.data.streams import stream
 from fairopt.streaming import Cumulative, DurableStream, Forget, PooledParity, PrimalDual, Sliding, named, parity
 from fairopt.streaming.rows import CsvSource
-from fairopt.streaming.run import Job, Run
+from fairopt.streaming.run import Job, Run, facts
 
 DP = parity("race", tolerance=0.05)
 KILLS = int(os.environ.get("FAIROPT_KILLS", "5"))
@@ -121,6 +123,21 @@ def test_a_failed_step_leaves_memory_and_database_as_they_were(tmp_path):
     store.close()
 
 
+def test_the_state_remembers_facts_and_what_was_consumed(tmp_path):
+    with DurableStream(make(), tmp_path / "a.db", facts={"input": "a.csv", "columns": ["score", "race"]}) as store:
+        assert store.facts == {"input": "a.csv", "columns": ["score", "race"]}
+        store.step(0.5, sensitive_features="a", offset=3, consumed="hash of 3")
+        store.note(offset=5, writes=[], consumed="hash of 5")
+        store.step(0.5, sensitive_features="a", offset=7)
+    with DurableStream(make(), tmp_path / "a.db", facts={"input": "other"}) as store:
+        assert store.facts == {"input": "a.csv", "columns": ["score", "race"]}
+        assert store.progress == {"offset": 7, "consumed": "hash of 5", "files": {}}
+    bad: Any
+    for bad in ({"x": float("nan")}, {"x": object()}, 3):
+        with pytest.raises(fo.InputError, match="facts"):
+            DurableStream(make(), tmp_path / "b.db", facts=bad)
+
+
 def test_late_targets_are_durable(tmp_path):
     notion = named("mean_residual", "race", 0.05)
     with DurableStream(PooledParity(notion, bounds=(0, 1)), tmp_path / "a.db") as store:
@@ -142,7 +159,7 @@ def test_bad_databases(tmp_path):
     with pytest.raises(fo.InputError, match="families"):
         DurableStream(PooledParity(parity("race", tolerance=0.1), bounds=(0, 1)), tmp_path / "a.db")
     store = DurableStream(make(), tmp_path / "b.db")
-    store._db.execute("UPDATE state SET format = 2")
+    store._hold.db.execute("UPDATE state SET format = 3")
     store.close()
     with pytest.raises(fo.InputError, match="newer"):
         DurableStream(make(), tmp_path / "b.db")
@@ -190,10 +207,10 @@ def fairopt_stream(folder, *extra):
     return [sys.executable, "-c", code, "--group", "race", "--state", str(folder / "run.db"), "--output", str(folder / "fair.csv"), *extra]
 
 
-def through_run(folder, source, **job):
-    controller = make()
-    with DurableStream(controller, folder / "run.db") as store:
-        return Run(source, store, Job(folder / "fair.csv", folder / "rejects.csv", ("race",), **job)).go()
+def through_run(folder, source, **options):
+    job = Job(folder / "fair.csv", folder / "rejects.csv", ("race",), **options)
+    with closing(source), DurableStream(make(), folder / "run.db", facts=facts(source, job, folder / "run.db")) as store:
+        return Run(source, store, job, on_warning=lambda words: None).go()
 
 
 @pytest.mark.parametrize("batch", [1, 7])
@@ -222,8 +239,9 @@ def test_a_file_is_streamed_row_by_row(batch, tmp_path):
 def test_the_file_is_never_far_behind_the_commits(tmp_path):
     write_csv(tmp_path / "in.csv", n=2000)
     behind = []
-    with DurableStream(make(), tmp_path / "run.db") as store:
-        run = Run(CsvSource(tmp_path / "in.csv"), store, Job(tmp_path / "fair.csv", tmp_path / "rejects.csv", ("race",)))
+    source, job = CsvSource(tmp_path / "in.csv"), Job(tmp_path / "fair.csv", tmp_path / "rejects.csv", ("race",))
+    with DurableStream(make(), tmp_path / "run.db", facts=facts(source, job, tmp_path / "run.db")) as store:
+        run = Run(source, store, job, on_warning=lambda words: None)
 
         def watch(now):
             written = [(tmp_path / name).read_bytes().count(b"\n") - 1 for name in ("fair.csv", "rejects.csv")]
@@ -240,7 +258,13 @@ def test_malformed_rows_say_why(tmp_path):
     through_run(tmp_path, CsvSource(tmp_path / "in.csv"))
     with (tmp_path / "rejects.csv").open(newline="") as file:
         reasons = [r["reason"] for r in csv.DictReader(file)]
-    assert reasons == ["score: '' is no number", "score: 'nan' is not finite", "race: missing", "not UTF-8", "3 fields, the header has 2"]
+    assert reasons == [
+        "score: an empty cell is no number",
+        "score: 'nan' is not finite",
+        "race: missing",
+        "not UTF-8 at byte 32 (--encoding names another)",
+        "3 fields, the header has 2",
+    ]
     assert (tmp_path / "fair.csv").read_text().startswith("score,race,fair_score\n0.5,a,0.5\n0.9,b,")
 
 
@@ -251,7 +275,7 @@ def test_bad_inputs(tmp_path):
             through_run(tmp_path, CsvSource(tmp_path / "in.csv"), **job)
     (tmp_path / "twice.csv").write_text("a,a\n")
     (tmp_path / "empty.csv").write_text("")
-    for name, words in (("twice.csv", "twice"), ("empty.csv", "header"), ("absent.csv", "no file")):
+    for name, words in (("twice.csv", "twice"), ("empty.csv", "header"), ("absent.csv", "no such file")):
         with pytest.raises(fo.InputError, match=words):
             CsvSource(tmp_path / name)
 

@@ -353,7 +353,7 @@ def test_a_smaller_confidence_is_a_smaller_interval() -> None:
     [
         ({"scores": [0.1, float("nan")] * 40}, "scores holds NaN"),
         ({"scores": []}, "scores must have shape"),
-        ({"sensitive_features": ["f", "m"] * 40}, "sensitive_features: got list"),
+        ({"sensitive_features": "fm" * 40}, "sensitive_features must map .* came str"),
         ({"sensitive_features": {}}, "sensitive_features: got no attribute"),
         ({"sensitive_features": {"race": ["a"] * 80}}, "no attribute 'sex'"),
         ({"sensitive_features": {"sex": ["f"] * 80, "race": ["a"] * 79}}, "79 values for 80"),
@@ -409,7 +409,7 @@ sys.meta_path.insert(0, Absent())
 import json, torch, fairopt as fo
 a = fo.audit(torch.linspace(0, 1, 40), fo.DemographicParity("sex", tolerance=0.01), sensitive_features={"sex": [0] * 20 + [1] * 20})
 told = []
-for act in (lambda: a.to_html("x.html"), lambda: a.to_csv("x.csv"), a.to_pandas):
+for act in (lambda: a.to_html("x.html"), a.to_pandas):
     try:
         act()
     except fo.MissingExtraError as error:
@@ -425,7 +425,7 @@ print(json.dumps([score["low"], decision["low"], decision["interval"], list(a.no
     assert why == "needs scipy"
     assert any("intervals of rates are left out" in note for note in notes)
     assert size > 1000
-    assert len(told) == 3
+    assert len(told) == 2
     assert all("pip install" in line for line in told)
 
 

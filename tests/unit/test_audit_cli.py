@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -178,7 +180,7 @@ def test_strict_says_it_by_the_exit_code(file: Path, tolerance: str, code: int) 
         (["--sensitive", "gender"], "--sensitive: scores.csv has no column 'gender'"),
         (["--target", "z"], "--target: scores.csv has no column 'z'"),
         (["--decision", "z"], "--decision: scores.csv has no column 'z'"),
-        (["--score", "sex"], r"column 'sex' has 'f' in row 1, expected a number \(120 such rows of 120\)"),
+        (["--score", "sex"], r"column 'sex' has 'f' in row 1 \(line 2\), expected a number \(120 such rows of 120\)"),
         (["--decision", "age"], "decisions: got"),
         (["--notion", "parity"], "--notion: got 'parity', expected one of demographic_parity"),
         (["--notion", "group_mean_bound"], "GroupMeanBound needs lower, upper or both"),
@@ -202,13 +204,13 @@ def test_bad_words_are_one_clear_line(file: Path, words: list[str], said: str) -
     ("name", "text", "said"),
     [
         ("none.csv", None, "there is no such file"),
-        ("empty.csv", "", "cannot be read as csv"),
+        ("empty.csv", "", "no header line: the file is empty"),
         ("header.csv", "p,sex\n", "got no rows"),
-        ("hole.csv", "p,sex\n0.1,a\n,b\n,b\n", r"column 'p' has an empty cell in row 2, expected a number \(2 such rows of 3\)"),
+        ("hole.csv", "p,sex\n0.1,a\n,b\n,b\n", r"column 'p' has an empty cell in row 2 \(line 3\), expected a number \(2 such rows of 3\)"),
         ("word.csv", "p,sex\n0.1,a\nhigh,b\n", "column 'p' has 'high' in row 2"),
         ("inf.csv", "p,sex\n0.1,a\ninf,b\n", "column 'p' has 'inf' in row 2"),
         ("broken.parquet", "not parquet", "cannot be read as parquet"),
-        ("ragged.csv", "p,sex\n0.1,a\n0.1,a,b,c\n", "cannot be read as csv"),
+        ("ragged.csv", "p,sex\n0.1,a\n0.1,a,b,c\n", "line 3: 4 fields, the header has 2"),
     ],
 )
 def test_bad_files_are_one_clear_line(tmp_path: Path, name: str, text: str | None, said: str) -> None:
@@ -333,3 +335,115 @@ def test_the_distribution_sums_to_one_in_every_group() -> None:
     for row in audit.distribution:
         sums[row["group"]] = sums.get(row["group"], 0.0) + row["share"]
     assert sums == pytest.approx({"0": 1.0, "1": 1.0, "2": 1.0})
+
+
+# files of text ---------------------------------------------------------------------------------------------------------------
+
+
+def audit_of(tmp_path: Path, data: bytes | str, *words: str) -> dict[str, Any]:
+    path = tmp_path / "in.csv"
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    done = call(path, "--score", "p", "--sensitive", "g", "--draws", "100", "--json", tmp_path / "a.json", *words)
+    assert done.exit_code == 0, (done.output, done.exception)
+    return read_json(tmp_path / "a.json")
+
+
+def groups_of(read: dict[str, Any]) -> dict[str, float]:
+    return {r["group"]: r["value"] for r in read["tables"]["groups"] if r["attribute"] and r["measure"] == "mean_score"}
+
+
+def test_groups_are_text_as_written(tmp_path: Path) -> None:
+    cells = ["01", "1", "02134", "2134", "1e3", "1000", "9007199254740993", "9007199254740992", "True", "NA", " 1", "1.0"]
+    found = groups_of(audit_of(tmp_path, "p,g\n" + "".join(f"0.{i:02d},{g}\n" for i, g in enumerate(cells))))
+    assert found == {g: float(f"0.{i:02d}") for i, g in enumerate(cells)}
+
+
+def test_a_gap_between_01_and_1_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("p,g\n" + "0.9,01\n0.1,1\n" * 20)
+    assert call(path, "--score", "p", "--sensitive", "g", "--strict").exit_code == 1
+
+
+def test_a_group_called_missing_is_not_the_empty_cells(tmp_path: Path) -> None:
+    found = groups_of(audit_of(tmp_path, 'p,g\n0.25,missing\n0.5,\n0.75,""\n', "--missing-group", "own"))
+    assert found == {'"missing"': 0.25, "missing": 0.625}
+
+
+@pytest.mark.parametrize("decimal", [".", ","])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_dialects(tmp_path: Path, decimal: str, encoding: str, end: str) -> None:
+    text = end.join(["p;g;last, first", f"0{decimal}1;\u00e9;x", "", f'3e-1;"a{end}b;";', f"0{decimal}7;\u00e9;", ""])
+    words = ["--decimal", decimal, *(["--encoding", "latin-1"] if encoding == "latin-1" else [])]
+    assert groups_of(audit_of(tmp_path, text.encode(encoding), *words)) == {"\u00e9": pytest.approx(0.4), f"a{end}b;": 0.3}
+
+
+def test_scores_are_read_to_the_nearest_double(tmp_path: Path) -> None:
+    written = ["0.1234567890123456789", "8.5e-324", "0.30000000000000004", "1.7976931348623157e150", ".5", "5.", "+1e-5", "-0.0"]
+    rows = "".join(f"{z},{k}\n" for k, z in enumerate(written))
+    found = groups_of(audit_of(tmp_path, f"p,g\n{rows}"))
+    assert [found[str(k)] for k in range(len(written))] == [float(z) for z in written]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"p,g\n0.1,a,\n", "line 2: 3 fields, the header has 2"),
+        (b"p,p,g\n1,2,3\n", "line 1: the header names a column twice: 'p' is column 1 and 2"),
+        (b"p,g,\n0.1,a,\n", "line 1: column 3 of the header has no name"),
+        (b"p,g\n0.1,a\n\n0.2,\xe9\n", "line 4: not UTF-8 at byte 15 (--encoding names another)"),
+        (b"p,g\n1_0,a\n", "'1_0' in row 1 (line 2), expected a number"),
+        (b'p;g\n"0,5";a\n', "--decimal , reads it"),
+        (b"p,g\n0.1,\x00\n", "line 2: a NUL byte"),
+        (b'p,g\n0.1,"a\n', "line 2: a quoted cell is never closed"),
+    ],
+)
+def test_malformed_tables_say_where(tmp_path: Path, data: bytes, said: str) -> None:
+    path = tmp_path / "in.csv"
+    path.write_bytes(data)
+    assert said in error(path, "--score", "p", "--sensitive", "g")
+
+
+def test_standard_input_and_output(file: Path, tmp_path: Path) -> None:
+    words = ["audit", "-", "--score", "p", "--sensitive", "sex", "--draws", "100"]
+    code = "from fairopt.cli import main; main()"
+    run = [sys.executable, "-c", code, *words]
+    done = subprocess.run([*run, "--json", "-"], input=file.read_bytes(), capture_output=True, check=True)
+    assert json.loads(done.stdout)["n"] == 120
+    assert b"Summary" in done.stderr
+    other = [*run, "--csv", "-", "--json", str(tmp_path / "a.json")]
+    table = subprocess.run(other, input=file.read_bytes(), capture_output=True, check=True)
+    assert table.stdout.startswith(b"quantity,notion,")
+    assert read_json(tmp_path / "a.json")["data_hash"] == json.loads(done.stdout)["data_hash"]
+    assert subprocess.run([*run, "--json", "-", "--csv", "-"], input=b"", capture_output=True, check=False).returncode == 2
+
+
+def test_outputs_are_files_of_their_own(file: Path, tmp_path: Path) -> None:
+    before = file.read_bytes()
+    (tmp_path / "link").symlink_to(file)
+    usual = (file, "--score", "p", "--sensitive", "sex")
+    for option in ("--html", "--json", "--csv"):
+        assert "is the same file as file" in error(*usual, option, tmp_path / "link")
+        assert "its folder is not there" in error(*usual, option, tmp_path / "no" / "x")
+        assert "is a folder" in error(*usual, option, tmp_path)
+    assert "is the same file as json" in error(*usual, "--json", tmp_path / "x", "--csv", tmp_path / "x")
+    assert file.read_bytes() == before
+
+
+def test_bounds_and_words_of_notions(file: Path) -> None:
+    usual = (file, "--score", "p", "--sensitive", "sex", "--draws", "100")
+    assert call(*usual, "--bounds", "0,1", "--notion", "DemographicParity").exit_code == 0
+    assert re.search(r"--bounds: got 0\.\d+ in row \d+, outside 0, 0\.5 \(\d+ such rows of 120\)", error(*usual, "--bounds", "0,0.5"))
+
+
+def test_nothing_of_the_data_runs_or_steers(tmp_path: Path) -> None:
+    audit = fo.audit([0.1, 0.2, 0.3], OWN.leaves()[0].notion, sensitive_features={"sex": ["=1+1", "\x1b[2Jx", "-3"]}, draws=100)
+    text = audit.to_csv(tmp_path / "g.csv", "ratios").read_text()
+    assert [row.split(",")[1] for row in text.splitlines()[1:]] == ["-3", "'=1+1", "\x1b[2Jx"] or "'=1+1" in text
+    assert "\x1b" not in str(audit)
+    path = tmp_path / "in.csv"
+    path.write_text("p,g\n0.1,\x1b[31mred\n0.2,b\u202e\n")
+    done = call(path, "--score", "p", "--sensitive", "g")
+    assert "\x1b" not in done.output
+    assert "\u202e" not in done.output
+    assert "\\x1b[31mred" in done.output

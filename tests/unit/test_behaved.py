@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 import fairopt as fo
+from fairopt.basics.facts import to_tensor
 from fairopt.contract.registry import installed
 
 F64 = torch.float64
@@ -289,10 +290,18 @@ def test_a_state_of_other_declared_groups_or_a_newer_format_is_refused() -> None
     assert second.groups == {"g": [0, 1]}
     second.load_state_dict(fo.FairnessLayer(PARITY).state_dict())  # knows no groups yet
     assert second.groups == {"g": [0, 1]}
-    states: list[Any] = [{**first.get_extra_state(), "format": 2}, {"groups": {}}, None]
+    states: list[Any] = [
+        to_tensor({**first.facts(), "format": 3}),
+        to_tensor({"groups": {}}),
+        torch.ones(3),
+        b"{}",
+        torch.tensor([255, 0, 7]).byte(),
+    ]
     for wrong in states:
-        with pytest.raises(fo.InputError, match="state: got format .*, expected at most 1"):
-            first.set_extra_state(wrong)
+        with pytest.raises(
+            fo.InputError, match="state 'facts': (got format .*, expected at most 2|got .* expected a uint8 tensor|it is damaged)"
+        ):
+            first.load_state_dict({"facts": wrong})
 
 
 # processes, threads, devices ---------------------------------------------------------------------------------------------------

@@ -72,16 +72,24 @@ def test_demo_prints_its_table_and_writes_its_picture(tmp_path: Path) -> None:
         (["demo", "--tolerance", "-1"], "tolerance"),
     ],
 )
-def test_an_error_is_one_line_and_exit_code_1(
+def test_an_error_is_one_line_and_exit_code_2(
     words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["fairopt", *words])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
-    assert stopped.value.code == 1
+    assert stopped.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("fairopt: ")
     assert said in line
+
+
+def test_a_full_standard_output_is_one_line_and_exit_code_2() -> None:
+    code = "from fairopt.cli import main; main()"
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([sys.executable, "-c", code, "backends"], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 2
+    assert done.stderr.decode().splitlines() == ["fairopt: [Errno 28] No space left on device"]
 
 
 def test_another_missing_module_is_not_blamed_on_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,9 +78,12 @@ def test_bad_input():
     rng = np.random.default_rng(0)
     for p, features, words in (
         ([1.5], ["a"], r"\[0, 1\]"),
-        ([float("nan")], ["a"], r"\[0, 1\]"),
-        ([0.5], ["a", "b"], "1 values"),
-        ([0.5], {}, "none"),
+        ([float("nan")], ["a"], "NaN"),
+        ([0.5], ["a", "b"], "2 values for 1"),
+        ([0.5], {}, "no attribute"),
+        ([0.5, 0.5], ["a", None], "missing value"),
+        ([0.5, 0.5], ["a", 1], "mixes"),
+        ([0.5, 0.5], [float("nan"), 1.0], "missing value"),
     ):
         with pytest.raises(fo.InputError, match=words):
             decide(p, sensitive_features=features, generator=rng)

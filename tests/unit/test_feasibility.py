@@ -7,12 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fairopt.compiler import compile_problem
-from fairopt.compiler.least_violation import Region, least_violation, residuals
 from fairopt.errors import InfeasibleError
+from fairopt.feasibility import conflict as conflict_of
+from fairopt.feasibility import infeasibility
+from fairopt.feasibility.decide import _least_squares
+from fairopt.feasibility.least_violation import Region, _balance
 from fairopt.notions import (
     Batch,
     DemographicParity,
@@ -24,6 +28,7 @@ from fairopt.notions import (
     ScoreCovariance,
     notion,
 )
+from fairopt.problem import HARD, ProjectionProblem, Rows
 
 linprog = pytest.importorskip("scipy.optimize").linprog
 T4 = np.array([0.0, 0.0, 1.0, 1.0])
@@ -114,8 +119,6 @@ def test_closest_shares_the_violation() -> None:
 
 
 def test_closest_moves_learned_limits_too() -> None:
-    import torch
-
     tolerance = torch.nn.Parameter(torch.tensor(0.05, dtype=torch.float64))
     made = DemographicParity("g", tolerance=tolerance) & MR
     result = compile_problem(made, n=4, sensitive_features=G4, targets=T4, on_infeasible="closest")
@@ -141,7 +144,8 @@ def draw_region(rng: np.random.Generator) -> Region:
         ub[:] = math.inf
     if rng.random() < 0.2:
         lb[:] = -math.inf
-    return Region(rng.normal(size=(rows, unknowns)), rng.normal(size=rows), lb, ub, tuple(constraints))
+    matrix, offset = rng.normal(size=(rows, unknowns)), rng.normal(size=rows)
+    return Region(matrix, offset, lb, ub, tuple(constraints), np.ones(rows), np.ones(unknowns, dtype=bool))
 
 
 def lp_feasible(region: Region, chosen: list[int]) -> bool:
@@ -164,42 +168,104 @@ def lp_feasible(region: Region, chosen: list[int]) -> bool:
     return bool(linprog(np.zeros(unknowns + len(ranges)), A_ub=np.array(a), b_ub=b, bounds=box + [(None, None)] * len(ranges)).status == 0)
 
 
+def problem_of(region: Region) -> ProjectionProblem:
+    """The region as a problem of single samples, every row with weights of its own."""
+    m, n = region.matrix.shape
+    L = sum(not math.isnan(low) for _, low, _ in region.constraints)
+    order = sorted(range(len(region.constraints)), key=lambda k: math.isnan(region.constraints[k][1]))
+    index = [i for k in order for i in range(region.slices()[k].start, region.slices()[k].stop)]
+    linear, ranges = [region.constraints[k] for k in order[:L]], [region.constraints[k] for k in order[L:]]
+    rows = Rows(
+        cell=torch.zeros(n, dtype=torch.int64),
+        masks=np.ones((1, 1), dtype=bool),
+        scales=np.zeros((m, 1)),
+        offset=region.offset[index],
+        dense=torch.from_numpy(region.matrix[index]),
+        dense_rows=np.arange(m),
+    )
+    return ProjectionProblem(
+        rows,
+        np.array([low for _, low, _ in linear]),
+        np.array([high for _, _, high in linear]),
+        np.array([width for _, _, width in ranges]),
+        np.cumsum([L, *(k for k, _, _ in ranges)]).astype(np.int64),
+        lb=torch.from_numpy(region.lb),
+        ub=torch.from_numpy(region.ub),
+        softness=tuple(HARD for _ in order),
+        labels=tuple(map(str, range(m))),
+        constraint_labels=tuple(map(str, order)),
+    )
+
+
 @given(st.integers(0, 2**32 - 1))
 def test_the_exact_test_agrees_with_an_lp(seed: int) -> None:
     region = draw_region(np.random.default_rng(seed))
-    every = list(range(len(region.constraints)))
-    answer = least_violation(region, every)
-    assert answer.feasible == lp_feasible(region, every)
-    if not answer.feasible:
-        assert not lp_feasible(region, answer.support)  # the certificate's support is a conflict by itself
+    proof = infeasibility(problem_of(region))
+    assert (proof is None) == lp_feasible(region, list(range(len(region.constraints))))
+    assert proof is None or proof.check()
 
 
 @given(st.integers(0, 2**32 - 1))
 def test_conflicts_are_minimal(seed: int) -> None:
-    from fairopt.compiler.feasibility import _minimal_conflict
-
     region = draw_region(np.random.default_rng(seed))
-    answer = least_violation(region, list(range(len(region.constraints))))
-    if answer.feasible:
+    problem = problem_of(region)
+    proof = infeasibility(problem)
+    if proof is None:
         return
-    found = _minimal_conflict(region, answer.support)
+    fewest = conflict_of(problem, proof)
+    assert fewest.check()
+    found = [int(problem.constraint_labels[c]) for c in fewest.constraints]
     assert not lp_feasible(region, found)
     assert all(lp_feasible(region, [k for k in found if k != out]) for out in found if len(found) > 1)
 
 
 @given(st.integers(0, 2**32 - 1))
+def test_residuals_in_floats_become_a_proof(seed: int) -> None:
+    """The road of problems with many terms: what the least violation leaves, made exact."""
+    region = draw_region(np.random.default_rng(seed))
+    problem = problem_of(region)
+    proof = _least_squares(problem, list(range(problem.linear + problem.ranges)))
+    assert proof is None or proof.check()
+    known = infeasibility(problem)
+    if known is None or known.margin > 1e-6:
+        assert (proof is None) == (known is None)
+
+
+@given(st.integers(0, 2**32 - 1))
 def test_many_unknowns_agree_with_few(seed: int) -> None:
     """Linear constraints only: there both methods minimise the same sum."""
-    from fairopt.compiler import least_violation as module
+    from fairopt.feasibility import least_violation as module
 
     region = draw_region(np.random.default_rng(seed))
     if any(math.isnan(low) for _, low, _ in region.constraints):
         return
     args = (region.matrix, region.offset, region.lb, region.ub, list(region.constraints))
-    few, many = (region.matrix @ solve(*args) + region.offset for solve in (module._interior, module._gradient))
-    sums = [float((residuals(f, list(region.constraints)) ** 2).sum()) for f in (few, many)]
+    few, many = (region.matrix @ u + region.offset for u in (module._interior(*args)[0], module._gradient(*args)))
+    sums = [float((module.residuals(f, list(region.constraints)) ** 2).sum()) for f in (few, many)]
     assert sums[0] == pytest.approx(sums[1], abs=1e-6)
     assert sums[0] <= sums[1] + 1e-9  # the interior point is the better one
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_products_by_terms_are_the_matrix_products(seed: int) -> None:
+    from fairopt.feasibility.least_violation import _Matrix
+
+    rng = np.random.default_rng(seed)
+    F = rng.normal(size=(30, 40)) * (rng.random((30, 40)) < 0.03)
+    F[np.arange(30), rng.integers(0, 40, 30)] = 1.0  # no row is all zero
+    made = _Matrix(F)
+    assert made.sparse
+    x, q = rng.normal(size=40), rng.normal(size=30)
+    assert made.dot(x) == pytest.approx(F @ x)
+    assert made.transposed(q) == pytest.approx(F.T @ q)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_range_is_balanced(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    f, width = rng.normal(size=int(rng.integers(2, 9))).round(1), float(rng.choice([0.0, 0.3, 1.0]))
+    t = _balance(f, width)
+    assert np.maximum(t - f, 0).sum() == pytest.approx(np.maximum(f - t - width, 0).sum(), abs=1e-12)
 
 
 def test_a_large_batch_with_dense_rows_is_settled() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -62,15 +66,117 @@ def test_spaces_and_dtypes(space):
     assert (got - layer(logits, sensitive_features=features)).abs().max() <= 2e-6
 
 
-def test_an_unknown_group_gets_no_shift_and_its_own_index():
+def frozen_by(g, **options):
+    z = torch.linspace(0.1, 0.9, len(g), dtype=torch.float64)
+    return fo.FairnessLayer(NOTIONS["pairs"](), bounds=(0, 1)).freeze(z, sensitive_features={"g": g}, **options)
+
+
+def test_an_unknown_group_is_an_error_or_gets_no_shift_by_choice():
     z, features, _ = data(1)
-    frozen = fo.FairnessLayer(NOTIONS["pairs"](), bounds=(0, 1)).freeze(z, sensitive_features={"g": features["g"]})
+    layer = fo.FairnessLayer(NOTIONS["pairs"](), bounds=(0, 1))
+    frozen = layer.freeze(z, sensitive_features={"g": features["g"]}, on_unknown="pass")
     assert frozen.index({"g": [0, 99, "a", None]}).tolist() == [0, frozen.unknown, frozen.unknown, frozen.unknown]
     assert frozen.predict(0.4, sensitive_features={"g": 99}) == 0.4
     assert frozen.predict(0.4, sensitive_features={"g": 0}) != 0.4
     assert len(frozen.table()) == 3
     with pytest.raises(fo.InputError, match="no 'g'"):
         frozen.index({"h": [1]})
+    strict = layer.freeze(z, sensitive_features={"g": features["g"]})
+    assert strict.codes({"g": [0, 99]}).tolist() == [0, strict.unknown]
+    for value in (99, "a", None, float("nan")):
+        with pytest.raises(fo.InputError, match=r"row 1 .*calibration had not.*on_unknown='pass'"):
+            strict.index({"g": [0, value]})
+        with pytest.raises(fo.InputError, match="row 0"):
+            strict.predict(0.4, sensitive_features={"g": value})
+    with pytest.raises(fo.InputError, match="holds 0.5"):
+        strict.index({"g": [0, 0.5]})
+    with pytest.raises(fo.InputError, match="on_unknown"):
+        layer.freeze(z, sensitive_features={"g": features["g"]}, on_unknown="ignore")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("groups", "value", "near"),
+    [([1, 0], "1", "1"), (["1", "0"], 1, "'1'"), (["M", "F"], "M ", "'M'"), (["M", "F"], "m", "'M'"), ([True, False], "true", "True")],
+)
+def test_a_near_match_is_unknown_and_named(groups, value, near):
+    with pytest.raises(fo.InputError, match=rf"g={value!r}.*calibration had {near}, which is another value"):
+        frozen_by(groups * 4).predict(0.5, sensitive_features={"g": value})
+
+
+@pytest.mark.parametrize(("groups", "value"), [([1, 0], True), ([True, False], 1)])
+def test_true_is_not_one(groups, value):
+    with pytest.raises(fo.InputError, match="calibration had not"):
+        frozen_by(groups * 4).index({"g": [value]})
+    assert frozen_by([1, 0] * 4).index({"g": [1.0, np.int64(0)]}).tolist() == [1, 0]
+
+
+OTHERS = {
+    "names": (lambda: frozen_by(["aa", "zz"] * 4), "keys"),
+    "order": (lambda: FrozenLayer(("g",), [("lo",), ("hi",)], [0.0, 0.0], lb=0, ub=1, space="value", bounds=()), "keys"),
+    "types": (lambda: FrozenLayer(("g",), [(1,), (True,)], [0.0, 0.0], lb=0, ub=1, space="value", bounds=()), "keys"),
+    "more": (lambda: frozen_by(["hi", "lo", "mid"] * 3), "keys"),
+    "attribute": (lambda: FrozenLayer(("h",), [("hi",), ("lo",)], [0.0, 0.0], lb=0, ub=1, space="value", bounds=()), "attributes"),
+    "box": (lambda: FrozenLayer(("g",), [("hi",), ("lo",)], [0.0, 0.0], lb=0, ub=2, space="value", bounds=()), "box"),
+    "open": (lambda: FrozenLayer(("g",), [("hi",), ("lo",)], [0.0, 0.0], lb=0, ub=float("inf"), space="value", bounds=()), "box"),
+    "space": (lambda: FrozenLayer(("g",), [("hi",), ("lo",)], [0.0, 0.0], lb=0, ub=1, space="probability", bounds=()), "space"),
+}
+
+
+@pytest.mark.parametrize("assign", [False, True])
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("name", sorted(OTHERS))
+def test_a_state_of_other_groups_box_or_space_is_refused_and_changes_nothing(name, strict, assign):
+    state = frozen_by(["hi", "lo"] * 4).state_dict()
+    other, what = OTHERS[name][0](), OTHERS[name][1]
+    before = {k: v.clone() for k, v in other.state_dict().items()}
+    with pytest.raises(fo.InputError, match=f"state: {what} is .* this layer has"):
+        other.load_state_dict(state, strict=strict, assign=assign)
+    assert all(torch.equal(v, before[k]) for k, v in other.state_dict().items())
+
+
+def test_another_tolerance_is_refused_unless_not_strict():
+    z, groups = torch.linspace(0, 1, 8, dtype=torch.float64), {"g": ["hi", "lo"] * 4}
+    one, two = (
+        fo.FairnessLayer(fo.DemographicParity("g", tolerance=t), bounds=(0, 1)).freeze(z, sensitive_features=groups) for t in (0.0, 0.1)
+    )
+    with pytest.raises(fo.InputError, match=r"state: notion is .*0\.0.*this layer has .*0\.1"):
+        two.load_state_dict(one.state_dict())
+    two.load_state_dict(one.state_dict(), strict=False)
+    assert (two.notion, two.shifts.tolist()) == (one.notion, one.shifts.tolist())
+    assert two.state_dict()["setting"].tolist() == one.state_dict()["setting"].tolist()
+
+
+@pytest.mark.parametrize("told", [None, torch.zeros(3, dtype=torch.uint8), torch.zeros(3), torch.tensor(list(b"[1]"), dtype=torch.uint8)])
+def test_a_setting_that_is_missing_or_cannot_be_read(told):
+    frozen = frozen_by(["hi", "lo"] * 4)
+    state = {"shifts": frozen.shifts.clone() + 1.0, **({} if told is None else {"setting": told})}
+    with pytest.raises(fo.InputError, match=r"state:? setting"):
+        frozen.load_state_dict(state)
+    if told is None:
+        frozen.load_state_dict(state, strict=False)
+        assert torch.equal(frozen.shifts, state["shifts"])
+    for bad in (torch.zeros(4, dtype=torch.float64), torch.full((3,), float("nan"), dtype=torch.float64)):
+        with pytest.raises(fo.InputError, match="finite numbers"):
+            frozen.load_state_dict({**frozen.state_dict(), "shifts": bad})
+
+
+def test_the_state_holds_tensors_alone_and_travels(tmp_path):
+    frozen = frozen_by(["hi", "lo"] * 4, on_unknown="pass")
+    assert all(isinstance(v, torch.Tensor) for v in frozen.state_dict().values())
+    for twin in (copy.deepcopy(frozen), pickle.loads(pickle.dumps(frozen))):
+        assert twin.predict(0.4, sensitive_features={"g": "lo"}) == frozen.predict(0.4, sensitive_features={"g": "lo"})
+        assert (twin.on_unknown, twin.guarantees, twin.notion) == ("pass", frozen.guarantees, frozen.notion)
+        twin.load_state_dict(frozen.state_dict())
+    ema = torch.optim.swa_utils.get_ema_multi_avg_fn(0.9)
+    for options in ({}, {"use_buffers": True, "multi_avg_fn": ema}):
+        network = torch.nn.ModuleDict({"first": torch.nn.Linear(1, 1), "fair": frozen})
+        averaged = torch.optim.swa_utils.AveragedModel(network, **options)
+        for _ in range(3):
+            averaged.update_parameters(network)
+        network.load_state_dict(averaged.module.state_dict())
+    frozen.load_state_dict({k: 0.9 * v + 0.1 * v for k, v in frozen.state_dict().items()})
+    assert frozen.state_dict()["setting"].dtype == torch.uint8
+    assert frozen.bounds is frozen.guarantees
 
 
 def test_what_needs_labels_cannot_be_frozen():
@@ -126,7 +232,9 @@ def test_onnx_runs_the_same(tmp_path):
         return
     frozen.to_onnx(tmp_path / "f.onnx")
     session = onnxruntime.InferenceSession(str(tmp_path / "f.onnx"))
-    assert session.get_modelmeta().custom_metadata_map["fairopt.unknown"] == str(frozen.unknown)
+    told = session.get_modelmeta().custom_metadata_map
+    assert (told["fairopt.unknown"], told["fairopt.on_unknown"]) == (str(frozen.unknown), "error")
+    assert json.loads(told["fairopt.setting"])["keys"] == [[0], [1], [2]]
     for n in (1, 7, 300):
         scores, groups = z[:n].float(), frozen.index({"g": features["g"][:n]})
         (got,) = session.run(None, {"scores": scores.numpy(), "groups": groups.numpy()})
@@ -165,7 +273,7 @@ def test_the_population_bound_covers_and_is_no_formality(draw):
     for _ in range(40):
         z, features = draw(rng, 150)
         frozen = fo.FairnessLayer(notion, bounds=(0, 1)).freeze(torch.from_numpy(z), sensitive_features=features, confidence=0.9)
-        for gap, bound in zip(population_gaps(frozen, rng, draw, names), frozen.bounds, strict=True):
+        for gap, bound in zip(population_gaps(frozen, rng, draw, names), frozen.guarantees, strict=True):
             assert bound.gap <= 0.02 + 1e-9
             ratios.append(gap / bound.bound)
             assert bound.held_out_margin is not None
@@ -178,4 +286,4 @@ def test_the_population_bound_covers_and_is_no_formality(draw):
 def test_without_bounds_there_is_no_population_bound():
     z, features, _ = data(7)
     frozen = fo.FairnessLayer(NOTIONS["pairs"]()).freeze(z, sensitive_features={"g": features["g"]})
-    assert [b.bound for b in frozen.bounds] == [None]
+    assert [b.bound for b in frozen.guarantees] == [None]

@@ -162,7 +162,7 @@ def test_new_groups_and_loaded_groups_empty_the_memory() -> None:
     assert len(certificate.dropped) == 1 or "2" in str(certificate.group_counts)
     other = _layer(groups={"sex": [0, 1, 5]})
     other(Z, sensitive_features={"sex": SEX})
-    other.set_extra_state({"format": 1, "groups": {"sex": [0, 1, 5]}, "declared": {"sex": True}})
+    other.load_state_dict(_layer(groups={"sex": [0, 1, 5]}).state_dict())
     other(Z, sensitive_features={"sex": SEX})
     assert _held(other) == 1
 

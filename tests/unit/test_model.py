@@ -106,7 +106,7 @@ def test_eval_mode_reaches_the_layer() -> None:
 
 def test_the_state_of_a_model_carries_the_groups() -> None:
     fair, other = model(), model()
-    assert "layer._extra_state" in fair.state_dict()
+    assert all(isinstance(v, torch.Tensor) for v in fair.state_dict().values())
     fair(rows(), sensitive_features=FEATURES)
     other.load_state_dict(fair.state_dict(), strict=True)
     assert other.layer.groups == {"g": [0, 1]}

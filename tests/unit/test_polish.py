@@ -31,7 +31,7 @@ class Nearby(Backend):
     """The right prices, each off by what moves its row by ``noise`` of the largest score."""
 
     name: ClassVar[str] = "nearby"
-    capabilities: ClassVar[Capabilities] = Capabilities(softness=ALL_SOFTNESS, ranges=True)
+    capabilities: ClassVar[Capabilities] = Capabilities(softness=ALL_SOFTNESS, ranges=True, ratio_ranges=True)
 
     def __init__(self, noise: float) -> None:
         self.noise = noise

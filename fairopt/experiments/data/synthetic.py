@@ -18,7 +18,8 @@ import numpy.typing as npt
 import torch
 from numpy.random import RandomState
 
-from fairopt.errors import InputError, MissingExtraError
+from fairopt.basics.extras import missing
+from fairopt.errors import InputError
 from fairopt.experiments.data.identity import identity
 from fairopt.experiments.data.tabular import Dataset, Floats, Indices, Part, Parts
 
@@ -103,7 +104,7 @@ def parts(number: int, *, rows: int = ROWS) -> Parts:
     try:
         from sklearn.model_selection import train_test_split
     except ImportError as error:
-        raise MissingExtraError("splitting a data set needs scikit-learn: pip install 'fairopt[experiments]'") from error
+        raise missing("splitting a data set needs scikit-learn", "experiments") from error
     data = load(number=number, rows=rows)
     train, rest = train_test_split(np.arange(rows), test_size=TEST_SHARE, random_state=SPLIT_SEED)
     cut = VALIDATION_ROWS * rows // ROWS

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fairopt.errors import InputError, MissingExtraError
+from fairopt.basics.extras import missing
+from fairopt.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -182,7 +183,7 @@ def split(
     try:
         from sklearn.model_selection import train_test_split
     except ImportError as error:
-        raise MissingExtraError("splitting a data set needs scikit-learn: pip install 'fairopt[experiments]'") from error
+        raise missing("splitting a data set needs scikit-learn", "experiments") from error
     if len(shares) != 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
         raise InputError(f"shares: got {shares}, expected three positive numbers that sum to 1")
     strata = _strata(data, stratify)

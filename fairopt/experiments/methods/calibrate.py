@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fairopt.errors import MissingExtraError
+from fairopt.basics.extras import missing
 
 Floats = npt.NDArray[np.float64]
 Groups = npt.NDArray[np.str_]
@@ -69,7 +69,7 @@ def steps(probabilities: Floats, targets: Floats) -> Curve:
     try:
         from sklearn.isotonic import IsotonicRegression
     except ImportError as error:
-        raise MissingExtraError("calibration needs scikit-learn: pip install 'fairopt[experiments]'") from error
+        raise missing("calibration needs scikit-learn", "experiments") from error
     edge = 1.0 / (len(targets) + 2)
     model = IsotonicRegression(y_min=edge, y_max=1 - edge, out_of_bounds="clip").fit(probabilities, targets)
     return lambda p: np.asarray(model.predict(p), dtype=np.float64)

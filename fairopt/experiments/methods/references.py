@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from fairopt.errors import MissingExtraError
+from fairopt.basics.extras import missing
 from fairopt.experiments.methods.base import Goal, Method, PostProcessing, Predictor, Recipe, Sensitive
 from fairopt.experiments.methods.projection import Projection
 
@@ -37,7 +37,7 @@ class Linear(Method):
         try:
             from sklearn.linear_model import LinearRegression, LogisticRegression
         except ImportError as error:
-            raise MissingExtraError("the linear reference needs scikit-learn: pip install 'fairopt[experiments]'") from error
+            raise missing("the linear reference needs scikit-learn", "experiments") from error
         model = LinearRegression() if goal.space == "value" else LogisticRegression(max_iter=1000)
         model.fit(parts.train.x.double().numpy(), parts.train.y.double().numpy())
         weights = torch.from_numpy(model.coef_).double().reshape(-1)

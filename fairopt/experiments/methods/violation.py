@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,20 +18,20 @@ if TYPE_CHECKING:
 
 
 def excess(scores: Tensor, problem: ProjectionProblem) -> Tensor:
-    """(L + R,): max(f - upper, lower - f) of each linear constraint, (max f - min f) - width of each range; negative inside the limits.
+    """(L + R,): max(f - upper, lower - f) of each linear constraint, ratio max f - min f - width of each range; negative inside the limits.
 
     f = A y + offset, by cells: ``coefficients @ (sum of y over each cell)``.
     """
     rows = problem.rows
     sums = torch.zeros(rows.masks.shape[1], dtype=scores.dtype).index_add(0, rows.cell, scores)  # (C,)
-    f = torch.as_tensor(rows.coefficients, dtype=scores.dtype) @ sums + torch.as_tensor(rows.offset, dtype=scores.dtype)  # (m,)
+    f = torch.as_tensor(np.asarray(rows.coefficients), dtype=scores.dtype) @ sums + torch.as_tensor(rows.offset, dtype=scores.dtype)  # (m,)
     if rows.dense is not None:
         f = f.index_add(0, torch.from_numpy(rows.dense_rows), rows.dense.to(scores.dtype) @ scores)
     linear = f[: problem.linear]
     upper = torch.as_tensor(problem.upper, dtype=scores.dtype)
     lower = torch.as_tensor(problem.lower, dtype=scores.dtype)
-    width = problem.width.tolist()
-    ranges = [f[rows_of].max() - f[rows_of].min() - w for rows_of, w in zip(problem.range_slices, width, strict=True)]
+    limits = zip(problem.range_slices, problem.width.tolist(), problem.ratio.tolist(), strict=True)
+    ranges = [ratio * f[rows_of].max() - f[rows_of].min() - width for rows_of, width, ratio in limits]
     return torch.cat([torch.maximum(linear - upper, lower - linear), *(r.reshape(1) for r in ranges)])
 
 

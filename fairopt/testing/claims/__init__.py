@@ -7,6 +7,6 @@ from __future__ import annotations
 
 from fairopt.testing.claims.measurement import Measurement, worst
 from fairopt.testing.claims.subject import Case, Layer
-from fairopt.testing.claims.verify import CHECKS, Outcome, check_claim, verify
+from fairopt.testing.claims.verify import CHECKS, Outcome, applying, check_claim, verify, verify_apart
 
-__all__ = ["CHECKS", "Case", "Layer", "Measurement", "Outcome", "check_claim", "verify", "worst"]
+__all__ = ["CHECKS", "Case", "Layer", "Measurement", "Outcome", "applying", "check_claim", "verify", "verify_apart", "worst"]

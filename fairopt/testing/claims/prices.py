@@ -27,7 +27,9 @@ def check_prices(rng: Generator, layer: Layer) -> Measurement:
     scale = scale_of(case, y)
     form = Measurement(float(np.abs(clipped(case, p) - y).max()) / scale, ROOM * layer.accuracy, note="y from prices")
     k = int(rng.integers(len(problem.softness)))
-    if (problem.linear > k and problem.lower[k] == problem.upper[k]) or (k >= problem.linear and problem.width[k - problem.linear] == 0):
+    if (problem.linear > k and problem.lower[k] == problem.upper[k]) or (
+        k >= problem.linear and problem.width[k - problem.linear] == 0 and problem.ratio[k - problem.linear] == 1
+    ):
         return form  # both sides move at once: one derivative only from one side
     if not _unique_prices(case, y, p):
         return form  # several multipliers: one-sided derivatives

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fairopt.contract.base import Backend
 from fairopt.contract.registry import resolve
-from fairopt.errors import InfeasibleError
+from fairopt.errors import InfeasibleError, UnsupportedError
 from fairopt.notions import Notion, ScoreCovariance
 from fairopt.prepared import compile as compile_notion
 from fairopt.problem import Array, ProjectionProblem
@@ -76,6 +76,8 @@ class Layer:
         """A problem that the backend takes. ``hard``: no soft constraint; ``strict``: the active set does not change nearby (1e-3)."""
         for _ in range(_TRIES):
             case = self._from_notion(rng, max_n) if self.notion is not None else self._drawn(rng, max_n, hard, avoid)
+            if case is None or not case.problem.m:
+                continue  # nothing is asked on this batch
             problem = case.problem
             if self.capabilities is not None and not within(problem, self.capabilities):
                 continue
@@ -86,7 +88,7 @@ class Layer:
                 if not strictness(problem, case.z, y, p) >= 1e-3 or _idle_equality(problem, p):
                     continue
             return case
-        raise RuntimeError(f"no fitting problem in {_TRIES} draws")
+        raise UnsupportedError(f"no fitting problem in {_TRIES} draws")
 
     def _drawn(self, rng: Generator, max_n: int, hard: bool, avoid: tuple[str, ...]) -> Case:
         refused = {"infeasible", *avoid} | (SOFT if hard else frozenset())
@@ -101,7 +103,8 @@ class Layer:
         d = draw(structure, int(rng.integers(2**31)), mutations, max_n=max_n)
         return Case(d.scores, d.problem, d.witness, d.description)
 
-    def _from_notion(self, rng: Generator, max_n: int) -> Case:
+    def _from_notion(self, rng: Generator, max_n: int) -> Case | None:
+        """The notion on a random batch; None where no scores can meet it there (claim L2)."""
         assert self.notion is not None
         n = int(rng.integers(2, max_n + 1))
         continuous = {leaf.notion.attributes[0] for leaf in self.notion.leaves() if isinstance(leaf.notion, ScoreCovariance)}
@@ -114,8 +117,8 @@ class Layer:
         bounds = (0.0, 1.0) if rng.uniform() < 0.5 else None
         try:
             prepared = compile_notion(self.notion, sensitive_features=features, targets=targets, bounds=bounds)
-        except InfeasibleError:  # a join of kinds can contradict itself on a batch (claim L2): another batch
-            return self._from_notion(rng, max_n)
+        except InfeasibleError:
+            return None
         return Case(torch.from_numpy(rng.normal(0.5, 0.6, n)), prepared.problem, None, f"{self.notion!r} on {features}")
 
 
@@ -123,7 +126,10 @@ def _idle_equality(problem: ProjectionProblem, p: Array) -> bool:
     """Whether an equality holds by itself at z, so that some price of it is 0: scores then come back as they are, gradients too."""
     idle = p == 0.0
     linear = any(problem.lower[k] == problem.upper[k] and idle[k] for k in range(problem.linear))
-    return linear or any(w == 0.0 and bool(idle[part].any()) for part, w in zip(problem.range_slices, problem.width, strict=True))
+    return linear or any(
+        w == 0.0 and q == 1.0 and bool(idle[part].any())
+        for part, w, q in zip(problem.range_slices, problem.width, problem.ratio, strict=True)
+    )
 
 
 def excess(problem: ProjectionProblem, y: Array) -> float:
@@ -140,12 +146,17 @@ def excess(problem: ProjectionProblem, y: Array) -> float:
 def distances(problem: ProjectionProblem, f: Array) -> list[float]:
     """(L + R,) signed distance of each constraint beyond its limits at the row values f (m,)."""
     linear = [float(max(f[k] - problem.upper[k], problem.lower[k] - f[k])) for k in range(problem.linear)]
-    return linear + [float(np.ptp(f[part]) - w) for part, w in zip(problem.range_slices, problem.width, strict=True)]
+    ranges = zip(problem.range_slices, problem.width, problem.ratio, strict=True)
+    return linear + [float(ratio * f[part].max() - f[part].min() - width) for part, width, ratio in ranges]
 
 
 def constraint_prices(problem: ProjectionProblem, p: Array) -> Array:
-    """(L + R,) prices of the constraints: signed for the linear ones, the sum of the positive parts for a range."""
-    return np.array([*p[: problem.linear], *(float(np.clip(p[part], 0, None).sum()) for part in problem.range_slices)])
+    """(L + R,) prices of the constraints: signed for the linear ones, the flow for a range (``fairopt.problem``)."""
+    flows = [
+        float(np.clip(p[part], 0, None).sum()) if ratio == 1.0 else -float(p[part].sum()) / (1.0 - float(ratio))
+        for part, ratio in zip(problem.range_slices, problem.ratio, strict=True)
+    ]
+    return np.array([*p[: problem.linear], *flows])
 
 
 def row_values(problem: ProjectionProblem, y: Array) -> Array:

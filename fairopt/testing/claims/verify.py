@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import get_context
 
 import numpy as np
 
 from fairopt.errors import FairoptError, InputError, UnsupportedError
+from fairopt.notions import Notion
 from fairopt.testing.claims import closed, jacobian, prices, projection, rounding, tolerance
 from fairopt.testing.claims.measurement import Measurement
 from fairopt.testing.claims.subject import Generator, Layer
@@ -81,9 +87,52 @@ def check_claim(claim: str, layer: Layer, *, instances: int, seed: int) -> Outco
 
 def verify(layer: Layer, *, claims: Collection[str] = (), instances: int = 100, seed: int = 0) -> Iterator[Outcome]:
     """All claims that apply to ``layer`` (or those named), one Outcome each. Raises InputError for an unknown name."""
-    unknown = set(claims) - set(CHECKS)
+    for name in applying(claims, layer.notion is not None):
+        yield check_claim(name, layer, instances=instances, seed=seed)
+
+
+def applying(claims: Collection[str], with_notion: bool) -> list[str]:
+    """The claims of ``claims`` (all, if empty) that apply; those that bring their own notion do not apply to a given one."""
+    unknown = sorted(set(claims) - set(CHECKS))
     if unknown:
-        raise InputError(f"claims: got {sorted(unknown)}, expected some of {', '.join(CHECKS)}")
-    for name, (_, _, own) in CHECKS.items():
-        if (not claims or name in claims) and not (own and layer.notion is not None):
-            yield check_claim(name, layer, instances=instances, seed=seed)
+        raise InputError(f"claims: got {', '.join(unknown)}, expected some of {', '.join(CHECKS)}")
+    return [name for name, (_, _, own) in CHECKS.items() if (not claims or name in claims) and not (own and with_notion)]
+
+
+def verify_apart(
+    backend: str, notion: Notion | None, *, claims: Collection[str] = (), instances: int = 100, seed: int = 0
+) -> Iterator[Outcome]:
+    """As ``verify`` of a backend by name, in a process of its own.
+
+    A backend that aborts, or raises what is no error of fairopt's, fails the claim that was being measured; the finished ones are kept, and
+    the rest goes on in another process.
+    """
+    worker: ProcessPoolExecutor | None = None
+    try:
+        for name in applying(claims, notion is not None):
+            worker = worker or ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_start, initargs=(list(sys.path),))
+            try:
+                yield worker.submit(_checked_apart, name, backend, notion, instances, seed).result()
+            except BrokenProcessPool:
+                worker.shutdown()
+                worker = None
+                yield _broken(name, "the process was aborted while this claim was measured")
+    finally:
+        if worker is not None:
+            worker.shutdown()
+
+
+def _start(path: list[str]) -> None:
+    """The parent's module path in the worker: a notion of the working directory is imported there too."""
+    sys.path[:] = path
+
+
+def _checked_apart(name: str, backend: str, notion: Notion | None, instances: int, seed: int) -> Outcome:
+    try:
+        return check_claim(name, Layer(backend, notion), instances=instances, seed=seed)
+    except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything, and the claim then fails with its words
+        return _broken(name, "".join(traceback.format_exception_only(error)).strip())
+
+
+def _broken(name: str, words: str) -> Outcome:
+    return Outcome(name, CHECKS[name][0], 0, Measurement(float("inf"), 0.0, note=words), 0)

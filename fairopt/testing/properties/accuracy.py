@@ -28,13 +28,22 @@ def agreement(subject: Subject) -> None:
 
 
 def feasibility(subject: Subject) -> None:
-    """CERTIFIED means that every hard row and bound holds in rational arithmetic; any other answer stays within the accuracy."""
+    """CERTIFIED means that every hard row and bound holds in rational arithmetic and that the scores are nearest within the stated bound;
+    any other answer stays within the accuracy. Scores are finite and inside their box whatever the status."""
     for case in subject.cases:
         solution = subject.answer(case)
+        certificate = solution.certificate
+        if not bool(torch.isfinite(solution.scores).all()):
+            fail("feasibility", subject, case.draw, f"scores are not finite with status {solution.status.name}")
+        if solution.status is Status.CERTIFIED and not certificate.kkt_residual <= certificate.kkt_bound:
+            words = f"CERTIFIED, but the optimality residual {certificate.kkt_residual:.2e} is not within {certificate.kkt_bound:.2e}"
+            fail("feasibility", subject, case.draw, words)
         exact = violation_exact(case.problem, solution.scores)
         hard = [v for v, s in zip(exact.constraints, case.problem.softness, strict=True) if v is not None and s.kind == "hard"]
         if exact.bounds is not None and exact.bounds > 0:
             fail("feasibility", subject, case.draw, f"outside the bounds by {float(exact.bounds):.2e}")
+        if certificate.bounds_violation != 0.0:
+            fail("feasibility", subject, case.draw, f"a bounds violation of {certificate.bounds_violation:.2e} is told of scores inside")
         worst = float(max(hard, default=0))
         if solution.status is Status.CERTIFIED and worst > 0:
             fail("feasibility", subject, case.draw, f"CERTIFIED, but a row is broken by {worst:.2e}")

@@ -220,5 +220,15 @@ def _feasible(subject: NotionSubject, batch: NotionBatch) -> bool:
 
 def _arrays(problem: ProjectionProblem) -> list[np.typing.NDArray[Any]]:
     rows = problem.rows
-    found = [rows.cell.numpy(), rows.masks, rows.scales, rows.offset, problem.lower, problem.upper, problem.width, problem.range_starts]
+    found = [
+        rows.cell.numpy(),
+        rows.masks,
+        rows.scales,
+        rows.offset,
+        problem.lower,
+        problem.upper,
+        problem.width,
+        problem.range_starts,
+        problem.ratio,
+    ]
     return [np.asarray(a) for a in found] + ([] if rows.dense is None else [rows.dense.numpy()])

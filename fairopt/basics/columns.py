@@ -1,0 +1,199 @@
+"""The one reader of columns: groups, targets, scores and weights, whatever holds them.
+
+Every entry point reads through these functions, so that two doors never differ in what they take or how they refuse it.
+
+- ``group_values``: values that name groups, as integers or Python values;
+- ``numbers``: a finite real vector;
+- ``read_features``: attribute name -> column, from a mapping, a frame, or a bare column where one attribute is meant;
+- ``working_tensor``: scores, with ``Like``, which hands the answer back in the kind of container that they came in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairopt.arrays import Array, IntArray
+from fairopt.basics.containers import column_or_frame, frame_columns, is_frame, opened
+from fairopt.errors import InputError
+
+GROUPS_ARE = "groups are ints, strings, bools or integral floats"
+
+
+def read_features(given: Any, attributes: Sequence[str] | None = None, *, what: str = "sensitive_features") -> Mapping[str, Any]:
+    """Attribute name -> column. ``attributes``: those that are read; a bare column is the values of the only one.
+
+    Raises InputError where nothing is named, or a bare column came for several attributes.
+    """
+    given = column_or_frame(given, what)
+    if isinstance(given, Mapping):
+        found: Mapping[str, Any] = given
+    elif is_frame(given) or hasattr(given, "__dataframe__"):
+        found = frame_columns(given, what)
+    elif given is not None and not isinstance(given, (str, bytes)) and attributes is not None and len(attributes) == 1:
+        return {attributes[0]: given}
+    else:
+        kind = type(given).__name__
+        several = f" (this notion reads {', '.join(map(repr, attributes))})" if attributes else ""
+        raise InputError(f"{what} must map attribute names to n values, e.g. {{'sex': [...]}}, came {kind}{several}")
+    if not found:
+        raise InputError(f"{what}: got no attribute, expected at least one")
+    return found
+
+
+def listed(column: Any, what: str) -> list[Any]:
+    """The n Python values of a column."""
+    plain = opened(column, what)
+    return plain if isinstance(plain, list) else list(plain.tolist())
+
+
+def length(column: Any, what: str) -> int:
+    """n of a column."""
+    plain = opened(column, what)
+    return len(plain) if isinstance(plain, list) else int(plain.shape[0])
+
+
+def group_values(column: Any, what: str) -> tuple[IntArray | None, str, Sequence[Any]]:
+    """Either an int64 array with its kind ('int' or 'bool'), or a list of Python values to look at one by one (missing ones as None)."""
+    plain = opened(column, what)
+    if isinstance(plain, Tensor):
+        if plain.is_complex():
+            raise InputError(f"{what} has dtype {plain.dtype}; {GROUPS_ARE}")
+        host = plain.detach().cpu()
+        plain = (host.float() if host.is_floating_point() and host.element_size() < 4 else host).numpy()
+    if isinstance(plain, list):
+        types = set(map(type, plain))
+        if types == {bool} or (types == {int} and all(-(2**63) <= v < 2**63 for v in (min(plain), max(plain)))):
+            plain = np.array(plain)
+        elif types == {float}:
+            plain = np.array(plain, dtype=np.float64)
+        else:
+            return None, "", plain
+    return _from_array(plain, what)
+
+
+def _from_array(column: np.ndarray[Any, Any], what: str) -> tuple[IntArray | None, str, Sequence[Any]]:
+    kind = column.dtype.kind
+    if kind == "b":
+        return column.astype(np.int64), "bool", ()
+    if kind == "i":
+        return column.astype(np.int64, copy=False), "int", ()
+    if kind == "u":
+        if column.size and int(column.max()) > np.iinfo(np.int64).max:
+            raise InputError(f"{what} holds the value {int(column.max())}, which does not fit int64")
+        return column.astype(np.int64), "int", ()
+    if kind == "f":
+        return _from_floats(column, what)
+    if kind in "UOT":
+        return None, "", column.tolist()
+    raise InputError(f"{what} has dtype {column.dtype}; {GROUPS_ARE}")
+
+
+def _from_floats(column: np.ndarray[Any, Any], what: str) -> tuple[IntArray | None, str, Sequence[Any]]:
+    if np.isnan(column).any():
+        return None, "", [None if v != v else v for v in column.tolist()]
+    with np.errstate(invalid="ignore"):
+        whole = column.astype(np.int64)
+    wrong = np.flatnonzero((whole != column) | (np.abs(column) >= 2.0**63))
+    if wrong.size:
+        raise InputError(f"{what} holds {float(column[wrong[0]])!r}, and a continuous attribute has no groups; {GROUPS_ARE}")
+    return whole, "int", ()
+
+
+def numbers(column: Any, n: int | None, what: str) -> Tensor:
+    """A finite real vector (n,), keeping dtype, device and gradient of a tensor; a float64 copy of anything else.
+
+    Raises InputError that names what came: text, missing values (with their position), NaN, infinity, another length.
+    """
+    plain = opened(column, what)
+    if isinstance(plain, Tensor):
+        tensor = plain
+        if tensor.is_complex():
+            raise InputError(f"{what} must be real, came {tensor.dtype}")
+    else:
+        tensor = torch.from_numpy(_as_float64(plain, n, what))
+    if n is not None and tensor.shape[0] != n:
+        raise InputError(f"{what} must have shape ({n},), came {tuple(tensor.shape)}")
+    if not tensor.dtype.is_floating_point:
+        return tensor.to(torch.float64)
+    finite = torch.isfinite(tensor.detach())
+    if not bool(finite.all()):
+        raise InputError(f"{what} holds NaN or infinite values: {float(tensor.detach()[~finite][0])!r} at {_first(~finite)}")
+    return tensor
+
+
+def _first(wrong: Tensor) -> str:
+    return f"position {int(wrong.nonzero()[0])}"
+
+
+def _as_float64(plain: np.ndarray[Any, Any] | list[Any], n: int | None, what: str) -> Array:
+    """A copy as float64: the caller's array may change."""
+    if isinstance(plain, np.ndarray) and plain.dtype.kind in "biuf":
+        return np.array(plain, dtype=np.float64)
+    values = plain if isinstance(plain, list) else plain.tolist()
+    for i, value in enumerate(values):
+        if is_missing(value):
+            raise InputError(f"{what} holds NaN or infinite values: a missing one ({value!r}) at position {i}")
+        if isinstance(value, (str, bytes, complex)) or (isinstance(value, Tensor) and value.requires_grad):
+            shape = "(n,)" if n is None else f"({n},)"
+            raise InputError(f"{what} must be numbers of shape {shape}, came {type(plain).__name__} with {value!r} at position {i}")
+    try:
+        return np.array([float(v) for v in values], dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        shape = "(n,)" if n is None else f"({n},)"
+        raise InputError(f"{what} must be numbers of shape {shape}, came {type(plain).__name__}: {error}") from error
+
+
+def is_missing(value: Any) -> bool:
+    """Whether one value is None, NaN, pandas' NA or NaT, or numpy's masked."""
+    if value is None or value is np.ma.masked or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, (float, np.floating, Decimal)) and value != value
+
+
+@dataclass(frozen=True, eq=False)
+class Like:
+    """Hands (n,) answers back as the scores came: numpy in its float dtype and shape, lists, tuples, Series with their index and name."""
+
+    original: Any
+    dtype: np.dtype[Any]
+
+    def restore(self, answer: Tensor) -> Any:
+        """``answer`` (n,) in the container of the scores; its numbers are unchanged."""
+        original, values = self.original, answer.detach().cpu().numpy().astype(self.dtype)  # (n,)
+        if isinstance(original, (list, tuple)):
+            nested = bool(original) and isinstance(original[0], (list, tuple))
+            listed: list[Any] = [[v] for v in values.tolist()] if nested else values.tolist()
+            return listed if isinstance(original, list) else tuple(listed)
+        library = type(original).__module__.partition(".")[0]
+        if library == "pandas" and hasattr(original, "index") and hasattr(original, "name"):
+            return type(original)(values, index=original.index, name=original.name)
+        if library == "polars" and hasattr(original, "name"):
+            return type(original)(original.name, values)
+        if library == "pyarrow":
+            import pyarrow
+
+            return pyarrow.array(values)
+        shape = original.shape if isinstance(original, np.ndarray) else values.shape
+        return values.reshape(shape)
+
+
+def working_tensor(scores: Any, what: str = "scores") -> tuple[Tensor, Like | None]:
+    """Scores (n,) or (n, 1) as a tensor, and how to hand the answer back; None where they are a tensor already.
+
+    Half and single precision stay what they are, everything else that is no tensor becomes float64. InputError as ``numbers``.
+    """
+    if isinstance(scores, Tensor):
+        return scores, None
+    vector = numbers(scores, None, what)
+    dtype = getattr(scores, "dtype", None)
+    single = {"float32": torch.float32, "float16": torch.float16}.get(str(dtype).lower())
+    if single is not None:
+        vector = vector.to(single)
+    return vector, Like(scores, vector.numpy().dtype)

@@ -1,0 +1,20 @@
+"""Files of delimited text: the only place where the library reads them, and where its own tables of text are written.
+
+An audit reads a whole file, a stream reads row by row and goes on where it stood: both through ``Delimited``.
+"""
+
+from __future__ import annotations
+
+from fairopt.files.delimited import Delimited, Place, Record
+from fairopt.files.dialect import Dialect
+from fairopt.files.encoding import legible
+from fairopt.files.names import column_name, column_names
+from fairopt.files.numbers import number, zero_or_one
+from fairopt.files.opened import Opened, open_input
+from fairopt.files.places import check_places
+from fairopt.files.writing import csv_line, csv_table, guarded, write_whole
+
+__all__ = [
+    "Delimited", "Dialect", "Opened", "Place", "Record", "check_places", "column_name", "column_names", "csv_line", "csv_table", "guarded",
+    "legible", "number", "open_input", "write_whole", "zero_or_one",
+]  # fmt: skip

@@ -1,0 +1,323 @@
+"""Problems far from 1, solved in units of their own: powers of two, so that no digit is lost and no intermediate result overflows.
+
+    y = 2^s y',   w = 2^b w',   f_k = 2^(s + u_k) f'_k      (f the rows' values)
+
+divide the objective by 2^(2s + b): the same problem in y', with limits over 2^(s + u_k), prices rho over 2^(s - u_k + b) and quadratic
+weights over 2^(b - 2 u_k). s follows from what the answer cannot help being as large as: the scores, the rows' constants, limits and
+bounds that exclude 0. Limits and bounds beyond 2^FAR of that are open: no answer comes near them. Where the dtype ends near the
+scores, its largest number is a bound as well. The common road sees one comparison: see ``find_units``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairopt.arrays import Array, IntArray
+from fairopt.problem import Limits, ProjectionProblem, Rows, Softness
+from fairopt.sparse import Matrix, SparseRows, absolute
+
+NEAR = 30  # scores and rows within 2^-30 .. 2^30 are solved as they are
+WIDE = 60  # the same for distance weights; beyond it the lightest becomes 2^LIGHT
+LIGHT = -300
+HEAVY = 700  # weights beyond 2^HEAVY are cut to it: such a sample does not move
+FAR = 300
+ROUNDED = 100  # moves below 2^-100 are none
+ROOM = 40  # a dtype that ends within 2^ROOM of the scores bounds them
+STEP = 16  # s is a multiple of it: scores that grow slowly do not make a new problem each time
+SOFT = 200  # rho and gamma within 2^-200 .. 2^200
+NOTHING = -(1 << 20)  # the exponent of 0
+_CELLS = ("counts", "mask_counts", "order", "inverse_order", "starts")
+
+
+@dataclass(frozen=True, eq=False)
+class Span:
+    """What of a problem decides whether it needs units: the extents of scores that do not, and what it forces on any answer."""
+
+    low: float
+    high: float
+    forced: int  # exponent
+    rows: IntArray  # (m,) exponents u
+    weights: int  # exponent b
+    plain: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """Exponents s, b, u (m,) and the problem in these units."""
+
+    score: int
+    weight: int
+    rows: IntArray
+    problem: ProjectionProblem
+    bounded: bool  # the end of the dtype is among the bounds
+
+    def into(self, scores: Tensor) -> Tensor:
+        """(n,) scores in these units, in their dtype."""
+        return _times(scores, -self.score)
+
+    def back(self, y: Tensor, scores: Tensor, before: Tensor) -> Tensor:
+        """(n,) ``y`` in the units of ``scores`` (n,), whose samples that did not move (``before``: as they went in) keep their bits."""
+        own = _times(y.to(torch.float64), self.score)
+        if self.bounded:
+            end = torch.finfo(scores.dtype).max
+            own = own.clamp(-end, end)
+        return torch.where(y == before, scores, own.to(scores.dtype))
+
+    def sure(self, y: Tensor, before: Tensor) -> bool:
+        """Whether no sample moved, but by nothing to speak of, whose weight was cut to 2^HEAVY. Both (n,), in these units."""
+        weights = self.problem.weights
+        if weights is None:
+            return True
+        heavy = weights >= 2.0**HEAVY
+        return not bool(heavy.any()) or bool(((y - before).abs().cpu()[heavy] <= 2.0**-ROUNDED).all())
+
+    def size_of(self, y: Tensor) -> Tensor:
+        """(n,) ``y`` in the problem's own units, differentiable."""
+        return _times(y, self.score)
+
+    def size(self, value: float) -> float:
+        """A size of scores in these units, in the problem's own."""
+        return float(_ldexp(value, self.score))
+
+    def extent(self, extent: float) -> float:
+        return float(_ldexp(extent, -self.score))
+
+    def prices(self, p: Array) -> Array:
+        """(m,) prices in the problem's own units; the largest float64 stands for what float64 cannot hold."""
+        top = np.finfo(np.float64).max
+        return np.clip(_ldexp(p, self.weight + self.score - self.rows), -top, top)
+
+    def limits(self, limits: Limits) -> Limits:
+        """Limits in these units, connected to ``limits``."""
+        L, starts = self.problem.linear, self.problem.range_starts
+        linear, ranges = self.rows[:L], self.rows[starts[:-1]]
+        by_row = (linear, linear, ranges, self.rows)
+        lower, upper, width, offset = (_times(t, -(self.score + u)) for t, u in zip(limits.tensors()[:4], by_row, strict=True))
+        weight = _times(limits.softness_weight, self.softness())
+        # the value that the problem has, where a tiny or huge gamma was cut; straight through to the given one
+        move = torch.where(torch.isfinite(weight), weight - weight.detach(), torch.zeros_like(weight))
+        return Limits(lower, upper, width, offset, torch.from_numpy(self.problem.softness_weight) + move)
+
+    def gradients(self, found: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+        """Gradients to lower, upper, width, offset and softness_weight, from those of the scores to the limits in these units.
+
+        The largest float64 stands for what float64 cannot hold.
+        """
+        L, starts = self.problem.linear, self.problem.range_starts
+        linear, ranges = self.rows[:L], self.rows[starts[:-1]]
+        hard = np.array([s.kind == "hard" for s in self.problem.softness], dtype=bool)
+        exponents = (-linear, -linear, -ranges, -self.rows, np.where(hard, 0, self.score + self.softness()))
+        top = float(np.finfo(np.float64).max)
+        return tuple(None if g is None else _times(g, e).clamp(-top, top) for g, e in zip(found, exponents, strict=True))
+
+    def softness(self) -> IntArray:
+        """(L + R,) exponents that rho and gamma are multiplied by."""
+        return _softness_exponents(self.problem, self.score, self.weight, self.rows)
+
+
+def find_units(problem: ProjectionProblem, extent: float, dtype: torch.dtype, *, bounded: bool | None = None) -> Units | None:
+    """The units for scores of at most ``extent``, or None where the problem can be solved as it is.
+
+    ``bounded``: whether the end of the dtype is a bound; None: where the scores are near it.
+    """
+    known = span(problem)
+    if known.low <= extent <= known.high and not bounded:
+        return None
+    top = max(_exponent(extent), known.forced)
+    if top == NOTHING and known.plain and not bounded:
+        return None  # zeros, and limits that hold them
+    s = 0 if top == NOTHING or abs(top) <= NEAR else STEP * round(top / STEP)
+    end = int(np.frexp(torch.finfo(dtype).max)[1])
+    tacit = torch.finfo(dtype).max if bounded or (bounded is None and end - s < ROOM) else np.inf
+    key = (s, tacit)
+    kept: tuple[tuple[int, float], Units] | None = problem.__dict__.get("_units")
+    if kept is None or kept[0] != key:
+        kept = (key, Units(s, known.weights, known.rows, _scaled(problem, s, known, tacit), tacit < np.inf))
+        problem.__dict__["_units"] = kept
+    return kept[1]
+
+
+def span(problem: ProjectionProblem) -> Span:
+    """The span of a problem, kept with it."""
+    known: Span | None = problem.__dict__.get("_span")
+    if known is None:
+        known = _span(problem)
+        problem.__dict__["_span"] = known
+    return known
+
+
+def _span(problem: ProjectionProblem) -> Span:
+    rows, L = problem.rows, problem.linear
+    size = _row_exponents(rows)  # (m,)
+    u = np.where(np.abs(size) <= NEAR, 0, size)
+    u[size == NOTHING] = 0
+    for part in problem.range_slices:
+        u[part] = u[part].max()  # the rows of a range are compared with one another
+    blocks = {s.block for s in problem.softness if s.kind == "budget"}
+    for block in blocks:  # and a budget's with its one cap
+        members = [k for k, s in enumerate(problem.softness) if s.kind == "budget" and s.block == block]
+        mine = np.concatenate([_rows_of(problem, k) for k in members])
+        u[mine] = u[mine].max()
+    b = 0
+    if problem.weights is not None:
+        light, heavy = (_exponent(float(v)) for v in torch.aminmax(problem.weights))
+        b = 0 if light >= -WIDE and heavy <= WIDE else light - LIGHT
+    forced = max([_largest(rows.offset, u), *(_largest(v, u[:L]) for v in _excluding_zero(problem.lower, problem.upper))], default=NOTHING)
+    for v in _excluding_zero(problem.lb, problem.ub):
+        forced = max(forced, _largest(np.atleast_1d(v), 0))
+    ends = [_largest(np.atleast_1d(_numpy(v)), 0) for v in (problem.lb, problem.ub)]
+    ends += [_largest(v, u[:L]) for v in (problem.lower, problem.upper)]
+    ends.append(_largest(problem.width, u[problem.range_starts[:-1]]))
+    soft = np.array([s.weight for s in problem.softness if s.kind != "hard"])
+    plain = b == 0 and not u.any() and max(ends, default=NOTHING) <= FAR
+    plain = plain and all(abs(e) <= SOFT for e in map(_exponent, soft.tolist()) if e != NOTHING)
+    if not plain or forced > NEAR:
+        return Span(np.inf, -np.inf, forced, u, b, plain)
+    low = 0.0 if forced >= -NEAR else 2.0**-NEAR
+    return Span(low, 2.0**NEAR, forced, u, b, plain)
+
+
+def _row_exponents(rows: Rows) -> IntArray:
+    """(m,) exponent of the sum of |coefficients| of each row, to a few units; NOTHING for rows without any."""
+    size = _exponents(absolute(rows.scales).max(1, initial=0.0))
+    if rows.dense is not None:
+        dense = _exponents(rows.dense.abs().mean(1).numpy())  # a mean overflows where the sum does: then by the largest
+        largest = _exponents(rows.dense.abs().amax(1).numpy())
+        dense = np.where((dense == NOTHING) | (dense > 1024), largest, dense)
+        dense = np.where(dense == NOTHING, NOTHING, dense + int(rows.n).bit_length())
+        size[rows.dense_rows] = np.maximum(size[rows.dense_rows], dense)
+    return size
+
+
+def _excluding_zero(lower: float | Tensor | Array, upper: float | Tensor | Array) -> tuple[Array, Array]:
+    """What limits force on an answer: lower ones above 0, upper ones below 0."""
+    return np.maximum(_numpy(lower), 0.0), np.minimum(_numpy(upper), 0.0)
+
+
+def _numpy(v: float | Tensor | Array) -> Array:
+    return v.numpy() if isinstance(v, Tensor) else np.asarray(v, dtype=np.float64)
+
+
+def _rows_of(problem: ProjectionProblem, constraint: int) -> IntArray:
+    if constraint < problem.linear:
+        return np.array([constraint], dtype=np.int64)
+    part = problem.range_slices[constraint - problem.linear]
+    return np.arange(part.start, part.stop, dtype=np.int64)
+
+
+def _largest(values: Array, u: IntArray | int) -> int:
+    """The largest exponent of finite ``values`` over 2^u."""
+    finite = np.isfinite(values) & (values != 0)
+    exponents = np.where(finite, _exponents(np.where(finite, values, 0.0)) - u, NOTHING)
+    return int(exponents.max(initial=NOTHING))
+
+
+def _exponents(values: Array) -> IntArray:
+    """e with 2^(e - 1) <= |value| < 2^e; NOTHING for 0, 1025 and more for infinity."""
+    exponents = np.frexp(values)[1].astype(np.int64)
+    exponents = np.where(np.isfinite(values), exponents, 1100)
+    return np.where(values == 0, NOTHING, exponents)
+
+
+def _exponent(value: float) -> int:
+    return int(_exponents(np.array(value)))
+
+
+def _ldexp(values: Array | float, exponents: IntArray | int) -> Array:
+    """values * 2^exponents; overflow is infinite, underflow 0."""
+    with np.errstate(all="ignore"):
+        return np.asarray(np.ldexp(values, np.clip(exponents, -5000, 5000)))
+
+
+def _times(t: Tensor, exponents: IntArray | int) -> Tensor:
+    """t * 2^exponents in its dtype, in steps that float64 holds: rounded once, and differentiable."""
+    e = np.clip(exponents, -3000, 3000)
+    wide = t.to(torch.float64)
+    for _ in range(4):
+        part = np.clip(e, -1000, 1000)
+        e = e - part
+        if np.any(part):
+            wide = wide * torch.from_numpy(np.asarray(np.ldexp(1.0, part))).to(wide.device)
+    return wide.to(t.dtype)
+
+
+def _softness_exponents(problem: ProjectionProblem, s: int, b: int, u: IntArray) -> IntArray:
+    first = np.concatenate([np.arange(problem.linear), problem.range_starts[:-1]]).astype(np.int64)
+    exponents = {"hard": 0 * u, "priced": u - b - s, "budget": u - b - s, "quadratic": 2 * u - b}  # (m,) each
+    return np.array([exponents[soft.kind][k] for soft, k in zip(problem.softness, first.tolist(), strict=True)], dtype=np.int64)
+
+
+def _scaled(problem: ProjectionProblem, s: int, known: Span, tacit: float) -> ProjectionProblem:
+    """The problem in units; ``tacit``: the largest score that the dtype holds, in the problem's own units, or inf."""
+    u, b, L = known.rows, known.weights, problem.linear
+    lower, upper = _limit(problem.lower, s + u[:L], up=True), _limit(problem.upper, s + u[:L], up=False)
+    exponents = _softness_exponents(problem, s, b, u)
+    softness = tuple(
+        soft if soft.kind == "hard" else Softness(soft.kind, _soft_weight(soft, e), soft.block)
+        for soft, e in zip(problem.softness, exponents.tolist(), strict=True)
+    )
+    weights = problem.weights
+    if weights is not None and b:
+        weights = torch.from_numpy(np.minimum(_ldexp(weights.numpy(), -b), 2.0**HEAVY))
+    return replace(
+        problem,
+        rows=_scaled_rows(problem.rows, s, u),
+        lower=lower,
+        upper=np.maximum(upper, lower),  # equal limits stay equal
+        width=_limit(problem.width, s + u[problem.range_starts[:-1]], up=False),
+        lb=_bound(problem.lb, s, -tacit, up=True),
+        ub=_bound(problem.ub, s, tacit, up=False),
+        weights=weights,
+        softness=softness,
+    )
+
+
+def _soft_weight(soft: Softness, exponent: int) -> float:
+    """A weight that rounds to 0 or to nothing finite decides as the ends of the range do."""
+    weight = float(_ldexp(soft.weight, exponent))
+    return weight if soft.weight == 0.0 or soft.kind != "quadratic" else min(max(weight, 2.0**-FAR), 2.0**FAR)
+
+
+def _limit(values: Array, exponents: IntArray, *, up: bool) -> Array:
+    """Limits over 2^exponents, rounded inward where they lose digits, open beyond 2^FAR."""
+    scaled = _ldexp(values, -exponents)
+    back = _ldexp(scaled, exponents)
+    toward = np.inf if up else -np.inf
+    scaled = np.where(back < values if up else back > values, np.nextafter(scaled, toward), scaled)
+    return np.where(scaled < -(2.0**FAR), -np.inf, scaled) if up else np.where(scaled > 2.0**FAR, np.inf, scaled)
+
+
+def _bound(bound: float | Tensor, s: int, tacit: float, *, up: bool) -> float | Tensor:
+    values = np.atleast_1d(_numpy(bound))
+    scaled = _limit(values, np.full(values.shape, s), up=up)
+    if np.isfinite(tacit):
+        end = float(_ldexp(tacit, -s))
+        scaled = np.minimum(np.maximum(scaled, end), -end) if up else np.maximum(np.minimum(scaled, end), -end)
+    return torch.from_numpy(scaled) if isinstance(bound, Tensor) else float(scaled[0])
+
+
+def _scaled_matrix(scales: Matrix, u: IntArray) -> Matrix:
+    if isinstance(scales, SparseRows):
+        return scales.like(_ldexp(scales.values, -u[scales.row_of]))
+    return _ldexp(scales, -u[:, None])
+
+
+def _scaled_rows(rows: Rows, s: int, u: IntArray) -> Rows:
+    terms = tuple(
+        (k, float(_ldexp(scale, -(s + int(u[k])) if mask < 0 else -int(u[k]))), mask, value) for k, scale, mask, value in rows.offset_terms
+    )
+    result = replace(
+        rows,
+        scales=_scaled_matrix(rows.scales, u),
+        offset=_ldexp(rows.offset, -(s + u)),
+        offset_terms=terms,
+        values=tuple(torch.from_numpy(_ldexp(v.numpy(), -s)) for v in rows.values),
+        dense=None if rows.dense is None else torch.from_numpy(_ldexp(rows.dense.numpy(), -u[rows.dense_rows][:, None])),
+    )
+    result.__dict__.update({name: value for name, value in rows.__dict__.items() if name in _CELLS})
+    return result
