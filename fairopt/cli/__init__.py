@@ -28,7 +28,7 @@ def main() -> None:
     except FairoptError as error:
         print(f"fairopt: {visible(str(error))}", file=sys.stderr)
         raise SystemExit(2) from error
-    except OSError as error:  # standard output is full or closed; every file of ours has an error of its own
+    except OSError as error:  # standard output is full; every file of ours has an error of its own
         with contextlib.suppress(OSError, ValueError):  # else Python tries to write it once more at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print(f"fairopt: {visible(str(error))}", file=sys.stderr)
@@ -42,4 +42,4 @@ def _app() -> Callable[[], object]:
         if error.name not in {"typer", "rich"}:
             raise
         raise missing(EXTRA, "cli") from error
-    return build(sys.argv[1:])
+    return build()

@@ -14,13 +14,12 @@ from rich.console import Console
 import fairopt as fo
 from fairopt.auditing.table_file import Frame, TableFile
 from fairopt.cli.options import Decimal, Encoding, Separator, dialect, two_numbers
-from fairopt.cli.show import console, rich_table, say
+from fairopt.cli.show import STDOUT, console, output, rich_table, say
 from fairopt.errors import InputError
 from fairopt.files import check_places, column_name, column_names, csv_table
 from fairopt.notions.named import SHIPPED, notions_named
 from fairopt.table import Table
 
-STDOUT = Path("-")
 LONGEST = 40  # rows of a table on the terminal; the rest are in the files
 SHOWN = {
     "gaps": ("quantity", "notion", "attribute", "given", "group_a", "group_b", "n_a", "n_b", "gap", "low", "high", "limit", "status"),
@@ -118,12 +117,12 @@ def _write(found: fo.Audit, html: Path | None, json: Path | None, csv: Path | No
     if html is not None:
         written.append(f"page: {found.to_html(html)}")
     if json == STDOUT:
-        sys.stdout.write(found.to_json() + "\n")
+        output(found.to_json() + "\n")
     elif json is not None:
         found.to_json(json)
         written.append(f"json: {json}")
     if csv == STDOUT:
-        sys.stdout.write(csv_table(found.gaps.columns, found.gaps.rows))
+        output(csv_table(found.gaps.columns, found.gaps.rows))
     elif csv is not None:
         written.append(f"csv: {found.to_csv(csv)}")
     return written
