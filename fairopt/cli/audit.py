@@ -38,6 +38,9 @@ def audit(
     score: Annotated[str, typer.Option(help="Column of scores.")],
     sensitive: Annotated[list[str], typer.Option(help="Column of group values; 'sex,race' for an intersection; repeat for several.")],
     target: Annotated[str | None, typer.Option(help="Column of targets, for notions and rates that need them.")] = None,
+    pos_label: Annotated[
+        str | None, typer.Option(help="The target that counts as 1, as written; every other one is 0. By default targets are numbers.")
+    ] = None,
     decision: Annotated[str | None, typer.Option(help="Column of 0/1 decisions, in place of --threshold.")] = None,
     notion: Annotated[
         list[str] | None,
@@ -70,6 +73,8 @@ def audit(
 ) -> None:
     """Audit a file of scores: gaps of scores and of decisions with counts and intervals, rates, ratios, an exact check."""
     check_places({"file": file}, {"html": html, "json": json, "csv": csv})
+    if pos_label is not None and target is None:
+        raise InputError("--pos-label: expected --target beside it")
     if json == csv == STDOUT:
         raise InputError("json: standard output is the gap table's already; expected a file")
     wanted = [score, *sensitive, *(words for words in (target, decision, given, local_law) if words)]
@@ -93,7 +98,7 @@ def audit(
     columns += [a for made in notions for a in made.attributes if a not in columns]
     frame = table.frame(
         score=name(score, "score") or score, sensitive=columns, target=name(target, "target"), decision=name(decision, "decision"),
-        numeric=_continuous(notions),
+        numeric=_continuous(notions), pos_label=pos_label,
     )  # fmt: skip
     if bounds is not None:
         _inside(frame, two_numbers(bounds, "--bounds"))
