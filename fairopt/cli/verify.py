@@ -37,9 +37,10 @@ def verify(
     if backend != "auto":
         resolve(backend)  # an unknown name, or an absent extra, is an error before anything runs
     wanted = [c.strip().upper() for c in claims.split(",") if c.strip()]
+    total = len(applying(wanted, made is not None))
     outcomes: list[Outcome] = []
     with progress(screen, transient=True) as bars:
-        task = bars.add_task("claims", total=len(applying(wanted, made is not None)))
+        task = bars.add_task("claims", total=total)
         for outcome in verify_apart(backend, made, claims=wanted, instances=instances, seed=seed):
             outcomes.append(outcome)
             bars.update(task, description=f"{outcome.claim}: {outcome.says}", advance=1)
