@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +14,7 @@ from rich.progress import TaskID
 
 from fairopt.cli.options import ends_in, folder
 from fairopt.cli.show import console, progress, rich_table, say
-from fairopt.errors import FairoptError, InputError
+from fairopt.errors import InputError
 from fairopt.experiments.pages import joined, picture_name, write_page
 from fairopt.experiments.reproduce import REGISTRY, OnProgress, Result, Settings, cells_of
 from fairopt.experiments.reproduce import Progress as Now
@@ -54,16 +54,10 @@ def reproduce(
 
 def watched(screen: Console, settings: Settings, out: Path, *, fresh: bool = False) -> Result:
     """Run with a bar for each label of the experiment; ctrl-C says where the finished cells are."""
-    new = not out.exists()
     cells = cells_of(settings, folder(out, "output"))
     try:
         with bars() as on_progress:
             return run(settings, cells, fresh=fresh, on_progress=on_progress)
-    except FairoptError:
-        if new:
-            with suppress(OSError):  # something was finished
-                out.rmdir()
-        raise
     except KeyboardInterrupt:
         say(screen, f"stopped; every finished cell is in {cells}: the same command goes on from there")
         raise typer.Exit(130) from None

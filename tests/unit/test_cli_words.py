@@ -94,7 +94,7 @@ UNREADABLE = ("nothing.csv", "folder", "empty.csv", "binary.csv", "binary.parque
 ONE_LINE: tuple[tuple[str, ...], ...] = (
     *(("audit", file, "--score", "score", "--sensitive", "sex") for file in UNREADABLE),
     *(("stream", "--input", file, "--sensitive", "sex", "--state", "state.db") for file in UNREADABLE),
-    *(("replay", "--data", data, "--path", file) for data in ("adult", "acs") for file in UNREADABLE),
+    *(("replay", "--data", data, "--path", file) for data in ("adult", "acs") for file in UNREADABLE[:-1]),
     *((*AUDIT, option, value) for option, value in (
         ("--tolerance", "nan"), ("--tolerance", "-1"), ("--tolerance", "inf"), ("--confidence", "nan"), ("--draws", "-1"), ("--seed", "-1"),
         ("--threshold", "nan"), ("--missing-group", "x"), ("--bounds", "1,0"), ("--bounds", "nan,1"), ("--bounds", "0"), ("--notion", "x"),
@@ -152,7 +152,8 @@ def test_bad_input_is_one_line_and_exit_code_2(
     (line,) = told.err.splitlines()
     assert line.startswith("fairopt: ")
     assert not told.out
-    assert sorted(p.name for p in odd.iterdir()) == before  # nothing half made
+    left = sorted(p.name for p in odd.iterdir() if p.name != "fairopt-reproduce")  # its file of finished cells begins with what is asked
+    assert left == before
 
 
 @pytest.mark.parametrize(
@@ -181,7 +182,7 @@ def test_a_race_names_an_absent_extra_before_it_starts(
 
 
 def test_a_read_only_folder_is_named(odd: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("os.access", lambda *_: False)
+    monkeypatch.setattr("os.access", lambda path, mode, **_: not mode & os.W_OK)
     monkeypatch.setattr("sys.argv", ["fairopt", "compare", "--output", "folder"])
     with pytest.raises(SystemExit):
         cli.main()
@@ -224,13 +225,13 @@ def test_pos_label_gives_the_figures_of_0_and_1(odd: Path) -> None:
 
 def test_a_table_and_a_line_show_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     screen = console()
-    screen.print(rich_table(Table(NAMES, (NAMES,), "[b]title :smile:")))
+    screen.print(rich_table(Table(NAMES, (NAMES,), "[b]title :cat:")))
     for name in NAMES:
         say(screen, name)
     out = capsys.readouterr().out
     for name in NAMES:
         assert out.count(name.replace("\x1b", "\\x1b")) == 3, name
-    assert "[b]title :smile:" in out
+    assert "[b]title :cat:" in out
     assert "\x1b" not in out
 
 
