@@ -307,7 +307,7 @@ def freeze(
     cell_shifts = np.asarray(solution.prices, dtype=np.float64) @ problem.rows.coefficients  # (C,)
     names = layer.notion.attributes
     cell = problem.rows.cell.numpy()  # (n,)
-    keys, code = _keys(names, sensitive_features, len(cell))
+    keys, code = group_keys(names, sensitive_features, len(cell))
     shifts = []
     for k in range(len(keys)):
         cells = np.unique(cell[code == k])
@@ -392,7 +392,7 @@ def _mask_margins(problem: ProjectionProblem, cell_shifts: npt.NDArray[np.float6
     return np.minimum(out, 1.0)
 
 
-def _keys(names: Sequence[str], sensitive_features: Any, n: int) -> tuple[list[Key], npt.NDArray[np.int64]]:
+def group_keys(names: Sequence[str], sensitive_features: Any, n: int) -> tuple[list[Key], npt.NDArray[np.int64]]:
     """The combinations of values that occur, sorted, and the position (n,) of each sample's."""
     columns = [plain_values(sensitive_features[name], f"sensitive_features[{name!r}]") for name in names]
     rows = list(zip(*columns, strict=True))

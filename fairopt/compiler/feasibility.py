@@ -51,13 +51,16 @@ def as_asked(problem: ProjectionProblem, proof: FarkasProof, on_infeasible: OnIn
     return widened
 
 
+OR_CLOSEST = ", or pass on_infeasible='closest'"  # what a layer takes; callers that have no such argument leave it out
+
+
 def infeasible(problem: ProjectionProblem, proof: FarkasProof) -> InfeasibleError:
     """The error that names a minimal conflict and carries its proof."""
     fewest = conflict(problem, proof)
     rows = tuple(problem.constraint_labels[c] for c in fewest.constraints)
     return InfeasibleError(
         f"no scores inside the bounds meet these constraints together (without any one of them there are some): {'; '.join(rows)}. "
-        "Widen a tolerance or the bounds, make one of them .priced(rho), or pass on_infeasible='closest'",
+        f"Widen a tolerance or the bounds, make one of them .priced(rho){OR_CLOSEST}",
         rows,
         fewest,
     )

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from fairopt.errors import InputError, UnsupportedError
-from fairopt.frozen import FrozenLayer, PopulationBound
+from fairopt.frozen import FrozenLayer, PopulationBound, group_keys
 from fairopt.layer import FairnessLayer
 from fairopt.problem import HARD, Array, IntArray, ProjectionProblem, Rows
 from fairopt.solve import solve
@@ -145,11 +145,8 @@ def freeze_maps(
     problem = layer.prepare(scores.shape[0], sensitive_features, targets).problem
     z = (torch.sigmoid(scores) if layer.space == "probability" else scores).detach().cpu().double().clamp(lb, ub).numpy()
     names = layer.notion.attributes
-    columns = [np.asarray(sensitive_features[name]) for name in names]
-    rows = list(zip(*(c.tolist() for c in columns), strict=True))
-    keys = sorted(set(rows))
-    position = {key: k for k, key in enumerate(keys)}
-    data = _summed(z, np.array([position[row] for row in rows]), problem.rows, len(keys))
+    keys, position = group_keys(names, sensitive_features, len(z))
+    data = _summed(z, position, problem.rows, len(keys))
     slopes, offsets = _fitted(data, problem, lb, ub)
     fair = np.clip(slopes[data.key] * z + offsets[data.key], lb, ub)
     values = _values(fair, problem.rows)
