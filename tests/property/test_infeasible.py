@@ -80,9 +80,12 @@ def proves(problem: ProjectionProblem, labels: tuple[str, ...], multipliers: tup
                 return False
             most += used[0] * Fraction(limit)
         else:
-            if sum(used) != 0:
-                return False
-            most += Fraction(float(problem.width[c - problem.linear])) * sum(p for p in used if p > 0)
+            r = c - problem.linear
+            ratio, width = Fraction(float(problem.ratio[r])), Fraction(float(problem.width[r]))
+            up, down = sum(p for p in used if p > 0), -sum(p for p in used if p < 0)
+            if up > ratio * down or (ratio == 1 and up < down):
+                return False  # no sum of pairs  ratio v_b - v_a <= width
+            most += width * (up if ratio == 1 else (down - up) / (1 - ratio))
     return least > most
 
 
