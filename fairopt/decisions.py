@@ -25,24 +25,26 @@ from fairopt.arrays import IntArray
 from fairopt.basics.columns import numbers, read_features
 from fairopt.basics.containers import is_frame
 from fairopt.errors import InputError, UnsupportedError
-from fairopt.groups import encode
+from fairopt.groups import Missing, encode
 
 _UNIT = 1 << 62  # probabilities are whole multiples of 2^-62 here, so sums mod 1 are exact
 Generator = torch.Generator | np.random.Generator
 UInt = npt.NDArray[np.uint64]
 
 
-def decide(probabilities: Any, *, sensitive_features: Any, generator: Generator) -> Any:
+def decide(probabilities: Any, *, sensitive_features: Any, generator: Generator, missing_group: Missing = "error") -> Any:
     """(n,) decisions 0 or 1: an int64 tensor for tensors, a numpy array otherwise; (n, 1) where that came.
 
     probabilities (n,) in [0, 1]; sensitive_features: one or two attributes with n values (a mapping or frame, or the values of one);
-    generator: torch or numpy. Raises InputError for values outside [0, 1], UnsupportedError for three or more attributes.
+    generator: torch or numpy; missing_group: "error", or "own": samples whose value is missing are a group.
+
+    Raises InputError for values outside [0, 1], UnsupportedError for three or more attributes.
     """
     scores = numbers(probabilities, None, "probabilities")
     p = scores.detach().cpu().double().numpy()  # (n,)
     if not ((p >= 0.0) & (p <= 1.0)).all():
         raise InputError("probabilities: expected numbers in [0, 1]")
-    codes = _codes(sensitive_features, len(p))
+    codes = _codes(sensitive_features, len(p), missing_group)
     if len(codes) > 2:
         raise UnsupportedError(
             f"decide: {len(codes)} attributes; beyond two, rounding that keeps every group's sum is impossible in general"
@@ -148,14 +150,16 @@ def _uniforms(generator: Generator) -> Any:
     raise InputError(f"generator: expected a torch.Generator or numpy.random.Generator, got {type(generator).__name__}")
 
 
-def _codes(given: Any, n: int) -> list[IntArray]:
-    """Codes (n,) of each attribute's values; missing ones are an error."""
+def _codes(given: Any, n: int, missing: Missing) -> list[IntArray]:
+    """Codes (n,) of each attribute's values."""
+    if missing not in ("error", "own"):
+        raise InputError(f"missing_group: got {missing!r}, expected 'error' or 'own'")
     if isinstance(given, (list, tuple, Tensor, np.ndarray)) and not is_frame(given):
         given = {"groups": given}
     named = read_features(given, ("groups",))
     out = []
     for name, column in named.items():
-        codes, _ = encode(column, name=name)
+        codes, _ = encode(column, name=name, missing=missing)
         if len(codes) != n:
             raise InputError(f"sensitive_features[{name!r}] has {len(codes)} values for {n} probabilities")
         out.append(codes)

@@ -36,7 +36,7 @@ from fairopt.basics.facts import from_tensor, to_tensor
 from fairopt.errors import InputError, UnsupportedError
 from fairopt.groups import plain_values
 from fairopt.problem import ProjectionProblem
-from fairopt.sparse import same_columns
+from fairopt.sparse import absolute, same_columns
 
 if TYPE_CHECKING:
     from fairopt.layer import FairnessLayer
@@ -128,6 +128,11 @@ class FrozenLayer(nn.Module):
             "notion": self.notion,
         }
 
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        # made anew: a loop that averages buffers (``AveragedModel(use_buffers=True)``) leaves no letter of the text as it was
+        destination[f"{prefix}{SETTING}"] = to_tensor(self._facts()).to(self.setting.device)
+
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As torch's, with the setting checked first; see the class. Inside another module a load is always strict about the setting."""
         self._strict = strict  # torch does not tell ``_load_from_state_dict``: it passes True
@@ -139,18 +144,21 @@ class FrozenLayer(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, local_metadata: Any, strict: bool, *lists: Any) -> None:
         told, shifts = state_dict.get(f"{prefix}{SETTING}"), state_dict.get(f"{prefix}shifts")
         if told is not None:
-            theirs = from_tensor(told, FORMAT, f"state {prefix}{SETTING}")
+            if isinstance(told, Tensor) and told.is_floating_point():  # a loop averaged equal texts
+                told = told.round().to(torch.uint8)
+            theirs = from_tensor(told, FORMAT, f"state: {prefix}{SETTING}")
             self._compare(theirs)
-            self.notion = str(theirs.get("notion") or self.notion)  # the shifts' own
         elif shifts is not None and self._strict:
             raise InputError(
                 f"state: {prefix}{SETTING} is missing, which says whose groups the shifts are for; expected it beside {prefix}shifts. "
-                "the layer's own load_state_dict(..., strict=False) takes the shifts in the order of its keys"
+                "The layer's own load_state_dict(..., strict=False) takes the shifts in the order of its keys"
             )
         if isinstance(shifts, Tensor) and not (shifts.shape == self.shifts.shape and bool(torch.isfinite(shifts).all())):
             raise InputError(f"state: {prefix}shifts is {shifts!r}, expected {len(self.shifts)} finite numbers")
-        setting = to_tensor(self._facts()).to(self.shifts.device)
         if shifts is not None:
+            if told is not None:
+                self.notion = str(theirs.get("notion") or self.notion)  # the shifts' own
+            setting = to_tensor(self._facts()).to(self.shifts.device)
             self.setting = setting
             state_dict = {**state_dict, f"{prefix}{SETTING}": setting}
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *lists)
@@ -299,7 +307,7 @@ def freeze(
     cell_shifts = np.asarray(solution.prices, dtype=np.float64) @ problem.rows.coefficients  # (C,)
     names = layer.notion.attributes
     cell = problem.rows.cell.numpy()  # (n,)
-    keys, code = _keys(names, sensitive_features, len(cell))
+    keys, code = group_keys(names, sensitive_features, len(cell))
     shifts = []
     for k in range(len(keys)):
         cells = np.unique(cell[code == k])
@@ -365,7 +373,7 @@ def _mask_margins(problem: ProjectionProblem, cell_shifts: npt.NDArray[np.float6
     """
     rows = problem.rows
     masks, counts = rows.masks, rows.counts
-    used = np.flatnonzero(abs(rows.scales).sum(0))
+    used = np.flatnonzero(absolute(rows.scales).sum(0))
     mixed = [j for j in used if np.ptp(cell_shifts[masks[j]]) > 0]
     cells = sorted({int(c) for j in mixed for c in np.flatnonzero(masks[j])})
     statements = (len(used) - len(mixed)) + len(cells) + len(mixed)
@@ -384,7 +392,7 @@ def _mask_margins(problem: ProjectionProblem, cell_shifts: npt.NDArray[np.float6
     return np.minimum(out, 1.0)
 
 
-def _keys(names: Sequence[str], sensitive_features: Any, n: int) -> tuple[list[Key], npt.NDArray[np.int64]]:
+def group_keys(names: Sequence[str], sensitive_features: Any, n: int) -> tuple[list[Key], npt.NDArray[np.int64]]:
     """The combinations of values that occur, sorted, and the position (n,) of each sample's."""
     columns = [plain_values(sensitive_features[name], f"sensitive_features[{name!r}]") for name in names]
     rows = list(zip(*columns, strict=True))

@@ -77,7 +77,7 @@ class ExactMeans:
         self._combinations = combine(batch.columns, used, batch.n)
         members = self._combinations.masks(keys)
         self._members = dict(zip(keys, members, strict=True))
-        self._counts = dict(zip(keys, (members.astype(np.int64) @ self._combinations.counts).tolist(), strict=True))
+        self._counts = dict(zip(keys, (np.asarray(members).astype(np.int64) @ self._combinations.counts).tolist(), strict=True))
         self._scores = scores
         self._values = [v.detach().to("cpu", torch.float64).numpy() for v in batch.values]
         self._sums: dict[int, list[Fraction]] = {}

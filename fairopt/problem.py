@@ -40,7 +40,7 @@ from torch import Tensor
 
 from fairopt.arrays import Array, BoolArray, IntArray
 from fairopt.errors import InputError
-from fairopt.sparse import Matrix, SparseRows, most_in_a_column, product
+from fairopt.sparse import Matrix, SparseRows, absolute, most_in_a_column, product
 
 __all__ = ["HARD", "Array", "BoolArray", "IntArray", "Limits", "ProjectionProblem", "Rows", "Softness", "SoftnessKind", "Stated"]
 
@@ -147,7 +147,7 @@ class Rows:
     def absolute_sum(self) -> Array:
         """(m,): sum_i |A_ki|, how far row k moves if every score moves by 1."""
         if self.dense is None:
-            return np.asarray(abs(self.coefficients) @ self.counts)
+            return np.asarray(absolute(self.coefficients) @ self.counts)
         return np.asarray(self.matrix().abs().sum(1).numpy())
 
     def matrix(self) -> Tensor:

@@ -162,6 +162,16 @@ class SparseRows:
 Matrix = Array | SparseRows
 
 
+def absolute(matrix: Matrix) -> Matrix:
+    """The absolute values of the entries."""
+    return matrix.__abs__() if isinstance(matrix, SparseRows) else np.abs(matrix)
+
+
+def dense(matrix: Matrix) -> Array:
+    """A matrix of few rows, written out."""
+    return matrix.toarray() if isinstance(matrix, SparseRows) else matrix
+
+
 def product(a: SparseRows, b: SparseRows) -> Matrix:
     """a @ b; dense where it has many entries."""
     size = np.diff(b.starts)[a.index]  # entries that each entry of a makes

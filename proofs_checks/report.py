@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 
+from fairopt.basics.figures import drawing, logarithmic, png
 from proofs_checks.claim import Claim
 from proofs_checks.registry import all_claims
 from proofs_checks.run import Result
@@ -47,12 +49,13 @@ def _exact(r: Result) -> str:
 
 
 def write_json(results: Sequence[Result], seed: int, path: Path) -> None:
-    path.write_text(json.dumps({"format": FORMAT, "seed": seed, "claims": [r.to_dict() for r in results]}, indent=1, default=float))
+    told = {"format": FORMAT, "seed": seed, "claims": [r.to_dict() for r in results]}
+    path.write_text(json.dumps(told, indent=1, default=float), encoding="utf-8")
 
 
 def kept(claims: Sequence[Claim], results: Sequence[Result], path: Path) -> tuple[list[Claim], list[Result]]:
     """All claims, with the figures of this run or, where there is none, of the run told in ``path``. ValueError for another format."""
-    told = json.loads(path.read_text())
+    told = json.loads(path.read_text(encoding="utf-8"))
     if told.get("format") != FORMAT:
         raise ValueError(f"{path}: format {told.get('format')!r}, expected {FORMAT}")
     found = {c["name"]: Result(**{k: v for k, v in c.items() if k != "verdict"}) for c in told["claims"]}
@@ -81,21 +84,25 @@ def write_html(claims: Sequence[Claim], results: Sequence[Result], seed: int, pa
             f"<h2 id='{claim.name}'>{claim.name}: {html.escape(claim.title)}</h2><pre>{html.escape(page(claim, r))}</pre>"
             f"<img alt='measured against the bound' src='data:image/png;base64,{picture(r)}'>"
         )
-    path.write_text("\n".join(parts))
+    path.write_text("\n".join(parts), encoding="utf-8")
 
 
 def picture(r: Result) -> str:
     """Measured against the bound, every instance: PNG, base64. The line is the bound; nothing may lie above it."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     points = np.array([p for p in r.points if np.isfinite(p).all()], dtype=float).reshape(-1, 2)
-    figure = Figure(figsize=(6.0, 3.6), dpi=80)
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    with drawing("the pictures need", "race") as canvas:
+        figure = canvas(figsize=(6.0, 3.6), layout="tight")
+        _fill(figure.add_subplot(), points, f"{r.name}: {r.instances} instances")
+        return base64.b64encode(png(figure, dpi=80)).decode()
+
+
+def _fill(axes: Any, points: NDArray[np.float64], title: str) -> None:
+    """Points (k, 2) of measured and bound; a histogram of their shares where logarithms would show nothing."""
     positive = points[(points > 0).all(axis=1)]
     if len(positive) > 1 and np.ptp(np.log10(positive[:, 1])) > 1e-9:
         axes.loglog(positive[:, 1], positive[:, 0], ".", ms=3)
+        logarithmic(axes.xaxis)
+        logarithmic(axes.yaxis)
         ends = [float(positive[:, 1].min()), float(positive[:, 1].max())]
         axes.plot(ends, ends, "-", lw=1, color="black")
         axes.set_xlabel("bound")
@@ -106,11 +113,7 @@ def picture(r: Result) -> str:
         axes.axvline(0.0, lw=1, color="black")
         axes.set_xlabel("log10 of measured / bound (0 below 1e-18)")
         axes.set_ylabel("instances")
-    axes.set_title(f"{r.name}: {r.instances} instances")
-    figure.tight_layout()
-    out = io.BytesIO()
-    figure.savefig(out, format="png", metadata={"Software": None})
-    return base64.b64encode(out.getvalue()).decode()
+    axes.set_title(title)
 
 
 def page(claim: Claim, result: Result | None) -> str:
@@ -179,7 +182,7 @@ def write_docs(claims: Sequence[Claim], results: Sequence[Result], folder: Path)
     index += ["| claim | kind | instances | worst measured / bound | z3 | mutants | verdict |", "|---|---|---|---|---|---|---|"]
     for claim in claims:
         r = found.get(claim.name)
-        (folder / f"{claim.name}.md").write_text(page(claim, r))
+        (folder / f"{claim.name}.md").write_text(page(claim, r), encoding="utf-8")
         figures = (
             f"{r.instances} | {ratio_words(r.best)} | {r.exact or '-'} | {r.killed}/{len(r.mutants)} | {r.verdict}"
             if r
@@ -188,4 +191,4 @@ def write_docs(claims: Sequence[Claim], results: Sequence[Result], folder: Path)
         index.append(f"| [{claim.name}]({claim.name}.md) {claim.title} | {claim.kind}, {WHOSE[claim.whose]} | {figures} |")
     still = [f"- {c.name}: {c.open}" for c in claims if c.open]
     index += ["", "## Open", "", *still, ""]
-    (folder / "README.md").write_text("\n".join(index))
+    (folder / "README.md").write_text("\n".join(index), encoding="utf-8")

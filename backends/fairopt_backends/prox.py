@@ -55,8 +55,8 @@ class DualProx:
         for r, rows in enumerate(p.range_slices):
             k = linear + r
             width = self.width[r] if widen is None else self.width[r] + widen[k]
-            step = _range_step if p.ratio[r] == 1.0 else partial(_ratio_step, float(p.ratio[r]))
-            pieces.append(step(a[rows], width, tau[rows], self.slope[k], self.cap[k]))
+            one = _range_step if p.ratio[r] == 1.0 else partial(_ratio_step, float(p.ratio[r]))
+            pieces.append(one(a[rows], width, tau[rows], self.slope[k], self.cap[k]))
         return torch.cat(pieces)
 
     def _widening(self, a: Tensor, hard: Tensor, tau: Tensor) -> Tensor | None:

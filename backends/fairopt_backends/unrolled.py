@@ -279,7 +279,7 @@ def proves_infeasible(problem: ProjectionProblem, direction: Array) -> bool:
     support = float(np.sum(linear[used] * limit[used]))
     ranges = zip(problem.width.tolist(), problem.range_slices, problem.ratio.tolist(), strict=True)
     support += sum(width * range_flow(v[rows], ratio) for width, rows, ratio in ranges)
-    return least - support > 1e-9 * (1 + abs(least) + abs(support))
+    return bool(least - support > 1e-9 * (1 + abs(least) + abs(support)))
 
 
 def _in_domain(v: Array, ratio: float) -> Array:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fairopt.auditing.result import Audit
-from fairopt.basics.extras import missing
+from fairopt.basics.figures import drawing, legend, legible, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,17 +20,12 @@ PANEL = 10  # groups in a panel: the largest
 
 def draw_pictures(audit: Audit) -> dict[str, bytes]:
     """Name -> PNG. A picture without a mark is not drawn."""
-    try:
-        from matplotlib.figure import Figure as Canvas
-    except ImportError as error:
-        raise missing("the pictures need matplotlib", "audit") from error
     drawn: dict[str, bytes] = {}
-    for name, make in PICTURES.items():
-        figure = Canvas(layout="constrained")
-        if make(figure, audit):
-            data = io.BytesIO()
-            figure.savefig(data, format="png", dpi=110, metadata={"Software": None})
-            drawn[name] = data.getvalue()
+    with drawing("the pictures need", "audit") as canvas:
+        for name, make in PICTURES.items():
+            figure = canvas(layout="constrained")
+            if make(figure, audit):
+                drawn[name] = png(figure, dpi=110)
     return drawn
 
 
@@ -71,8 +65,8 @@ def widest(audit: Audit) -> list[tuple[str, dict[str, dict[str, Any]]]]:
 
 
 def _comparison(notion: str, attribute: str, given: str, a: str, b: str) -> str:
-    where = ", ".join(w for w in (attribute, given) if w)
-    return f"{notion}({where}): {' / '.join(w for w in (a, b) if w)}"
+    where = ", ".join(legible(w) for w in (attribute, given) if w)
+    return f"{legible(notion)}({where}): {' / '.join(legible(w) for w in (a, b) if w)}"
 
 
 def group_picture(figure: Figure, audit: Audit) -> bool:
@@ -91,9 +85,9 @@ def group_picture(figure: Figure, audit: Audit) -> bool:
                 row = figures[attribute, name, measure]
                 _mark(axes, k, row["value"], row["low"], row["high"], colour, None)
             axes.set_ylim(len(names) - 0.5, -0.5)
-            axes.set_title(f"{attribute}: {words}", loc="left", fontsize="medium")
+            axes.set_title(f"{legible(attribute)}: {words}", loc="left", fontsize="medium")
             axes.grid(axis="x", alpha=0.25)
-        ticks = [f"{name} (n = {figures[attribute, name, 'mean_score']['n']:,})" for name in names]
+        ticks = [f"{legible(name)} (n = {figures[attribute, name, 'mean_score']['n']:,})" for name in names]
         line[0].set_yticks(range(len(names)), ticks, fontsize="small")
     return True
 
@@ -111,18 +105,21 @@ def score_picture(figure: Figure, audit: Audit) -> bool:
     for row in audit.distribution:
         bins.setdefault((row["attribute"], row["group"]), []).append(row)
     for axes, (attribute, names) in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True):
+        marks: list[Any] = []
         for k, name in enumerate(names):
             rows = bins[attribute, name]
-            axes.stairs(
-                [r["share"] for r in rows], [rows[0]["from"], *(r["to"] for r in rows)], color=palette[k], label=name, linewidth=1.5
+            marks.append(
+                axes.stairs([r["share"] for r in rows], [rows[0]["from"], *(r["to"] for r in rows)], color=palette[k], linewidth=1.5)
             )
+        words = [legible(name) for name in names]
         threshold = audit.settings["threshold"]
         if threshold is not None:
-            axes.axvline(threshold, color="#222222", linestyle="--", linewidth=1.0, label="threshold")
-        axes.set_title(attribute, loc="left", fontsize="medium")
+            marks.append(axes.axvline(threshold, color="#222222", linestyle="--", linewidth=1.0))
+            words.append("threshold")
+        axes.set_title(legible(attribute), loc="left", fontsize="medium")
         axes.set_ylabel("share of the group", fontsize="small")
         axes.grid(alpha=0.25)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize="small")
+        legend(axes, marks, words, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize="small")
     axes.set_xlabel("score")
     return True
 

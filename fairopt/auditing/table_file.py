@@ -42,11 +42,19 @@ class TableFile:
         self.name, self.columns = opened.name, self._table.columns
 
     def frame(
-        self, *, score: str, sensitive: Sequence[str], target: str | None = None, decision: str | None = None, numeric: Collection[str] = ()
+        self,
+        *,
+        score: str,
+        sensitive: Sequence[str],
+        target: str | None = None,
+        decision: str | None = None,
+        numeric: Collection[str] = (),
+        pos_label: str | None = None,
     ) -> Frame:
         """Read the named columns. Groups of a text are its cells as written ("01" is not "1"); only an empty cell is missing.
 
         numeric: those of ``sensitive`` that hold numbers, for notions about a continuous attribute.
+        pos_label: the target that counts as 1, as written; every other one is 0. None: targets are numbers.
         InputError for a malformed row, and for a cell that is no number where one is needed, with its line; for a table without rows.
         """
         named = {"score": score, "target": target, "decision": decision}
@@ -64,7 +72,7 @@ class TableFile:
         return Frame(
             scores=self._numbers(score),
             sensitive={c: self._numbers(c) if c in numeric else self._groups(c) for c in sensitive},
-            targets=None if target is None else self._numbers(target, labels=True),
+            targets=None if target is None else self._numbers(target, labels=True) if pos_label is None else self._equal(target, pos_label),
             decisions=None if decision is None else self._numbers(decision, labels=True),
         )
 
@@ -79,6 +87,18 @@ class TableFile:
                 "a continuous attribute has no groups; cut it into ranges"
             )
         return [None if v == "" else v for v in values]
+
+    def _equal(self, column: str, value: str) -> Array:
+        """1.0 where a cell is ``value``. InputError for an empty cell, and where none is."""
+        cells = self._table.listed(column)
+        first = next((i for i, cell in enumerate(cells) if _empty(cell)), None)
+        if first is not None:
+            raise InputError(f"{self.name}: column {column!r} has an empty cell in row {first + 1} ({self._table.where(first)})")
+        words = [str(cell) for cell in cells]
+        if value not in words:
+            found = ", ".join(map(repr, sorted(set(words))[:6]))
+            raise InputError(f"--pos-label: got {value!r}, expected a value of column {column!r}, such as {found}")
+        return np.array([float(word == value) for word in words], dtype=np.float64)
 
     def _numbers(self, column: str, *, labels: bool = False) -> Array:
         """One column as float64. InputError with the first cell that holds no finite number."""

@@ -12,6 +12,8 @@ from fairopt.basics.extras import missing
 from fairopt.errors import FairoptError
 from fairopt.table import visible
 
+# What the library's messages name -> what a command takes.
+REMEDIES = {"missing_group='own'": "--missing-group own", "pos_label= the": "--pos-label, the"}
 EXTRA = "the command line needs typer and rich"
 
 
@@ -26,13 +28,20 @@ def main() -> None:
     try:
         _app()()
     except FairoptError as error:
-        print(f"fairopt: {visible(str(error))}", file=sys.stderr)
+        print(f"fairopt: {visible(_in_options(str(error)))}", file=sys.stderr)
         raise SystemExit(2) from error
-    except OSError as error:  # standard output is full or closed; every file of ours has an error of its own
+    except OSError as error:  # standard output is full; every file of ours has an error of its own
         with contextlib.suppress(OSError, ValueError):  # else Python tries to write it once more at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print(f"fairopt: {visible(str(error))}", file=sys.stderr)
         raise SystemExit(2) from error
+
+
+def _in_options(message: str) -> str:
+    """An error of the library, with its remedies as options."""
+    for argument, option in REMEDIES.items():
+        message = message.replace(argument, option)
+    return message
 
 
 def _app() -> Callable[[], object]:
@@ -42,4 +51,4 @@ def _app() -> Callable[[], object]:
         if error.name not in {"typer", "rich"}:
             raise
         raise missing(EXTRA, "cli") from error
-    return build(sys.argv[1:])
+    return build()

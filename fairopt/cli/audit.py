@@ -14,13 +14,12 @@ from rich.console import Console
 import fairopt as fo
 from fairopt.auditing.table_file import Frame, TableFile
 from fairopt.cli.options import Decimal, Encoding, Separator, dialect, two_numbers
-from fairopt.cli.show import console, rich_table, say
+from fairopt.cli.show import STDOUT, console, output, rich_table, say
 from fairopt.errors import InputError
 from fairopt.files import check_places, column_name, column_names, csv_table
 from fairopt.notions.named import SHIPPED, notions_named
 from fairopt.table import Table
 
-STDOUT = Path("-")
 LONGEST = 40  # rows of a table on the terminal; the rest are in the files
 SHOWN = {
     "gaps": ("quantity", "notion", "attribute", "given", "group_a", "group_b", "n_a", "n_b", "gap", "low", "high", "limit", "status"),
@@ -39,6 +38,9 @@ def audit(
     score: Annotated[str, typer.Option(help="Column of scores.")],
     sensitive: Annotated[list[str], typer.Option(help="Column of group values; 'sex,race' for an intersection; repeat for several.")],
     target: Annotated[str | None, typer.Option(help="Column of targets, for notions and rates that need them.")] = None,
+    pos_label: Annotated[
+        str | None, typer.Option(help="The target that counts as 1, as written; every other one is 0. By default targets are numbers.")
+    ] = None,
     decision: Annotated[str | None, typer.Option(help="Column of 0/1 decisions, in place of --threshold.")] = None,
     notion: Annotated[
         list[str] | None,
@@ -71,6 +73,8 @@ def audit(
 ) -> None:
     """Audit a file of scores: gaps of scores and of decisions with counts and intervals, rates, ratios, an exact check."""
     check_places({"file": file}, {"html": html, "json": json, "csv": csv})
+    if pos_label is not None and target is None:
+        raise InputError("--pos-label: expected --target beside it")
     if json == csv == STDOUT:
         raise InputError("json: standard output is the gap table's already; expected a file")
     wanted = [score, *sensitive, *(words for words in (target, decision, given, local_law) if words)]
@@ -94,7 +98,7 @@ def audit(
     columns += [a for made in notions for a in made.attributes if a not in columns]
     frame = table.frame(
         score=name(score, "score") or score, sensitive=columns, target=name(target, "target"), decision=name(decision, "decision"),
-        numeric=_continuous(notions),
+        numeric=_continuous(notions), pos_label=pos_label,
     )  # fmt: skip
     if bounds is not None:
         _inside(frame, two_numbers(bounds, "--bounds"))
@@ -118,12 +122,12 @@ def _write(found: fo.Audit, html: Path | None, json: Path | None, csv: Path | No
     if html is not None:
         written.append(f"page: {found.to_html(html)}")
     if json == STDOUT:
-        sys.stdout.write(found.to_json() + "\n")
+        output(found.to_json() + "\n")
     elif json is not None:
         found.to_json(json)
         written.append(f"json: {json}")
     if csv == STDOUT:
-        sys.stdout.write(csv_table(found.gaps.columns, found.gaps.rows))
+        output(csv_table(found.gaps.columns, found.gaps.rows))
     elif csv is not None:
         written.append(f"csv: {found.to_csv(csv)}")
     return written

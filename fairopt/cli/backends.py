@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 import fairopt as fo
-from fairopt.cli.show import console, rich_table, word
+from fairopt.cli.show import STDOUT, console, rich_table, say, word, write_json
 from fairopt.contract.base import ALL_SOFTNESS
+from fairopt.files import check_places
 
 # No extra can name these two: pip would follow their metadata and downgrade numpy, or fail to build. Both go after torch.
 WITHOUT_DEPENDENCIES = (
@@ -17,20 +22,27 @@ WITHOUT_DEPENDENCIES = (
 ANY_SOFTNESS = ", ".join(sorted(ALL_SOFTNESS))
 
 
-def backends() -> None:
+def backends(
+    json: Annotated[Path | None, typer.Option(help="The list with every capability; '-' or nothing for standard output.")] = None,
+) -> None:
     """List the backends, what each can do, and how to install those that are absent."""
-    screen = console()
+    check_places({}, {"json": json})
+    screen = console(stderr=json == STDOUT)
     table = fo.backends()
+    if json is not None:
+        write_json(list(table), json)
+    if json == STDOUT:
+        return
     common = shared_columns(table)
     screen.print(rich_table(_narrow(table, {"reason", *common})))
     if common:
-        screen.print(f"all of them: {', '.join(f'{name} {word(value)}' for name, value in common.items())}", highlight=False)
+        say(screen, f"all of them: {', '.join(f'{name} {word(value)}' for name, value in common.items())}")
     for row in table:
         if not row["available"]:
-            screen.print(f"{row['name']}: {row['reason']}", markup=False, highlight=False, soft_wrap=True)
-    screen.print("qpth and theseus have no extra of their own; they are installed without their dependencies:")
+            say(screen, f"{row['name']}: {row['reason']}")
+    say(screen, "qpth and theseus have no extra of their own; they are installed without their dependencies:")
     for line in WITHOUT_DEPENDENCIES:
-        screen.print(f"    {line}", markup=False, highlight=False, soft_wrap=True)
+        say(screen, f"    {line}")
 
 
 def shared_columns(table: fo.Table) -> dict[str, object]:

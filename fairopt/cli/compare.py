@@ -8,14 +8,16 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from fairopt.cli.show import console, rich_table
+from fairopt.basics.words import notion_word
+from fairopt.cli.options import folder, need, positive
+from fairopt.cli.show import console, progress, rich_table, say
 from fairopt.errors import InputError
 from fairopt.race import PRESETS, Race
 from fairopt.race import Progress as Now
 from fairopt.race import compare as race_of
-from fairopt.race.cells import PACE
+from fairopt.race.cells import PACE, Grid
+from fairopt.race.contest import named
 from fairopt.race.settings import Settings
 from fairopt.table import Table
 
@@ -48,7 +50,8 @@ def compare(
 ) -> None:
     """Race solver backends: time, memory, exact violation, distance to the optimum, gradient error. Ctrl-C loses no finished cell."""
     start = time.perf_counter()
-    lists = {"notions": notion, "n": n, "groups": groups, "dtypes": dtype, "boxes": box, "gradients": gradient}
+    words = None if notion is None else [notion_word(name) for name in notion]
+    lists = {"notions": words, "n": n, "groups": groups, "dtypes": dtype, "boxes": box, "gradients": gradient}
     grid = {name: values for name, values in lists.items() if values}
     if form not in ("parquet", "csv"):
         raise InputError(f"--form: got {form!r}, expected parquet or csv")
@@ -58,21 +61,27 @@ def compare(
         preset = "quick"
     if preset not in PACE:
         raise InputError(f"--preset: got {preset!r}, expected {' or '.join(PRESETS)}")
+    named(backend)
+    Grid(**{name: tuple(values) for name, values in grid.items()})  # type: ignore[arg-type]
+    needed = {"pandas": "pandas", "matplotlib": "matplotlib", "jinja2": "Jinja2"}
+    need(needed | ({"pyarrow": "pyarrow"} if form == "parquet" else {}), "a race", "race")
     seconds, limit = PACE[preset]
     limit = limit if time_limit is None else time_limit
-    settings = Settings(repeats=repeats, seconds=seconds, time_limit=limit, memory_limit=int(memory_limit * 1e9), seed=seed)
-    output.mkdir(parents=True, exist_ok=True)
-    finished = output / "finished.jsonl"
+    settings = Settings(
+        repeats=repeats, seconds=seconds, time_limit=limit, memory_limit=int(positive(memory_limit, "memory-limit") * 1e9), seed=seed
+    )
+    finished = folder(output, "output") / "finished.jsonl"
     screen = console()
     try:
         race = _watch(screen, preset, backend, grid, finished, settings)
     except KeyboardInterrupt:
-        screen.print(f"stopped; every finished cell is in {finished}: the same command goes on from there", highlight=False, soft_wrap=True)
+        say(screen, f"stopped; every finished cell is in {finished}: the same command goes on from there")
         raise typer.Exit(130) from None
+    written = race.save(output, form=form)  # before anything that the terminal could refuse
     _show(screen, race)
-    for path in race.save(output, form=form):
-        screen.print(str(path), markup=False, highlight=False, soft_wrap=True)
-    screen.print(f"{time.perf_counter() - start:.1f} s", highlight=False)
+    for path in written:
+        say(screen, str(path))
+    say(screen, f"{time.perf_counter() - start:.1f} s")
 
 
 def _watch(
@@ -83,8 +92,7 @@ def _watch(
     finished: Path,
     settings: Settings,
 ) -> Race:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("cells"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    with progress(console(stderr=True), transient=True) as bars:
         task = bars.add_task("starting", total=None)
 
         def show(now: Now) -> None:
@@ -113,8 +121,6 @@ def _show(screen: Console, race: Race) -> None:
         for table in by_problem(shown):
             screen.print(rich_table(table))
     else:
-        screen.print(f"{len(shown)} cells: the table is in the report", highlight=False)
+        say(screen, f"{len(shown)} cells: the table is in the report")
     for row in race.failures():
-        screen.print(
-            f"{row['backend']}: {row['what']} ({row['cells']} cells): {row['message']}", markup=False, highlight=False, soft_wrap=True
-        )
+        say(screen, f"{row['backend']}: {row['what']} ({row['cells']} cells): {row['message']}")

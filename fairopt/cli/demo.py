@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
+from fairopt.cli.options import ends_in, tolerable
 from fairopt.cli.reproduce import bars, show
-from fairopt.cli.show import console
-from fairopt.errors import InputError
+from fairopt.cli.show import console, say
 from fairopt.experiments import loanapp
 from fairopt.experiments.reproduce import Result
 from fairopt.experiments.store import Store
@@ -23,16 +23,16 @@ def demo(
     quick: Annotated[bool, typer.Option("--quick", help="One seed, few epochs: to see that everything runs.")] = False,
 ) -> None:
     """Train on 1,989 real mortgage decisions, with the approval gap between races under the tolerance."""
-    if picture.suffix.lower() != ".png" or not picture.parent.is_dir():
-        raise InputError(f"--picture {picture}: expected a path that ends in .png, in a folder that exists")
+    ends_in(picture, ".png", "picture")
     start = time.perf_counter()
     screen = console()
-    setting = loanapp.Setting(tolerance=tolerance, seeds=tuple(range(seeds)))
+    setting = loanapp.Setting(tolerance=tolerable(tolerance), seeds=tuple(range(seeds)))
     setting = setting.quick() if quick else setting
     with bars() as on_progress, Store(None, "loanapp") as store:
         section = loanapp.table(setting, store, on_progress)
-    show(screen, Result("loanapp", loanapp.TITLE, loanapp.text(setting), (section,)))
     if section.picture is not None:
         section.picture(picture)
-        screen.print(f"picture: {picture.resolve()}", markup=False, highlight=False, soft_wrap=True)
-    screen.print(f"{time.perf_counter() - start:.1f} s", highlight=False)
+    show(screen, Result("loanapp", loanapp.TITLE, loanapp.text(setting), (section,)))
+    if section.picture is not None:
+        say(screen, f"picture: {picture.resolve()}")
+    say(screen, f"{time.perf_counter() - start:.1f} s")

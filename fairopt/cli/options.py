@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from importlib.util import find_spec
+from math import isfinite
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fairopt.basics.extras import missing
 from fairopt.errors import InputError
 from fairopt.files import Dialect, number
 
@@ -33,3 +39,43 @@ def two_numbers(text: str, option: str) -> tuple[float, float]:
     if not low < high:
         raise InputError(f"{option}: expected the least score first, got {text!r}")
     return low, high
+
+
+def folder(path: Path, option: str) -> Path:
+    """A folder to write into, made where it is not there. InputError where it cannot be one."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise InputError(f"--{option}: {path} is a file, expected a folder") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"--{option}: {path} cannot be made: {getattr(error, 'strerror', None) or error}") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise InputError(f"--{option}: {path} cannot be written: the folder is read-only")
+    return path
+
+
+def ends_in(path: Path | None, suffix: str, option: str) -> None:
+    """InputError where ``path`` is no file with that suffix in a folder that is there."""
+    if path is not None and (path.suffix.lower() != suffix or not path.parent.is_dir() or path.is_dir()):
+        raise InputError(f"--{option} {path}: expected a path that ends in {suffix}, in a folder that exists")
+
+
+def positive(value: float, option: str) -> float:
+    """InputError for what is no finite number > 0."""
+    if not (isfinite(value) and value > 0):
+        raise InputError(f"--{option}: got {value:g}, expected a finite number > 0")
+    return value
+
+
+def tolerable(value: float) -> float:
+    """InputError for what is no finite tolerance >= 0."""
+    if not (isfinite(value) and value >= 0):
+        raise InputError(f"--tolerance: got {value:g}, expected a finite number >= 0")
+    return value
+
+
+def need(modules: Mapping[str, str], what: str, extra: str) -> None:
+    """MissingExtraError where one of ``modules`` (import name -> its name on an index) is not there: said before the work, not after it."""
+    absent = [name for module, name in modules.items() if find_spec(module) is None]
+    if absent:
+        raise missing(f"{what} needs {', '.join(absent)}", extra)

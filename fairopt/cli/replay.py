@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from fairopt.cli.show import console, rich_table
-from fairopt.errors import InputError
+from fairopt.cli.options import ends_in, tolerable
+from fairopt.cli.show import STDOUT, console, rich_table, say, write_json
 from fairopt.experiments.data.scored import DATA, ORDERS, scored
 from fairopt.experiments.replay import replay as run
+from fairopt.files import check_places
 from fairopt.streaming.picture import stream_picture
 
 SHOWN = ("PooledParity", "Cumulative", "PrimalDual (paper)", "PrimalDual (paper), batch 64")
@@ -22,15 +23,19 @@ def replay(
     order: Annotated[str, typer.Option(help=f"One of {', '.join(ORDERS)}.")] = "file",
     tolerance: Annotated[float, typer.Option(help="Largest pooled gap of the mean probability.")] = 0.05,
     picture: Annotated[Path, typer.Option(help="PNG of pooled gaps and bounds over time.")] = Path("fairopt-replay.png"),
+    json: Annotated[Path | None, typer.Option(help="The table; '-' or nothing for standard output.")] = None,
 ) -> None:
     """Send out-of-fold probabilities of a real data set through all controllers, one decision after the other."""
-    if picture.suffix.lower() != ".png" or not picture.parent.is_dir():
-        raise InputError(f"--picture {picture}: expected a path that ends in .png, in a folder that exists")
-    screen = console()
+    ends_in(picture, ".png", "picture")
+    tolerable(tolerance)
+    check_places({"path": path}, {"picture": picture, "json": json})
+    screen = console(stderr=json == STDOUT)
     with screen.status("scoring") as status:
         stream = scored(data, path).ordered(order)
         title = f"{stream.name}: {len(stream.scores):,} scores by {stream.attribute}, tolerance {tolerance:g}"
         done = run(stream.scores, stream.groups, tolerance, title=title, on_entrant=status.update)
-    screen.print(rich_table(done.table))
     stream_picture({name: done.reports[name] for name in SHOWN}, picture, title=title)
-    screen.print(f"picture: {picture.resolve()}", markup=False, highlight=False, soft_wrap=True)
+    if json is not None:
+        write_json(list(done.table), json)
+    screen.print(rich_table(done.table))
+    say(screen, f"picture: {picture.resolve()}")

@@ -10,9 +10,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TaskID
 
-from fairopt.cli.show import console, rich_table
+from fairopt.cli.options import ends_in, folder
+from fairopt.cli.show import console, progress, rich_table, say
 from fairopt.errors import InputError
 from fairopt.experiments.pages import joined, picture_name, write_page
 from fairopt.experiments.reproduce import REGISTRY, OnProgress, Result, Settings, cells_of
@@ -28,46 +29,45 @@ def reproduce(
     data: Annotated[Path | None, typer.Option(help="The data's file or folder; FAIROPT_DATA by default.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds, 0 and on; the experiment's own by default.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A few cells: to see that everything runs.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder of the finished cells, the tables and the pictures.")] = Path("fairopt-reproduce"),
+    out: Annotated[Path, typer.Option("--output", "--out", help="Folder of the finished cells, the tables and the pictures.")] = Path(
+        "fairopt-reproduce"
+    ),
     page: Annotated[Path | None, typer.Option(help="A markdown page of the result, pictures beside it.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget the finished cells of an earlier run.")] = False,
 ) -> None:
     """Run one of the experiments, with the paper's figures beside it. The same command goes on where a stopped run was."""
     start = time.perf_counter()
-    if page is not None and (page.suffix.lower() != ".md" or not page.parent.is_dir()):
-        raise InputError(f"--page {page}: expected a path that ends in .md, in a folder that exists")
+    ends_in(page, ".md", "page")
     if name not in REGISTRY:
         raise InputError(f"NAME: got {name!r}, expected one of {', '.join(REGISTRY)}")
     settings = Settings(name, data, None if seeds is None else tuple(range(seeds)), quick)
     screen = console()
     result = watched(screen, settings, out, fresh=fresh)
-    show(screen, result)
-    for path in save(result, out, name):
-        screen.print(str(path), markup=False, highlight=False, soft_wrap=True)
+    written = save(result, out, name)  # before anything that the terminal could refuse
     if page is not None:
-        for path in write_page(result, page, command_of(settings)):
-            screen.print(str(path), markup=False, highlight=False, soft_wrap=True)
-    screen.print(f"{time.perf_counter() - start:.1f} s", highlight=False)
+        written += write_page(result, page, command_of(settings))
+    show(screen, result)
+    for path in written:
+        say(screen, str(path))
+    say(screen, f"{time.perf_counter() - start:.1f} s")
 
 
 def watched(screen: Console, settings: Settings, out: Path, *, fresh: bool = False) -> Result:
     """Run with a bar for each label of the experiment; ctrl-C says where the finished cells are."""
-    out.mkdir(parents=True, exist_ok=True)
-    cells = cells_of(settings, out)
+    cells = cells_of(settings, folder(out, "output"))
     try:
         with bars() as on_progress:
             return run(settings, cells, fresh=fresh, on_progress=on_progress)
     except KeyboardInterrupt:
-        screen.print(f"stopped; every finished cell is in {cells}: the same command goes on from there", highlight=False, soft_wrap=True)
+        say(screen, f"stopped; every finished cell is in {cells}: the same command goes on from there")
         raise typer.Exit(130) from None
 
 
 @contextmanager
 def bars() -> Iterator[OnProgress]:
     """A bar on standard error for each label that is heard of."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     tasks: dict[str, TaskID] = {}
-    shown = Progress(*columns, console=Console(stderr=True))
+    shown = progress(console(stderr=True))
 
     def hear(now: Now) -> None:
         if not tasks:
@@ -86,15 +86,15 @@ def bars() -> Iterator[OnProgress]:
 def show(screen: Console, result: Result) -> None:
     """Text, tables and verdicts on the terminal; a narrow one gets no standard errors."""
     errors_too = screen.width >= WIDE
-    screen.print(f"{result.title}\n{result.text}", markup=False, highlight=False, soft_wrap=True)
+    say(screen, f"{result.title}\n{result.text}")
     for section in result.sections:
-        screen.print(f"\n{section.title}", markup=False, highlight=False, soft_wrap=True)
+        say(screen, f"\n{section.title}")
         screen.print(rich_table(joined(section.rows, errors_too=errors_too)))
         if section.paper is not None:
-            screen.print(section.paper.title or "the paper's figures", markup=False, highlight=False, soft_wrap=True)
+            say(screen, section.paper.title or "the paper's figures")
             screen.print(rich_table(joined(section.paper, errors_too=errors_too)))
         for said in section.verdicts:
-            screen.print(said, markup=False, highlight=False, soft_wrap=True)
+            say(screen, said)
 
 
 def save(result: Result, out: Path, name: str) -> list[Path]:

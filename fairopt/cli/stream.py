@@ -11,11 +11,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import TextColumn
 
 from fairopt.basics.words import notion_word
 from fairopt.cli.options import Decimal, Encoding, Separator, dialect, two_numbers
-from fairopt.cli.show import say
+from fairopt.cli.show import console, progress, say
+from fairopt.cli.show import output as standard
 from fairopt.errors import InputError, MissingExtraError
 from fairopt.files import check_places, column_name, column_names, number, write_whole
 from fairopt.streaming import (
@@ -89,7 +90,7 @@ def stream(
 
     Exit code 2 where something is wrong with the input: scores outside the bounds, a group of which every row was rejected.
     """
-    screen = Console(stderr=True)
+    screen = console(stderr=True)
     if input == "-" and keep_keys == str(KEEP_KEYS) and key is not None:
         keep_keys = "all"  # a pipe resumes by its keys alone
     keep = None if keep_keys == "all" else _whole(keep_keys, "keep-keys")
@@ -139,8 +140,7 @@ def _state_of(source: Source, job: runs.Job, made: Controller, state: Path, dura
 
 def _watch(run: runs.Run, screen: Console) -> StreamReport:
     """Run with a progress bar and the running gap."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[now]}"), TimeElapsedColumn())
-    with Progress(*columns, console=screen, transient=True) as bars:
+    with progress(screen, TextColumn("{task.fields[now]}", markup=False), transient=True) as bars:
         task = bars.add_task("streaming", total=1.0 if run.source.size else None, now="")
 
         def show(now: runs.Progress) -> None:
@@ -162,7 +162,7 @@ def _finish(run: runs.Run, told: StreamReport, report: Path | None, picture: Pat
     if report is not None:
         text = json.dumps(told.to_dict(), indent=1) + "\n"
         if report == STDOUT:
-            sys.stdout.write(text)
+            standard(text)
         else:
             write_whole(report, text, "report")
     if picture is not None:

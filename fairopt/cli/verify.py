@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from math import isfinite
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from fairopt.cli.show import console
+from fairopt.cli.show import STDOUT, console, progress, rich_table, say, write_json
 from fairopt.contract.registry import resolve
+from fairopt.files import check_places
 from fairopt.notions.named import notion_named
+from fairopt.table import Table
 from fairopt.testing.claims import CHECKS, Outcome, applying, verify_apart
 
 USUAL: dict[str, Any] = {"tolerance": 0.05, "ratio": 0.8, "lower": 0.3, "upper": 0.6}  # the numbers of a notion that is given by its name
@@ -26,35 +27,49 @@ def verify(
     ] = "",
     claims: Annotated[str, typer.Option(help=f"Some of {', '.join(CHECKS)}, separated by commas. Default: all that apply.")] = "",
     instances: Annotated[int, typer.Option(min=1, help="Random and adversarial instances a claim.")] = 100,
-    seed: Annotated[int, typer.Option(help="An instance is rebuilt from claim, seed and number.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="An instance is rebuilt from claim, seed and number.")] = 0,
+    json: Annotated[Path | None, typer.Option(help="The table; '-' or nothing for standard output.")] = None,
 ) -> None:
     """Measure the claims on a backend or a notion; exit code 1 if one does not hold."""
-    screen = console()
+    check_places({}, {"json": json})
+    screen = console(stderr=json == STDOUT)
     made = notion_named(notion, "a", **USUAL) if notion else None
     if backend != "auto":
         resolve(backend)  # an unknown name, or an absent extra, is an error before anything runs
     wanted = [c.strip().upper() for c in claims.split(",") if c.strip()]
+    total = len(applying(wanted, made is not None))
     outcomes: list[Outcome] = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=screen, transient=True) as bars:
-        task = bars.add_task("claims", total=len(applying(wanted, made is not None)))
+    with progress(screen, transient=True) as bars:
+        task = bars.add_task("claims", total=total)
         for outcome in verify_apart(backend, made, claims=wanted, instances=instances, seed=seed):
             outcomes.append(outcome)
             bars.update(task, description=f"{outcome.claim}: {outcome.says}", advance=1)
-    screen.print(_table(outcomes, backend, notion, seed))
+    if json is not None:
+        write_json(_records(outcomes, seed), json)
+    screen.print(rich_table(_table(outcomes, backend, notion, seed)))
     for o in outcomes:
         if not o.holds and o.worst is not None:
-            screen.print(f"{o.claim}: instance {o.number}, seed {seed}: {o.worst.note}", markup=False, highlight=False, soft_wrap=True)
+            say(screen, f"{o.claim}: instance {o.number}, seed {seed}: {o.worst.note}")
     if not all(o.holds for o in outcomes):
         raise typer.Exit(1)
 
 
 def _table(outcomes: list[Outcome], backend: str, notion: str, seed: int) -> Table:
+    rows = [(o.claim, o.says, o.instances, None if o.worst is None else o.worst.ratio, _verdict(o)) for o in outcomes]
     title = f"backend {backend}, {notion or 'drawn problems'}, seed {seed}"
-    shown = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
-    for name in ("claim", "says", "instances", "worst measured / bound", "verdict"):
-        shown.add_column(name, justify="right" if name in ("instances", "worst measured / bound") else "left")
-    for o in outcomes:
-        ratio = "-" if o.worst is None else f"{o.worst.ratio:.3g}"
-        shown.add_row(o.claim, o.says, str(o.instances), ratio, "fails" if not o.holds else o.skipped or "holds")
-    return shown
+    return Table(("claim", "says", "instances", "worst measured / bound", "verdict"), tuple(rows), title)
+
+
+def _verdict(o: Outcome) -> str:
+    return "fails" if not o.holds else o.skipped or "holds"
+
+
+def _records(outcomes: list[Outcome], seed: int) -> list[dict[str, Any]]:
+    """The table as plain values; the worst ratio is None where nothing was measured or it is no number."""
+    return [
+        {
+            "claim": o.claim, "says": o.says, "instances": o.instances, "seed": seed, "number": o.number, "verdict": _verdict(o),
+            "worst": None if o.worst is None or not isfinite(o.worst.ratio) else o.worst.ratio,
+        }
+        for o in outcomes
+    ]  # fmt: skip

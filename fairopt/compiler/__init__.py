@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from fairopt.compiler.compile import Compiled, OnInfeasible, OnMissing, compile_problem
+from fairopt.compiler.compile import Compiled, OnMissing, compile_problem
+from fairopt.compiler.feasibility import OnInfeasible
 
 __all__ = ["Compiled", "OnInfeasible", "OnMissing", "compile_problem"]

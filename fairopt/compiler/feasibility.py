@@ -20,8 +20,9 @@ from torch import Tensor
 from fairopt.errors import InfeasibleError
 from fairopt.feasibility import FarkasProof, conflict, infeasibility
 from fairopt.feasibility.closest import least_values
-from fairopt.feasibility.exact_rows import hard_constraints
+from fairopt.feasibility.exact_rows import hard_constraints, ratio_of
 from fairopt.problem import Array, ProjectionProblem, Stated
+from fairopt.sparse import absolute
 
 OnInfeasible = Literal["raise", "closest", "passthrough"]
 CLEAR = 2.0**-40  # margin of a proof over the terms of its sums; a witness may be off by as much
@@ -50,13 +51,16 @@ def as_asked(problem: ProjectionProblem, proof: FarkasProof, on_infeasible: OnIn
     return widened
 
 
+OR_CLOSEST = ", or pass on_infeasible='closest'"  # what a layer takes; callers that have no such argument leave it out
+
+
 def infeasible(problem: ProjectionProblem, proof: FarkasProof) -> InfeasibleError:
     """The error that names a minimal conflict and carries its proof."""
     fewest = conflict(problem, proof)
     rows = tuple(problem.constraint_labels[c] for c in fewest.constraints)
     return InfeasibleError(
         f"no scores inside the bounds meet these constraints together (without any one of them there are some): {'; '.join(rows)}. "
-        "Widen a tolerance or the bounds, make one of them .priced(rho), or pass on_infeasible='closest'",
+        f"Widen a tolerance or the bounds, make one of them .priced(rho){OR_CLOSEST}",
         rows,
         fewest,
     )
@@ -69,8 +73,7 @@ def _widened(problem: ProjectionProblem) -> ProjectionProblem:
         if c < problem.linear:
             lower[c], upper[c] = min(lower[c], _outward(values[0], -1)), max(upper[c], _outward(values[0], 1))
         else:
-            r = c - problem.linear
-            width[r] = max(width[r], _outward(Fraction(float(problem.ratio[r])) * max(values) - min(values), 1))
+            width[c - problem.linear] = max(width[c - problem.linear], _outward(ratio_of(problem, c) * max(values) - min(values), 1))
     return replace(
         problem, lower=lower, upper=upper, width=width, feasible=False, stated=Stated(problem.lower, problem.upper, problem.width)
     )
@@ -108,17 +111,20 @@ def _constant_witness(problem: ProjectionProblem, hard: list[int]) -> bool:
             if np.ptp(sums[rows]) != 0:
                 return False  # left to the exact test
             room = float(problem.width[r]) - ratio * float(offset[rows].max()) + float(offset[rows].min())
-            s = (ratio - 1.0) * float(sums[rows][0])  # s * constant <= room
-            if s == 0.0 and room < 0.0:
+            slope = (ratio - 1.0) * float(sums[rows][0])  # slope * constant <= room
+            if slope == 0.0 and room < 0.0:
                 return False
-            low, high = (max(low, room / s), high) if s < 0 else (low, min(high, room / s) if s > 0 else high)
+            if slope < 0:
+                low = max(low, room / slope)
+            elif slope > 0:
+                high = min(high, room / slope)
     return bool(low <= high or low - high <= CLEAR * max(abs(low), abs(high)) < np.inf)
 
 
 def _coefficient_sums(problem: ProjectionProblem) -> Array:
     """(m,) the sum of each row's coefficients; the rounding left over by a centred dense row counts as 0."""
     sums = problem.rows.scales.sum(1)
-    magnitude = abs(problem.rows.scales).sum(1)
+    magnitude = absolute(problem.rows.scales).sum(1)
     sums = np.where(np.abs(sums) <= 1e-15 * magnitude, 0.0, sums)
     if problem.rows.dense is not None:
         dense = problem.rows.dense

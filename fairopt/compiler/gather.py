@@ -20,7 +20,7 @@ from fairopt.notions.batch import Batch
 from fairopt.notions.events import Mask, columns_of
 from fairopt.notions.functional import Constraint, Functional
 from fairopt.problem import BoolArray, IntArray
-from fairopt.sparse import SparseRows
+from fairopt.sparse import SparseRows, entries_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +102,7 @@ def _number(
         if sizes[k] == 0:
             number[key] = -1
             continue
-        word = members.row(k)[0].tobytes() if isinstance(members, SparseRows) else packed[k].tobytes()
+        word = packed[k].tobytes() if packed is not None else entries_of(members, k).tobytes()
         if word not in seen:
             seen[word] = len(kept)
             kept.append(k)

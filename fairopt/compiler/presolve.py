@@ -22,7 +22,7 @@ from torch import Tensor
 from fairopt.compiler.items import Item, Row
 from fairopt.notions.amount import Amount
 from fairopt.problem import Array, BoolArray, IntArray, shares_of_cells
-from fairopt.sparse import LARGE, Matrix, SparseRows, entries_of
+from fairopt.sparse import LARGE, Matrix, SparseRows, absolute, entries_of
 
 _MARGIN = 1e-12
 _LEAST = 1e-280  # nothing is judged among numbers whose products underflow
@@ -111,7 +111,7 @@ class Box:
         with np.errstate(invalid="ignore", over="ignore"):
             ends = [t.sum(1) + constants for t in terms]
             error = _MARGIN + 2.0**-52 * self.cell.shape[0]
-            hidden = np.array([error * (abs(t).sum(1) + np.abs(constants)) for t in terms])
+            hidden = np.array([error * (absolute(t).sum(1) + np.abs(constants)) for t in terms])
         return ends[0], ends[1], hidden
 
 
@@ -401,7 +401,7 @@ def _always_met(item: Item, reach: Reach | None, removed: Removed) -> bool:
         return False
     low, high, hidden = reach
     if item.is_range:
-        met = _beyond(item.wide(), float(item.ratio * high.max() - low.min()), float(hidden.sum(0).max()))
+        met = _beyond(item.wide(), float((item.ratio * high.max() if item.ratio else 0.0) - low.min()), float(hidden.sum(0).max()))
     else:
         ends, limits = (-float(low[0]), float(high[0])), (-item.low(), item.high())
         sides = [_beyond(limit, end, float(h)) for limit, end, h in zip(limits, ends, hidden[:, 0], strict=True)]

@@ -17,6 +17,7 @@ from fairopt.arrays import Array
 from fairopt.dual.base import Dual, Evaluation
 from fairopt.dual.prox import CONSTANTS, EPS
 from fairopt.dual.structure import Numbers, Structure
+from fairopt.sparse import dense
 
 # a row's state: no price, at a limit (its price is solved for), at its cap
 ZERO, UPPER, LOWER, HIGH, LOW = range(5)
@@ -111,7 +112,7 @@ def _products(dual: Dual) -> Array:
     """(1 or 3, C): what each cell's slope adds to M_00, M_01, M_11; kept with the problem's rows."""
     cached = dual.problem.rows.__dict__.get("_products")
     if cached is None:
-        a = dual.coefficients
+        a = dense(dual.coefficients)
         cached = a * a if a.shape[0] == 1 else np.stack([a[0] * a[0], a[0] * a[1], a[1] * a[1]])
         dual.problem.rows.__dict__["_products"] = cached
     return np.asarray(cached)

@@ -32,6 +32,7 @@ from fairopt.dual.sliced import SlicedDual
 from fairopt.dual.structure import Numbers, Structure
 from fairopt.dual.tables import table_prices
 from fairopt.numerics.range_projection import flow_derivative, in_domain, range_flow
+from fairopt.sparse import dense
 
 MAX_ITER = 50  # Newton steps and iterations of the interior point method together
 ACCEPTED = 2e-10  # relative KKT residual that still counts as solved, where the search gets no further
@@ -112,7 +113,7 @@ class _Search:
             slopes = np.maximum((self.dual.coefficients**2) @ cells, least)
             return prox(self.structure, self.numbers, f + slopes * p, slopes)
         if ev.dense_model is None:
-            B = factor(self.dual.coefficients, cells, metric)
+            B = factor(dense(self.dual.coefficients), cells, metric)
         else:
             M = ev.dense_model
             if not flat and bool((ev.slope <= 0).any() | (np.diag(M) <= 1e-6 * metric).any()):

@@ -23,7 +23,7 @@ from fairopt.dual.prox import prox
 from fairopt.dual.separable import Quadratic, SeparableInverse
 from fairopt.dual.structure import Numbers, Structure
 from fairopt.numerics.range_projection import level_shares, range_flow, width_shares
-from fairopt.sparse import Diagonal, Matrix, Model, SparseRows
+from fairopt.sparse import Diagonal, Matrix, Model, SparseRows, absolute, dense
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,7 @@ class Piece:
         """
         soft = None if self.gamma_inverse is None else self.gamma_inverse.diagonal()
         d = 1.0 / np.sqrt(self.metric if soft is None else self.metric + soft)
-        return np.concatenate([d, 1.0 / abs(self.E * d).max(1)]) if self.E.shape[0] else d
+        return np.concatenate([d, 1.0 / absolute(self.E * d).max(1)]) if self.E.shape[0] else d
 
     def prices(self, f: Array, p: Array, M: Model, inverse: Array | SeparableInverse) -> Array:
         """(m,) prices of this piece, from row values f at prices p and the linear model f(theta) = f + M (p - theta).
@@ -150,23 +150,23 @@ def read_piece(structure: Structure, numbers: Numbers, f: Array, p: Array, drop:
     equations = _Equations(m, index)
     for linear, ranges, k in structure.blocks:
         if flow_of(structure, theta, linear, ranges) >= numbers.rho[k] * (1 - 1e-12):
-            rows = np.concatenate([linear, *(np.arange(structure.slices[r].start, structure.slices[r].stop) for r in ranges.tolist())])
-            equations.add(rows, np.where(rows < L, np.sign(theta[rows]), shares[rows]), float(numbers.rho[k]), k)
+            block = np.concatenate([linear, *(np.arange(structure.slices[r].start, structure.slices[r].stop) for r in ranges.tolist())])
+            equations.add(block, np.where(block < L, np.sign(theta[block]), shares[block]), float(numbers.rho[k]), k)
     for k in np.flatnonzero((theta[:L] != 0) & (np.abs(theta[:L]) >= numbers.rho[:L]) & ~structure.in_block[:L]).tolist():
         equations.add(np.array([k]), np.sign(theta[k : k + 1]), float(numbers.rho[k]), k)
     for r, part in enumerate(structure.slices):
         if not active[part].any():
             continue
-        rows = np.arange(part.start, part.stop)
+        members = np.arange(part.start, part.stop)
         if levels[part].any():
-            equations.add(rows, levels[part], 0.0, -1)
+            equations.add(members, levels[part], 0.0, -1)
         rho = float(numbers.rho[L + r])
         if rho < np.inf and not structure.in_block[L + r] and range_flow(theta[part], structure.ratios[r]) >= rho * (1 - 1e-12):
-            equations.add(rows, shares[part], rho, L + r)
-    gamma = _gamma_inverse(structure, numbers, index, shares)
-    E = equations.matrix()
+            equations.add(members, shares[part], rho, L + r)
+    gamma: Array | Quadratic | None = _gamma_inverse(structure, numbers, index, shares)
+    E: Matrix = equations.matrix()
     if not structure.diagonal:
-        E, gamma = np.asarray(E), None if gamma is None else gamma.toarray()
+        E, gamma = dense(E), gamma.toarray() if isinstance(gamma, Quadratic) else None
     e, caps, owner = np.array(equations.e), tuple(equations.caps), structure.owner[index]
     return Piece(m, index, np.sign(theta[index]), E, e, caps, ell[index], gamma, s[index], shares[index], owner)
 

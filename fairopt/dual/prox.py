@@ -16,6 +16,7 @@ from fairopt.numerics.range_projection import range_flow, range_prices
 from fairopt.problem import Array, IntArray
 
 EPS = 0.5 * float(np.finfo(np.float64).eps)
+NEARLY = 1e-3  # of a budget: what is left of it by rounding alone
 CONSTANTS = 16.0  # half ulps of a row's constant and limit that its residual does not count
 
 
@@ -114,13 +115,13 @@ def _budget(
         max((_beyond(v[structure.slices[r]], structure.ratios[r], float(numbers.width[r])) for r in ranges.tolist()), default=0.0),
     )
     # flow(d) falls from flow(0) > rho to 0 and is convex and piecewise linear: Newton from the left is monotone and finite
-    excess_high = -rho
+    excess_high = excess = -rho
     side = 0
     for _ in range(200):
         d = (low * excess_high - high * excess_low) / (excess_high - excess_low) if excess_high != excess_low else 0.5 * (low + high)
         excess = fill(d) - rho
         if abs(excess) <= 1e-15 * rho or not low < d < high:
-            return
+            break
         if excess > 0:
             low, excess_low = d, excess
             excess_high = 0.5 * excess_high if side == 1 else excess_high
@@ -129,3 +130,6 @@ def _budget(
             high, excess_high = d, excess
             excess_low = 0.5 * excess_low if side == -1 else excess_low
             side = -1
+    if abs(excess) <= NEARLY * rho:  # large v hide the last digits of d: the flow is rho all the same, and reads as such
+        for part in (linear, *(structure.slices[r] for r in ranges.tolist())):
+            theta[part] *= rho / (rho + excess)

@@ -17,6 +17,7 @@ from fairopt.arrays import Array, BoolArray, IntArray
 from fairopt.dual.base import Dual, Evaluation, Transition, round_inward
 from fairopt.dual.vector import VectorDual, VectorPlan
 from fairopt.problem import ProjectionProblem
+from fairopt.sparse import absolute
 
 SAMPLE = 12_000  # scores from which the prices are first guessed
 INF = float("inf")
@@ -60,7 +61,7 @@ def sliced_plan(problem: ProjectionProblem, like: Tensor) -> SlicedPlan:
             _bound(problem.lb, order, like, up=True),
             _bound(problem.ub, order, like, up=False),
             None if weights is None else weights.to(like) if _fits(weights) else weights.to(like.device),
-            np.asarray(abs(rows.coefficients).sum(0) != 0),
+            np.asarray(absolute(rows.coefficients).sum(0) != 0),
             rows.counts.astype(np.float64) if weights is None else np.add.reduceat(1.0 / weights.numpy(), rows.starts[:-1]),
             _strided(rows.counts, rows.starts) if problem.has_box and problem.n > 3 * SAMPLE else None,
         )

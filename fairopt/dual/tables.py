@@ -168,7 +168,7 @@ class _Ranges:
         return self.tables.prices(level[self.group], self.rows, sign)
 
     def total(self, parts: Array) -> Array:
-        return np.bincount(self.group, weights=parts, minlength=self.R)
+        return np.asarray(np.bincount(self.group, weights=parts, minlength=self.R))
 
     def upper(self, low: Array, q: Array) -> Array:
         with np.errstate(divide="ignore", over="ignore"):

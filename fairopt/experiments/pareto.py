@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairopt.basics.extras import missing
+from fairopt.basics.figures import drawing, legend, png
 from fairopt.errors import InputError
+from fairopt.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -85,13 +87,15 @@ def error(values: Sequence[float]) -> float:
 
 def pareto_picture(panels: Sequence[Panel], path: Path) -> None:
     """A PNG with one pair of axes a panel. A method has one colour in all of them."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as problem:
-        raise missing("the picture needs matplotlib", "experiments") from problem
     if not any(curve.points for panel in panels for curve in panel.curves):
         raise InputError("panels: got no point at all, expected at least one")
-    figure = Figure(figsize=(6.4 * len(panels), 5.2), layout="constrained")
+    with drawing("the picture needs", "experiments") as canvas:
+        figure = canvas(figsize=(6.4 * len(panels), 5.2), layout="constrained")
+        _fill(figure, panels)
+        write_whole(path, png(figure, dpi=110), "picture")
+
+
+def _fill(figure: Figure, panels: Sequence[Panel]) -> None:
     methods = list(dict.fromkeys(curve.method for panel in panels for curve in panel.curves))
     handles: dict[str, Any] = {}
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
@@ -101,8 +105,8 @@ def pareto_picture(panels: Sequence[Panel], path: Path) -> None:
             axes.axvline(limit, color="0.5", linestyle="--", linewidth=1, zorder=0)
         axes.set(title=panel.title, xlabel=panel.gap, ylabel=panel.quality)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=min(len(methods), 3 * len(panels)), frameon=False)
-    figure.savefig(path, dpi=110)
+    columns = min(len(methods), 3 * len(panels))
+    legend(figure, list(handles.values()), list(handles), loc="outside lower center", ncols=columns, frameon=False)
 
 
 def _draw(axes: Axes, curve: Curve, place: int) -> Any:

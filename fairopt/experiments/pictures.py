@@ -7,22 +7,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairopt.basics.extras import missing
+from fairopt.basics.figures import drawing, legend, png
 from fairopt.experiments.report import Run, of
+from fairopt.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS = {"white": "#4c72b0", "black": "#c44e52", "hispan": "#dd8452"}
 
 
 def loanapp_picture(runs: Sequence[Run], tolerance: float, path: Path) -> None:
     """Three panels: the mean held-out probability of each race by method; AUC and accuracy, each against a gap."""
-    try:
-        from matplotlib.figure import Figure as Canvas
-    except ImportError as error:
-        raise missing("the picture needs matplotlib", "experiments") from error
-    figure = Canvas(figsize=(15, 4.8), layout="constrained")
+    with drawing("the picture needs", "experiments") as canvas:
+        figure = canvas(figsize=(15, 4.8), layout="constrained")
+        _fill(figure, runs, tolerance)
+        write_whole(path, png(figure, dpi=110), "picture")
+
+
+def _fill(figure: Figure, runs: Sequence[Run], tolerance: float) -> None:
     left, middle, right = figure.subplots(1, 3, width_ratios=(1.3, 1, 1))
     methods = list(dict.fromkeys(run["method"] for run in runs))
     _group_means(left, runs, methods, tolerance)
@@ -32,8 +36,7 @@ def loanapp_picture(runs: Sequence[Run], tolerance: float, path: Path) -> None:
     _trade_off(right, runs, methods, "decision_gap", "accuracy")
     right.set(title="Accuracy against the gap of decisions", xlabel="gap of decisions at 0.5", ylabel="accuracy, held out")
     handles, labels = right.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(methods), frameon=False)
-    figure.savefig(path, dpi=110)
+    legend(figure, handles, labels, loc="outside lower center", ncols=len(methods), frameon=False)
 
 
 def _group_means(axes: Axes, runs: Sequence[Run], methods: Sequence[str], tolerance: float) -> None:

@@ -136,5 +136,5 @@ def _check(entry: object, header: Record, path: Path) -> None:
     if differs:
         raise InputError(
             f"{path}: its cells have other settings ({ {k: theirs.get(k) for k in differs} }, now { {k: ours.get(k) for k in differs} }); "
-            "begin anew (--fresh) or choose another folder (--out)"
+            "begin anew (--fresh) or choose another folder (--output)"
         )

@@ -16,6 +16,7 @@ from fairopt.feasibility.least_violation import least_violation
 from fairopt.problem import ProjectionProblem
 
 
+@np.errstate(all="ignore")
 def least_values(problem: ProjectionProblem) -> dict[int, list[Fraction]]:
     """For each hard constraint the values of its rows at the least sum of squared violations."""
     hard = hard_constraints(problem)

@@ -12,12 +12,21 @@ from fractions import Fraction
 
 import numpy as np
 
-from fairopt.feasibility.exact_rows import coefficients, exact_offsets, hard_constraints, limits_of, rows_of, unknowns
+from fairopt.feasibility.exact_rows import (
+    cells_of,
+    coefficients,
+    exact_offsets,
+    hard_constraints,
+    limits_of,
+    ratio_of,
+    row_terms,
+    rows_of,
+    unknowns,
+)
 from fairopt.feasibility.farkas import FarkasProof, float_multipliers, from_floats, proof
 from fairopt.feasibility.least_violation import Region, least_violation
 from fairopt.numerics.exact_simplex import Forms, decide
 from fairopt.problem import Array, ProjectionProblem
-from fairopt.sparse import SparseRows
 
 SMALL = 4000  # terms of the constraints' rows that the simplex method in fractions takes
 WORK = 300_000  # its operations on fractions, about a second
@@ -57,10 +66,12 @@ def conflict(problem: ProjectionProblem, found: FarkasProof) -> FarkasProof:
         size = max(min(size, len(found.constraints)) // 2, 1)
 
 
+@np.errstate(all="ignore")  # floats only suggest: what overflows here is found out in fractions
 def contradiction(problem: ProjectionProblem, constraints: list[int]) -> FarkasProof | None:
     """A proof from some hard constraints of the problem, or None."""
-    if not constraints:
-        return None
+    numbers = (problem.rows.scales, problem.rows.offset, problem.rows.coefficients)
+    if not constraints or not all(np.isfinite(v).all() for v in numbers):
+        return None  # what overflowed proves nothing
     alone = _alone(problem, constraints)
     if alone is not None:
         return alone
@@ -86,12 +97,10 @@ def _alone(problem: ProjectionProblem, constraints: list[int]) -> FarkasProof | 
             if low[part.start] > upper or high[part.start] < lower:
                 found = proof(problem, {rows[0]: Fraction(1 if low[part.start] > upper else -1)})
         else:
-            top, bottom, ratio = int(np.argmax(low[part])), int(np.argmin(high[part])), Fraction(float(problem.ratio[c - problem.linear]))
-            most, least = float(low[part][top]), float(high[part][bottom])
-            if top != bottom and (float(ratio) * most if ratio else 0.0) - least > upper:
+            top, bottom = (int(i) for i in (np.argmax(low[part]), np.argmin(high[part])))
+            ratio = ratio_of(problem, c)
+            if (float(ratio) * low[part][top] if ratio else 0.0) - high[part][bottom] > upper:
                 found = proof(problem, {rows[top]: ratio, rows[bottom]: Fraction(-1)})
-            elif ratio < 1 and (float(ratio) - 1.0) * least > upper:  # the row against itself
-                found = proof(problem, {rows[bottom]: ratio - 1})
         if found is not None:
             return found
     return None
@@ -123,10 +132,12 @@ def _terms(problem: ProjectionProblem, constraints: Iterable[int]) -> int:
     rows = problem.rows
     if rows.dense is not None and np.isin(rows.dense_rows, keep).any():
         return len(keep) * rows.n
-    sizes = rows.masks.sum(1)  # (M,) cells of each mask
-    if isinstance(rows.scales, SparseRows):
-        return int(sizes[rows.scales.take(np.array(keep)).index].sum())
-    return int(((rows.scales[keep] != 0) @ sizes).sum())
+    total = 0
+    for k in keep:
+        total += sum(len(cells_of(rows, j)) for j, _ in row_terms(rows, k))
+        if total > SMALL:  # how many more does not matter
+            break
+    return total
 
 
 def _simplex(problem: ProjectionProblem, constraints: list[int]) -> tuple[bool, FarkasProof | None]:
@@ -137,7 +148,7 @@ def _simplex(problem: ProjectionProblem, constraints: list[int]) -> tuple[bool, 
     lines: list[tuple[int, Fraction]] = []  # form -> the row it is of, and its factor
 
     def ask(k: int, floor: int | None, bottom: Fraction | None, top: Fraction | None, factor: Fraction = Fraction(1)) -> None:
-        """bottom <= factor f_k - x_floor <= top."""
+        """bottom <= factor * f_k - x_floor <= top."""
         form: dict[int, Fraction] = {} if floor is None else {floor: Fraction(-1)}
         for u, a in coefficients(problem, k, bounds.samples).items():
             if u not in place:
@@ -153,13 +164,13 @@ def _simplex(problem: ProjectionProblem, constraints: list[int]) -> tuple[bool, 
             ask(c, None, lower, upper)
         elif upper is not None:  # the floor of a range is a free variable
             floor = forms.variable(None, None, offsets[rows_of(problem, c)[0]])
-            ratio = Fraction(float(problem.ratio[c - problem.linear]))
+            ratio = ratio_of(problem, c)
             for k in rows_of(problem, c):
                 if ratio == 1:
                     ask(k, floor, Fraction(0), upper)
-                    continue
-                ask(k, floor, Fraction(0), None)
-                ask(k, floor, None, upper, ratio)
+                else:
+                    ask(k, floor, Fraction(0), None)
+                    ask(k, floor, None, upper, ratio)
     answer = decide(forms, WORK)
     if answer.contradiction is None:
         return answer.point is not None, None

@@ -17,31 +17,44 @@ from fairopt.numerics.exact_sums import exact_cell_sums
 from fairopt.problem import ProjectionProblem, Rows
 
 
+def row_terms(rows: Rows, k: int) -> list[tuple[int, Fraction]]:
+    """(mask, scale) of row k, zeros left out."""
+    scales = rows.scales[k]
+    return [(j, Fraction(float(scales[j]))) for j in np.flatnonzero(scales).tolist()]
+
+
+def cells_of(rows: Rows, j: int) -> list[int]:
+    """The cells of mask j."""
+    cells: list[int] = np.flatnonzero(rows.masks[j]).tolist()
+    return cells
+
+
 def mask_means(rows: Rows, sums: list[Fraction]) -> list[Fraction]:
     """(M,) means over the masks, from the sums over the cells."""
     return [
-        sum((sums[c] for c in np.flatnonzero(mask).tolist()), Fraction(0)) / int(count) if count else Fraction(0)
-        for mask, count in zip(rows.masks, rows.mask_counts, strict=True)
+        sum((sums[c] for c in cells_of(rows, j)), Fraction(0)) / count if count else Fraction(0)
+        for j, count in enumerate(rows.mask_counts.tolist())
     ]
 
 
-def exact_offsets(rows: Rows) -> list[Fraction]:
-    """(m,) the rows' constants; kept with the rows."""
-    cached = rows.__dict__.get("_exact_offsets")
+def offset_parts(rows: Rows) -> list[dict[int, Fraction]]:
+    """(m,) the rows' constants by the mask that each part is a mean over; -1: what is no mean. Kept with the rows."""
+    cached: list[dict[int, Fraction]] | None = rows.__dict__.get("_offset_parts")
     if cached is None:
-        cached = [Fraction(0)] * rows.m
-        if not rows.offset_terms:
-            cached = [Fraction(float(v)) for v in rows.offset]
+        cached = [{} for _ in range(rows.m)] if rows.offset_terms else [{-1: Fraction(float(v))} if v else {} for v in rows.offset]
         means: dict[int, list[Fraction]] = {}
         for k, scale, mask, value in rows.offset_terms:
-            if mask < 0:
-                cached[k] += Fraction(scale)
-                continue
-            if value not in means:
+            if mask >= 0 and value not in means:
                 means[value] = mask_means(rows, exact_cell_sums(rows.values[value].numpy(), rows.cell.numpy(), rows.masks.shape[1]))
-            cached[k] += Fraction(scale) * means[value][mask]
-        rows.__dict__["_exact_offsets"] = cached
-    return list(cached)
+            part = Fraction(scale) * (means[value][mask] if mask >= 0 else 1)
+            cached[k][max(mask, -1)] = cached[k].get(max(mask, -1), Fraction(0)) + part
+        rows.__dict__["_offset_parts"] = cached
+    return cached
+
+
+def exact_offsets(rows: Rows) -> list[Fraction]:
+    """(m,) the rows' constants."""
+    return [sum(parts.values(), Fraction(0)) for parts in offset_parts(rows)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,12 +111,12 @@ def weights(problem: ProjectionProblem, multipliers: Mapping[int, Fraction], sam
     rows = problem.rows
     by_mask: dict[int, Fraction] = {}
     for k, q in multipliers.items():
-        for j in np.flatnonzero(rows.scales[k]).tolist():
-            by_mask[j] = by_mask.get(j, Fraction(0)) + q * Fraction(float(rows.scales[k, j]))
+        for j, scale in row_terms(rows, k):
+            by_mask[j] = by_mask.get(j, Fraction(0)) + q * scale
     by_cell: dict[int, Fraction] = {}
     for j, scale in by_mask.items():
         share = scale / int(rows.mask_counts[j])
-        for c in np.flatnonzero(rows.masks[j]).tolist() if share else ():
+        for c in cells_of(rows, j) if share else ():
             by_cell[c] = by_cell.get(c, Fraction(0)) + share
     if not samples:
         return {c: w for c, w in by_cell.items() if w}
@@ -123,6 +136,11 @@ def limits_of(problem: ProjectionProblem, c: int) -> tuple[Fraction | None, Frac
         return (Fraction(lower) if np.isfinite(lower) else None), (Fraction(upper) if np.isfinite(upper) else None)
     width = float(problem.width[c - problem.linear])
     return None, (Fraction(width) if np.isfinite(width) else None)
+
+
+def ratio_of(problem: ProjectionProblem, c: int) -> Fraction:
+    """r of a range constraint  r max v - min v <= width."""
+    return Fraction(float(problem.ratio[c - problem.linear]))
 
 
 def rows_of(problem: ProjectionProblem, c: int) -> range:

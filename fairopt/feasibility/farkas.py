@@ -5,9 +5,8 @@ with f(y) inside the limits. Both sides are sums that anybody can recompute:
 
     least = sum_k q_k offset_k + sum_u min(w_u low_u, w_u high_u)      w_u the weight of unknown u in sum_k q_k f_k, low and high its bounds
     most  = sum over linear rows of q_k * (upper_k where q_k > 0, lower_k where q_k < 0)
-            + sum over ranges of width * (sum of the positive q of its rows), where these sum to 0 (else infinite: a range has no level)
-            + sum over ranges with a ratio below 1 of width * (N - P) / (1 - ratio), P and N the sums of the positive and negative parts
-              of its q, where P <= ratio N (else infinite; see ``fairopt.problem``)
+            + sum over ranges of width * (sum of the positive q of its rows), where these sum to 0 (else infinite: a range has no level);
+              of  r max v - min v <= width  with r < 1: width * (negative sum - positive sum) / (1 - r), positive sum <= r * negative sum
 
 Source: Farkas' lemma; Schrijver, Theory of linear and integer programming, 7.3.
 """
@@ -20,7 +19,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from fairopt.feasibility.exact_rows import exact_offsets, limits_of, rows_of, unknowns, weights
+from fairopt.feasibility.exact_rows import exact_offsets, limits_of, ratio_of, rows_of, unknowns, weights
 from fairopt.problem import Array, ProjectionProblem
 
 DROPS = (0.0, 1e-13, 1e-10, 1e-8, 1e-6, 1e-4)  # shares of the largest multiplier under which one counts as rounding
@@ -105,13 +104,12 @@ def largest_allowed(problem: ProjectionProblem, c: int, q: Mapping[int, Fraction
         (price,) = q.values()
         limit = upper if price > 0 else lower
         return None if limit is None else price * limit
-    if upper is None:
+    ratio = ratio_of(problem, c)
+    up, down = (sum((abs(p) for p in q.values() if (p > 0) is positive), Fraction(0)) for positive in (True, False))
+    # q is a sum of pairs (ratio e_b - e_a) that are worth the width each: with the ratio 1 as many up as down, else down in excess
+    if upper is None or up > ratio * down or (ratio == 1 and up != down):
         return None
-    positive, total = sum((p for p in q.values() if p > 0), Fraction(0)), sum(q.values())
-    ratio = Fraction(float(problem.ratio[c - problem.linear]))
-    if ratio < 1:
-        return -upper * total / (1 - ratio) if positive <= ratio * (positive - total) else None
-    return upper * positive if total == 0 else None
+    return upper * (up if ratio == 1 else (down - up) / (1 - ratio))
 
 
 def from_floats(problem: ProjectionProblem, constraints: list[int], q: Mapping[int, float]) -> FarkasProof | None:
@@ -143,7 +141,13 @@ def _corrected(problem: ProjectionProblem, constraints: list[int], q: dict[int, 
     for c in constraints:
         rows = [k for k in rows_of(problem, c) if k in q]
         if c >= problem.linear:
-            equations += _balance(q, rows, Fraction(float(problem.ratio[c - problem.linear]))) if rows else []
+            ratio = ratio_of(problem, c)
+            if ratio == 1:
+                equations += [dict.fromkeys(rows, Fraction(1))] if rows else []
+                continue
+            up, down = (sum((abs(q[k]) for k in rows if (q[k] > 0) is positive), Fraction(0)) for positive in (True, False))
+            if up > ratio * down:
+                q |= {k: q[k] * ratio * down / up for k in rows if q[k] > 0}
             continue
         lower, upper = limits_of(problem, c)
         for k in rows:
@@ -151,15 +155,6 @@ def _corrected(problem: ProjectionProblem, constraints: list[int], q: dict[int, 
                 del q[k]
     equations += _open_equations(problem, q)
     return solved(q, equations, WORK)
-
-
-def _balance(q: dict[int, Fraction], rows: list[int], ratio: Fraction) -> list[dict[int, Fraction]]:
-    """The equation that prices of a range balance: P = ratio N. None where P is clearly less, which a ratio below 1 allows."""
-    positive = sum((q[k] for k in rows if q[k] > 0), Fraction(0))
-    negative = -sum((q[k] for k in rows if q[k] < 0), Fraction(0))
-    if ratio < 1 and positive < ratio * negative * (1 - Fraction(NEARLY)):
-        return []
-    return [{k: Fraction(1) if q[k] > 0 else ratio for k in rows if q[k] > 0 or ratio}]
 
 
 def _open_equations(problem: ProjectionProblem, q: dict[int, Fraction]) -> list[dict[int, Fraction]]:
@@ -175,7 +170,8 @@ def _open_equations(problem: ProjectionProblem, q: dict[int, Fraction]) -> list[
     found = []
     for u, column in columns.items():
         terms = [a * q[k] for k, a in column.items()]
-        w, nearly = sum(terms), Fraction(NEARLY) * sum(map(abs, terms))
+        w = sum(terms, Fraction(0))
+        nearly = Fraction(NEARLY) * sum((abs(t) for t in terms), Fraction(0))
         if abs(w) <= nearly or (bounds.low[u] if w > 0 else bounds.high[u]) is None:
             found.append(column)
     return found

@@ -61,7 +61,7 @@ class Region:
         ratios = self.ratios or [1.0] * len(self.constraints)
         for (k, a, b), ratio, s in zip(self.constraints, ratios, self.slices(), strict=True):
             if np.isnan(a):
-                limits.append((k, a, float("inf") if ratio * high[s].max() - low[s].min() < b else b))
+                limits.append((k, a, float("inf") if (ratio * high[s].max() if ratio else 0.0) - low[s].min() < b else b))
             else:
                 limits.append((k, -float("inf") if low[s.start] > a else a, float("inf") if high[s.start] < b else b))
         numbers = np.abs(np.array([*self.lb, *self.ub, *self.offset, *(x for _, a, b in limits for x in (a, b))]))

@@ -13,6 +13,7 @@ def column_names(words: str, columns: Sequence[str], option: str, file: str = "t
 
     InputError for nothing, a name that is no column (with those that are), and text that could be read both ways.
     """
+    words = _as_meant(words)
     whole = words in columns
     parts = _split(words)
     if not parts:
@@ -37,7 +38,16 @@ def column_name(words: str, columns: Sequence[str], option: str, file: str = "th
 
 def readings(words: str) -> tuple[str, ...]:
     """The texts of which at least one must be in a header: the whole, or the first name of a list."""
+    words = _as_meant(words)
     return (words, *(way for part in _split(words)[:1] for way in (part, part.strip())))
+
+
+def _as_meant(words: str) -> str:
+    """Words of a command line as UTF-8, where the locale says ASCII: Python gives their bytes as surrogates then."""
+    try:
+        return words.encode("utf-8", "surrogateescape").decode("utf-8")
+    except UnicodeError:
+        return words
 
 
 def _split(words: str) -> list[str]:

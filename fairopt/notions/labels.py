@@ -29,6 +29,9 @@ class Events(Protocol):
     def boolean_event(self, array: BoolArray, name: str) -> Mask: ...
 
 
+REMEDY = "Pass pos_label= the value that counts as 1"  # callers that have no such argument name their own way
+
+
 def read_targets(given: Any, n: int, pos_label: Any = None) -> Tensor:
     """Targets (n,) as numbers; with ``pos_label``, 1.0 where they equal it and 0.0 elsewhere (float64).
 
@@ -131,7 +134,7 @@ class Targets:
 
     def _refuse(self, why: str, values: Any) -> NoReturn:
         found = np.unique(values).tolist()
-        raise InputError(f"targets: {why}; the values found are {_shown(found)}. Pass pos_label= the value that counts as 1")
+        raise InputError(f"targets: {why}; the values found are {_shown(found)}. {REMEDY}")
 
     def __eq__(self, other: object) -> Mask:  # type: ignore[override]
         return self._compare("=", other, lambda t, v: t == v)

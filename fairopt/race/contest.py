@@ -89,9 +89,22 @@ def named(backends: Contestants | None) -> dict[str, BackendLike]:
             raise InputError(f"backends: two of them are called {label!r}, expected a mapping label -> backend")
         if isinstance(like, str) and like.partition(":")[0] not in installed():
             raise InputError(f"backends: got {like!r}, expected some of {', '.join(installed()) or '(none installed)'}")
+        if isinstance(like, str):
+            _check_member(like)
         check_sendable(label, like)
         found[label] = like
     return found
+
+
+def _check_member(name: str) -> None:
+    """InputError where ``family:member`` names a member that the family, which is installed, has not."""
+    family, colon, member = name.partition(":")
+    try:
+        members = load(family).members if colon else ()
+    except (FairoptError, SystemExit):  # its cells will say why
+        return
+    if colon and member not in members:
+        raise InputError(f"backends: got {name!r}, expected one of {', '.join(f'{family}:{m}' for m in members) or family}")
 
 
 def everyone() -> list[str]:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairopt.basics.extras import missing
+from fairopt.basics.figures import drawing, legend, legible, logarithmic, png
+from fairopt.files import write_whole
 from fairopt.race.result import Race, failure_of
 from fairopt.race.store import Record
 
@@ -29,17 +30,12 @@ MARKS = "osD^v<>PXhp*"
 
 def draw_pictures(race: Race, folder: Path) -> list[Path]:
     """Write the pictures into ``folder`` and return their paths."""
-    try:
-        from matplotlib.figure import Figure as Canvas
-    except ImportError as error:
-        raise missing("the pictures need matplotlib", "race") from error
     written: list[Path] = []
-    for name, make in PICTURES.items():
-        figure = Canvas(layout="constrained")
-        if make(figure, race):
-            path = folder / f"{name}.png"
-            figure.savefig(path, dpi=110)
-            written.append(path)
+    with drawing("the pictures need", "race") as canvas:
+        for name, make in PICTURES.items():
+            figure = canvas(layout="constrained")
+            if make(figure, race):
+                written.append(write_whole(folder / f"{name}.png", png(figure, dpi=110), "picture"))
     return written
 
 
@@ -81,27 +77,27 @@ def time_against_n(figure: Figure, race: Race) -> bool:
     kinds = list(dict.fromkeys(_kind(row) for row in rows))
     if not kinds:
         return False
-    style = _style(race)
+    style, marks = _style(race), dict[str, Any]()
     for axes, kind in zip(_grid_of(figure, kinds, 4, 3.6, 4.2), kinds, strict=True):
         here = [row for row in rows if _kind(row) == kind]
         for name in dict.fromkeys(row["backend"] for row in here):
             line = sorted((row for row in here if row["backend"] == name), key=lambda row: row["n"])
             low = [row["total_s"] - (row["total_q1_s"] or row["total_s"]) for row in line]
             high = [(row["total_q3_s"] or row["total_s"]) - row["total_s"] for row in line]
-            axes.errorbar(
+            marks[name] = axes.errorbar(
                 [row["n"] for row in line],
                 [row["total_s"] for row in line],
                 yerr=[low, high],
                 markersize=5,
                 linewidth=1.2,
-                label=name,
                 **style(name),
             )
         axes.set(xscale="log", yscale="log", title=kind, xlabel="n")
+        logarithmic(axes.yaxis)
         _ticks(axes, sorted({row["n"] for row in here}))
         axes.grid(alpha=0.25, which="major")
     figure.supylabel("seconds, forward + backward (median)", fontsize="medium")
-    _legend(figure)
+    legend(figure, list(marks.values()), [legible(name) for name in marks], loc="outside right upper", frameon=False)
     return True
 
 
@@ -116,7 +112,7 @@ def accuracy_against_time(figure: Figure, race: Race) -> bool:
     panels = [(c, t) for c, t in offered if any(row[c] is not None for row in rows)]
     if not panels:
         return False
-    style = _style(race)
+    style, marks = _style(race), dict[str, Any]()
     for axes, (column, title) in zip(_grid_of(figure, [c for c, _ in panels], 3, 4.6, 4.8), panels, strict=True):
         clock = "solver_s" if column == "solver_distance" else "total_s"
         for name in dict.fromkeys(row["backend"] for row in rows):
@@ -124,16 +120,18 @@ def accuracy_against_time(figure: Figure, race: Race) -> bool:
                 (row[clock], max(row[column], FLOOR)) for row in rows if row["backend"] == name and row[column] is not None and row[clock]
             ]
             if points:
-                axes.scatter([t for t, _ in points], [e for _, e in points], s=34, alpha=0.85, label=name, linewidths=0, **style(name))
+                marks[name] = axes.scatter([t for t, _ in points], [e for _, e in points], s=34, alpha=0.85, linewidths=0, **style(name))
         axes.set(
             xscale="log",
             yscale="log",
             title=title,
             xlabel="seconds, solver alone" if clock == "solver_s" else "seconds, forward + backward",
         )
+        logarithmic(axes.xaxis)
+        logarithmic(axes.yaxis)
         axes.grid(alpha=0.25)
     figure.supylabel(f"error (drawn at {FLOOR:g} where it is 0)", fontsize="medium")
-    _legend(figure)
+    legend(figure, list(marks.values()), [legible(name) for name in marks], loc="outside right upper", frameon=False)
     return True
 
 
@@ -155,7 +153,7 @@ def outcomes(figure: Figure, race: Race) -> bool:
         axes.add_patch(Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, color=COLOURS.get(what, COLOURS["error"])))
     axes.set_xlim(-0.6, len(problems) - 0.4)
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [legible(name) for name in names])
     axes.set_xticks(range(len(problems)), [f"{kind}, n = {n}" for kind, n in problems], rotation=40, ha="right", fontsize="small")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -169,15 +167,6 @@ def _ticks(axes: Axes, numbers: list[int]) -> None:
     axes.set_xticks(numbers, [f"{n:,}" for n in numbers], rotation=30 if len(numbers) > 3 else 0)
     axes.set_xticks([], minor=True)
     axes.set_xlim(numbers[0] / 1.5, numbers[-1] * 1.5)
-
-
-def _legend(figure: Figure) -> None:
-    """One legend of all panels."""
-    found: dict[str, Any] = {}
-    for axes in figure.axes:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    figure.legend(found.values(), found.keys(), loc="outside right upper", frameon=False)
 
 
 PICTURES: dict[str, Callable[[Figure, Race], bool]] = {

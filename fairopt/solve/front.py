@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from fairopt.dual.structure import structure, with_numbers
 from fairopt.errors import BackendError, InputError, UnsupportedError
 from fairopt.problem import Array, Limits, ProjectionProblem
 from fairopt.solve.certificate import Certificate, Solution
-from fairopt.solve.gate import Stated, Verdict, judge, rows_hold
+from fairopt.solve.gate import GRANTING, Stated, Verdict, judge, rows_hold
 from fairopt.solve.guard import guarded
 from fairopt.solve.implicit import attach
 from fairopt.solve.native import native_scores, replaced
@@ -116,8 +116,14 @@ def _solve(
         units = find_units(problem, extent, z.dtype, bounded=True)
         answer = _answer(z, problem, units, chosen, extent, how)
     gradient = how.gradient
-    answer.verdict = verdict = ruled(answer.verdict, problem)
     outcome = answer.outcome
+    if answer.verdict.status not in GRANTING or problem.stated is not None:
+        residual = np.inf if outcome is None else answer.size(outcome.residual)
+        with guarded(chosen.name, problem) as guard:
+            answer.verdict = ruled(answer.verdict, problem, residual)
+        if guard.error is not None:  # nothing is known of what the problem allows
+            answer.verdict = replace(answer.verdict, status=Status.FAILED, message=guard.message)
+    verdict = answer.verdict
     connected = torch.is_grad_enabled() and (scores.requires_grad or (limits is not None and limits.requires_grad))
     connected = connected and verdict.status is not Status.INFEASIBLE  # there are no scores to differentiate
     y = verdict.y

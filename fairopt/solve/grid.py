@@ -58,6 +58,8 @@ def to_grid(problem: ProjectionProblem, sorted_y: Tensor, narrow: BoolArray) -> 
         return None
     low, high = (b.to(torch.float64).numpy() for b in dtype_box(problem, sorted_y.dtype))
     y = sorted_y.detach().to("cpu", torch.float64).numpy()
+    if not np.isfinite(y).all():  # rounded to infinity: there is no grid to stand on
+        return None
     at_bound = bool((((y <= low) | (y >= high)) & (low < high)).any())
     changes_of = _group_changes if most <= 1 else _cell_changes
     for exact, clamped, coarse in _WAYS:
@@ -121,9 +123,7 @@ def common_mean(groups: list[Group], low: Fraction, high: Fraction) -> Fraction 
         q, r = group.count // g, group.sum - group.shift
         twos = (q & -q).bit_length() - 1
         if group.step is None:
-            if r % q:
-                return None
-            continue  # low and high leave only r / q
+            continue  # low and high leave only r / q, and M is whole
         if r % (1 << min(twos, group.step)):
             return None
         own = max(group.step - twos, 0)

@@ -28,7 +28,7 @@ from fairopt.solve.pairs import as_pairs, untaken
 from fairopt.solve.polish import polish
 from fairopt.solve.repair import repair, shortfall
 from fairopt.solve.rounding import Check, Finisher, box_holds_numbers, inside_box, largest, to_cell_order
-from fairopt.sparse import Diagonal, Model
+from fairopt.sparse import Diagonal, Model, dense
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +163,7 @@ def _finish_few(finisher: Finisher, raw: RawSolution, solution: DualSolution, pl
     magnitude = finisher.magnitude(solution.p)
     passing = dual.z.dtype if isinstance(dual, SlicedDual) else torch.float64
     repaired = repaired_prices(
-        plan, dual.coefficients, solution.p, solution.evaluation.f, M, (magnitude, finisher.extent), (finisher.dtype, passing)
+        plan, dense(dual.coefficients), solution.p, solution.evaluation.f, M, (magnitude, finisher.extent), (finisher.dtype, passing)
     )
     if repaired is None:
         return None

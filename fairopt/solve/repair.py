@@ -12,6 +12,7 @@ from fairopt.arrays import Array
 from fairopt.contract.base import Status
 from fairopt.dual.newton import ACCEPTED, DualSolution, solve_dual
 from fairopt.dual.piece import Piece
+from fairopt.dual.prox import residual
 from fairopt.dual.sliced import SlicedDual
 from fairopt.dual.structure import Numbers, Structure
 from fairopt.solve.grid import to_grid
@@ -20,6 +21,7 @@ from fairopt.solve.rows_check import constraint_bound
 from fairopt.sparse import Model
 
 ATTEMPTS = 8
+FARTHEST = 1e-6  # of the scores: a repair that moves them more is looked at again
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +54,10 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *
         tight = nums.tightened(margin * 2.0**attempt, st.hard, finisher.problem.ratio)
         if attempt == 0 and inverse is not None:
             p = replace(piece, ell=_ell(st, tight, piece)).prices(f, solution.p, M, inverse)
+            far = max(FARTHEST, 64.0 * torch.finfo(finisher.dtype).eps) * magnitude
+            if not _moved(finisher, p, solution.p) <= far and not _solves(finisher, tight, p, solution.residual):
+                p = solution.p  # the piece was misread: search at the tighter limits
+                continue
         elif attempt > 0:
             p = solve_dual(dual, st, tight, p).p
         made = dual.scores(p)
@@ -62,6 +68,8 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *
             nearest = Repaired(sorted_y, plain, check, _moved(finisher, p, solution.p), p)
         if check.holds:
             return Repaired(sorted_y, plain, check, _moved(finisher, p, solution.p), p)
+        if not check.finite:
+            break  # beyond the dtype's largest number: the front door solves again within it
         narrow = st.hard & (_room(nums, margin * 2.0**attempt, finisher.problem.ratio) <= 0)
         if narrow.any() and snaps:
             snapped = to_grid(finisher.problem, sorted_y, narrow)
@@ -86,6 +94,13 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *
 def _excess(st: Structure, check: Check) -> float:
     """The largest violation of a hard row."""
     return float(check.violation[st.hard].max(initial=-np.inf))
+
+
+def _solves(finisher: Finisher, tight: Numbers, p: Array, before: float) -> bool:
+    """Whether prices p solve the problem at the tighter limits as well as those before solved it at its own."""
+    st = finisher.st
+    left = residual(st, tight, finisher.dual.evaluate(p).f, p)  # (m,)
+    return bool(np.abs(left).max(initial=0.0) <= max(10.0 * before, ACCEPTED * finisher.magnitude(p)))
 
 
 def _moved(finisher: Finisher, p: Array, before: Array) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 
 from fairopt.arrays import Array
 from fairopt.dual.structure import Structure, structure
+from fairopt.feasibility.exact_rows import exact_offsets, mask_means, offset_parts
 from fairopt.numerics.exact_sums import exact_cell_sums, exact_dot
 from fairopt.problem import ProjectionProblem
 
@@ -58,8 +59,8 @@ def exact_row_values(problem: ProjectionProblem, y: Array, rows: list[int]) -> d
     cell = r.cell.numpy()
     cells = r.masks.shape[1]
     sums = exact_cell_sums(y, cell, cells)
-    means = _mask_means(problem, sums)
-    offsets = _exact_offsets(problem)
+    means = mask_means(r, sums)
+    offsets = exact_offsets(r)
     out = {}
     for k in rows:
         value = offsets[k]
@@ -90,35 +91,6 @@ def exact_violations(st: Structure, problem: ProjectionProblem, y: Array, constr
     return out
 
 
-def _mask_means(problem: ProjectionProblem, sums: list[Fraction]) -> list[Fraction]:
-    r = problem.rows
-    return [
-        sum((sums[c] for c in np.flatnonzero(mask).tolist()), Fraction(0)) / int(count) if count else Fraction(0)
-        for mask, count in zip(r.masks, r.mask_counts, strict=True)
-    ]
-
-
 def exact_offset_parts(problem: ProjectionProblem, k: int) -> dict[int, Fraction]:
     """Row k's constant, exact, by the mask that each part is a mean over; -1: constants that are no means."""
-    return dict(_offset_parts(problem)[k])
-
-
-def _offset_parts(problem: ProjectionProblem) -> list[dict[int, Fraction]]:
-    """(m,) the rows' constants by mask; kept with the rows."""
-    r = problem.rows
-    cached: list[dict[int, Fraction]] | None = r.__dict__.get("_offset_parts")
-    if cached is None:
-        cached = [{} for _ in range(r.m)] if r.offset_terms else [{-1: Fraction(float(v))} if v else {} for v in r.offset]
-        means: dict[int, list[Fraction]] = {}
-        for k, scale, mask, value in r.offset_terms:
-            if mask >= 0 and value not in means:
-                means[value] = _mask_means(problem, exact_cell_sums(r.values[value].numpy(), r.cell.numpy(), r.masks.shape[1]))
-            part = Fraction(scale) * (means[value][mask] if mask >= 0 else 1)
-            cached[k][max(mask, -1)] = cached[k].get(max(mask, -1), Fraction(0)) + part
-        r.__dict__["_offset_parts"] = cached
-    return cached
-
-
-def _exact_offsets(problem: ProjectionProblem) -> list[Fraction]:
-    """(m,) the rows' constants, exact."""
-    return [sum(parts.values(), Fraction(0)) for parts in _offset_parts(problem)]
+    return dict(offset_parts(problem.rows)[k])

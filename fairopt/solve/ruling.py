@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
-from typing import Protocol, TypeVar, cast
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from fairopt.problem import ProjectionProblem
 from fairopt.solve.rows_check import exact_violations
 
 GRANTING = (Status.CERTIFIED, Status.WITHIN_ROUNDING)
+SHORT = (Status.INACCURATE, Status.ITERATION_LIMIT, Status.INFEASIBLE)
+NEARLY = 1e-6  # share of the largest score
 UNPROVED = "infeasible by the backend's word, but no proof was found"
 
 
@@ -41,21 +43,35 @@ class Answered(Protocol):
 A = TypeVar("A", bound=Answered)
 
 
-def ruled(answer: A, problem: ProjectionProblem) -> A:
-    """``answer`` with the status that the problem allows, and its violations against the limits as written."""
+def ruled(answer: A, problem: ProjectionProblem, residual: float) -> A:
+    """``answer`` with the status that the problem allows, and its violations against the limits as written. ``residual``: of its
+    optimality, in units of the scores."""
     status, message = answer.status, answer.message
     if problem.stated is None:
         if status in GRANTING:
             return answer
         if infeasibility(problem) is not None:
-            return cast(A, replace(answer, status=Status.INFEASIBLE, message=""))  # type: ignore[type-var]
+            return replace(answer, status=Status.INFEASIBLE, message="")  # type: ignore[type-var]
         if status is Status.INFEASIBLE:
             words = f"{UNPROVED}: {message}" if message else UNPROVED
-            return cast(A, replace(answer, status=Status.INACCURATE, message=words))  # type: ignore[type-var]
+            return replace(answer, status=Status.INACCURATE, message=words)  # type: ignore[type-var]
         return answer
-    # the wider limits can be met: whatever says otherwise is the search's own rounding
-    status = Status.CLOSEST if status in GRANTING else Status.INACCURATE if status is Status.INFEASIBLE else status
-    return cast(A, replace(answer, status=status, violation=stated_violations(problem, answer.y)))  # type: ignore[type-var]
+    if status in GRANTING or (status in SHORT and _nearly(answer, problem, residual)):
+        status = Status.CLOSEST
+    elif status is Status.INFEASIBLE:  # the wider limits can be met: whatever says otherwise is the search's own rounding
+        status = Status.INACCURATE
+    return replace(answer, status=status, violation=stated_violations(problem, answer.y))  # type: ignore[type-var]
+
+
+def _nearly(answer: Answered, problem: ProjectionProblem, residual: float) -> bool:
+    """Whether scores meet the wider limits, and are nearest there, up to NEARLY. These limits leave no room, so a search may end a little
+    beside them; the violations that are told are those of the scores returned."""
+    y = answer.y.detach().to("cpu", torch.float64)
+    allowed = NEARLY * float(y.abs().max())
+    inside = bool(((y >= problem.lb) & (y <= problem.ub)).all())
+    st = structure(problem)
+    unit = np.concatenate([st.unit[: st.linear], [2.0 * st.unit[part].max() for part in st.slices]])
+    return inside and residual <= allowed < np.inf and bool((answer.violation <= allowed * unit)[st.hard].all())
 
 
 def stated_violations(problem: ProjectionProblem, y: Tensor) -> Array:

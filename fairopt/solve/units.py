@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fairopt.arrays import Array, IntArray
 from fairopt.problem import Limits, ProjectionProblem, Rows, Softness
-from fairopt.sparse import Matrix, SparseRows
+from fairopt.sparse import Matrix, SparseRows, absolute
 
 NEAR = 30  # scores and rows within 2^-30 .. 2^30 are solved as they are
 WIDE = 60  # the same for distance weights; beyond it the lightest becomes 2^LIGHT
@@ -184,7 +184,7 @@ def _span(problem: ProjectionProblem) -> Span:
 
 def _row_exponents(rows: Rows) -> IntArray:
     """(m,) exponent of the sum of |coefficients| of each row, to a few units; NOTHING for rows without any."""
-    size = _exponents(abs(rows.scales).max(1, initial=0.0))
+    size = _exponents(absolute(rows.scales).max(1, initial=0.0))
     if rows.dense is not None:
         dense = _exponents(rows.dense.abs().mean(1).numpy())  # a mean overflows where the sum does: then by the largest
         largest = _exponents(rows.dense.abs().amax(1).numpy())

@@ -29,6 +29,7 @@ import numpy as np
 from fairopt.errors import FairoptError, InputError, StateError
 from fairopt.streaming.controller import Controller, plain_spots
 from fairopt.streaming.durable.hold import Durable, Hold
+from fairopt.streaming.durable.json_text import to_json
 from fairopt.streaming.durable.keys import Request, digest_of, read_request
 from fairopt.streaming.durable.seal import (
     Beginning,
@@ -51,7 +52,6 @@ KEEP_KEYS = 100_000
 OUTBOX_ROWS = 10_000  # far more than a writer may have in its buffers
 _SLACK = 1000  # so many rows more may stand before old ones are deleted, a tenth of what is kept at most
 _NOBODY: frozenset[str | int] = frozenset()
-_to_json = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode  # what is written at every step
 T = TypeVar("T")
 
 
@@ -150,7 +150,7 @@ class DurableStream:
     def _payload(self) -> str:
         told = {"commits": self._commits, "kept": self._kept.to_list(), "progress": self.progress, "controller": self.controller._moving()}
         try:
-            return _to_json(told)
+            return to_json(told)
         except (TypeError, ValueError, RecursionError) as error:
             raise InputError(f"offset, consumed: expected JSON values, got {self.progress!r}") from error
 

@@ -64,8 +64,10 @@ def row_values_exact(problem: ProjectionProblem, y: Tensor) -> list[Fraction]:
     if numbers.shape != (rows.n,):
         raise ValueError(f"y: got shape {numbers.shape}, expected ({rows.n},)")
     counts = np.bincount(cell, minlength=rows.masks.shape[1])
-    means = _mask_means(cell_sums_exact(numbers, cell, rows.masks.shape[1]), counts, rows.masks)
-    target_means = [_mask_means(cell_sums_exact(_float64(v), cell, rows.masks.shape[1]), counts, rows.masks) for v in rows.values]
+    means = _mask_means(cell_sums_exact(numbers, cell, rows.masks.shape[1]), counts, np.asarray(rows.masks))
+    target_means = [
+        _mask_means(cell_sums_exact(_float64(v), cell, rows.masks.shape[1]), counts, np.asarray(rows.masks)) for v in rows.values
+    ]
     with_terms = {row for row, _, _, _ in rows.offset_terms}
     totals = [Fraction(0) if k in with_terms else Fraction(float(rows.offset[k])) for k in range(rows.m)]
     for row, scale, mask, value in rows.offset_terms:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from fairopt.decisions import decide
 from fairopt.errors import InputError, UnsupportedError
+from fairopt.groups import Missing
 from fairopt.layer import Space
 from fairopt.prepared import project
 from fairopt.table import Table
@@ -43,6 +44,7 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
     sensitive_columns      names or positions of columns of X, or a mapping from attributes to them; the attribute of a position k is "xk"
     keep_sensitive         whether the network sees the groups, as 0/1 columns
     cuts                   attribute -> thresholds that make groups of a number: {"age": [40, 65]}
+    missing_group          "error": a row whose group is missing is one; "own": those rows are a group of their own
     space                  "probability": means of probabilities; "logit": means of logits
     bounds                 of the scores; None: (1e-4, 1 - 1e-4) for probabilities, open for logits
     thresholds             of ``predict``: "half", a probability of 1/2 for all; "groups", one a group, such that the rates of
@@ -69,6 +71,7 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
         sensitive_columns: Any = None,
         keep_sensitive: bool = False,
         cuts: Cuts | None = None,
+        missing_group: Missing = "error",
         space: Space = "probability",
         bounds: tuple[float | None, float | None] | None = None,
         thresholds: Thresholds = "half",
@@ -95,6 +98,7 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
         self.sensitive_columns = sensitive_columns
         self.keep_sensitive = keep_sensitive
         self.cuts = cuts
+        self.missing_group = missing_group
         self.space = space
         self.bounds = bounds
         self.thresholds = thresholds
@@ -157,7 +161,9 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
         """
         scores, groups, _ = self._frozen_scores(X, sensitive_features, "decide")
         generator = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
-        return np.asarray(self.classes_[decide(self._probabilities(scores), sensitive_features=groups, generator=generator)])
+        p = self._probabilities(scores)
+        chosen = decide(p, sensitive_features=groups, generator=generator, missing_group=self.missing_group)
+        return np.asarray(self.classes_[chosen])
 
     def transduce(self, X: Any, sensitive_features: Any = None, *, return_solution: bool = False) -> Any:
         """(n, 2) probabilities of the batch X as a whole: the notion holds on it exactly. With ``return_solution`` the Solution instead.
@@ -185,10 +191,13 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
     def _learn_classes(self, y: Any) -> npt.NDArray[np.int64]:
         """(n,) 0 or 1; sets ``classes_``."""
         labels = column_or_1d(y, warn=True)
-        check_classification_targets(labels)
-        kind = type_of_target(labels, input_name="y")
+        try:
+            check_classification_targets(labels)
+            kind = type_of_target(labels, input_name="y")
+        except ValueError as error:
+            raise InputError(f"y: {error}") from error
         if kind != "binary":
-            raise InputError(f"Only binary classification is supported. The type of the target is {kind}.")
+            raise InputError(f"Only binary classification is supported. The type of the target is {kind}. {_several(labels)}")
         self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise InputError(f"y: got one class, {self.classes_.tolist()}, expected two classes")
@@ -201,7 +210,10 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
         """
         known = {name: vocabulary.values for name, vocabulary in self.reader_.vocabularies.items()}
         at_half = torch.from_numpy((p >= 0.5).astype(np.float64))
-        wanted = project(at_half, self.notion_, sensitive_features=groups, bounds=(0, 1), groups=known, backend=self.backend).numpy()
+        wanted = project(
+            at_half, self.notion_, sensitive_features=groups, bounds=(0, 1), groups=known, backend=self.backend,
+            missing_group=self.missing_group,
+        ).numpy()  # fmt: skip
         index = self.frozen_.index(groups).numpy()
         for k in range(len(self.thresholds_)):
             inside = index == k
@@ -219,6 +231,13 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
         return tags
+
+
+def _several(labels: npt.NDArray[Any]) -> str:
+    """How many classes there are, which, and the way on; scikit-learn's checks ask for the sentences before it."""
+    found = np.unique(labels).tolist()
+    shown = ", ".join(map(repr, found[:6])) + (", ..." if len(found) > 6 else "")
+    return f"y: {len(found)} classes found: {shown}; for one against the rest fit one estimator a class, with y = (y == {found[-1]!r})"
 
 
 def threshold(p: Floats, wanted: float) -> float:

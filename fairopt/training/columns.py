@@ -19,7 +19,7 @@ from fairopt.basics.columns import length, numbers, read_features
 from fairopt.basics.containers import frame_columns, is_frame, opened
 from fairopt.basics.extras import missing
 from fairopt.errors import InputError, MissingExtraError
-from fairopt.groups import Vocabulary, encode
+from fairopt.groups import Missing, Vocabulary, encode
 
 try:
     from sklearn.utils import check_array
@@ -38,7 +38,7 @@ GIVE = (
 
 @dataclass(frozen=True)
 class Read:
-    """One X, read. features (n, d) float64; groups: attribute -> (n,) values of one type (int, str or bool)."""
+    """One X, read. features (n, d) float64; groups: attribute -> (n,) values of one type (int, str or bool), None where missing."""
 
     features: npt.NDArray[np.float64]
     groups: Groups
@@ -52,16 +52,26 @@ class Reader:
     vocabularies  attribute -> the values known; a value outside is an error
     cuts          attribute -> ascending thresholds that make groups of a number: [t, next t)
     keep          whether the groups are inputs of the network too: 0/1 columns, and the number itself of a cut one
+    missing       "error", or "own": missing values are a group of their own, None. In a column that is cut they are an error always
     """
 
     positions: Mapping[str, int]
     vocabularies: Mapping[str, Vocabulary]
     cuts: Cuts
     keep: bool
+    missing: Missing = "error"
 
     @classmethod
     def learn(
-        cls, X: Any, sensitive_columns: Any, sensitive_features: Any, *, attributes: tuple[str, ...] | None, cuts: Cuts | None, keep: bool
+        cls,
+        X: Any,
+        sensitive_columns: Any,
+        sensitive_features: Any,
+        *,
+        attributes: tuple[str, ...] | None,
+        cuts: Cuts | None,
+        keep: bool,
+        missing: Missing = "error",
     ) -> tuple[Reader, Read]:
         """A reader and what it reads. ``attributes``: those of the notion; None where the columns decide (every one is enforced)."""
         if sensitive_columns is None and sensitive_features is None:
@@ -72,11 +82,11 @@ class Reader:
         positions = {} if sensitive_columns is None else resolve(sensitive_columns, table)
         raw = _out_of(table, positions) if positions else as_columns(sensitive_features, attributes)
         _check_read(tuple(raw), attributes)
-        reader = cls(positions, {}, _checked_cuts(cuts, raw), keep)
+        reader = cls(positions, {}, _checked_cuts(cuts, raw), keep, missing)
         numbers, vocabularies = reader._numbers(raw), {}
         for name, values in reader._cut(raw, numbers).items():
-            vocabularies[name] = encode(values, name=name)[1]
-        reader = cls(positions, vocabularies, reader.cuts, keep)
+            vocabularies[name] = encode(values, name=name, missing=missing)[1]
+        reader = cls(positions, vocabularies, reader.cuts, keep, missing)
         return reader, reader._read(table, raw)
 
     def read(self, X: Any, sensitive_features: Any, *, method: str) -> Read:
@@ -109,7 +119,7 @@ class Reader:
         codes = {}
         for name, values in self._cut(raw, numbers).items():
             vocabulary = self.vocabularies[name]
-            codes[name], _ = encode(values, name=name, vocabulary=vocabulary, grow=False)
+            codes[name], _ = encode(values, name=name, vocabulary=vocabulary, grow=False, missing=self.missing)
             groups[name] = np.array(vocabulary.to_list())[codes[name]]  # (n,)
         inputs = [self._features(table)]
         if self.keep:

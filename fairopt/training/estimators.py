@@ -13,7 +13,8 @@ batches), and freezes the layer on the calibration rows. From then on there are 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,14 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.extras import missing
-from fairopt.errors import FairoptWarning, InputError, UnsupportedError
+from fairopt.compiler.feasibility import OR_CLOSEST
+from fairopt.errors import FairoptWarning, InfeasibleError, InputError, UnsupportedError
 from fairopt.frozen import FrozenLayer, freeze
 from fairopt.gap_table import gaps
+from fairopt.groups import Missing
 from fairopt.layer import FairModel, FairnessLayer, Space
 from fairopt.notions import Notion
+from fairopt.notions.labels import REMEDY
 from fairopt.solve import Solution
 from fairopt.table import Table
 from fairopt.training.columns import GIVE, Cuts, Groups, Read, Reader, as_columns, as_table, resolve
@@ -49,6 +53,19 @@ NotionLike = Notion | Callable[..., Notion]
 Loss = Callable[[Tensor, Tensor], Tensor]  # scores (n,), targets (n,) -> losses (n,)
 
 
+@contextmanager
+def own_advice() -> Iterator[None]:
+    """The layer's errors name remedies that a layer takes; here they name those of an estimator."""
+    try:
+        yield
+    except InfeasibleError as error:
+        raise InfeasibleError(str(error).replace(OR_CLOSEST, ""), error.rows, error.proof) from error
+    except InputError as error:
+        if REMEDY not in str(error):
+            raise
+        raise InputError(str(error).replace(REMEDY, "Give y as 0 and 1, with 1 where it is the value that counts")) from error
+
+
 class FairEstimator(BaseEstimator):  # type: ignore[misc]
     """The parameters are documented in ``FairClassifier`` and ``FairRegressor``.
 
@@ -63,6 +80,7 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
     sensitive_columns: Any
     keep_sensitive: bool
     cuts: Cuts | None
+    missing_group: Missing
     bounds: tuple[float | None, float | None] | None
     backend: Any
     hidden: Sequence[int]
@@ -96,8 +114,9 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
         self.notion_ = self._made_notion(tuple(given))
         attributes = self.notion_.attributes
         self.reader_, read = Reader.learn(
-            table, self.sensitive_columns, sensitive_features, attributes=attributes, cuts=self.cuts, keep=self.keep_sensitive
-        )
+            table, self.sensitive_columns, sensitive_features, attributes=attributes, cuts=self.cuts, keep=self.keep_sensitive,
+            missing=self.missing_group,
+        )  # fmt: skip
         check_consistent_length(read.features, y)
         return read
 
@@ -149,8 +168,13 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
         validation = self.validation_fraction if self.early_stopping else 0.0
         known = {name: vocabulary.values for name, vocabulary in self.reader_.vocabularies.items()}
         # a batch in which a join of notions has no solution takes the nearest scores; what is promised, calibration must meet
-        layer = FairnessLayer(self.notion_, bounds=bounds, groups=known, backend=self.backend, space=space, on_infeasible="closest")
-        by_label = moves_by_label(layer.prepare(len(y), read.groups, y if self.notion_.needs_targets else None).problem, groups)
+        usual: dict[str, Any] = {
+            "bounds": bounds, "groups": known, "backend": self.backend, "space": space, "missing_group": self.missing_group
+        }  # fmt: skip
+        layer = FairnessLayer(self.notion_, **usual, on_infeasible="closest")
+        with own_advice():
+            problem = layer.prepare(len(y), read.groups, y if self.notion_.needs_targets else None).problem
+        by_label = moves_by_label(problem, groups)
         parts = shares(groups, groups * 2 + labels, self.calibration_fraction, validation, generator, by_label=by_label)
         seed = int(generator.integers(2**31))
         with torch.random.fork_rng(devices=[]):
@@ -160,7 +184,7 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
         data = _Data(features, y, weight, read.groups, self.notion_.needs_targets, torch.device(self.device))
         self.shares_, self.network_ = parts, network
         self.history_ = self._trained(model, data, parts, labels, loss, units[1], seed)
-        self.layer_ = FairnessLayer(self.notion_, bounds=bounds, groups=known, backend=self.backend, space=space).eval()
+        self.layer_ = FairnessLayer(self.notion_, **usual).eval()
         return self._freeze(data, parts, by_label=by_label)
 
     def _trained(
@@ -176,7 +200,7 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
         cells: dict[str, Any] = {name: column[parts.train] for name, column in data.groups.items()}
         if data.needs_targets:
             cells["(label)"] = labels[parts.train]
-        batches = StratifiedBatches(cells, self.batch_size or len(parts.train), seed=seed)
+        batches = StratifiedBatches(cells, self.batch_size or len(parts.train), seed=seed, missing_group=self.missing_group)
         optimizer = torch.optim.AdamW(model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
         stops = self.early_stopping and len(parts.validation) > 0
         return fit(
@@ -196,10 +220,11 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
         x, _, _, groups, targets = data.take(parts.calibration)
         scores = self._raw(x).cpu()
         labels = None if targets is None else targets.cpu()
-        self.layer_(scores, sensitive_features=groups, targets=labels)
-        self.certificate_ = self.layer_.certificate
         fix = freeze_maps if by_label else freeze
-        self.frozen_ = fix(self.layer_, scores, sensitive_features=groups, targets=labels, confidence=self.confidence)
+        with own_advice():
+            self.layer_(scores, sensitive_features=groups, targets=labels)
+            self.certificate_ = self.layer_.certificate
+            self.frozen_ = fix(self.layer_, scores, sensitive_features=groups, targets=labels, confidence=self.confidence)
         self.guarantees_ = self.frozen_.bounds
         if self.certificate_ is not None and self.certificate_.dropped:
             dropped = self.certificate_.dropped
@@ -236,7 +261,7 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
         unknown = torch.nonzero(index == self.frozen_.unknown).reshape(-1)
         if len(unknown):
             row = int(unknown[0])
-            combination = {name: column[row].item() for name, column in groups.items()}
+            combination = {name: column[[row]].tolist()[0] for name, column in groups.items()}
             raise InputError(f"{method}: row {row} has the groups {combination}, which no row of fit had together; they have no fair score")
         with torch.no_grad():
             return self.frozen_(raw, index).numpy(), groups, index
@@ -245,13 +270,18 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
         raw, groups = self._received(X, sensitive_features, "transduce")
         if self.notion_.needs_targets:
             raise UnsupportedError(f"transduce: {self.notion_!r} is about labels, which are not known here; predict serves it without them")
-        with torch.no_grad():
+        with torch.no_grad(), own_advice():
             return self.layer_.solution(raw, sensitive_features=groups)
 
     def _gaps(self, X: Any, targets: Any, sensitive_features: Any) -> Table:
+        if targets is None and self.notion_.needs_targets:
+            raise InputError(f"gaps: got no y, and {self.notion_!r} is about labels; expected y= (n,) beside X")
         scores, groups, _ = self._frozen_scores(X, sensitive_features, "gaps")
         known = {name: vocabulary.values for name, vocabulary in self.reader_.vocabularies.items()}
-        return gaps(torch.from_numpy(scores), self.notion_, sensitive_features=groups, targets=targets, groups=known)
+        return gaps(
+            torch.from_numpy(scores), self.notion_, sensitive_features=groups, targets=targets, groups=known,
+            missing_group=self.missing_group,
+        )  # fmt: skip
 
     # parameters -----------------------------------------------------------------------------------------------------------------
 
@@ -265,6 +295,8 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
             isinstance(ends, (tuple, list)) and len(ends) == 2 and all(e is None or np.ndim(e) == 0 for e in ends)
         ):
             raise InputError(f"bounds: got {ends!r}, expected None or a pair of numbers; bounds of their own for samples cannot be frozen")
+        if self.missing_group not in ("error", "own"):
+            raise InputError(f"missing_group: got {self.missing_group!r}, expected 'error' or 'own'")
         for name in ("epochs", "batch_size", "patience"):
             value = getattr(self, name)
             least = 0 if name == "patience" else 1

@@ -27,10 +27,11 @@ import torch
 from torch import Tensor, nn
 
 from fairopt.errors import InputError, UnsupportedError
-from fairopt.frozen import FrozenLayer, PopulationBound
+from fairopt.frozen import FrozenLayer, PopulationBound, group_keys
 from fairopt.layer import FairnessLayer
 from fairopt.problem import HARD, Array, IntArray, ProjectionProblem, Rows
 from fairopt.solve import solve
+from fairopt.sparse import absolute
 
 RIDGE = 1e-6  # of the mean square of z: where a group's scores are all the same, prefer a = 1
 BROKEN = 1e-6  # in units of the scores' width
@@ -144,11 +145,8 @@ def freeze_maps(
     problem = layer.prepare(scores.shape[0], sensitive_features, targets).problem
     z = (torch.sigmoid(scores) if layer.space == "probability" else scores).detach().cpu().double().clamp(lb, ub).numpy()
     names = layer.notion.attributes
-    columns = [np.asarray(sensitive_features[name]) for name in names]
-    rows = list(zip(*(c.tolist() for c in columns), strict=True))
-    keys = sorted(set(rows))
-    position = {key: k for k, key in enumerate(keys)}
-    data = _summed(z, np.array([position[row] for row in rows]), problem.rows, len(keys))
+    keys, position = group_keys(names, sensitive_features, len(z))
+    data = _summed(z, position, problem.rows, len(keys))
     slopes, offsets = _fitted(data, problem, lb, ub)
     fair = np.clip(slopes[data.key] * z + offsets[data.key], lb, ub)
     values = _values(fair, problem.rows)
@@ -237,7 +235,7 @@ def _population(
 ) -> tuple[PopulationBound, ...]:
     """What holds in the population, for every constraint."""
     rows, alpha = problem.rows, 1.0 - confidence
-    used = np.flatnonzero(abs(rows.scales).sum(0))
+    used = np.flatnonzero(absolute(rows.scales).sum(0))
     members = np.asarray(rows.masks).astype(np.float64) @ data.counts  # (M, K) samples of each key in each mask
     statements = int((members[used] > 0).sum()) + int(((members[used] > 0).sum(1) > 1).sum())
     residual = np.zeros(rows.m)  # rows with the mean of a value in them: that mean is sampled too
@@ -254,7 +252,7 @@ def _population(
         plain[j] = min(1.0, float((each / n) @ errors) + shares)
     if not isfinite(width):
         own, plain, width = np.zeros(len(members)), np.zeros(len(members)), inf
-    scales = abs(rows.scales)
+    scales = absolute(rows.scales)
     margins = scales @ own + residual * (scales @ plain)  # (m,) in widths
     out = []
     for k, label in enumerate(problem.constraint_labels[: problem.linear]):

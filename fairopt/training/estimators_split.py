@@ -32,11 +32,20 @@ def combinations(columns: Mapping[str, npt.NDArray[Any]]) -> Index:
     """(n,) a number for the combination of values of each row."""
     code: Index | None = None
     for column in columns.values():
-        own = np.unique(column, return_inverse=True)[1].reshape(-1)
+        own = _numbered(column)
         code = own if code is None else np.unique(code * (own.max(initial=0) + 1) + own, return_inverse=True)[1].reshape(-1)
     if code is None:
         raise InputError("columns: got none, expected at least one")
     return code.astype(np.int64)
+
+
+def _numbered(column: npt.NDArray[Any]) -> Index:
+    """(n,) numbers of the values, in their order; None comes last."""
+    if column.dtype != object:
+        return np.unique(column, return_inverse=True)[1].reshape(-1)
+    listed = column.tolist()
+    number = {value: k for k, value in enumerate(sorted(set(listed), key=lambda v: (v is None, 0 if v is None else v)))}
+    return np.array([number[v] for v in listed], dtype=np.int64)
 
 
 def shares(

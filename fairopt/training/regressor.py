@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fairopt.errors import InputError
+from fairopt.groups import Missing
 from fairopt.table import Table
 from fairopt.training.columns import Cuts
 from fairopt.training.estimators import FairEstimator, Floats, NotionLike
@@ -40,6 +41,7 @@ class FairRegressor(RegressorMixin, FairEstimator):  # type: ignore[misc]
         sensitive_columns: Any = None,
         keep_sensitive: bool = False,
         cuts: Cuts | None = None,
+        missing_group: Missing = "error",
         bounds: tuple[float | None, float | None] | None = None,
         backend: Any = "auto",
         hidden: tuple[int, ...] = (64,),
@@ -64,6 +66,7 @@ class FairRegressor(RegressorMixin, FairEstimator):  # type: ignore[misc]
         self.sensitive_columns = sensitive_columns
         self.keep_sensitive = keep_sensitive
         self.cuts = cuts
+        self.missing_group = missing_group
         self.bounds = bounds
         self.backend = backend
         self.hidden = hidden

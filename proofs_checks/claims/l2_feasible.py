@@ -10,6 +10,7 @@ import numpy as np
 
 import fairopt as fo
 from fairopt.problem import Array, ProjectionProblem
+from fairopt.sparse import dense
 from fairopt.testing.claims.subject import excess
 from proofs_checks.claim import Claim, Generator, Measurement, worst
 
@@ -38,7 +39,7 @@ def compile_problem(notion: fo.Notion, **options: Any) -> ProjectionProblem:
 def term_dropped(notion: fo.Notion, **options: Any) -> ProjectionProblem:
     """Drops one term of each row, as a compiler would that forgets an absent group's mean but keeps the row."""
     problem = fo.compile(notion, **options).problem
-    scales = problem.rows.scales.copy()
+    scales = dense(problem.rows.scales).copy()
     for row in scales:
         row[np.flatnonzero(row)[-1:]] = 0.0
     return replace(problem, rows=replace(problem.rows, scales=scales))

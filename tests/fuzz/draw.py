@@ -245,6 +245,8 @@ def tolerance(rng: Rng, scale: float, wild: float, exact: bool) -> float:
 def _notion(rng: Rng, d: Draw, scale: float, wild: float, exact: bool) -> dict[str, Any]:
     names = [*PARITY, "MeanResidual", "ResidualParity", "ImpactRatio", "GroupMeanBound", "ScoreCovariance", "custom"]
     name = str(rng.choice(names, p=[0.26, 0.06, 0.04, 0.06, 0.09, 0.07, 0.1, 0.1, 0.08, 0.14]))
+    if name in PARITY and not set(d["targets"]) <= {0.0, 1.0}:
+        name = "DemographicParity"  # the others are about labels
     attribute: Any = ["g", "h", ("g", "h")][int(rng.choice(3, p=[0.7, 0.15, 0.15]))]
     given = None if rng.random() < 0.8 else ("h" if attribute == "g" else ("g" if attribute == "h" else None))
     tol = tolerance(rng, scale, wild, exact)

@@ -43,7 +43,7 @@ def is_nearest(d: Draw, blocks: list[Block], y: list[float], allowed: float, tin
 
     def rounding(prices: list[np.ndarray]) -> float:
         """How far a score may be off: prices that pull a score far in two directions leave the rounding of both."""
-        return delta + PULLS * nearest.reach(s, at, prices)
+        return min(delta + PULLS * nearest.reach(s, at, prices), 1e100)
 
     def slack_of(prices: list[np.ndarray], pull: float) -> float:
         moves = rounding(prices)
@@ -91,8 +91,8 @@ def is_nearest(d: Draw, blocks: list[Block], y: list[float], allowed: float, tin
         if goal - their_goal > margin and math.isfinite(margin) and off > F(rounding(p)) * unit and (best is None or margin < best[0]):
             best = (
                 margin,
-                f"objective {goal:.6g}, {goal - their_goal:.3g} above another (scaled; margin {margin:.2g}, rows broken by {max(broken, 0.0):.1g}); "
-                f"a score is {nearest.small(off):.3g} from the reference, scores of size {nearest.small(top):.3g}",
+                f"objective {goal:.6g}, {goal - their_goal:.3g} above another (scaled; margin {margin:.2g}, rows broken by "
+                f"{max(broken, 0.0):.1g}); a score is {nearest.small(off):.3g} off, scores of size {nearest.small(top):.3g}",
             )
     if best is not None:
         return Answer("far", best[1])

@@ -12,10 +12,10 @@ TRIES = 120
 
 
 def shrunk(d: Draw, kind: str, judge: Callable[[Draw], Verdict]) -> tuple[Draw, str]:
-    """The smallest draw found with a fault of ``kind``, and the fault's words."""
+    """The smallest draw found with a fault of ``kind``, and the fault's words. ``judge`` gives up early: a slow draw stays as it is."""
     words = next((w for k, w in judge(copy.deepcopy(d)).faults if k == kind), "")
     if not words:
-        return d, "(did not repeat)"
+        return d, "(too slow to be made smaller)"
     left = TRIES
     again = True
     while again and left > 0:

@@ -43,7 +43,7 @@ def feasible_point(d: Draw, blocks: list[Block]) -> Found:
         return Found(clipped(d, [0.0] * n), "no hard row")
     lb, ub = box_of(d)
     low, high = max(lb), min(ub)
-    constants = {0.0, low if low > -INF else 0.0, high if high < INF else 0.0, float(np.median(d["scores"]))}
+    constants = {0.0, low if low > -INF else 0.0, high if high < INF else 0.0, sorted(d["scores"])[n // 2]}
     candidates: list[tuple[str, list[Any]]] = [("witness", d["witness"])] if d["witness"] is not None else []
     candidates += [
         ("scores", d["scores"]),

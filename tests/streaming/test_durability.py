@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import json
 import linecache
 import os
@@ -20,6 +21,7 @@ import pytest
 
 import fairopt as fo
 from fairopt.streaming import DurableStream, PooledParity, Sliding, named, parity
+from fairopt.streaming.durable.json_text import to_json
 from fairopt.streaming.durable.witness import Witness
 
 DP = parity("race", tolerance=0.05)
@@ -245,6 +247,24 @@ def test_a_killed_writers_lock_does_not_block(tmp_path):
             assert store.seen("k")
 
 
+def test_a_beginner_whose_draft_was_swept_away_opens_the_run_of_the_faster_one(tmp_path, monkeypatch):
+    link = os.link
+
+    def slow(draft, real):
+        """Between writing the draft and giving it its name another process begins the run, sends, and sweeps."""
+        monkeypatch.setattr(os, "link", link)
+        with DurableStream(make(), tmp_path / "a.db") as other:
+            send(other, 0)
+        assert not draft.exists()
+        link(draft, real)
+
+    monkeypatch.setattr(os, "link", slow)
+    with DurableStream(make(), tmp_path / "a.db") as store:
+        assert store.resumed
+        assert store.controller.samples == 1
+    assert os.listdir(tmp_path) == ["a.db"]
+
+
 @fork
 @pytest.mark.parametrize("kills", [36, pytest.param(900, marks=pytest.mark.slow)])
 def test_a_kill_while_opening_or_closing_leaves_a_run(kills, tmp_path):
@@ -355,7 +375,8 @@ def test_any_statement_may_fail(kind, after, tmp_path):
 class Tripwire:
     """Raises in the ``at``-th traced line of fairopt's streaming code, and once more ``again`` lines later: an interrupt at any point.
 
-    Not in the line of a ``with``: it is traced again when the block ends, where the interpreter takes no interrupts (a lock would stay).
+    Not in the lines of ``with`` (traced again when the block ends) and ``try:``: the interpreter takes no interrupt
+    there, and a lock would stay.
     """
 
     def __init__(self, error, at, again=None):
@@ -364,7 +385,7 @@ class Tripwire:
     def __call__(self, frame, event, argument):
         if "fairopt/streaming" not in frame.f_code.co_filename:
             return None
-        if event == "line" and not linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith("with "):
+        if event == "line" and not linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith(("with ", "try:")):
             self.count += 1
             if self.count == self.at or (self.again and self.count == self.at + self.again):
                 self.raised += 1
@@ -393,6 +414,7 @@ def work_of(store, n):
 @pytest.mark.parametrize("twice", [False, True])
 def test_an_interrupt_at_any_line_parts_nothing(error, twice, tmp_path):
     """Single steps, late targets and notes, interrupted anywhere (and once more while that is put right), then sent again."""
+    gc.collect()  # what other tests left is not to be interrupted
     rng = random.Random(0)
     store, n, at, raised = DurableStream(residual(), tmp_path / "a.db"), 0, 1, 1
     send(store, 0, offset=0)
@@ -847,6 +869,14 @@ def test_what_is_no_json_or_no_text_is_refused(tmp_path):
     assert store.progress == {"offset": 7, "consumed": None, "files": {}}
     assert store.controller.samples == 1
     store.close()
+
+
+def test_the_fast_json_is_jsons():
+    with pytest.raises(TypeError):
+        to_json({"x": object()})
+    values = [0.1, -0.0, 1e308, 5e-324, float("inf"), 2**70, True, None, '\ud800é"\\', [], {}, [[1.5]], {"a": {"b": [1, "2", {"c": (3,)}]}}]
+    for value in ({"v": v} for v in values):
+        assert to_json(value) == json.dumps(value, separators=(",", ":"))
 
 
 def test_an_output_that_cannot_be_written_says_so(tmp_path):

@@ -57,7 +57,7 @@ def bytes_of(folder):
 
 
 def call(*words, input=None):
-    return CliRunner().invoke(build(["stream"]), ["stream", *map(str, words)], input=input)
+    return CliRunner().invoke(build(), ["stream", *map(str, words)], input=input)
 
 
 def command(*words, **how):
@@ -398,7 +398,7 @@ def test_an_audit_and_a_stream_read_the_same_groups(tmp_path):
     run = go(tmp_path / "run", CsvSource(path))
     counted = {g.removeprefix("race=").strip('"') for g in next(iter(run.store.report().counts.values()))}
     done = CliRunner().invoke(
-        build(["audit"]), ["audit", str(path), "--score", "score", "--sensitive", "race", "--draws", "100", "--json", "a.json"]
+        build(), ["audit", str(path), "--score", "score", "--sensitive", "race", "--draws", "100", "--json", "a.json"]
     )
     assert done.exit_code == 0, done.output
     audited = {r["group"].strip('"') for r in json.loads((tmp_path / "a.json").read_text())["tables"]["groups"] if r["attribute"]}

@@ -49,7 +49,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def call(*words: str | Path) -> Any:
-    return RUNNER.invoke(build(["audit"]), ["audit", *map(str, words)])
+    return RUNNER.invoke(build(), ["audit", *map(str, words)])
 
 
 def error(*words: str | Path) -> str:

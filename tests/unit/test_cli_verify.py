@@ -21,7 +21,7 @@ from fairopt.testing.claims import CHECKS, Layer, check_claim, verify
 
 
 def test_a_backend_and_a_notion_pass() -> None:
-    result = CliRunner().invoke(build([]), ["verify", "--backend", "dual_newton", "--notion", "EqualizedOdds", "--instances", "4"])
+    result = CliRunner().invoke(build(), ["verify", "--backend", "dual_newton", "--notion", "EqualizedOdds", "--instances", "4"])
     assert result.exit_code == 0, result.output
     assert "holds" in result.output
     assert "L6" not in result.output  # brings its own notion
@@ -52,7 +52,7 @@ def test_unknown_names_are_errors() -> None:
     with pytest.raises(InputError, match="claims"):
         list(verify(Layer(), claims=["L99"]))
     for words in (["--notion", "Parity"], ["--notion", "math:pi"], ["--claims", "L99"], ["--backend", "nobody"]):
-        assert isinstance(CliRunner().invoke(build([]), ["verify", *words]).exception, InputError)
+        assert isinstance(CliRunner().invoke(build(), ["verify", *words]).exception, InputError)
 
 
 def test_what_a_claim_is_not_about_is_left_out_not_passed() -> None:

@@ -16,6 +16,7 @@ from fairopt.dual.newton import _Search, solve_dual
 from fairopt.dual.prox import prox, residual
 from fairopt.dual.structure import Numbers, Structure, numbers, structure
 from fairopt.problem import Softness
+from fairopt.sparse import dense
 from fairopt.testing.assembly import Assembly, Linear, Range
 from fairopt.testing.draws import Draw, draw, wild
 
@@ -49,7 +50,7 @@ def test_model_minimiser_meets_the_optimality_conditions_of_the_model(drawn: Dra
     p0 = solver.feasible(rng.normal(size=problem.m) / st_.metric * st_.unit * 0.1 * drawn.scale)
     M = (problem.rows.coefficients * slope) @ problem.rows.coefficients.T
     f0 = f0 - M @ p0
-    q = solver.minimise(p0, f0, factor(problem.rows.coefficients, slope, st_.metric), 1e-15 * drawn.scale)
+    q = solver.minimise(p0, f0, factor(dense(problem.rows.coefficients), slope, st_.metric), 1e-15 * drawn.scale)
     r = np.abs(residual(st_, nums, f0 - M @ (q - p0), q)).max(initial=0.0)
     assert r <= 1e-10 * drawn.scale * (1 + np.abs(f0 / st_.unit).max(initial=0.0) / drawn.scale)
 
@@ -60,7 +61,7 @@ def test_model_minimiser_is_the_prox_where_rows_share_no_cell(seed: int) -> None
     problem = drawn.problem
     st_, nums = structure(problem), numbers(problem)
     f = vector(drawn).evaluate(np.zeros(problem.m)).f
-    coefficients = problem.rows.coefficients
+    coefficients = dense(problem.rows.coefficients)
     slope = np.asarray(problem.rows.counts, dtype=np.float64)
     if ((coefficients != 0).sum(0) > 1).any():
         return
@@ -81,7 +82,7 @@ def two_rows(rng: np.random.Generator) -> tuple[Structure, Numbers, Array]:
         soft = [Softness(), Softness("priced", weight), Softness("quadratic", weight)][kind]
         assembly.linear.append(Linear(f, -INF if side == 0 else float(low), INF if side == 1 else float(high), soft))
     problem = assembly.problem()
-    return structure(problem), numbers(problem), problem.rows.coefficients
+    return structure(problem), numbers(problem), dense(problem.rows.coefficients)
 
 
 @settings(max_examples=600)

@@ -84,7 +84,7 @@ def test_rows_of_very_different_scale_are_solved_alike(seed: int, first: int, se
     limit = float(rng.normal() * 0.2)
 
     def notion(p: float, q: float) -> Notion:
-        return scaled("g", tolerance=0.01, factor=p) & capped("h", limit=limit, factor=q) & fo.DemographicParity("k", tolerance=0.05)  # type: ignore[no-any-return]
+        return scaled("g", tolerance=0.01, factor=p) & capped("h", limit=limit, factor=q) & fo.DemographicParity("k", tolerance=0.05)
 
     plain, other = project(z, notion(1.0, 1.0), features), project(z, notion(2.0**first, 2.0**second), features)
     assert other.status is plain.status is fo.Status.CERTIFIED

@@ -167,11 +167,15 @@ def test_the_state_holds_tensors_alone_and_travels(tmp_path):
         assert twin.predict(0.4, sensitive_features={"g": "lo"}) == frozen.predict(0.4, sensitive_features={"g": "lo"})
         assert (twin.on_unknown, twin.guarantees, twin.notion) == ("pass", frozen.guarantees, frozen.notion)
         twin.load_state_dict(frozen.state_dict())
-    averaged = torch.optim.swa_utils.AveragedModel(frozen)
-    averaged.update_parameters(frozen)
-    frozen.load_state_dict(averaged.module.state_dict())
-    network = torch.nn.ModuleDict({"fair": frozen})
-    network.load_state_dict(network.state_dict())
+    ema = torch.optim.swa_utils.get_ema_multi_avg_fn(0.9)
+    for options in ({}, {"use_buffers": True, "multi_avg_fn": ema}):
+        network = torch.nn.ModuleDict({"first": torch.nn.Linear(1, 1), "fair": frozen})
+        averaged = torch.optim.swa_utils.AveragedModel(network, **options)
+        for _ in range(3):
+            averaged.update_parameters(network)
+        network.load_state_dict(averaged.module.state_dict())
+    frozen.load_state_dict({k: 0.9 * v + 0.1 * v for k, v in frozen.state_dict().items()})
+    assert frozen.state_dict()["setting"].dtype == torch.uint8
     assert frozen.bounds is frozen.guarantees
 
 

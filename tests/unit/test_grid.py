@@ -208,6 +208,20 @@ def test_a_score_far_away_moves_the_others_by_its_own_group_only() -> None:
     assert float(other.max() - other.min()) <= 4 * 2.0**-33  # one shift, up to a few ulps of the shifted scores (5e5)
 
 
+def test_the_mean_is_that_of_the_group_which_rounding_left_most_certain() -> None:
+    """In float32 the rounding of +-1e9 moves its group's mean by hundredths: the other group keeps the mean that the projection gave it."""
+    rng = np.random.default_rng(0)
+    n = 2000
+    g = np.arange(n) % 2
+    z = torch.tensor(rng.random(n), dtype=torch.float32)
+    z[0], z[2] = 1e9, -1e9
+    z[4] = 900.0
+    solution = project(z, fo.DemographicParity("g", tolerance=0.0), {"g": g})
+    assert solution.status is fo.Status.CERTIFIED
+    (mean,) = exact_means(solution.scores, g)
+    assert abs(float(mean) - float(z.double().mean())) <= 1e-6
+
+
 def test_limits_that_are_numbers_are_met_exactly() -> None:
     rng = np.random.default_rng(1)
     g = rng.integers(0, 2, 501)

@@ -102,3 +102,20 @@ def test_subnormal_scores_have_a_grid_too() -> None:
     assert lattice.finest(0) == 0
     assert lattice.change(0, 7)
     assert exact(lattice.y) == exact(y) + Fraction(7, 2**LEAST)
+
+
+def test_room_that_was_rounded_up_is_no_room() -> None:
+    """-1e-20 - (-1) rounds to 1, but 0 lies outside the box; and from 1 down to 1e-20 likewise."""
+    for sign in (1.0, -1.0):
+        ends = sorted((-sign * 2.0, -sign * 1e-20))
+        lattice = lattice_of(np.array([-sign]), torch.float64, np.array(ends[0]), np.array(ends[1]))
+        assert not lattice.change(0, int(sign) << LEAST)
+        assert ends[0] <= float(lattice.y[0]) <= ends[1]
+
+
+def test_scores_without_room_are_no_level() -> None:
+    pinned = lattice_of(np.array([0.5, 1.0]), torch.float64, np.array([0.5, 1.0]), np.array([0.5, 1.0]), clamped=True)
+    assert pinned.finest(0) is None
+    tiny = lattice_of(np.array([1.0, 1e-40]), torch.float64, np.array(-np.inf), np.array(np.inf))
+    assert tiny.finest(0) == LEAST - 52  # 1e-40 cannot make up for an ulp of 1: it is rounded to one
+    assert tiny.y.tolist() == [1.0, 0.0]

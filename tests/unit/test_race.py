@@ -395,7 +395,7 @@ def test_machine_and_messages_name_no_place() -> None:
 def test_the_command(tmp_path: Path) -> None:
     runner = CliRunner()
     words = ["compare", "--backend", "closed_form", "--n", "16", "--box", "none", "--repeats", "2"]
-    shown = runner.invoke(build(["compare"]), [*words, "--output", str(tmp_path), "--form", "csv"])
+    shown = runner.invoke(build(), [*words, "--output", str(tmp_path), "--form", "csv"])
     assert shown.exit_code == 0, shown.output
     assert "certified" in shown.output
     assert {p.name for p in tmp_path.iterdir()} == {
@@ -406,7 +406,7 @@ def test_the_command(tmp_path: Path) -> None:
         "outcomes.png",
         "report.html",
     }
-    refused = runner.invoke(build(["compare"]), ["compare", "--preset", "quick", "--n", "16", "--output", str(tmp_path)])
+    refused = runner.invoke(build(), ["compare", "--preset", "quick", "--n", "16", "--output", str(tmp_path)])
     assert isinstance(refused.exception, InputError)
 
 

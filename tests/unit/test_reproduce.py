@@ -65,7 +65,7 @@ def sample(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def _invoke(*words: str) -> tuple[int, str]:
-    shown = RUNNER.invoke(build(["reproduce"]), ["reproduce", *words])
+    shown = RUNNER.invoke(build(), ["reproduce", *words])
     return shown.exit_code, shown.output
 
 

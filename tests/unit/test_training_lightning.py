@@ -128,7 +128,7 @@ def test_a_step_that_skips_the_layer_is_an_error() -> None:
 class _Skipping(_Module):
     """Every second training step returns None: Lightning then passes the batch over."""
 
-    def training_step(self, batch: Any, number: int) -> Tensor | None:
+    def training_step(self, batch: Any, number: int) -> Any:
         return super().training_step(batch, number) if number % 2 else None
 
 

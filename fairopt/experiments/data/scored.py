@@ -5,6 +5,7 @@ No score comes from a model that saw its row. ``loanapp`` is inside the package 
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,10 +76,8 @@ def scored(name: str, path: Path | None = None) -> Scored:
 
 def _adult(path: Path) -> Scored:
     """UCI Adult, ``adult.data`` (or .gz): income above 50K, groups by sex."""
-    import pandas as pd
-
-    table = pd.read_csv(path, header=None, names=list(_ADULT), skipinitialspace=True, na_values="?")
-    if table.shape[1] != len(_ADULT) or not set(table["income"].dropna().astype(str).str.strip(".")) <= {"<=50K", ">50K"}:
+    table = _table(path, header=None, names=list(_ADULT), skipinitialspace=True, na_values="?")
+    if not len(table) or not set(table["income"].dropna().astype(str).str.strip(".")) <= {"<=50K", ">50K"}:
         raise InputError(f"path: {path} is not adult.data")
     target = np.asarray(table["income"].str.strip(".") == ">50K", dtype=np.float64)
     groups = table["sex"].to_numpy().astype(str)
@@ -86,11 +85,19 @@ def _adult(path: Path) -> Scored:
     return Scored("adult", "sex", out_of_fold(features, target), groups)
 
 
-def _acs(path: Path) -> Scored:
-    """ACS Income 2018 (folktables columns and PINCP_gt50k), groups by sex."""
+def _table(path: Path, **options: Any) -> pd.DataFrame:
+    """A CSV file, or one packed with gzip. InputError where it is none."""
     import pandas as pd
 
-    table = pd.read_csv(path)
+    try:
+        return pd.read_csv(path, encoding="utf-8", **options)
+    except (OSError, EOFError, ValueError, zlib.error) as error:  # pandas' and pyarrow's own are ValueErrors
+        raise InputError(f"path: {path} cannot be read as CSV: {' '.join(str(error).split())}") from error
+
+
+def _acs(path: Path) -> Scored:
+    """ACS Income 2018 (folktables columns and PINCP_gt50k), groups by sex."""
+    table = _table(path)
     if not {"SEX", "RAC1P", "PINCP_gt50k", *_ACS_CATEGORIES} <= set(table.columns):
         raise InputError(f"path: {path} lacks columns of ACS Income")
     table["OCCP"] = table["OCCP"] // 100  # occupation groups: the single codes are over 500
@@ -116,5 +123,7 @@ def out_of_fold(table: pd.DataFrame, target: Floats, folds: int = 5) -> Floats:
         (OneHotEncoder(handle_unknown="ignore", min_frequency=20), make_column_selector(dtype_exclude="number")),
     )
     model = make_pipeline(encode, LogisticRegression(C=0.1, max_iter=1000))
+    if min(np.sum(target == 0.0), np.sum(target == 1.0)) < folds:
+        raise InputError(f"data: expected at least {folds} rows of each class, 0 and 1")
     cut = StratifiedKFold(folds, shuffle=True, random_state=0)
     return np.asarray(cross_val_predict(model, table, target, cv=cut, method="predict_proba")[:, 1], dtype=np.float64)

@@ -91,10 +91,12 @@ def create(real: Path, path: Path, new: Beginning) -> bool:
     try:
         _write(draft, new)
         return _put(draft, real)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
+        if real.exists():  # another process was faster, and swept this draft away
+            return False
+        if isinstance(error, OSError):
+            raise system_error(error, path, opening=True) from error
         raise database_error(error, path, opening=True) from error
-    except OSError as error:
-        raise system_error(error, path, opening=True) from error
     finally:
         with suppress(OSError):  # the first error counts
             draft.unlink()
