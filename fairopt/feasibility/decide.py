@@ -27,6 +27,7 @@ from fairopt.feasibility.farkas import FarkasProof, float_multipliers, from_floa
 from fairopt.feasibility.least_violation import Region, least_violation
 from fairopt.numerics.exact_simplex import Forms, decide
 from fairopt.problem import Array, ProjectionProblem
+from fairopt.sparse import SparseRows, all_finite
 
 SMALL = 4000  # terms of the constraints' rows that the simplex method in fractions takes
 WORK = 300_000  # its operations on fractions, about a second
@@ -70,7 +71,7 @@ def conflict(problem: ProjectionProblem, found: FarkasProof) -> FarkasProof:
 def contradiction(problem: ProjectionProblem, constraints: list[int]) -> FarkasProof | None:
     """A proof from some hard constraints of the problem, or None."""
     numbers = (problem.rows.scales, problem.rows.offset, problem.rows.coefficients)
-    if not constraints or not all(np.isfinite(v).all() for v in numbers):
+    if not constraints or not all(all_finite(v) for v in numbers):
         return None  # what overflowed proves nothing
     alone = _alone(problem, constraints)
     if alone is not None:
@@ -99,8 +100,10 @@ def _alone(problem: ProjectionProblem, constraints: list[int]) -> FarkasProof | 
         else:
             top, bottom = (int(i) for i in (np.argmax(low[part]), np.argmin(high[part])))
             ratio = ratio_of(problem, c)
-            if (float(ratio) * low[part][top] if ratio else 0.0) - high[part][bottom] > upper:
+            if top != bottom and (float(ratio) * low[part][top] if ratio else 0.0) - high[part][bottom] > upper:
                 found = proof(problem, {rows[top]: ratio, rows[bottom]: Fraction(-1)})
+            elif ratio < 1 and (float(ratio) - 1.0) * high[part][bottom] > upper:  # the row against itself
+                found = proof(problem, {rows[bottom]: ratio - 1})
         if found is not None:
             return found
     return None
