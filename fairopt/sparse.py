@@ -194,6 +194,10 @@ def entries_of(matrix: npt.NDArray[Any] | SparseRows, k: int) -> IntArray:
     return np.flatnonzero(matrix[k])
 
 
+def all_finite(matrix: Matrix) -> bool:
+    return bool(np.isfinite(matrix.values if isinstance(matrix, SparseRows) else matrix).all())
+
+
 def most_in_a_column(matrix: Matrix) -> int:
     """The largest number of rows that share a column."""
     if isinstance(matrix, SparseRows):

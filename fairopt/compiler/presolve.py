@@ -135,7 +135,8 @@ def presolve(items: list[Item], cells: Cells, box: Box) -> tuple[list[Item], Rem
         items = _merge_duplicates(items, cells, removed)
         items = _pairs_to_ranges(items, cells, removed)
     items = _merge_ranges(items, removed)
-    return [item for item in items if not _always_met(item, cells, box, removed)], removed
+    reaches = _reaches(items, cells, box)
+    return [item for item, reach in zip(items, reaches, strict=True) if not _always_met(item, reach, removed)], removed
 
 
 def _shrink(item: Item, removed: Removed) -> list[Item]:
@@ -376,11 +377,29 @@ def _merge_ranges(items: list[Item], removed: Removed) -> list[Item]:
     return kept
 
 
-def _always_met(item: Item, cells: Cells, box: Box, removed: Removed) -> bool:
+Reach = tuple[Array, Array, Array]
+
+
+def _reaches(items: list[Item], cells: Cells, box: Box) -> list[Reach | None]:
+    """``box.reach`` of the rows of each item, in one pass for those without dense rows; None where the limits move or the box is open."""
+    asked = [item for item in items if not box.open and not item.moves]
+    plain = [item for item in asked if not any(row.dense for row in item.rows)]
+    found: dict[int, Reach] = {id(item): box.reach(item.rows, cells) for item in asked if any(row.dense for row in item.rows)}
+    if plain:
+        low, high, hidden = box.reach([row for item in plain for row in item.rows], cells)
+        start = 0
+        for item in plain:
+            part = slice(start, start + len(item.rows))
+            found[id(item)] = low[part], high[part], hidden[:, part]
+            start = part.stop
+    return [found.get(id(item)) for item in items]
+
+
+def _always_met(item: Item, reach: Reach | None, removed: Removed) -> bool:
     """Whether no scores inside the bounds can violate the item, with a margin above rounding. A side FAR beyond reach opens."""
-    if box.open or item.moves:
+    if reach is None:
         return False
-    low, high, hidden = box.reach(item.rows, cells)
+    low, high, hidden = reach
     if item.is_range:
         met = _beyond(item.wide(), float((item.ratio * high.max() if item.ratio else 0.0) - low.min()), float(hidden.sum(0).max()))
     else:

@@ -27,6 +27,7 @@ from fairopt.feasibility.farkas import FarkasProof, float_multipliers, from_floa
 from fairopt.feasibility.least_violation import Region, least_violation
 from fairopt.numerics.exact_simplex import Forms, decide
 from fairopt.problem import Array, ProjectionProblem
+from fairopt.sparse import SparseRows, all_finite
 
 SMALL = 4000  # terms of the constraints' rows that the simplex method in fractions takes
 WORK = 300_000  # its operations on fractions, about a second
@@ -70,7 +71,7 @@ def conflict(problem: ProjectionProblem, found: FarkasProof) -> FarkasProof:
 def contradiction(problem: ProjectionProblem, constraints: list[int]) -> FarkasProof | None:
     """A proof from some hard constraints of the problem, or None."""
     numbers = (problem.rows.scales, problem.rows.offset, problem.rows.coefficients)
-    if not constraints or not all(np.isfinite(v).all() for v in numbers):
+    if not constraints or not all(all_finite(v) for v in numbers):
         return None  # what overflowed proves nothing
     alone = _alone(problem, constraints)
     if alone is not None:
@@ -79,15 +80,19 @@ def contradiction(problem: ProjectionProblem, constraints: list[int]) -> FarkasP
         decided, found = _simplex(problem, constraints)
         if decided:
             return found
+    if problem.rows.one_row_a_cell:
+        return None  # rows without a common sample reach their values independently: each constraint was asked alone
     return _least_squares(problem, constraints)
 
 
 def _alone(problem: ProjectionProblem, constraints: list[int]) -> FarkasProof | None:
     """A proof from one constraint: a row that cannot reach its limit, two rows of a range that cannot come near enough."""
-    region = normal_region(problem, constraints)
-    low, high = region.reach()  # (rows,)
-    for c, part, (_, lower, upper) in zip(constraints, region.slices(), region.constraints, strict=True):
+    low, high, limits = _reaches(problem, constraints)
+    start = 0
+    for c, (lower, upper) in zip(constraints, limits, strict=True):
         rows = rows_of(problem, c)
+        part = slice(start, start + len(rows))
+        start = part.stop
         found = None
         if c < problem.linear:
             if low[part.start] > upper or high[part.start] < lower:
@@ -95,11 +100,33 @@ def _alone(problem: ProjectionProblem, constraints: list[int]) -> FarkasProof | 
         else:
             top, bottom = (int(i) for i in (np.argmax(low[part]), np.argmin(high[part])))
             ratio = ratio_of(problem, c)
-            if (float(ratio) * low[part][top] if ratio else 0.0) - high[part][bottom] > upper:
+            if top != bottom and (float(ratio) * low[part][top] if ratio else 0.0) - high[part][bottom] > upper:
                 found = proof(problem, {rows[top]: ratio, rows[bottom]: Fraction(-1)})
+            elif ratio < 1 and (float(ratio) - 1.0) * high[part][bottom] > upper:  # the row against itself
+                found = proof(problem, {rows[bottom]: ratio - 1})
         if found is not None:
             return found
     return None
+
+
+def _reaches(problem: ProjectionProblem, constraints: list[int]) -> tuple[Array, Array, list[tuple[float, float]]]:
+    """Least and greatest value of each row (rows,), and (lower, upper) or (nan, width) of each constraint, in the same units."""
+    rows = problem.rows
+    keep = [k for c in constraints for k in rows_of(problem, c)]
+    if not isinstance(rows.coefficients, SparseRows) or (rows.dense is not None and np.isin(rows.dense_rows, keep).any()):
+        region = normal_region(problem, constraints)
+        return *region.reach(), [(lower, upper) for _, lower, upper in region.constraints]
+    index = np.array(keep, dtype=np.int64)
+    weight = rows.coefficients.take(index) * rows.counts
+    with np.errstate(over="ignore", invalid="ignore"):
+        terms = [np.where(weight.values != 0, weight.values * _cell_means(problem, b)[weight.index], 0.0) for b in (problem.lb, problem.ub)]
+        low, high = (weight.like(t).sum(1) + rows.offset[index] for t in (np.minimum(*terms), np.maximum(*terms)))
+    L = problem.linear
+    return (
+        low,
+        high,
+        [(float(problem.lower[c]), float(problem.upper[c])) if c < L else (float("nan"), float(problem.width[c - L])) for c in constraints],
+    )
 
 
 def _terms(problem: ProjectionProblem, constraints: Iterable[int]) -> int:
