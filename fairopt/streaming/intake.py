@@ -57,7 +57,8 @@ class Scores:
             like: np.dtype[Any] = Like.of(self.original).dtype
             return like
         if self.container == "numpy" and self.original.dtype.kind == "f":
-            return np.dtype(self.original.dtype)
+            own: np.dtype[Any] = self.original.dtype
+            return own
         return np.dtype(np.float64)
 
     def _rounded(self, y: FloatArray, lb: float, ub: float) -> np.ndarray[Any, Any]:

@@ -18,6 +18,7 @@ import torch
 
 import fairopt as fo
 from fairopt.streaming import Controller, Cumulative, DurableStream, PooledParity, PrimalDual, parity
+from fairopt.training import FairClassifier
 
 WORDS = ["white", "black", "white", "hispan"] * 3
 INTS = [3, 1, 3, 2] * 3
@@ -228,3 +229,27 @@ def test_requests_with_other_groups_differ_whatever_holds_them(tmp_path: Any) ->
             assert stream.step(scores, sensitive_features={"g": groups}, key="one").scores == sent
             with pytest.raises(fo.InputError, match="another request"):
                 stream.step(scores, sensitive_features={"g": make(changed)}, key="one")
+
+
+def test_an_estimator_reads_tables_of_every_kind_alike() -> None:
+    rng = np.random.default_rng(0)
+    x = {"u": rng.normal(size=120), "v": rng.normal(size=120)}
+    sex = rng.choice(["f", "m"], 120)
+    y = (x["u"] + (sex == "f") + rng.normal(size=120) > 0).astype(int)
+    matrix = np.column_stack([x["u"], x["v"]])
+
+    def scored(table: Any, groups: Any, labels: Any) -> Any:
+        model = FairClassifier(fo.DemographicParity, tolerance=0.05, epochs=2, hidden=(4,), random_state=0)
+        model.fit(table, labels, sensitive_features=groups)
+        return np.asarray(model.predict_proba(table, sensitive_features=groups)), model.frozen_.keys
+
+    expected, keys = scored(matrix, {"sex": sex}, y)
+    doors: dict[str, tuple[Any, Any, Any]] = {
+        "pandas": (pd.DataFrame(x), pd.DataFrame({"sex": sex}), pd.Series(y)),
+        "polars": (pl.DataFrame(x), pl.DataFrame({"sex": sex}), pl.Series(y)),
+        "pyarrow": (pa.table(x), pa.table({"sex": sex}), pa.array(y)),
+    }
+    for name, (table, groups, labels) in doors.items():
+        proba, found = scored(table, groups, labels)
+        assert np.array_equal(proba, expected), name
+        assert found == keys
