@@ -45,7 +45,8 @@ ARROWS: dict[str, set[str]] = {
     "prepared": PREPARED,
     "gap_table": COMPILE,
     "decisions": DATA | {"numerics"},
-    "layer": LAYER,
+    # Its `controller` makes a stream when it is asked to; streaming knows no layer.
+    "layer": LAYER | {"streaming"},
     # Fitted from a layer; the layer's own `freeze` calls it when it is asked to.
     "frozen": LAYER | {"layer"},
     "streaming": LAYER | {"files"},

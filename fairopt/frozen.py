@@ -30,11 +30,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from fairopt.basics.columns import read_features, working_tensor
+from fairopt.basics.columns import plain_values, read_features, working_tensor
 from fairopt.basics.extras import missing
 from fairopt.basics.facts import from_tensor, to_tensor
 from fairopt.errors import InputError, UnsupportedError
-from fairopt.groups import plain_values
 from fairopt.problem import ProjectionProblem
 from fairopt.sparse import absolute, same_columns
 

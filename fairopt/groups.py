@@ -12,20 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import cached_property
-from math import isfinite
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
-from fairopt.basics.columns import GROUPS_ARE, group_values, is_missing
+from fairopt.basics.columns import Value, group_values, plain_value
 from fairopt.errors import InputError
 from fairopt.problem import IntArray
 from fairopt.table import group_word
 
-Value = int | str | bool | None
 Missing = Literal["error", "own"]
 
 _KINDS: dict[type, str] = {bool: "bool", int: "int", str: "str", np.bool_: "bool", np.str_: "str"}
@@ -42,7 +38,7 @@ class Vocabulary:
     @classmethod
     def of(cls, values: Iterable[Any], *, name: str, declared: bool = False) -> Vocabulary:
         """A vocabulary of the distinct ``values``; InputError where they are of mixed types. ``name`` is for the message."""
-        listed = [_plain(v, name) for v in values]
+        listed = [plain_value(v, name) for v in values]
         kinds = {_kind_of(v) for v in listed if v is not None}  # before the set: 1 == True
         if len(kinds) > 1:
             raise InputError(f"{name} mixes {' and '.join(sorted(kinds))} values; a vocabulary has one type")
@@ -145,14 +141,6 @@ def encode(
     return _encode_listed(listed, known, grow=grow, missing=missing, where=where)
 
 
-def plain_values(column: Any, where: str) -> list[Value]:
-    """(n,) the values of one attribute as int, str, bool or None (missing), each as it is. InputError for what names no group."""
-    integers, kind, listed = group_values(column, where)
-    if integers is None:
-        return [_plain(v, where) for v in listed]
-    return [bool(v) for v in integers.tolist()] if kind == "bool" else integers.tolist()
-
-
 def _encode_integers(a: IntArray, kind: str, known: Vocabulary, *, grow: bool, where: str) -> tuple[IntArray, Vocabulary]:
     if a.size == 0:
         return np.zeros(0, dtype=np.int64), known
@@ -194,7 +182,7 @@ def _encode_listed(column: Sequence[Any], known: Vocabulary, *, grow: bool, miss
         distinct = dict.fromkeys(zip(map(type, column), column, strict=True))  # 1, True and 1.0 stay apart
     except TypeError as error:
         raise InputError(f"{where} holds a value that is no int, string or bool ({error})") from error
-    plain = {key: _plain(key[1], where) for key in distinct}
+    plain = {key: plain_value(key[1], where) for key in distinct}
     if missing == "error" and None in plain.values():
         _raise_missing(where, next(i for i, key in enumerate(zip(map(type, column), column, strict=True)) if plain[key] is None))
     kinds = {_kind_of(v) for v in plain.values() if v is not None} | ({known.kind} if known.kind else set())
@@ -208,25 +196,6 @@ def _encode_listed(column: Sequence[Any], known: Vocabulary, *, grow: bool, miss
     code = {key: vocabulary.index[v] for key, v in plain.items()}
     codes = np.fromiter((code[key] for key in zip(map(type, column), column, strict=True)), dtype=np.int64, count=len(column))
     return codes, vocabulary
-
-
-def _plain(value: Any, where: str) -> Value:
-    """One value as int, str or bool; None where it is missing."""
-    if is_missing(value):
-        return None
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
-    if isinstance(value, (int, np.integer)):
-        if not -(2**63) <= value < 2**63:
-            raise InputError(f"{where} holds the value {value}, which does not fit int64")
-        return int(value)
-    if isinstance(value, str):
-        return str.__str__(value)  # also of an enum's member
-    if isinstance(value, (float, np.floating, Decimal)) and isfinite(value) and value == int(value):
-        return _plain(int(value), where)
-    if isinstance(value, torch.Tensor) and value.ndim == 0:
-        return _plain(value.item(), where)
-    raise InputError(f"{where} holds {value!r} of type {type(value).__name__}; {GROUPS_ARE}")
 
 
 def _kind_of(value: Value) -> str:

@@ -28,6 +28,7 @@ from fairopt.solve.front import check_scores, check_solver_tol
 
 if TYPE_CHECKING:
     from fairopt.frozen import FrozenLayer
+    from fairopt.streaming import PooledParity
 
 Space = Literal["value", "probability", "logit"]
 FORMAT = 2
@@ -229,6 +230,21 @@ class FairnessLayer(nn.Module):
         from fairopt.frozen import freeze
 
         return freeze(self, scores, sensitive_features=sensitive_features, targets=targets, confidence=confidence, on_unknown=on_unknown)
+
+    def controller(self, **options: Any) -> PooledParity:
+        """The stream controller ``fairopt.streaming.PooledParity`` with the layer's notion, bounds, known groups, ``pos_label`` and
+        ``missing_group``. ``options``: its other arguments (window, kappa, staleness), or others in place of the layer's: ``groups=None``
+        lets the stream meet new groups. With space="probability" the stream takes the probabilities themselves, not logits.
+
+        Raises InputError where the layer has no one pair of finite bounds, UnsupportedError where the notion cannot be streamed.
+        """
+        from fairopt.streaming import PooledParity
+
+        if self.bounds is None and "bounds" not in options:
+            raise InputError("bounds: the layer has none, and a stream needs a pair of finite ones; layer.controller(bounds=(lo, hi))")
+        groups = {name: v.to_list() for name, v in self._vocabularies.items() if name in self.notion.attributes}
+        mine = {"bounds": self.bounds, "groups": groups or None, "pos_label": self.pos_label, "missing_group": self.missing_group}
+        return PooledParity(self.notion, **{**mine, **options})
 
     # what a state says ---------------------------------------------------------------------------------------------------------
 

@@ -21,8 +21,8 @@ import numpy as np
 from fairopt.arrays import Array, BoolArray
 from fairopt.auditing.intervals import Estimator
 from fairopt.auditing.sample import Groups, Sample
+from fairopt.basics.columns import Value
 from fairopt.errors import InputError
-from fairopt.groups import Value
 from fairopt.table import Table
 
 FOUR_FIFTHS = ("attribute", "group", "n", "selected", "selection_rate", "low", "high", "ratio", "below_four_fifths", "note")

@@ -11,11 +11,11 @@ import numpy as np
 from torch import Tensor
 
 from fairopt.arrays import Array, BoolArray, IntArray
-from fairopt.basics.columns import numbers, read_features
+from fairopt.basics.columns import Value, numbers, read_features
 from fairopt.basics.containers import opened
 from fairopt.errors import InputError
 from fairopt.gap_table import read_scores
-from fairopt.groups import Missing, Value, Vocabulary, declare, encode
+from fairopt.groups import Missing, Vocabulary, declare, encode
 from fairopt.notions.algebra import Notion
 from fairopt.notions.batch import Attribute, Batch, attribute_words, normal_attribute
 from fairopt.notions.labels import read_targets

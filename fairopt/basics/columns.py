@@ -5,7 +5,11 @@ Every entry point reads through these functions, so that two doors never differ 
 - ``group_values``: values that name groups, as integers or Python values;
 - ``numbers``: a finite real vector;
 - ``read_features``: attribute name -> column, from a mapping, a frame, or a bare column where one attribute is meant;
+- ``plain_values``: the same, as int, str, bool or None, one by one;
+- ``real_vector``: ``numbers`` as float64 numpy;
 - ``working_tensor``: scores, with ``Like``, which hands the answer back in the kind of container that they came in.
+
+Importing this loads no torch: streams read through it too.
 """
 
 from __future__ import annotations
@@ -13,16 +17,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from math import isfinite
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from fairopt.arrays import Array, IntArray
-from fairopt.basics.containers import column_or_frame, frame_columns, is_frame, opened
+from fairopt.basics.containers import column_or_frame, frame_columns, is_frame, is_tensor, opened
 from fairopt.errors import InputError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Value = int | str | bool | None
 GROUPS_ARE = "groups are ints, strings, bools or integral floats"
 
 
@@ -62,7 +69,7 @@ def length(column: Any, what: str) -> int:
 def group_values(column: Any, what: str) -> tuple[IntArray | None, str, Sequence[Any]]:
     """Either an int64 array with its kind ('int' or 'bool'), or a list of Python values to look at one by one (missing ones as None)."""
     plain = opened(column, what)
-    if isinstance(plain, Tensor):
+    if is_tensor(plain):
         if plain.is_complex():
             raise InputError(f"{what} has dtype {plain.dtype}; {GROUPS_ARE}")
         host = plain.detach().cpu()
@@ -106,13 +113,44 @@ def _from_floats(column: np.ndarray[Any, Any], what: str) -> tuple[IntArray | No
     return whole, "int", ()
 
 
+def plain_values(column: Any, where: str) -> list[Value]:
+    """(n,) the values of one attribute as int, str, bool or None (missing), each as it is. InputError for what names no group."""
+    integers, kind, listed = group_values(column, where)
+    if integers is None:
+        if set(map(type, listed)) == {str}:
+            return list(listed)
+        return [plain_value(v, where) for v in listed]
+    return [bool(v) for v in integers.tolist()] if kind == "bool" else integers.tolist()
+
+
+def plain_value(value: Any, where: str) -> Value:
+    """One value as int, str or bool; None where it is missing."""
+    if is_missing(value):
+        return None
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, (int, np.integer)):
+        if not -(2**63) <= value < 2**63:
+            raise InputError(f"{where} holds the value {value}, which does not fit int64")
+        return int(value)
+    if isinstance(value, str):
+        return str.__str__(value)  # also of an enum's member
+    if isinstance(value, (float, np.floating, Decimal)) and isfinite(value) and value == int(value):
+        return plain_value(int(value), where)
+    if is_tensor(value) and value.ndim == 0:
+        return plain_value(value.item(), where)
+    raise InputError(f"{where} holds {value!r} of type {type(value).__name__}; {GROUPS_ARE}")
+
+
 def numbers(column: Any, n: int | None, what: str) -> Tensor:
     """A finite real vector (n,), keeping dtype, device and gradient of a tensor; a float64 copy of anything else.
 
     Raises InputError that names what came: text, missing values (with their position), NaN, infinity, another length.
     """
+    import torch
+
     plain = opened(column, what)
-    if isinstance(plain, Tensor):
+    if is_tensor(plain):
         tensor = plain
         if tensor.is_complex():
             raise InputError(f"{what} must be real, came {tensor.dtype}")
@@ -132,15 +170,35 @@ def _first(wrong: Tensor) -> str:
     return f"position {int(wrong.nonzero()[0])}"
 
 
+def real_vector(column: Any, n: int | None, what: str) -> Array:
+    """``numbers`` as a float64 array (n,) without a gradient."""
+    plain = opened(column, what)
+    if is_tensor(plain):
+        values: Array = numbers(plain, n, what).detach().cpu().double().numpy()
+        return values
+    array = _as_float64(plain, n, what)
+    if n is not None and array.shape[0] != n:
+        raise InputError(f"{what} must have shape ({n},), came {array.shape}")
+    finite = np.isfinite(array)
+    if not finite.all():
+        position = int(np.flatnonzero(~finite)[0])
+        raise InputError(f"{what} holds NaN or infinite values: {float(array[position])!r} at position {position}")
+    return array
+
+
 def _as_float64(plain: np.ndarray[Any, Any] | list[Any], n: int | None, what: str) -> Array:
     """A copy as float64: the caller's array may change."""
     if isinstance(plain, np.ndarray) and plain.dtype.kind in "biuf":
         return np.array(plain, dtype=np.float64)
     values = plain if isinstance(plain, list) else plain.tolist()
+    if set(map(type, values)) == {float}:  # the common case, in C; NaN goes on, to the same words as other missing values
+        array = np.array(values, dtype=np.float64)
+        if not np.isnan(array).any():
+            return array
     for i, value in enumerate(values):
         if is_missing(value):
             raise InputError(f"{what} holds NaN or infinite values: a missing one ({value!r}) at position {i}")
-        if isinstance(value, (str, bytes, complex)) or (isinstance(value, Tensor) and value.requires_grad):
+        if isinstance(value, (str, bytes, complex)) or (is_tensor(value) and value.requires_grad):
             shape = "(n,)" if n is None else f"({n},)"
             raise InputError(f"{what} must be numbers of shape {shape}, came {type(plain).__name__} with {value!r} at position {i}")
     try:
@@ -164,9 +222,19 @@ class Like:
     original: Any
     dtype: np.dtype[Any]
 
+    @classmethod
+    def of(cls, scores: Any) -> Like:
+        """Half and single precision stay what they are, everything else is answered in float64."""
+        word = str(getattr(scores, "dtype", None)).lower()
+        return cls(scores, np.dtype(word if word in ("float32", "float16") else np.float64))
+
     def restore(self, answer: Tensor) -> Any:
         """``answer`` (n,) in the container of the scores; its numbers are unchanged."""
-        original, values = self.original, answer.detach().cpu().numpy().astype(self.dtype)  # (n,)
+        return self.restore_array(answer.detach().cpu().numpy())
+
+    def restore_array(self, answer: np.ndarray[Any, Any]) -> Any:
+        """As ``restore``."""
+        original, values = self.original, answer.astype(self.dtype)  # (n,)
         if isinstance(original, (list, tuple)):
             nested = bool(original) and isinstance(original[0], (list, tuple))
             listed: list[Any] = [[v] for v in values.tolist()] if nested else values.tolist()
@@ -189,11 +257,9 @@ def working_tensor(scores: Any, what: str = "scores") -> tuple[Tensor, Like | No
 
     Half and single precision stay what they are, everything else that is no tensor becomes float64. InputError as ``numbers``.
     """
-    if isinstance(scores, Tensor):
+    if is_tensor(scores):
         return scores, None
-    vector = numbers(scores, None, what)
-    dtype = getattr(scores, "dtype", None)
-    single = {"float32": torch.float32, "float16": torch.float16}.get(str(dtype).lower())
-    if single is not None:
-        vector = vector.to(single)
-    return vector, Like(scores, vector.numpy().dtype)
+    import torch
+
+    like = Like.of(scores)
+    return torch.from_numpy(numbers(scores, None, what).numpy().astype(like.dtype)), like

@@ -2,20 +2,32 @@
 
 ``opened`` is the one place in fairopt that knows these libraries apart; none of them is imported here, but for pyarrow where an object
 offers nothing else than Arrow's C interface or the data frame interchange protocol. A column of shape (n, 1) is a column.
+Torch too is only looked for, not loaded: who holds a tensor has loaded it, and streams run without.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from fairopt.errors import InputError, MissingExtraError
 
-Plain = torch.Tensor | np.ndarray[Any, Any] | list[Any]
+if TYPE_CHECKING:
+    import torch
+    from typing_extensions import TypeIs
+
+    Plain = torch.Tensor | np.ndarray[Any, Any] | list[Any]
+
 _COLUMN_IS = "a list, numpy array, tensor, or a pandas, polars or pyarrow column"
+
+
+def is_tensor(value: object) -> TypeIs[torch.Tensor]:
+    """Whether it is a torch tensor; without torch nothing is."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
 
 
 def opened(column: Any, what: str) -> Plain:
@@ -34,7 +46,7 @@ def opened(column: Any, what: str) -> Plain:
 
 
 def _opened(column: Any, what: str) -> Plain:
-    if isinstance(column, torch.Tensor):
+    if is_tensor(column):
         return _checked_tensor(column, what)
     if isinstance(column, np.ma.MaskedArray):
         return _without_masked(column)
@@ -48,7 +60,7 @@ def _opened(column: Any, what: str) -> Plain:
 
 
 def _checked_tensor(column: torch.Tensor, what: str) -> torch.Tensor:
-    if column.layout is not torch.strided or column.is_quantized or column.device.type == "meta":
+    if str(column.layout) != "torch.strided" or column.is_quantized or column.device.type == "meta":
         raise InputError(f"{what} must be a dense tensor with values, came a tensor of {column.layout} on device {column.device}")
     return column
 
@@ -142,7 +154,7 @@ def is_frame(value: Any) -> bool:
     if _is_lazy(value):
         return True  # without a look at its columns, which may be costly
     names = getattr(value, "column_names", getattr(value, "columns", None))
-    return names is not None and not isinstance(value, (torch.Tensor, Mapping))
+    return names is not None and not (is_tensor(value) or isinstance(value, Mapping))
 
 
 def frame_columns(value: Any, what: str) -> dict[str, Any]:

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.basics.columns import numbers, read_features
+from fairopt.basics.columns import Value, numbers, read_features
 from fairopt.errors import InputError
-from fairopt.groups import Missing, Value, Vocabulary, encode
+from fairopt.groups import Missing, Vocabulary, encode
 from fairopt.notions.amount import is_number
 from fairopt.notions.events import Column, Mask, boolean_array
 from fairopt.notions.functional import Constraint, Functional, Range

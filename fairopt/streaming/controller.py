@@ -39,6 +39,7 @@ class Controller(Stepping):
     bounds       (lb, ub), finite; scores are clipped into them first
     groups       declared values by attribute (or, for one attribute, the values); unknown ones are then an error
     window       ``AllTime()``, ``Sliding(n)`` or ``Forget(half_life)``
+    pos_label    the target that counts as 1, every other one as 0; None: targets are numbers, labels 0 and 1
     """
 
     # -- state --------------------------------------------------------------------------------------------------------------------
@@ -63,6 +64,7 @@ class Controller(Stepping):
             "bounds": [self.lb, self.ub],
             "window": window_to_dict(self.window),
             "options": self._options(),
+            **({} if self.pos_label is None else {"pos_label": self.pos_label}),
         }
 
     def _moving(self) -> dict[str, Any]:
@@ -109,6 +111,8 @@ class Controller(Stepping):
         for what, value in self._setting().items():
             if what != "format" and _plain(field(state, what)) != _plain(value):
                 raise InputError(f"state: {what} is {state.get(what)!r}, this controller has {value!r}")
+        if state.get("pos_label") != self.pos_label:
+            raise InputError(f"state: pos_label is {state.get('pos_label')!r}, this controller has {self.pos_label!r}")
         components = self._read_components(listed(field(state, "components"), "components"))
         kinds = kinds_of(self.columns, self._values_of(components))
         samples, steps = whole(field(state, "samples"), "samples"), whole(field(state, "steps"), "steps")
@@ -239,6 +243,8 @@ class Controller(Stepping):
             raise InputError("merge: a controller cannot be merged into itself")
         if type(other) is not type(self) or other.plan != self.plan or (other.lb, other.ub) != (self.lb, self.ub):
             raise InputError("merge: the other controller has another class, notion or bounds")
+        if other.pos_label != self.pos_label:
+            raise InputError(f"merge: the other controller has pos_label={other.pos_label!r}, this one {self.pos_label!r}")
         if not isinstance(self.window, AllTime) or not isinstance(other.window, AllTime):
             raise UnsupportedError("merge: only all-time sums add; a window's order in time is lost")
         first, second = sorted((self, other), key=id)

@@ -27,9 +27,16 @@ class Cumulative(Controller):
     name: ClassVar[str] = "Cumulative"
 
     def __init__(
-        self, notion: object, *, bounds: Any, groups: Any = None, window: Window | None = None, missing_group: Missing = "error"
+        self,
+        notion: object,
+        *,
+        bounds: Any,
+        groups: Any = None,
+        window: Window | None = None,
+        missing_group: Missing = "error",
+        pos_label: Any = None,
     ) -> None:
-        super().__init__(notion, bounds=bounds, groups=groups, window=window, missing_group=missing_group)
+        super().__init__(notion, bounds=bounds, groups=groups, window=window, missing_group=missing_group, pos_label=pos_label)
         if not self.plan.neutral(self.lb, self.ub):
             raise UnsupportedError(
                 "Cumulative: this notion has no neutral reply in these bounds (marginal and conditional notions joined, a range "

@@ -143,6 +143,12 @@ class Plan:
         return any(f.residual or f.condition is not None for f in self.families)
 
     @property
+    def labels(self) -> str:
+        """The name of a family about the labels 0 and 1, '' where there is none, or where other labels are asked for by number."""
+        asked = [f for f in self.families if f.condition is not None]
+        return asked[0].name if asked and all(f.condition in (0, 1) for f in asked) else ""
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The sensitive features that are read, in order of first use."""
         return tuple(dict.fromkeys(name for f in self.families for name in (*f.attribute, *f.given)))

@@ -16,13 +16,17 @@ from fairopt.notions import (
     ResidualParity,
 )
 from fairopt.streaming.families import Family, anchored, parity
+from fairopt.streaming.from_constraints import derived_families
 
 _PARITY = {DemographicParity: (None,), EqualOpportunity: (1,), PredictiveEquality: (0,), EqualizedOdds: (1, 0)}
 _INFINITY = float("inf")
 
 
 def families_of(notion: object) -> tuple[Family, ...]:
-    """One family a constraint kind. UnsupportedError for soft notions, ``to=`` other than pairs, and forms that are no group means."""
+    """One family a constraint kind. Notions of one's own are read off their constraints.
+
+    UnsupportedError for soft notions, ``to=`` other than pairs, and forms that are no group means.
+    """
     if not isinstance(notion, Notion):
         raise InputError(f"notion: expected a fairopt notion or a streaming Family, got {notion!r}")
     out: list[Family] = []
@@ -50,7 +54,7 @@ def _families(notion: Notion) -> list[Family]:
         lower = -_INFINITY if notion.lower is None else float(notion.lower)
         upper = _INFINITY if notion.upper is None else float(notion.upper)
         return [anchored(notion.attribute, lower=lower, upper=upper, given=notion.given or (), name=notion.name)]
-    raise UnsupportedError(f"{notion!r} cannot be streamed: it is no constraint on group means alone (range, residual or bound)")
+    return derived_families(notion)
 
 
 def notion_of(families: Sequence[Family], *, tolerance: float | None = None) -> Notion:

@@ -1,5 +1,7 @@
 """From what the caller passes to float64 arrays, and back to the caller's type, shape, dtype and device. Torch is touched only if given.
 
+Columns are read by ``fairopt.basics`` alone, as at every other door; a single number and a single group have a road of their own.
+
 What is sent out is what is counted: the answer is rounded to the caller's dtype first, inward where a bound is no number of that dtype.
 """
 
@@ -7,18 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from math import isfinite
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from fairopt.basics.columns import Like, is_missing, listed, plain_value, plain_values, real_vector
+from fairopt.basics.columns import read_features as columns_of_features
+from fairopt.basics.containers import is_tensor
+from fairopt.basics.labels import target_numbers
 from fairopt.errors import InputError
 from fairopt.streaming.vocabulary import Column, Value
 
 FloatArray = npt.NDArray[np.float64]
-Container = Literal["number", "list", "numpy", "torch"]
+Container = Literal["number", "numpy", "torch", "other"]
 EPS = 2.0**-52
+_HOLDS_SEVERAL = ("__len__", "__iter__", "__array__", "__arrow_c_stream__", "__arrow_c_array__", "__dataframe__")
 _FLOATS = ("torch.float64", "torch.float32", "torch.float16", "torch.bfloat16")
 
 
@@ -34,25 +42,42 @@ class Scores:
         """(the answer in the caller's form, the same numbers as float64 (n,)): y rounded to the caller's dtype inside [lb, ub]."""
         if self.container == "number":
             return float(y[0]), y
-        if self.container == "list":
-            return y.tolist(), y
         if self.container == "torch":
             return _to_torch(y, self.original, lb, ub)
-        dtype = self.original.dtype if self.original.dtype.kind == "f" else np.dtype(np.float64)
+        out = self._rounded(y, lb, ub)
+        counted = out.astype(np.float64, copy=False)
+        if self.container == "other":
+            return Like(self.original, out.dtype).restore_array(out), counted
+        return out.reshape(self.original.shape), counted
+
+    @property
+    def _dtype(self) -> np.dtype[Any]:
+        """In which an answer is given that is no tensor."""
+        if self.container == "other":
+            like: np.dtype[Any] = Like.of(self.original).dtype
+            return like
+        if self.container == "numpy" and self.original.dtype.kind == "f":
+            own: np.dtype[Any] = self.original.dtype
+            return own
+        return np.dtype(np.float64)
+
+    def _rounded(self, y: FloatArray, lb: float, ub: float) -> np.ndarray[Any, Any]:
+        """y (n,) in the caller's dtype, inside [lb, ub]."""
+        dtype = self._dtype
         if dtype == np.float64:
-            return y.reshape(self.original.shape), y
+            return y
         with np.errstate(over="ignore"):
             out = y.astype(dtype)
             low, high = dtype.type(lb), dtype.type(ub)
         low = np.nextafter(low, dtype.type(np.inf)) if float(low) < lb else low
         high = np.nextafter(high, dtype.type(-np.inf)) if float(high) > ub else high
         _check_room(float(low), float(high), dtype, lb, ub)
-        out = np.clip(out, low, high)
-        return out.reshape(self.original.shape), out.astype(np.float64).reshape(-1)
+        rounded: np.ndarray[Any, Any] = np.clip(out, low, high)
+        return rounded
 
     def grain(self, lb: float, ub: float) -> float:
         """How far rounding to the caller's dtype, inward at the bounds, moves a score at most (its spacing); 0 for float64."""
-        if self.container in ("number", "list"):
+        if self.container == "number":
             return 0.0
         top = max(abs(lb), abs(ub))
         if self.container == "torch":
@@ -62,9 +87,10 @@ class Scores:
 
             info = torch.finfo(self.original.dtype)
             return max(info.eps * top, info.smallest_normal * info.eps)
-        if self.original.dtype.kind != "f" or self.original.dtype == np.float64:
+        dtype = self._dtype
+        if dtype == np.float64:
             return 0.0
-        told = np.finfo(self.original.dtype)
+        told = np.finfo(dtype)
         return max(float(told.eps) * top, float(told.smallest_subnormal))
 
 
@@ -91,97 +117,71 @@ def _to_torch(y: FloatArray, original: Any, lb: float, ub: float) -> tuple[Any, 
 
 
 def read_scores(scores: Any) -> Scores:
-    """A number, a list, a numpy array or a torch tensor, (n,) or (n, 1), finite."""
-    if hasattr(scores, "detach") and hasattr(scores, "is_floating_point"):
+    """A number, or a column of numbers (n,) or (n, 1) in any container that ``fairopt.basics`` reads, finite."""
+    if is_tensor(scores):
         return _read_tensor(scores.detach())
-    if isinstance(scores, bool):
-        raise InputError("scores: expected numbers, got a bool")
-    _refuse_masked(scores, "scores")
-    try:
-        number = isinstance(scores, (float, int, np.generic))
-        array = np.asarray([scores] if number else scores)
-        numbers = array.astype(np.float64) if array.dtype.kind in "fiu" else None
-    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
-        raise InputError(f"scores: expected numbers, got {type(scores).__name__} ({error})") from error
-    if numbers is None:
-        raise InputError(f"scores: expected numbers, got {type(scores).__name__} of dtype {array.dtype}")
-    if number:
-        return Scores(_checked(numbers), "number", scores)
-    flat = _column(numbers, array.shape)
-    return Scores(_checked(flat), "list" if isinstance(scores, (list, tuple)) else "numpy", array)
-
-
-def _refuse_masked(values: Any, what: str) -> None:
-    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
-        raise InputError(f"{what}: an entry is masked, which means missing; expected numbers")
+    if isinstance(scores, (float, int, np.integer, np.floating)) and not isinstance(scores, bool):
+        z = real_vector([scores], 1, "scores")
+        return Scores(z, "number", scores)
+    z = real_vector(_at_least_1d(scores), None, "scores")
+    if isinstance(scores, np.ndarray):
+        return Scores(z, "numpy", np.asarray(scores))
+    return Scores(z, "other", scores)
 
 
 def _read_tensor(scores: Any) -> Scores:
     dtype = str(scores.dtype)
-    if scores.is_complex() or dtype == "torch.bool" or (scores.is_floating_point() and dtype not in _FLOATS):
+    if scores.is_floating_point() and dtype not in _FLOATS:
         raise InputError(f"scores: expected a tensor of {', '.join(_FLOATS)} or whole numbers, got {dtype}")
-    flat = _column(scores.cpu().double().numpy(), tuple(scores.shape))
-    return Scores(_checked(flat), "torch", scores)
+    return Scores(real_vector(_at_least_1d(scores), None, "scores"), "torch", scores)
 
 
-def _column(values: FloatArray, shape: tuple[int, ...]) -> FloatArray:
-    if len(shape) > 2 or (len(shape) == 2 and shape[1] != 1):
-        raise InputError(f"scores: expected shape (n,) or (n, 1), got {shape}")
-    return np.ascontiguousarray(values.reshape(-1))
-
-
-def _checked(z: FloatArray) -> FloatArray:
-    if not np.isfinite(z).all():
-        raise InputError(f"scores: entry {int(np.flatnonzero(~np.isfinite(z))[0])} is not finite")
-    return z
+def _at_least_1d(scores: Any) -> Any:
+    """An array or tensor of no dimension as one of one value."""
+    return scores.reshape(1) if getattr(scores, "ndim", 1) == 0 and hasattr(scores, "reshape") else scores
 
 
 def read_features(features: Any, columns: Mapping[str, Column], n: int) -> dict[str, list[Value]]:
-    """{name: n checked values}. ``features``: a mapping of name to values (or one value, where n is 1); bare values for one attribute."""
-    if features is None:
-        raise InputError("sensitive_features: missing")
-    if not isinstance(features, Mapping):
-        if hasattr(features, "columns"):  # a data frame
-            features = {name: features[name] for name in columns if name in features.columns}
-        elif len(columns) == 1:
-            features = {next(iter(columns)): features}
-        else:
-            raise InputError(f"sensitive_features: expected a mapping with the keys {', '.join(columns)}")
+    """{name: n checked values}. ``features``: whatever maps names to columns (or to one value, where n is 1); a bare column or value
+    where one attribute is meant.
+    """
+    found = features_of(features, tuple(columns), n)
+    return {name: column.read_list(found[name]) for name, column in columns.items()}
+
+
+def features_of(features: Any, names: Sequence[str], n: int) -> dict[str, list[Value]]:
+    """{name: n values as int, str, bool or None (missing)}, without regard to what came before."""
+    if n == 1 and features is not None and len(names) == 1 and is_one(features):
+        return {names[0]: [plain_value(_unwrapped(features), f"sensitive_features[{names[0]!r}]")]}
+    named = features if type(features) is dict else columns_of_features(features, names)
     out = {}
-    for name, column in columns.items():
-        if name not in features:
-            raise InputError(f"sensitive_features: no {name!r}; keys: {', '.join(map(str, features))}")
-        raw = features[name]
-        values = raw.tolist() if hasattr(raw, "tolist") else raw
-        if isinstance(values, (str, bytes)) or not isinstance(values, (Sequence, np.ndarray)):
-            values = [values]
-        if values and isinstance(values[0], list):  # (n, 1)
-            values = [v[0] if isinstance(v, list) and len(v) == 1 else v for v in values]
+    for name in names:
+        if name not in named:
+            raise InputError(f"sensitive_features has no attribute {name!r}; it has {', '.join(map(repr, named)) or 'none'}")
+        raw, where = named[name], f"sensitive_features[{name!r}]"
+        values = [plain_value(_unwrapped(raw), where)] if n == 1 and is_one(raw) else plain_values(raw, where)
         if len(values) != n:
-            raise InputError(f"sensitive_features[{name!r}]: expected {n} values, one a score, got {len(values)}")
-        out[name] = column.read_list(values)
+            raise InputError(f"{where} has {len(values)} values for {n} samples")
+        out[name] = values
     return out
 
 
-def read_targets(targets: Any, n: int, *, what: str = "targets") -> FloatArray:
-    """(n,) float64, finite."""
-    _refuse_masked(targets, what)
-    try:
-        if hasattr(targets, "detach"):
-            targets = targets.detach().cpu().double().numpy()
-        read = np.asarray(targets)
-        array = np.asarray([] if read.dtype.kind in "USc" else read, dtype=np.float64).reshape(-1)
-    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
-        raise InputError(f"{what}: expected numbers, got {targets!r}") from error
-    if read.dtype.kind in "USc":
-        raise InputError(f"{what}: expected numbers, got {targets!r}")
-    if read.ndim > 2 or (read.ndim == 2 and 1 not in read.shape):
-        raise InputError(f"{what}: expected shape (n,) or (n, 1), got {read.shape}")
-    if array.shape != (n,):
-        raise InputError(f"{what}: expected {n} values, one a score, got {array.shape[0]}")
-    if not np.isfinite(array).all():
-        raise InputError(f"{what}: entry {int(np.flatnonzero(~np.isfinite(array))[0])} is not finite")
-    return array
+def is_one(value: Any) -> bool:
+    """Whether it is one value, and no column."""
+    if value is None or isinstance(value, (str, int, float, Decimal, np.generic)) or is_missing(value):
+        return True
+    return getattr(value, "ndim", 1) == 0 or not any(hasattr(value, name) for name in _HOLDS_SEVERAL)
+
+
+def _unwrapped(value: Any) -> Any:
+    """The value in an array or tensor of no dimension."""
+    return value.item() if getattr(value, "ndim", 1) == 0 and hasattr(value, "item") else value
+
+
+def read_targets(targets: Any, n: int, pos_label: Any = None) -> FloatArray:
+    """(n,) float64, finite; with ``pos_label``, 1.0 where a target equals it and 0.0 elsewhere. One value where n is 1."""
+    one = n == 1 and targets is not None and is_one(targets)
+    return target_numbers([_unwrapped(targets)] if one else targets, n, pos_label, whole=False)
 
 
 def read_bounds(bounds: Any) -> tuple[float, float]:
@@ -199,11 +199,18 @@ def read_bounds(bounds: Any) -> tuple[float, float]:
     return lb, ub
 
 
-def read_keys(key: Any, n: int) -> list[str | int]:
-    """n keys: strings or whole numbers (numpy's too), all different."""
-    raw = key.tolist() if hasattr(key, "tolist") else key
-    given = list(raw) if isinstance(raw, (list, tuple)) else [raw]
-    if len(given) != n:
+def read_pos_label(label: Any) -> Any:
+    """One plain value that targets are compared with, or None."""
+    plain = _unwrapped(label)
+    if label is not None and (not isinstance(plain, (str, bool, int, float)) or plain != plain):
+        raise InputError(f"pos_label: got {label!r}, expected one of the targets' values: text, a number or a boolean")
+    return plain
+
+
+def read_keys(key: Any, n: int | None = None) -> list[str | int]:
+    """n keys (as many as there are, without n): strings or whole numbers (numpy's too), all different."""
+    given = [_unwrapped(key)] if is_one(key) else listed(key, "key")
+    if n is not None and len(given) != n:
         raise InputError(f"key: expected {n} keys, one a score, got {len(given)}")
     keys: list[str | int] = []
     for k in given:
@@ -211,6 +218,6 @@ def read_keys(key: Any, n: int) -> list[str | int]:
         if isinstance(plain, bool) or not isinstance(plain, (str, int)):
             raise InputError(f"key: expected strings or whole numbers, got {k!r}")
         keys.append(str.__str__(plain) if isinstance(plain, str) else int(plain))
-    if len(set(keys)) != n:
+    if len(set(keys)) != len(keys):
         raise InputError("key: a key appears twice in one step")
     return keys

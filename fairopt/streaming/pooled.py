@@ -73,10 +73,11 @@ class PooledParity(Controller):
         groups: Any = None,
         window: Window | None = None,
         missing_group: Missing = "error",
+        pos_label: Any = None,
         kappa: float = 0.25,
         staleness: float = 0.0,
     ) -> None:
-        super().__init__(notion, bounds=bounds, groups=groups, window=window, missing_group=missing_group)
+        super().__init__(notion, bounds=bounds, groups=groups, window=window, missing_group=missing_group, pos_label=pos_label)
         if not (isinstance(kappa, (int, float)) and isfinite(kappa) and kappa > 0):
             raise InputError(f"kappa: expected a number > 0, got {kappa!r}")
         if not (isinstance(staleness, (int, float)) and isfinite(staleness) and staleness >= 0):

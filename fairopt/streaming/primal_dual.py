@@ -39,9 +39,17 @@ class PrimalDual(Controller):
     _scalars: ClassVar[tuple[str, ...]] = (*Controller._scalars, "_price", "soft_steps", "_soft_samples", "_gap_sum")
 
     def __init__(
-        self, notion: object, *, bounds: Any, groups: Any = None, missing_group: Missing = "error", eta_0: float = 0.5, b_tau: int = 64
+        self,
+        notion: object,
+        *,
+        bounds: Any,
+        groups: Any = None,
+        missing_group: Missing = "error",
+        pos_label: Any = None,
+        eta_0: float = 0.5,
+        b_tau: int = 64,
     ) -> None:
-        super().__init__(notion, bounds=bounds, groups=groups, missing_group=missing_group)
+        super().__init__(notion, bounds=bounds, groups=groups, missing_group=missing_group, pos_label=pos_label)
         if not (isinstance(eta_0, (int, float)) and isfinite(eta_0) and eta_0 > 0):
             raise InputError(f"eta_0: expected a number > 0, got {eta_0!r}")
         if isinstance(b_tau, bool) or not isinstance(b_tau, int) or b_tau < 1:

@@ -15,12 +15,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fairopt.basics.labels import refusal
 from fairopt.errors import InputError, UnsupportedError
 from fairopt.streaming.answer import FloatArray, Touch
 from fairopt.streaming.component import Component
 from fairopt.streaming.families import Family, Plan, plan_of
 from fairopt.streaming.frame import Frame
-from fairopt.streaming.intake import EPS, Scores, read_bounds, read_features, read_keys, read_scores, read_targets
+from fairopt.streaming.intake import EPS, Scores, read_bounds, read_features, read_keys, read_pos_label, read_scores, read_targets
 from fairopt.streaming.journal import Journal
 from fairopt.streaming.lineage import Lineage
 from fairopt.streaming.report import Curve, StreamReport, StreamStep
@@ -39,13 +40,21 @@ class Stepping(ABC):
     bounds       (lb, ub), finite; scores are clipped into them first
     groups       declared values by attribute (or, for one attribute, the values); unknown ones are then an error
     window       ``AllTime()``, ``Sliding(n)`` or ``Forget(half_life)``
+    pos_label    the target that counts as 1, every other one as 0; None: targets are numbers, labels 0 and 1
     """
 
     name: ClassVar[str]
     _scalars: ClassVar[tuple[str, ...]] = ("samples", "steps", "_distortion", "_proved", "_why", "_grain")  # what a step may change
 
     def __init__(
-        self, notion: object, *, bounds: Any, groups: Any = None, window: Window | None = None, missing_group: Missing = "error"
+        self,
+        notion: object,
+        *,
+        bounds: Any,
+        groups: Any = None,
+        window: Window | None = None,
+        missing_group: Missing = "error",
+        pos_label: Any = None,
     ) -> None:
         self.plan: Plan = plan_of(notion)
         self.lb, self.ub = read_bounds(bounds)
@@ -55,6 +64,8 @@ class Stepping(ABC):
         self._low, self._high, self._range = self.frame.low, self.frame.high, self.frame.range
         self.window: Window = AllTime() if window is None else window
         self.columns = columns_of(self.plan.columns, groups, missing_group)
+        self.pos_label = read_pos_label(pos_label)
+        self._labels = self.plan.labels
         self._scalars_of = attrgetter(*self._scalars)
         self._residual = any(f.residual for f in self.plan.families)  # whether some means are of score minus target
         self._fading = self.window.fading
@@ -115,11 +126,18 @@ class Stepping(ABC):
             journal = Journal(self)
             try:
                 features = read_features(sensitive_features, self.columns, n)
-                known = None if targets is None else read_targets(targets, n)
+                known = None if targets is None else self._read_targets(targets, n)
                 return self._step(read, features, known, self._keys(key, known, n), journal)
             except BaseException:
                 journal.take_back()
                 raise
+
+    def _read_targets(self, targets: Any, n: int) -> FloatArray:
+        """(n,). InputError for other labels than 0 and 1 where the notion is about these."""
+        read = read_targets(targets, n, self.pos_label)
+        if self._labels and not ((read == 0.0) | (read == 1.0)).all():
+            raise refusal(f"{self._labels} is about the labels 0 and 1", read)
+        return read
 
     def _keys(self, key: Any, targets: FloatArray | None, n: int) -> list[str | int] | None:
         conditioned = [f.label for f in self.plan.families if f.condition is not None]
@@ -256,9 +274,8 @@ class Stepping(ABC):
         Until then such a sample counts with its own incoming score as target, so that the controller feels its own correction at once
         and only the noise comes late. Raises InputError for a key that does not wait (nothing is changed then).
         """
-        raw = keys.tolist() if hasattr(keys, "tolist") else keys
-        names = read_keys(raw, len(raw) if isinstance(raw, (list, tuple)) else 1)
-        values = read_targets(targets, len(names))
+        names = read_keys(keys)
+        values = self._read_targets(targets, len(names))
         with self._lock:
             journal = Journal(self)
             try:

@@ -179,7 +179,8 @@ class DurableStream:
         with self._alone():
             self._agree()
             request = None if key is None else read_request(key, lambda: len(read_scores(scores).z))
-            digest = b"" if request is None else digest_of(scores, sensitive_features, targets, self._columns, request)
+            label = self.controller.pos_label
+            digest = b"" if request is None else digest_of(scores, sensitive_features, targets, self._columns, request, label)
             if request is not None:
                 known = self._remembered(request)
                 if known is not None:

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+from fairopt.basics.columns import Value, plain_value
 from fairopt.errors import InputError
 
-Value = int | str | bool | None
 Missing = Literal["error", "own"]
-_PLAIN = (int, str, bool)
 
 
 class Column:
@@ -27,57 +26,44 @@ class Column:
         self.kind: type | None = None
         self.allowed: frozenset[Value] | None = None
         if declared is not None:
-            values = list(declared)
-            self.allowed = frozenset(self.read_list(values))
+            values = self.read_list([plain_value(v, f"groups[{name!r}]") for v in declared])
+            self.allowed = frozenset(values) | ({None} if missing == "own" else set())
             if not values:
                 raise InputError(f"groups: attribute {name!r} is declared with no values")
         self.declared = self.kind
 
-    def read_one(self, raw: Any) -> Value:
-        """One value, checked."""
-        if type(raw) is not self.kind:
-            raw = self._plain(raw)
-        if self.allowed is not None and raw not in self.allowed:
-            raise InputError(f"sensitive_features[{self.name!r}]: unknown group {raw!r}; declared: {self._declared()}")
-        return raw  # type: ignore[no-any-return]
-
-    def read_list(self, raw: Sequence[Any]) -> list[Value]:
-        """All values of a batch, checked; the common case (all of the known type) is one pass in C."""
-        kinds = set(map(type, raw))
-        values: list[Value] = list(raw)
+    def read_list(self, values: list[Value]) -> list[Value]:
+        """All values of a batch (``plain_values``), checked; the common case (all of the known type) is one pass in C."""
+        kinds = set(map(type, values))
         if kinds != {self.kind}:
-            values = [self._plain(v) for v in raw]
+            self._learn(kinds, values)
         if self.allowed is not None:
-            unknown = set(values) - self.allowed
+            unknown = [v for v in dict.fromkeys(values) if v not in self.allowed]
             if unknown:
-                raise InputError(f"sensitive_features[{self.name!r}]: unknown group {next(iter(unknown))!r}; declared: {self._declared()}")
+                words = ", ".join(map(repr, unknown[:5]))
+                raise InputError(f"{self.where} has the unknown value {words}; the declared groups are [{self._declared()}]")
         return values
 
-    def _plain(self, raw: Any) -> Value:
-        value = _unwrapped(raw)
-        if _missing(value):
-            if self.missing == "own":
-                return None
+    @property
+    def where(self) -> str:
+        return f"sensitive_features[{self.name!r}]"
+
+    def _learn(self, kinds: set[type], values: list[Value]) -> None:
+        """Take the type of the values as the column's; InputError for missing ones where these are an error, and for several types."""
+        if type(None) in kinds and self.missing != "own":
+            position = values.index(None)
             raise InputError(
-                f"sensitive_features[{self.name!r}]: a value is missing; pass missing_group='own' to make that a group of its own"
+                f"{self.where} has a missing value at position {position}; fill it in, or pass missing_group='own' to make it a group"
             )
-        if isinstance(value, float):
-            if not value.is_integer():
-                raise InputError(f"sensitive_features[{self.name!r}]: expected whole numbers, strings or booleans, got {value!r}")
-            value = int(value)
-        if isinstance(value, str):
-            value = str(value)
-        if type(value) not in _PLAIN:
+        found = kinds - {type(None)}
+        together = found if self.kind is None else found | {self.kind}
+        if len(together) > 1:
+            earlier = f"; those that came before are {self.kind.__name__}" if self.kind is not None and len(found) < 2 else ""
             raise InputError(
-                f"sensitive_features[{self.name!r}]: expected whole numbers, strings or booleans, got {value!r} ({type(value).__name__})"
+                f"{self.where} mixes {' and '.join(sorted(k.__name__ for k in together))} values{earlier}; a vocabulary has one type"
             )
-        if self.kind is None:
-            self.kind = type(value)
-        elif type(value) is not self.kind:
-            raise InputError(
-                f"sensitive_features[{self.name!r}]: mixes {self.kind.__name__} and {type(value).__name__} values; expected one type"
-            )
-        return value  # type: ignore[no-any-return]
+        if found and self.kind is None:
+            self.kind = next(iter(found))
 
     def agree(self, kind: type | None, what: str) -> None:
         """InputError where ``what`` (another controller, a state) holds values of another type: 1, "1" and True are three groups."""
@@ -99,23 +85,6 @@ def _type_name(kind: type | None) -> str:
     return "unknown" if kind is None else kind.__name__
 
 
-def _unwrapped(raw: Any) -> Any:
-    """The Python value in a numpy or torch scalar; an array of several values stays as it is and is refused as no plain value."""
-    if isinstance(raw, _PLAIN) or not hasattr(raw, "item"):
-        return raw
-    try:
-        return raw.item()
-    except (TypeError, ValueError, RuntimeError):
-        return raw
-
-
-def _missing(value: object) -> bool:
-    """None, NaN, NaT and pandas' NA (whose comparison has no truth value)."""
-    if value is None or type(value).__name__ == "NAType":
-        return True
-    return (isinstance(value, float) and value != value) or type(value).__name__ == "NaTType"
-
-
 def columns_of(names: Sequence[str], groups: object, missing: Missing) -> dict[str, Column]:
     """One ``Column`` a name. ``groups``: None, a mapping from names to values, or, for one attribute, its values."""
     if missing not in ("error", "own"):
@@ -132,3 +101,6 @@ def columns_of(names: Sequence[str], groups: object, missing: Missing) -> dict[s
     if unknown:
         raise InputError(f"groups: attribute {sorted(unknown)[0]!r} is not used by the notion, which reads {', '.join(names)}")
     return {name: Column(name, declared.get(name), missing) for name in names}
+
+
+__all__ = ["Column", "Missing", "Value", "columns_of"]

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.extras import missing
+from fairopt.basics.labels import REMEDY
 from fairopt.compiler.feasibility import OR_CLOSEST
 from fairopt.errors import FairoptWarning, InfeasibleError, InputError, UnsupportedError
 from fairopt.frozen import FrozenLayer, freeze
@@ -30,7 +31,6 @@ from fairopt.gap_table import gaps
 from fairopt.groups import Missing
 from fairopt.layer import FairModel, FairnessLayer, Space
 from fairopt.notions import Notion
-from fairopt.notions.labels import REMEDY
 from fairopt.solve import Solution
 from fairopt.table import Table
 from fairopt.training.columns import GIVE, Cuts, Groups, Read, Reader, as_columns, as_table, resolve

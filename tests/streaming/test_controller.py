@@ -271,9 +271,10 @@ def test_targets_outside_the_box_end_the_proof():
     [
         (float("nan"), "a", "finite"), ([0.1, float("inf")], ["a", "b"], "finite"), ([], [], "empty"),
         (np.zeros((2, 2)), ["a", "b"], "shape"),
-        ("x", "a", "numbers"), ([0.1, 0.2], ["a"], "2 values"), (0.1, None, "missing"),
-        (0.1, {"other": "a"}, "no 'g'"), (0.1, {"g": None}, "missing"),
-        (0.1, {"g": float("nan")}, "missing"), (0.1, {"g": 1.5}, "whole"), (0.1, {"g": 1}, "mixes"), (0.1, {"g": object()}, "whole"),
+        ("x", "a", "came str"), ([0.1, 0.2], ["a"], "1 values for 2 samples"), (0.1, None, "came NoneType"),
+        (0.1, {"other": "a"}, "no attribute 'g'"), (0.1, {"g": None}, "missing"),
+        (0.1, {"g": float("nan")}, "missing"), (0.1, {"g": 1.5}, "integral"), (0.1, {"g": 1}, "mixes"),
+        (0.1, {"g": object()}, "type object"),
     ],
 )  # fmt: skip
 def test_bad_steps_are_clear_errors_and_change_nothing(scores, features, words):
@@ -308,7 +309,7 @@ def test_bad_options():
 def test_declared_groups():
     controller = fresh(groups=["a", "b"])
     controller.step(0.5, sensitive_features="a")
-    with pytest.raises(fo.InputError, match="unknown group 'c'"):
+    with pytest.raises(fo.InputError, match="unknown value 'c'"):
         controller.step(0.5, sensitive_features="c")
     own = fresh(missing_group="own")
     own.step([0.5, 0.5], sensitive_features=["a", None])

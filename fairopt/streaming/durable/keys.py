@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
 
 from fairopt.errors import InputError
-from fairopt.streaming.intake import read_keys, read_scores, read_targets
+from fairopt.streaming.intake import features_of, is_one, read_keys, read_scores, read_targets
 
 _ONE = struct.Struct("=d")
 
@@ -31,7 +31,7 @@ def read_request(key: Any, samples: Callable[[], int]) -> Request:
     """The keys of a step of ``samples()`` scores. A list, a tuple or an array has one key a sample. Raises InputError."""
     if type(key) is str:
         return Request([key], [encode_basestring_ascii(key)], False)
-    each = isinstance(key, (list, tuple)) or getattr(key, "ndim", 0) > 0
+    each = not is_one(key)
     keys = read_keys(key, samples() if each else 1)
     try:
         return Request(keys, [json.dumps(k) for k in keys], each)
@@ -39,7 +39,7 @@ def read_request(key: Any, samples: Callable[[], int]) -> Request:
         raise InputError(f"key: expected strings or whole numbers of a usual size ({error})") from error
 
 
-def digest_of(scores: Any, features: Any, targets: Any, columns: Sequence[str], request: Request) -> bytes:
+def digest_of(scores: Any, features: Any, targets: Any, columns: Sequence[str], request: Request, pos_label: Any = None) -> bytes:
     """16 bytes that tell two requests apart: the numbers, the groups of the columns that count, the targets, the keys and their order."""
     if type(scores) is float and targets is None and len(columns) == 1 and type(features) in (str, int):  # what comes most, and as below
         return hashlib.blake2b(
@@ -50,26 +50,9 @@ def digest_of(scores: Any, features: Any, targets: Any, columns: Sequence[str], 
     else:
         z = read_scores(scores).z
         numbers, n = z.tobytes(), len(z)
-    groups = [_plain(v) for v in _values(features, columns)]
-    late = b"" if targets is None else read_targets(targets, n).tobytes()
+    found = features_of(features, columns, n)
+    groups = [found[name] for name in columns]
+    late = b"" if targets is None else read_targets(targets, n, pos_label).tobytes()
     names = request.names if request.each and n > 1 else ()
     rest = repr((n, groups, len(late), names)).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(b"".join((numbers, late, rest)), digest_size=16).digest()
-
-
-def _values(features: Any, columns: Sequence[str]) -> list[Any]:
-    if isinstance(features, Mapping):
-        return [features.get(name) for name in columns]
-    if hasattr(features, "columns"):  # a data frame
-        return [features[name] if name in features.columns else None for name in columns]
-    return [features]
-
-
-def _plain(values: Any) -> list[Any]:
-    """The values of one column as Python values, whatever container they came in."""
-    if type(values) is str or type(values) is int:
-        return [values]
-    raw = values.tolist() if hasattr(values, "tolist") else values
-    if not isinstance(raw, (list, tuple)):
-        return [raw]
-    return [v[0] if isinstance(v, list) and len(v) == 1 else v.item() if hasattr(v, "item") else v for v in raw]
