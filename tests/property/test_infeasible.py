@@ -80,12 +80,12 @@ def proves(problem: ProjectionProblem, labels: tuple[str, ...], multipliers: tup
                 return False
             most += used[0] * Fraction(limit)
         else:
-            width, ratio = (Fraction(float(v[c - problem.linear])) for v in (problem.width, problem.ratio))
+            r = c - problem.linear
+            ratio, width = Fraction(float(problem.ratio[r])), Fraction(float(problem.width[r]))
             up, down = sum(p for p in used if p > 0), -sum(p for p in used if p < 0)
-            # up * u - down * t is largest over ratio * u - t <= width, t <= u: without end along (1, 1) or (1, ratio), else at u = t
             if up > ratio * down or (ratio == 1 and up < down):
-                return False
-            most += width * up if ratio == 1 else (down - up) * width / (1 - ratio)
+                return False  # no sum of pairs  ratio v_b - v_a <= width
+            most += width * (up if ratio == 1 else (down - up) / (1 - ratio))
     return least > most
 
 

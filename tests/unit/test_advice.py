@@ -95,4 +95,4 @@ def test_decide_takes_what_its_message_names() -> None:
     decided = fo.decide(p, sensitive_features=groups, generator=np.random.default_rng(0), missing_group="own")
     assert abs(decided[1] + decided[3] - 1.3) < 1
     with pytest.raises(fo.InputError, match="missing_group: got 'x'"):
-        fo.decide(p, sensitive_features=groups, generator=np.random.default_rng(0), missing_group="x")
+        fo.decide(p, sensitive_features=groups, generator=np.random.default_rng(0), missing_group="x")  # type: ignore[arg-type]

@@ -90,9 +90,10 @@ def _table(path: Path, **options: Any) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        return pd.read_csv(path, encoding="utf-8", **options)
+        table: pd.DataFrame = pd.read_csv(path, encoding="utf-8", **options)
     except (OSError, EOFError, ValueError, zlib.error) as error:  # pandas' and pyarrow's own are ValueErrors
         raise InputError(f"path: {path} cannot be read as CSV: {' '.join(str(error).split())}") from error
+    return table
 
 
 def _acs(path: Path) -> Scored:
