@@ -54,7 +54,7 @@ def feasible_point(d: Draw, blocks: list[Block]) -> Found:
         point = clipped(d, y)
         if all(violation(c, point) <= 0 for c in hard) and in_box(d, point):
             return Found(point, how)
-    if n * len(hard) > 20_000:
+    if n * sum(2 if c.width is None else len(c.members) ** 2 for c in hard) > 20_000:  # minutes in rationals
         return Found()
     return _by_programme(d, hard)
 
@@ -86,8 +86,6 @@ def _by_programme(d: Draw, hard: list[Any]) -> Found:
     """Maximise the slack t <= 1: A y + t size <= u inside the box, in units of the draw."""
     n = d["n"]
     sides = _sides(hard, n)
-    if len(sides) * n > 40_000:
-        return Found()
     lb, ub = box_of(d)
     centre = clipped(d, d["scores"])  # exact
     sizes = [nearest.power(max((abs(v) for v in a), default=F(1)) or F(1)) for a, _ in sides]

@@ -115,7 +115,7 @@ def verdicts(seed: int, first: int, draws: int, minutes: float, jobs: int) -> It
                 idle.append(fresh)
         for worker in [w for w in workers if w not in idle and time.monotonic() - w.since > STUCK]:
             worker.stop()
-            yield worker.index, Verdict([("hang", f"killed after {STUCK:g} s on the wall")], [], "hang"), STUCK
+            yield worker.index, Verdict([("stuck", f"the call or its judgement: killed after {STUCK:g} s on the wall")], [], "stuck"), STUCK
             workers[workers.index(worker)] = fresh = Worker(context, seed)
             idle.append(fresh)
     for worker in workers:
