@@ -203,7 +203,8 @@ def least_squares(part: Part) -> Model:
 
 def shifted(model: Model, calibration: Part, tolerance: float = TOLERANCE) -> Model:
     """``model`` behind a frozen layer: shifts per group that meet the constraints on ``calibration``. Predictions need no target."""
-    layer = new_layer(tolerance).freeze(model(calibration), sensitive_features=calibration.sensitive, targets=calibration.y)
+    facts = {"sensitive_features": calibration.sensitive, "targets": calibration.y}
+    layer = new_layer(tolerance).freeze(model(calibration), **facts, on_unknown="pass")
     return lambda other: layer.predict(model(other), sensitive_features=other.sensitive)
 
 
@@ -247,7 +248,7 @@ def trained(
     def error_on(part: Part) -> float:
         values = values_of(model, part)
         if layer is not None:
-            frozen = layer.freeze(values_of(model, train), sensitive_features=train.sensitive, targets=train.y)
+            frozen = layer.freeze(values_of(model, train), sensitive_features=train.sensitive, targets=train.y, on_unknown="pass")
             values = frozen.predict(values, sensitive_features=part.sensitive)
         return F.mse_loss(values, part.y.double()).item()
 

@@ -148,7 +148,8 @@ class PrimalDual(Controller):
         """Several families or strata: one projection by the front door, with budget softness (rho) or hard limits (None)."""
         import torch
 
-        from fairopt.prepared import project
+        from fairopt.compiler import compile_problem
+        from fairopt.prepared import Prepared
         from fairopt.streaming.from_notion import notion_of
 
         frame = self.frame  # the front door gets the scores as they came, since targets may be labels
@@ -156,7 +157,10 @@ class PrimalDual(Controller):
         notion = notion_of(families) if rho is None else notion_of(families, tolerance=0.0).budgeted(rho * frame.unit)
         targets = None if self._targets is None else torch.from_numpy(self._targets)
         scores = torch.from_numpy(frame.leave(z))
-        sent = project(scores, notion, sensitive_features=self._features, targets=targets, bounds=(self.lb, self.ub), certify=False)
+        compiled = compile_problem(  # a batch in which nothing is asked is no news to a stream
+            notion, n=len(z), sensitive_features=self._features, targets=targets, bounds=(self.lb, self.ub)
+        )
+        sent = Prepared(compiled).project(scores, certify=False)
         return frame.enter(np.clip(np.asarray(sent.detach().numpy(), dtype=np.float64), self.lb, self.ub))
 
     def _update_bounds(self, touches: Sequence[Touch], before: Sequence[tuple[float, float | None]]) -> None:

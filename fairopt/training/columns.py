@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from fairopt.basics.columns import length, numbers, read_features
+from fairopt.basics.columns import length, read_features
 from fairopt.basics.containers import frame_columns, is_frame, opened
 from fairopt.basics.extras import missing
 from fairopt.errors import InputError, MissingExtraError
@@ -225,8 +225,12 @@ def as_columns(given: Any, attributes: tuple[str, ...] | None) -> dict[str, Any]
 
 
 def _as_numbers(column: Any, name: str) -> npt.NDArray[np.float64]:
-    """(n,) finite numbers to be cut into groups."""
-    return np.asarray(numbers(column, None, f"sensitive_features[{name!r}]").detach().cpu().double().numpy())
+    """(n,) finite numbers to be cut into groups; scikit-learn's own errors, as for the other columns of X."""
+    plain = opened(column, f"sensitive_features[{name!r}]")
+    if isinstance(plain, Tensor):
+        plain = plain.detach().cpu().numpy()
+    values = np.array(plain, dtype=object) if isinstance(plain, list) else plain
+    return np.asarray(check_array(values.reshape(-1, 1), dtype=np.float64, ensure_min_samples=0, input_name=f"X ({name})")[:, 0])
 
 
 def _check_read(given: tuple[str, ...], attributes: tuple[str, ...] | None) -> None:

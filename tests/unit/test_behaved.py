@@ -97,6 +97,7 @@ ERRORS = {
     "UnsupportedError": fo.UnsupportedError("cannot"),
     "BackendError": fo.BackendError("failed"),
     "MissingExtraError": fo.MissingExtraError("pip install it"),
+    "StateError": fo.StateError("run.db: closed"),
     "ConformanceError": fo.ConformanceError("idempotent", "is not"),
     "FairoptError": fo.FairoptError("any"),
     "FairoptWarning": fo.FairoptWarning("careful"),

@@ -129,7 +129,7 @@ def test_errors_are_said_before_any_work(
     monkeypatch.setattr("sys.argv", ["fairopt", "reproduce", *words])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
-    assert stopped.value.code == 1
+    assert stopped.value.code == 2
     assert capsys.readouterr().err.splitlines()[0].startswith(f"fairopt: {said}")
 
 

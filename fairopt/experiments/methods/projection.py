@@ -34,7 +34,7 @@ def frozen(base: Predictor, part: Part, goal: Goal) -> fo.FrozenLayer:
     layer = fo.FairnessLayer(goal.notion, bounds=goal.bounds)
     scores = base(part.x, part.sensitive)
     targets = part.y if goal.notion.needs_targets else None
-    return layer.freeze(scores, sensitive_features=asked(part.sensitive, goal.notion), targets=targets)
+    return layer.freeze(scores, sensitive_features=asked(part.sensitive, goal.notion), targets=targets, on_unknown="pass")
 
 
 class Projection(PostProcessing):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import fairopt as fo
+from fairopt.compiler import compile_problem
 from fairopt.experiments.methods.base import Goal
 from fairopt.experiments.methods.projection import asked
 
@@ -39,4 +39,5 @@ def excess_of(scores: Tensor, part: Part, goal: Goal) -> Tensor:
     """``excess`` of ``scores`` (n,) on the rows of ``part`` for the goal's notion; its targets are used where the notion has them."""
     notion = goal.notion
     targets = part.y if notion.needs_targets else None
-    return excess(scores, fo.compile(notion, sensitive_features=asked(part.sensitive, notion), targets=targets).problem)
+    compiled = compile_problem(notion, n=len(part.y), sensitive_features=asked(part.sensitive, notion), targets=targets)
+    return excess(scores, compiled.problem)

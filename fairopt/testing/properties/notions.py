@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fairopt.contract.base import Status
-from fairopt.errors import ConformanceError, InfeasibleError, InputError
+from fairopt.errors import ConformanceError, FairoptWarning, InfeasibleError, InputError
 from fairopt.gap_table import gaps
 from fairopt.notions.algebra import Notion
 from fairopt.prepared import Prepared, compile, project
@@ -51,11 +52,15 @@ class NotionSubject:
         return {"sensitive_features": batch.features, "targets": targets}
 
     def project(self, batch: NotionBatch, **options: Any) -> Tensor:
-        found: Tensor = project(batch.scores, self.notion, bounds=batch.bounds, **{**self.facts(batch), **options})
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "vacuous", FairoptWarning)  # batches of one group are drawn on purpose
+            found: Tensor = project(batch.scores, self.notion, bounds=batch.bounds, **{**self.facts(batch), **options})
         return found
 
     def compiled(self, batch: NotionBatch, notion: Notion | None = None) -> Prepared:
-        return compile(self.notion if notion is None else notion, bounds=batch.bounds, **self.facts(batch))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "vacuous", FairoptWarning)
+            return compile(self.notion if notion is None else notion, bounds=batch.bounds, **self.facts(batch))
 
     def fail(self, name: str, batch: NotionBatch, message: str) -> NoReturn:
         raise ConformanceError(name, f"{self.notion!r} on batch {batch.number} ({batch.scores.shape[0]} samples): {message}")
