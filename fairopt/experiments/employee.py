@@ -203,7 +203,7 @@ def least_squares(part: Part) -> Model:
 
 def shifted(model: Model, calibration: Part, tolerance: float = TOLERANCE) -> Model:
     """``model`` behind a frozen layer: shifts per group that meet the constraints on ``calibration``. Predictions need no target."""
-    facts = {"sensitive_features": calibration.sensitive, "targets": calibration.y}
+    facts: dict[str, Any] = {"sensitive_features": calibration.sensitive, "targets": calibration.y}
     layer = new_layer(tolerance).freeze(model(calibration), **facts, on_unknown="pass")
     return lambda other: layer.predict(model(other), sensitive_features=other.sensitive)
 
