@@ -50,8 +50,9 @@ EVERYTHING = "import fairopt; [getattr(fairopt, name) for name in fairopt.__all_
 
 
 def test_import_is_light() -> None:
-    # processor time: the other workers' load is not counted
-    code = f"import json, time, torch; t = time.process_time(); {EVERYTHING}; print(json.dumps(time.process_time() - t))"
+    # processor time: the other workers' load is not counted; nor is a collector's walk through all that torch has left
+    measured = f"t = time.process_time(); {EVERYTHING}; print(json.dumps(time.process_time() - t))"
+    code = f"import gc, json, time, torch; gc.collect(); gc.freeze(); {measured}"
     assert min(_python(code) for _ in range(3)) < 0.3
 
 
