@@ -19,9 +19,9 @@ from fairopt.contract.base import Status
 from fairopt.dual.structure import structure
 from fairopt.feasibility import infeasibility
 from fairopt.problem import ProjectionProblem
+from fairopt.solve.gate import GRANTING
 from fairopt.solve.rows_check import exact_violations
 
-GRANTING = (Status.CERTIFIED, Status.WITHIN_ROUNDING)
 SHORT = (Status.INACCURATE, Status.ITERATION_LIMIT, Status.INFEASIBLE)
 NEARLY = 1e-6  # share of the largest score
 UNPROVED = "infeasible by the backend's word, but no proof was found"
