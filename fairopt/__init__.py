@@ -16,10 +16,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from fairopt.auditing import Audit, audit
-    from fairopt.contract.base import Backend, Capabilities, RawSolution, Status
-    from fairopt.contract.registry import backend
-    from fairopt.decisions import decide
-    from fairopt.errors import (
+    from fairopt.basics.errors import (
         BackendError,
         ConformanceError,
         FairoptError,
@@ -30,6 +27,10 @@ if TYPE_CHECKING:
         StateError,
         UnsupportedError,
     )
+    from fairopt.basics.table import Table
+    from fairopt.contract.base import Backend, Capabilities, RawSolution, Status
+    from fairopt.contract.registry import backend
+    from fairopt.decisions import decide
     from fairopt.frozen import FrozenLayer
     from fairopt.gap_table import gaps
     from fairopt.layer import FairModel, FairnessLayer
@@ -52,14 +53,13 @@ if TYPE_CHECKING:
     from fairopt.problem import Limits, ProjectionProblem, Rows, Softness
     from fairopt.race import Race, compare
     from fairopt.solve import Certificate, Solution
-    from fairopt.table import Table
 
 _PARTS = {
     "auditing": ("Audit", "audit"),
     "contract.base": ("Backend", "Capabilities", "RawSolution", "Status"),
     "contract.registry": ("backend",),
     "decisions": ("decide",),
-    "errors": (
+    "basics.errors": (
         "BackendError", "ConformanceError", "FairoptError", "FairoptWarning", "InfeasibleError", "InputError", "MissingExtraError",
         "StateError", "UnsupportedError",
     ),
@@ -75,7 +75,7 @@ _PARTS = {
     "problem": ("Limits", "ProjectionProblem", "Rows", "Softness"),
     "race": ("Race", "compare"),
     "solve": ("Certificate", "Solution"),
-    "table": ("Table",),
+    "basics.table": ("Table",),
 }  # fmt: skip
 _NAMES = {name: part for part, names in _PARTS.items() for name in names}
 _MODULES = ("auditing", "streaming", "testing", "experiments", "race")

@@ -21,10 +21,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fairopt.arrays import IntArray
+from fairopt.basics.arrays import IntArray
 from fairopt.basics.columns import numbers, read_features
 from fairopt.basics.containers import is_frame
-from fairopt.errors import InputError, UnsupportedError
+from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.groups import Missing, encode
 
 _UNIT = 1 << 62  # probabilities are whole multiples of 2^-62 here, so sums mod 1 are exact

@@ -31,11 +31,11 @@ import torch
 from torch import Tensor, nn
 
 from fairopt.basics.columns import plain_values, read_features, working_tensor
+from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.extras import missing
 from fairopt.basics.facts import from_tensor, to_tensor
-from fairopt.errors import InputError, UnsupportedError
+from fairopt.basics.sparse import absolute, same_columns
 from fairopt.problem import ProjectionProblem
-from fairopt.sparse import absolute, same_columns
 
 if TYPE_CHECKING:
     from fairopt.layer import FairnessLayer

@@ -18,9 +18,9 @@ from typing import Any, Literal
 import numpy as np
 
 from fairopt.basics.columns import Value, group_values, plain_value
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
+from fairopt.basics.table import group_word
 from fairopt.problem import IntArray
-from fairopt.table import group_word
 
 Missing = Literal["error", "own"]
 

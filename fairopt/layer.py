@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from fairopt.basics.columns import read_features
+from fairopt.basics.errors import InputError
 from fairopt.basics.facts import check_format, described_bounds, from_tensor, to_tensor
 from fairopt.compiler import OnInfeasible, OnMissing, compile_problem
 from fairopt.compiler.facts import read_bounds
 from fairopt.compiler.memory import CompiledMemory, composition
 from fairopt.contract.base import GradientKind, Status
 from fairopt.contract.registry import BackendLike, resolve
-from fairopt.errors import InputError
 from fairopt.groups import Missing, Vocabulary, declare
 from fairopt.notions import Notion
 from fairopt.prepared import Prepared, tell_closest, warn_vacuous

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from fairopt.basics.errors import BackendError, MissingExtraError
+from fairopt.basics.table import Table
 from fairopt.contract.registry import absent, installed, load
-from fairopt.errors import BackendError, MissingExtraError
-from fairopt.table import Table
 
 COLUMNS = (
     "name", "available", "reason", "softness", "ranges", "ratio_ranges", "bounds", "weights", "dense", "devices", "dtypes", "gradients",

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.columns import Like, length, read_features, working_tensor
+from fairopt.basics.errors import BackendError, FairoptWarning, InputError
 from fairopt.compiler import Compiled, OnInfeasible, OnMissing, compile_problem
 from fairopt.compiler.feasibility import as_asked
 from fairopt.compiler.limits import widened_limits
 from fairopt.contract.base import GradientKind, Status
 from fairopt.contract.registry import BackendLike
-from fairopt.errors import BackendError, FairoptWarning, InputError
 from fairopt.feasibility import infeasibility
 from fairopt.groups import Missing
 from fairopt.notions import Notion

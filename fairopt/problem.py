@@ -22,7 +22,7 @@ P <= ratio N: with q on b and q on a in all, the positive parts need ratio q >= 
 
     ratio = 1:   P = N,         q = P               ratio < 1:   P <= ratio N,   q = (N - P) / (1 - ratio)
 
-and P = ratio N, q = N, unless all rows of the range are equal (``fairopt.numerics.range_projection``).
+and P = ratio N, q = N, unless all rows of the range are equal (``fairopt.basics.range_projection``).
 
 Source: DESIGN 1; the dual form is claim L8.
 """
@@ -38,9 +38,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.arrays import Array, BoolArray, IntArray
-from fairopt.errors import InputError
-from fairopt.sparse import Matrix, SparseRows, absolute, most_in_a_column, product
+from fairopt.basics.arrays import Array, BoolArray, IntArray
+from fairopt.basics.errors import InputError
+from fairopt.basics.sparse import Matrix, SparseRows, absolute, most_in_a_column, product
 
 __all__ = ["HARD", "Array", "BoolArray", "IntArray", "Limits", "ProjectionProblem", "Rows", "Softness", "SoftnessKind", "Stated"]
 
@@ -84,7 +84,7 @@ class Rows:
     values        the (n,) float64 tensors that offset_terms name
     dense         (d, n) float64 tensor or None: extra weights of the rows dense_rows (d,)
 
-    masks and scales, and with them ``coefficients``, are ``fairopt.sparse.SparseRows`` where there are thousands of groups.
+    masks and scales, and with them ``coefficients``, are ``fairopt.basics.sparse.SparseRows`` where there are thousands of groups.
     """
 
     cell: Tensor

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fairopt.errors import FairoptError
+from fairopt.basics.errors import FairoptError
 from fairopt.testing.claims.measurement import Measurement, worst
 from fairopt.testing.claims.verify import instance_rng
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.errors import BackendError, InfeasibleError, InputError, UnsupportedError
 from fairopt.contract.base import Backend, RawSolution, Status
-from fairopt.errors import BackendError, InfeasibleError, InputError, UnsupportedError
 from fairopt.problem import Array, Limits, ProjectionProblem
 from fairopt_backends.lowering import Lowered, Numbers, lower
 from fairopt_backends.multipliers import at_a_vertex, recovered

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from fairopt.errors import BackendError
+from fairopt.basics.errors import BackendError
 
 Answered = TypeVar("Answered")
 

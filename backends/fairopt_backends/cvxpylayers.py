@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.errors import BackendError
 from fairopt.contract.base import ALL_SOFTNESS, Capabilities
-from fairopt.errors import BackendError
 from fairopt.problem import Array
 from fairopt_backends.adapter import Adapter, Answer, one_of, positive, positive_integer
 from fairopt_backends.cache import Cache

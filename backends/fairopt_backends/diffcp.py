@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from fairopt.basics.errors import BackendError
 from fairopt.contract.base import ALL_SOFTNESS, Capabilities
-from fairopt.errors import BackendError
 from fairopt.problem import Array, IntArray
 from fairopt_backends.adapter import Adapter, Answer, one_of, positive, positive_integer
 from fairopt_backends.cone_attempts import attempts, best_answer

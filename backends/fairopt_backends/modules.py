@@ -8,8 +8,8 @@ import warnings
 from threading import Lock
 from typing import Any
 
+from fairopt.basics.errors import BackendError, MissingExtraError
 from fairopt.basics.extras import install_line
-from fairopt.errors import BackendError, MissingExtraError
 
 # module -> the extra that it belongs to
 _EXTRAS = {"cvxpylayers": "cvxpylayers", "diffcp": "diffcp", "proxsuite": "proxqp", "moreau": "moreau", "qpsolvers": "qpsolvers"}

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.numerics.range_projection import at_apex, range_flow, range_prices
+from fairopt.basics.range_projection import at_apex, range_flow, range_prices
 from fairopt.problem import Array, BoolArray, ProjectionProblem
 
 

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from fairopt.basics.errors import BackendError
 from fairopt.contract.base import Capabilities
-from fairopt.errors import BackendError
 from fairopt.problem import Array
 from fairopt_backends.adapter import Adapter, Answer, positive, positive_integer
 from fairopt_backends.lowering import Lowered, Numbers

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.errors import BackendError
 from fairopt.contract.base import Capabilities
-from fairopt.errors import BackendError
 from fairopt.problem import Array
 from fairopt_backends.adapter import Adapter, Answer, positive, positive_integer
 from fairopt_backends.lowering import Lowered, Numbers

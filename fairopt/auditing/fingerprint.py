@@ -9,8 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
-from fairopt.arrays import Array
 from fairopt.auditing.sample import Sample, is_continuous
+from fairopt.basics.arrays import Array
 from fairopt.groups import encode
 
 PACKAGES = ("fairopt", "torch", "numpy", "scipy")

@@ -8,14 +8,14 @@ from fractions import Fraction
 from math import inf, nextafter
 from typing import Any
 
-from fairopt.arrays import Array
 from fairopt.auditing.intervals import Estimator, Interval, gap_interval
 from fairopt.auditing.sample import Sample, is_binary
-from fairopt.errors import InputError
+from fairopt.basics.arrays import Array
+from fairopt.basics.errors import InputError
+from fairopt.basics.table import Table
 from fairopt.gap_table import COLUMNS, ExactMeans, records
 from fairopt.notions.algebra import Leaf, Notion
 from fairopt.notions.functional import Constraint
-from fairopt.table import Table
 
 GAPS = ("quantity", *COLUMNS[:8], "low", "high", *COLUMNS[8:], "population", "interval")
 SUMMARY = (

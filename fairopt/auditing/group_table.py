@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from fairopt.arrays import Array, BoolArray
 from fairopt.auditing.intervals import SCORES, Estimator
 from fairopt.auditing.sample import Groups, Sample
-from fairopt.numerics.exact_sums import exact_cell_sums
-from fairopt.table import Table
+from fairopt.basics.arrays import Array, BoolArray
+from fairopt.basics.exact_sums import exact_cell_sums
+from fairopt.basics.table import Table
 
 OVERALL = "overall"
 COLUMNS = ("attribute", "group", "measure", "value", "low", "high", "count", "n", "interval")

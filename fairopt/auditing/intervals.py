@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from fairopt.arrays import Array, BoolArray
 from fairopt.auditing.sample import is_binary
-from fairopt.errors import InputError
+from fairopt.basics.arrays import Array, BoolArray
+from fairopt.basics.errors import InputError
 from fairopt.notions.batch import Batch
 from fairopt.notions.events import Mask, evaluate
 from fairopt.notions.functional import Functional

@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from fairopt.arrays import Array, BoolArray
 from fairopt.auditing.intervals import Estimator
 from fairopt.auditing.sample import Groups, Sample
+from fairopt.basics.arrays import Array, BoolArray
 from fairopt.basics.columns import Value
-from fairopt.errors import InputError
-from fairopt.table import Table
+from fairopt.basics.errors import InputError
+from fairopt.basics.table import Table
 
 FOUR_FIFTHS = ("attribute", "group", "n", "selected", "selection_rate", "low", "high", "ratio", "below_four_fifths", "note")
 SELECTION = ("category", "applicants", "selected", "selection_rate", "impact_ratio", "note")

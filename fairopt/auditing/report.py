@@ -9,8 +9,8 @@ from typing import Any
 from fairopt.auditing.pictures import PANEL, ROWS, draw_pictures
 from fairopt.auditing.result import Audit
 from fairopt.basics.extras import missing
-from fairopt.files import write_whole
-from fairopt.table import Table
+from fairopt.basics.files import write_whole
+from fairopt.basics.table import Table
 
 LONGEST = 300  # rows of a table on the page; the rest are in the JSON
 CAPTIONS = {

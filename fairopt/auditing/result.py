@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from fairopt.auditing.gap_rows import ExactCheck
-from fairopt.errors import InputError
-from fairopt.files import csv_table, write_whole
-from fairopt.table import Table, visible
+from fairopt.basics.errors import InputError
+from fairopt.basics.files import csv_table, write_whole
+from fairopt.basics.table import Table, visible
 
 FORMAT = 1
 

@@ -15,9 +15,9 @@ from fairopt.auditing.ratios import LocalLaw144, four_fifths, local_law_tables, 
 from fairopt.auditing.result import Audit
 from fairopt.auditing.sample import Groups, Sample, audited_attributes, read_notions, read_sample
 from fairopt.basics.extras import install_line
+from fairopt.basics.table import Table
 from fairopt.groups import Missing
 from fairopt.notions.algebra import Notion
-from fairopt.table import Table
 
 BINS = 20
 DISTRIBUTION = ("attribute", "group", "from", "to", "share")

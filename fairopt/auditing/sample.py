@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from fairopt.arrays import Array, BoolArray, IntArray
+from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.basics.columns import Value, numbers, read_features
 from fairopt.basics.containers import opened
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
+from fairopt.basics.table import group_word, joined_words
 from fairopt.gap_table import read_scores
 from fairopt.groups import Missing, Vocabulary, declare, encode
 from fairopt.notions.algebra import Notion
 from fairopt.notions.batch import Attribute, Batch, attribute_words, normal_attribute
 from fairopt.notions.labels import read_targets
-from fairopt.table import group_word, joined_words
 
 
 @dataclass(frozen=True, eq=False)

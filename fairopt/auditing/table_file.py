@@ -8,12 +8,12 @@ from typing import IO, Any
 
 import numpy as np
 
-from fairopt.arrays import Array
+from fairopt.basics.arrays import Array
+from fairopt.basics.errors import InputError
 from fairopt.basics.extras import missing
-from fairopt.errors import InputError
-from fairopt.files import Delimited, Dialect, number, open_input, zero_or_one
-from fairopt.files.numbers import fractional
-from fairopt.files.opened import Opened
+from fairopt.basics.files import Delimited, Dialect, number, open_input, zero_or_one
+from fairopt.basics.files.numbers import fractional
+from fairopt.basics.files.opened import Opened
 
 
 @dataclass(frozen=True, eq=False)

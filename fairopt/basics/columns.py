@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fairopt.arrays import Array, IntArray
+from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.containers import column_or_frame, frame_columns, is_frame, is_tensor, opened
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fairopt.errors import InputError, MissingExtraError
+from fairopt.basics.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     import torch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from importlib.metadata import PackageNotFoundError, requires
 
-from fairopt.errors import MissingExtraError
+from fairopt.basics.errors import MissingExtraError
 
 
 def install_line(extra: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 
 
 def to_tensor(facts: dict[str, Any]) -> Tensor:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from fairopt.arrays import Array
+from fairopt.basics.arrays import Array
 from fairopt.basics.columns import is_missing, real_vector
 from fairopt.basics.containers import is_tensor, opened
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 
 REMEDY = "Pass pos_label= the value that counts as 1"  # callers that have no such argument name their own way
 SHOWN = 6

@@ -8,9 +8,9 @@ import os
 import sys
 from collections.abc import Callable
 
+from fairopt.basics.errors import FairoptError
 from fairopt.basics.extras import missing
-from fairopt.errors import FairoptError
-from fairopt.table import visible
+from fairopt.basics.table import visible
 
 # What the library's messages name -> what a command takes.
 REMEDIES = {"missing_group='own'": "--missing-group own", "pos_label= the": "--pos-label, the"}

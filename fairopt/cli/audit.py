@@ -13,12 +13,12 @@ from rich.console import Console
 
 import fairopt as fo
 from fairopt.auditing.table_file import Frame, TableFile
+from fairopt.basics.errors import InputError
+from fairopt.basics.files import check_places, column_name, column_names, csv_table
+from fairopt.basics.table import Table
 from fairopt.cli.options import Decimal, Encoding, Separator, dialect, two_numbers
 from fairopt.cli.show import STDOUT, console, output, rich_table, say
-from fairopt.errors import InputError
-from fairopt.files import check_places, column_name, column_names, csv_table
 from fairopt.notions.named import SHIPPED, notions_named
-from fairopt.table import Table
 
 LONGEST = 40  # rows of a table on the terminal; the rest are in the files
 SHOWN = {

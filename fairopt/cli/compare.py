@@ -9,17 +9,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from fairopt.basics.errors import InputError
+from fairopt.basics.table import Table
 from fairopt.basics.words import notion_word
 from fairopt.cli.options import folder, need, positive
 from fairopt.cli.show import console, progress, rich_table, say
-from fairopt.errors import InputError
 from fairopt.race import PRESETS, Race
 from fairopt.race import Progress as Now
 from fairopt.race import compare as race_of
 from fairopt.race.cells import PACE, Grid
 from fairopt.race.contest import named
 from fairopt.race.settings import Settings
-from fairopt.table import Table
 
 # More cells than this are left to the files: the terminal gets the failures alone.
 TABLE = 120

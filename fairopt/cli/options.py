@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
+from fairopt.basics.errors import InputError
 from fairopt.basics.extras import missing
-from fairopt.errors import InputError
-from fairopt.files import Dialect, number
+from fairopt.basics.files import Dialect, number
 
 Separator = Annotated[
     str | None, typer.Option(help="What separates cells: one character, or 'tab'. By default found in the header: one of , ; tab |")

@@ -12,9 +12,9 @@ import typer
 from rich.console import Console
 from rich.progress import TaskID
 
+from fairopt.basics.errors import InputError
 from fairopt.cli.options import ends_in, folder
 from fairopt.cli.show import console, progress, rich_table, say
-from fairopt.errors import InputError
 from fairopt.experiments.pages import joined, picture_name, write_page
 from fairopt.experiments.reproduce import REGISTRY, OnProgress, Result, Settings, cells_of
 from fairopt.experiments.reproduce import Progress as Now

@@ -15,8 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from fairopt.files import write_whole
-from fairopt.table import Table, visible
+from fairopt.basics.files import write_whole
+from fairopt.basics.table import Table, visible
 
 DASH = "-"
 STDOUT = Path("-")

@@ -13,12 +13,12 @@ import typer
 from rich.console import Console
 from rich.progress import TextColumn
 
+from fairopt.basics.errors import InputError, MissingExtraError
+from fairopt.basics.files import check_places, column_name, column_names, number, write_whole
 from fairopt.basics.words import notion_word
 from fairopt.cli.options import Decimal, Encoding, Separator, dialect, two_numbers
 from fairopt.cli.show import console, progress, say
 from fairopt.cli.show import output as standard
-from fairopt.errors import InputError, MissingExtraError
-from fairopt.files import check_places, column_name, column_names, number, write_whole
 from fairopt.streaming import (
     NOTIONS,
     AllTime,

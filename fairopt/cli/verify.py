@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from fairopt.basics.files import check_places
+from fairopt.basics.table import Table
 from fairopt.cli.show import STDOUT, console, progress, rich_table, say, write_json
 from fairopt.contract.registry import resolve
-from fairopt.files import check_places
 from fairopt.notions.named import notion_named
-from fairopt.table import Table
 from fairopt.testing.claims import CHECKS, Outcome, applying, verify_apart
 
 USUAL: dict[str, Any] = {"tolerance": 0.05, "ratio": 0.8, "lower": 0.3, "upper": 0.6}  # the numbers of a notion that is given by its name

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from fairopt.basics.sparse import LARGE, SparseRows
 from fairopt.notions.events import Column, columns_of, evaluate
 from fairopt.problem import BoolArray, IntArray
-from fairopt.sparse import LARGE, SparseRows
 
 _DENSE = 1 << 16  # combinations counted in one table
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.columns import numbers
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.notions.amount import is_number
 
 

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fairopt.basics.errors import InputError
+from fairopt.basics.sparse import SparseRows, entries_of
 from fairopt.compiler.cells import Combinations, combine, merge
 from fairopt.compiler.items import Item, Row, Soft
-from fairopt.errors import InputError
 from fairopt.notions.algebra import Leaf, Notion
 from fairopt.notions.amount import Amount, amount
 from fairopt.notions.batch import Batch
 from fairopt.notions.events import Mask, columns_of
 from fairopt.notions.functional import Constraint, Functional
 from fairopt.problem import BoolArray, IntArray
-from fairopt.sparse import SparseRows, entries_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fairopt.basics.errors import InputError
+from fairopt.basics.sparse import SparseRows
 from fairopt.compiler.items import Item
-from fairopt.errors import InputError
 from fairopt.notions.amount import Amount
 from fairopt.problem import Limits, ProjectionProblem, Rows
-from fairopt.sparse import SparseRows
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,10 +19,10 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
+from fairopt.basics.sparse import LARGE, Matrix, SparseRows, absolute, entries_of
 from fairopt.compiler.items import Item, Row
 from fairopt.notions.amount import Amount
 from fairopt.problem import Array, BoolArray, IntArray, shares_of_cells
-from fairopt.sparse import LARGE, Matrix, SparseRows, absolute, entries_of
 
 _MARGIN = 1e-12
 _LEAST = 1e-280  # nothing is judged among numbers whose products underflow

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from fairopt.errors import UnsupportedError
+from fairopt.basics.errors import UnsupportedError
 from fairopt.problem import Array, Limits, ProjectionProblem, SoftnessKind
 
 GradientKind = Literal["implicit", "native"]

@@ -9,8 +9,8 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from typing import Any
 
+from fairopt.basics.errors import BackendError, InputError, MissingExtraError
 from fairopt.contract.base import Backend
-from fairopt.errors import BackendError, InputError, MissingExtraError
 
 GROUP = "fairopt.backends"
 BackendLike = str | type[Backend] | Backend

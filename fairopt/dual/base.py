@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.sparse import Diagonal, Matrix, Model
 from fairopt.dual.structure import structure
 from fairopt.problem import Array, ProjectionProblem
-from fairopt.sparse import Diagonal, Matrix, Model
 
 if TYPE_CHECKING:
     from fairopt.dual.vector import VectorDual

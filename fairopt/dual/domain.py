@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairopt.arrays import Array
+from fairopt.basics.arrays import Array
 from fairopt.dual.structure import Numbers, Structure
 
 

@@ -13,11 +13,11 @@ from math import inf
 
 import numpy as np
 
-from fairopt.arrays import Array
+from fairopt.basics.arrays import Array
+from fairopt.basics.sparse import dense
 from fairopt.dual.base import Dual, Evaluation
 from fairopt.dual.prox import CONSTANTS, EPS
 from fairopt.dual.structure import Numbers, Structure
-from fairopt.sparse import dense
 
 # a row's state: no price, at a limit (its price is solved for), at its cap
 ZERO, UPPER, LOWER, HIGH, LOW = range(5)

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fairopt.arrays import Array, IntArray
+from fairopt.basics.arrays import Array, IntArray
+from fairopt.basics.interior_point import direction, factor, reach
 from fairopt.dual.domain import Domain, domain
 from fairopt.dual.model import PROXIMAL
 from fairopt.dual.structure import Numbers, Structure
 from fairopt.dual.vector import VectorDual
-from fairopt.numerics.interior_point import direction, factor, reach
 
 
 @dataclass

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fairopt.arrays import Array, IntArray
+from fairopt.basics.arrays import Array, IntArray
 from fairopt.dual.structure import Numbers, Structure
 
 PROXIMAL = 1e-12  # weight of the proximal term, in units of the metric

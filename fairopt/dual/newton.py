@@ -21,7 +21,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fairopt.arrays import Array
+from fairopt.basics.arrays import Array
+from fairopt.basics.range_projection import flow_derivative, in_domain, range_flow
+from fairopt.basics.sparse import dense
 from fairopt.dual.base import Dual, Evaluation
 from fairopt.dual.few_rows import few_rows
 from fairopt.dual.interior import InteriorPoint
@@ -31,8 +33,6 @@ from fairopt.dual.prox import CONSTANTS, EPS, own_rounding, prox, residual
 from fairopt.dual.sliced import SlicedDual
 from fairopt.dual.structure import Numbers, Structure
 from fairopt.dual.tables import table_prices
-from fairopt.numerics.range_projection import flow_derivative, in_domain, range_flow
-from fairopt.sparse import dense
 
 MAX_ITER = 50  # Newton steps and iterations of the interior point method together
 ACCEPTED = 2e-10  # relative KKT residual that still counts as solved, where the search gets no further

@@ -8,7 +8,7 @@ On the active rows (index set I) the prices theta solve a symmetric saddle syste
 M = A W^-1 D_F A', ell the limits that bind, Gamma^-1 from quadratic softness. E theta = e holds what the price domain adds: prices of a
 range balance, prices at their cap rho stay there, a budget at its cap keeps its sum. Active rows of a range have the limit
 shares * width + levels * nu, nu its free level: balance is levels . theta = 0, the flow is shares . theta
-(``fairopt.numerics.range_projection``). The same system gives Newton's step,
+(``fairopt.basics.range_projection``). The same system gives Newton's step,
 the polish of any backend's answer, and the gradient (DESIGN 7; implicit function theorem, claims L4 and L11).
 """
 
@@ -18,12 +18,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairopt.arrays import Array, IntArray
+from fairopt.basics.arrays import Array, IntArray
+from fairopt.basics.range_projection import level_shares, range_flow, width_shares
+from fairopt.basics.sparse import Diagonal, Matrix, Model, SparseRows, absolute, dense
 from fairopt.dual.prox import prox
 from fairopt.dual.separable import Quadratic, SeparableInverse
 from fairopt.dual.structure import Numbers, Structure
-from fairopt.numerics.range_projection import level_shares, range_flow, width_shares
-from fairopt.sparse import Diagonal, Matrix, Model, SparseRows, absolute, dense
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from fairopt.basics.range_projection import range_flow, range_prices
 from fairopt.dual.structure import Numbers, Structure
-from fairopt.numerics.range_projection import range_flow, range_prices
 from fairopt.problem import Array, IntArray
 
 EPS = 0.5 * float(np.finfo(np.float64).eps)

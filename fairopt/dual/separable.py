@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairopt.arrays import Array, IntArray
-from fairopt.sparse import SparseRows
+from fairopt.basics.arrays import Array, IntArray
+from fairopt.basics.sparse import SparseRows
 
 FLAT = 1e-11  # of the metric: the slope that rows without a free sample get
 BLOCK = 3  # rows of B that a constraint has at most: its balance, its cap or its quadratic cost

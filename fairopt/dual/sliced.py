@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.arrays import Array, BoolArray, IntArray
+from fairopt.basics.arrays import Array, BoolArray, IntArray
+from fairopt.basics.sparse import absolute
 from fairopt.dual.base import Dual, Evaluation, Transition, round_inward
 from fairopt.dual.vector import VectorDual, VectorPlan
 from fairopt.problem import ProjectionProblem
-from fairopt.sparse import absolute
 
 SAMPLE = 12_000  # scores from which the prices are first guessed
 INF = float("inf")

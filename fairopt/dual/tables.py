@@ -2,7 +2,7 @@
 
 Row j alone, at the price p of its own, is  f_j(p) = f_j(0) - sum_i m_i (length of [0, p] in which sample i is free): falling and piecewise
 linear. Its bends in order, with the values there, make the inverse p_j(v) a search in a table. A range is then one monotone equation in its
-lower level t, of a whatever kind (``fairopt.numerics.range_projection`` has the conditions), and all constraints are bisected at once:
+lower level t, of a whatever kind (``fairopt.basics.range_projection`` has the conditions), and all constraints are bisected at once:
 
     q(t) = sum_j (p_j(t))^-,    u(t) = (t + width + q / gamma) / ratio,    sum_j (p_j(u))^+ = ratio q
 
@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairopt.arrays import Array, BoolArray, IntArray
+from fairopt.basics.arrays import Array, BoolArray, IntArray
+from fairopt.basics.sparse import row_of_columns
 from fairopt.dual.structure import Numbers, Structure
 from fairopt.dual.vector import VectorDual
-from fairopt.sparse import row_of_columns
 
 STEPS = 200  # halvings of a bracket
 FAR = 1e30  # a price that reaches no value

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.arrays import Array, BoolArray, IntArray
+from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.dual.base import Dual, Evaluation, Transition
 from fairopt.problem import ProjectionProblem
 

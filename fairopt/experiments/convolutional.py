@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fairopt.errors import InputError, MissingExtraError
+from fairopt.basics.errors import InputError, MissingExtraError
 
 
 class Mirrored(nn.Module):

@@ -6,10 +6,10 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from fairopt.basics.table import Table
 from fairopt.experiments.pareto import Panel, curves, pareto_picture
 from fairopt.experiments.report import ERROR, Figure, Run, of, paired, remarks, summary
 from fairopt.experiments.reproduce import Section
-from fairopt.table import Table
 
 CONSTANT, LINEAR, PLAIN, LAYER = "constant", "least squares", "plain network", "fairness layer"
 SGD, ADAM = ", SGD", ", Adam"

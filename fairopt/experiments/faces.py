@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import fairopt as fo
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.experiments.convolutional import ResNet18, SmallCNN
 from fairopt.experiments.data import faces as data
 from fairopt.experiments.data.faces import Faces

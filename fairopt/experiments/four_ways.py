@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 import fairopt as fo
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.experiments.data.tabular import Part, Sensitive
 from fairopt.experiments.methods.base import Goal, Recipe
 from fairopt.experiments.methods.network import loss, scores_of

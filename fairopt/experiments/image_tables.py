@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fairopt.basics.table import Table
 from fairopt.experiments.pareto import Panel, curves, error, pareto_picture
 from fairopt.experiments.report import Figure, compared, remarks
 from fairopt.experiments.reproduce import Section
-from fairopt.table import Table
 
 Runs = Sequence[dict[str, dict[str, Any]]]
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from torch import Tensor
 
 import fairopt as fo
+from fairopt.basics.errors import InputError
 from fairopt.basics.extras import missing
-from fairopt.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from fairopt.basics.table import Table
 from fairopt.experiments.report import ERROR
 from fairopt.experiments.reproduce import Result, Section
-from fairopt.table import Table
 
 LONGEST = 8  # more decimals than this are written as powers of ten
 BY_HAND = "<!-- below this line by hand: kept when the page is written anew -->"

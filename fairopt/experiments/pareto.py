@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairopt.basics.errors import InputError
 from fairopt.basics.figures import drawing, legend, png
-from fairopt.errors import InputError
-from fairopt.files import write_whole
+from fairopt.basics.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

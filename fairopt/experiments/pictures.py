@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fairopt.basics.figures import drawing, legend, png
+from fairopt.basics.files import write_whole
 from fairopt.experiments.report import Run, of
-from fairopt.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

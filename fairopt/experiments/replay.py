@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fairopt.basics.table import Table
 from fairopt.streaming import Controller, Cumulative, Family, Forget, PooledParity, PrimalDual, StreamReport, parity
 from fairopt.streaming.answer import Touch, answer_hard
 from fairopt.streaming.component import Component
-from fairopt.table import Table
 
 Floats = npt.NDArray[np.float64]
 Groups = npt.NDArray[np.str_] | npt.NDArray[np.int64]

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
+from fairopt.basics.table import Table
 from fairopt.experiments.pareto import error
-from fairopt.table import Table
 
 Run = Mapping[str, Any]
 # A column with this ending holds the standard error of the column before it.

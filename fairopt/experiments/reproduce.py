@@ -22,9 +22,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
+from fairopt.basics.table import Table
 from fairopt.experiments.store import Store
-from fairopt.table import Table
 
 # name -> module:function
 REGISTRY = {

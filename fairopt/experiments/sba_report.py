@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from fairopt.basics.table import Table
 from fairopt.experiments.pareto import Panel, curves, pareto_picture
 from fairopt.experiments.report import Figure, Run, compared, of, paired, remarks, summary
 from fairopt.experiments.reproduce import Section
-from fairopt.table import Table
 
 Space = Literal["logit", "probability"]
 Indicators = Literal["0 and 1", "standardised"]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import fairopt as fo
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.experiments.data.tabular import Part
 from fairopt.experiments.four_ways import exact_batches
 from fairopt.experiments.methods.base import Goal

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 
 FORMAT = 1
 KIND = "fairopt reproduce"

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fairopt.basics.table import Table
 from fairopt.experiments.pareto import Panel, curves, error, pareto_picture
 from fairopt.experiments.report import Figure, remarks
 from fairopt.experiments.reproduce import Section
-from fairopt.table import Table
 
 Cells = Sequence[dict[str, Any]]
 

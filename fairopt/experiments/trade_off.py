@@ -20,7 +20,8 @@ import numpy as np
 import torch
 
 import fairopt as fo
-from fairopt.errors import FairoptWarning, InputError, MissingExtraError, UnsupportedError
+from fairopt.basics.errors import FairoptWarning, InputError, MissingExtraError, UnsupportedError
+from fairopt.basics.table import Table
 from fairopt.experiments.data.tabular import Dataset, Part, Parts, split
 from fairopt.experiments.methods.base import Goal, Method, PostProcessing, Predictor, Recipe
 from fairopt.experiments.methods.decisions import LayerDecisions
@@ -31,7 +32,6 @@ from fairopt.experiments.reproduce import OnProgress, Progress, Result, Section,
 from fairopt.experiments.store import Record, Store
 from fairopt.experiments.trade_off_entries import Entry, entries
 from fairopt.experiments.trade_off_figures import At, Points, at, verdicts
-from fairopt.table import Table
 
 TARGETS = (0.02, 0.05)
 SEEDS = 10

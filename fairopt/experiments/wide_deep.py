@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 
 
 def wide_inputs(x: Tensor) -> Tensor:

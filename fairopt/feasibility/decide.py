@@ -12,6 +12,8 @@ from fractions import Fraction
 
 import numpy as np
 
+from fairopt.basics.exact_simplex import Forms, decide
+from fairopt.basics.sparse import SparseRows, all_finite
 from fairopt.feasibility.exact_rows import (
     cells_of,
     coefficients,
@@ -25,9 +27,7 @@ from fairopt.feasibility.exact_rows import (
 )
 from fairopt.feasibility.farkas import FarkasProof, float_multipliers, from_floats, proof
 from fairopt.feasibility.least_violation import Region, least_violation
-from fairopt.numerics.exact_simplex import Forms, decide
 from fairopt.problem import Array, ProjectionProblem
-from fairopt.sparse import SparseRows, all_finite
 
 SMALL = 4000  # terms of the constraints' rows that the simplex method in fractions takes
 WORK = 300_000  # its operations on fractions, about a second

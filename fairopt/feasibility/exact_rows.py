@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 from torch import Tensor
 
-from fairopt.numerics.exact_sums import exact_cell_sums
+from fairopt.basics.exact_sums import exact_cell_sums
 from fairopt.problem import ProjectionProblem, Rows
 
 

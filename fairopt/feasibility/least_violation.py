@@ -15,8 +15,8 @@ from functools import cached_property
 
 import numpy as np
 
-from fairopt.numerics.interior_point import minimise
-from fairopt.numerics.range_projection import range_prices
+from fairopt.basics.interior_point import minimise
+from fairopt.basics.range_projection import range_prices
 from fairopt.problem import Array, BoolArray
 
 _NEAR = 1e-9  # share of the largest unknown within which one counts as at its bound

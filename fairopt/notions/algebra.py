@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.notions.amount import check_at_least
 from fairopt.notions.batch import Batch
 from fairopt.notions.functional import Constraint

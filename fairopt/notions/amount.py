@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.notions.amount import amount, check_at_least, is_number
 from fairopt.notions.batch import Batch
 from fairopt.notions.functional import Constraint

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any, overload
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.notions.algebra import Notion
 from fairopt.notions.amount import check_at_least
 from fairopt.notions.batch import Attribute, Batch, attribute_words, normal_attribute

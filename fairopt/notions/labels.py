@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.columns import numbers
+from fairopt.basics.errors import InputError
 from fairopt.basics.labels import explained, refusal, shown, target_numbers
-from fairopt.errors import InputError
 from fairopt.notions.events import Mask
 from fairopt.notions.trap import trap
 from fairopt.problem import BoolArray

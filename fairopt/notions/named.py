@@ -14,8 +14,8 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from fairopt.basics.errors import InputError
 from fairopt.basics.words import notion_word
-from fairopt.errors import InputError
 from fairopt.notions.algebra import Notion
 from fairopt.notions.batch import Attribute
 from fairopt.notions.bounds import GroupMeanBound, ImpactRatio, ScoreCovariance

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.notions.batch import Batch
 from fairopt.notions.events import Mask
 from fairopt.notions.functional import Constraint

@@ -6,7 +6,7 @@ import linecache
 import sys
 from typing import NoReturn
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 
 
 def notion_line() -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.arrays import Array, IntArray
+from fairopt.basics.arrays import Array, IntArray
 from fairopt.notions import DemographicParity, EqualizedOdds, EqualOpportunity, ImpactRatio, MeanResidual, Notion
 from fairopt.prepared import Prepared, compile
 from fairopt.race.cells import Box, Subject

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from fairopt.arrays import Array
-from fairopt.errors import BackendError, MissingExtraError
+from fairopt.basics.arrays import Array
+from fairopt.basics.errors import BackendError, MissingExtraError
 from fairopt.problem import ProjectionProblem
 from fairopt.race.cells import Subject
 from fairopt.race.draw import Drawn, draw

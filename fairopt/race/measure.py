@@ -14,10 +14,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from fairopt.arrays import Array
+from fairopt.basics.arrays import Array
+from fairopt.basics.errors import FairoptWarning, MissingExtraError, UnsupportedError
 from fairopt.contract.base import Backend
 from fairopt.contract.registry import BackendLike, resolve
-from fairopt.errors import FairoptWarning, MissingExtraError, UnsupportedError
 from fairopt.prepared import Prepared
 from fairopt.problem import ProjectionProblem
 from fairopt.race import memory

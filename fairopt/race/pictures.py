@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairopt.basics.figures import drawing, legend, legible, logarithmic, png
-from fairopt.files import write_whole
+from fairopt.basics.files import write_whole
 from fairopt.race.result import Race, failure_of
 from fairopt.race.store import Record
 

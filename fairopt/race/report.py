@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fairopt.basics.extras import missing
+from fairopt.basics.table import Table
 from fairopt.race.result import Race, failure_of
-from fairopt.table import Table
 
 CAPTIONS = {
     "time": "Time against n: forward and backward of one projection through the front door (inputs checked, certified), median of the "

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from fairopt.basics.errors import InputError
 from fairopt.basics.extras import missing
-from fairopt.errors import InputError
+from fairopt.basics.table import Table
 from fairopt.race.store import Record
-from fairopt.table import Table
 
 COLUMNS = (
     "backend", "notion", "n", "groups", "dtype", "box", "gradient", "outcome", "status",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.race.cells import Cell
 from fairopt.race.settings import Settings
 

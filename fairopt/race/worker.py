@@ -13,8 +13,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairopt.basics.errors import BackendError, InputError, MissingExtraError
 from fairopt.contract.registry import BackendLike, absent, load
-from fairopt.errors import BackendError, InputError, MissingExtraError
 from fairopt.race.cells import Cell
 from fairopt.race.settings import Settings
 

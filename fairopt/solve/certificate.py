@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.arrays import Array
+from fairopt.basics.arrays import Array
+from fairopt.basics.errors import InputError
+from fairopt.basics.sparse import SparseRows
 from fairopt.contract.base import Status
-from fairopt.errors import InputError
 from fairopt.problem import ProjectionProblem
-from fairopt.sparse import SparseRows
 
 FORMAT = 1
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fairopt.arrays import Array
+from fairopt.basics.arrays import Array
 from fairopt.dual.piece import Piece
 from fairopt.dual.structure import structure
 from fairopt.problem import ProjectionProblem

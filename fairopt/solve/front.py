@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.errors import BackendError, InputError, UnsupportedError
 from fairopt.contract.base import Backend, Capabilities, GradientKind, RawSolution, Status
 from fairopt.contract.registry import BackendLike, instance, resolve
 from fairopt.contract.registry import backend as named
 from fairopt.dual.structure import structure, with_numbers
-from fairopt.errors import BackendError, InputError, UnsupportedError
 from fairopt.problem import Array, Limits, ProjectionProblem
 from fairopt.solve.certificate import Certificate, Solution
 from fairopt.solve.gate import GRANTING, Stated, Verdict, judge, rows_hold

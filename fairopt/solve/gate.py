@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.arrays import Array
+from fairopt.basics.arrays import Array
 from fairopt.contract.base import Status
 from fairopt.dual.base import round_inward
 from fairopt.dual.structure import structure

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.arrays import BoolArray
+from fairopt.basics.arrays import BoolArray
 from fairopt.problem import ProjectionProblem
 from fairopt.solve.lattice import Lattice
 from fairopt.solve.rounding import dtype_box

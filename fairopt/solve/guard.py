@@ -13,7 +13,7 @@ from types import TracebackType
 
 import numpy as np
 
-from fairopt.errors import FairoptError
+from fairopt.basics.errors import FairoptError
 from fairopt.problem import ProjectionProblem
 from fairopt.solve.certificate import problem_hash
 

@@ -16,8 +16,8 @@ from fractions import Fraction
 import numpy as np
 import torch
 
-from fairopt.arrays import Array, BoolArray, IntArray
-from fairopt.numerics.exact_sums import exact_cell_sums
+from fairopt.basics.arrays import Array, BoolArray, IntArray
+from fairopt.basics.exact_sums import exact_cell_sums
 
 LEAST = 1074  # sums are counted in units of 2**-1074
 DIGITS = {torch.float64: (53, -1074), torch.float32: (24, -149), torch.bfloat16: (8, -133), torch.float16: (11, -24)}  # and the least ulp

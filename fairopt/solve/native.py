@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fairopt.basics.errors import BackendError, InfeasibleError, UnsupportedError
 from fairopt.contract.base import Backend
-from fairopt.errors import BackendError, InfeasibleError, UnsupportedError
 from fairopt.problem import Limits, ProjectionProblem
 from fairopt.solve.pairs import untaken
 from fairopt.solve.units import Units

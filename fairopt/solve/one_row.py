@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.arrays import Array
+from fairopt.basics.arrays import Array
 from fairopt.problem import ProjectionProblem
 from fairopt.solve.transforms import refuse_transforms
 from fairopt.solve.units import span

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.arrays import Array
+from fairopt.basics.arrays import Array
+from fairopt.basics.sparse import Diagonal, Model, dense
 from fairopt.contract.base import Backend, RawSolution, Status
 from fairopt.dual.base import Dual
 from fairopt.dual.make import make_dual
@@ -28,7 +29,6 @@ from fairopt.solve.pairs import as_pairs, untaken
 from fairopt.solve.polish import polish
 from fairopt.solve.repair import repair, shortfall
 from fairopt.solve.rounding import Check, Finisher, box_holds_numbers, inside_box, largest, to_cell_order
-from fairopt.sparse import Diagonal, Model, dense
 
 
 @dataclass(frozen=True, eq=False)

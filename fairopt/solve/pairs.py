@@ -11,7 +11,7 @@ from itertools import combinations, permutations
 
 import numpy as np
 
-from fairopt.arrays import Array
+from fairopt.basics.arrays import Array
 from fairopt.contract.base import Capabilities
 from fairopt.problem import HARD, ProjectionProblem
 

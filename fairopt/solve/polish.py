@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.arrays import Array
+from fairopt.basics.arrays import Array
 from fairopt.contract.base import RawSolution
 from fairopt.dual.evaluate import Dual, SlicedDual, VectorDual
 from fairopt.dual.newton import DualSolution, Goals, goals, solve_dual

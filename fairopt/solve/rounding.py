@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.arrays import Array
+from fairopt.basics.arrays import Array
 from fairopt.dual.base import Dual, round_inward
 from fairopt.dual.sliced import SlicedDual, cell_sums
 from fairopt.dual.structure import numbers, structure

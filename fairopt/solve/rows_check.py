@@ -10,10 +10,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from fairopt.arrays import Array
+from fairopt.basics.arrays import Array
+from fairopt.basics.exact_sums import exact_cell_sums, exact_dot
 from fairopt.dual.structure import Structure, structure
 from fairopt.feasibility.exact_rows import exact_offsets, mask_means, offset_parts
-from fairopt.numerics.exact_sums import exact_cell_sums, exact_dot
 from fairopt.problem import ProjectionProblem
 
 HALF_ULP = 2.0**-53

@@ -16,7 +16,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from fairopt.arrays import BoolArray
+from fairopt.basics.arrays import BoolArray
 from fairopt.problem import ProjectionProblem
 from fairopt.solve.rows_check import exact_offset_parts
 

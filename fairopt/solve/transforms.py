@@ -11,7 +11,7 @@ from torch._C._functorch import is_functorch_wrapped_tensor as _wrapped
 from torch._C._functorch import is_legacy_batchedtensor as _batched
 from torch.autograd import forward_ad
 
-from fairopt.errors import UnsupportedError
+from fairopt.basics.errors import UnsupportedError
 
 _INSTEAD = (
     "use reverse mode: backward(), torch.autograd.grad, or torch.autograd.functional.jacobian and hessian without vectorize; "

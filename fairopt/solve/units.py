@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.arrays import Array, IntArray
+from fairopt.basics.arrays import Array, IntArray
+from fairopt.basics.sparse import Matrix, SparseRows, absolute
 from fairopt.problem import Limits, ProjectionProblem, Rows, Softness
-from fairopt.sparse import Matrix, SparseRows, absolute
 
 NEAR = 30  # scores and rows within 2^-30 .. 2^30 are solved as they are
 WIDE = 60  # the same for distance weights; beyond it the lightest becomes 2^LIGHT

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fairopt.errors import InfeasibleError
+from fairopt.basics.errors import InfeasibleError
 from fairopt.streaming.component import Component
 from fairopt.streaming.residuals import increasing_root, range_base, range_residuals, residual
 from fairopt.streaming.response import Response

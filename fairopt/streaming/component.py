@@ -14,10 +14,10 @@ from collections.abc import Iterable, Sequence
 from math import fsum
 from typing import Any
 
+from fairopt.basics.table import group_word, joined_words
 from fairopt.streaming.exact import ZERO, Exact, add_many, add_one
 from fairopt.streaming.families import Family
 from fairopt.streaming.vocabulary import Value
-from fairopt.table import group_word, joined_words
 
 Group = Value | tuple[Value, ...]
 FADED = 2.0**-600  # the least weight that is computed with: beside a sample's weight 1 it moves no float, and its powers are floats

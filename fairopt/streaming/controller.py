@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from fairopt.errors import InputError, UnsupportedError
+from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.streaming.component import Component
 from fairopt.streaming.exact import ZERO, add_many
 from fairopt.streaming.journal import Journal

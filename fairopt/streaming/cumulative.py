@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fairopt.errors import InfeasibleError, UnsupportedError
+from fairopt.basics.errors import InfeasibleError, UnsupportedError
 from fairopt.streaming.answer import FloatArray, Touch, answer_hard, apply_shifts
 from fairopt.streaming.component import Component
 from fairopt.streaming.controller import Controller

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from fairopt.errors import FairoptWarning, InputError
+from fairopt.basics.errors import FairoptWarning, InputError
 
 Kind = Literal["range", "anchored"]
 

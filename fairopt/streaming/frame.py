@@ -14,7 +14,7 @@ from math import frexp, isfinite, isinf, ldexp
 import numpy as np
 import numpy.typing as npt
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.streaming.families import Family
 
 FloatArray = npt.NDArray[np.float64]

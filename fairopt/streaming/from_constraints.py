@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from fairopt.errors import UnsupportedError
+from fairopt.basics.errors import UnsupportedError
 from fairopt.notions import Notion
 from fairopt.notions.batch import Batch
 from fairopt.notions.events import columns_of, evaluate

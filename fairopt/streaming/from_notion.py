@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fairopt.errors import InputError, UnsupportedError
+from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.notions import (
     DemographicParity,
     EqualizedOdds,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.streaming.outputs import STDOUT
 from fairopt.streaming.rows import Source
 from fairopt.streaming.store import DurableStream

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from fairopt.basics.columns import Like, is_missing, listed, plain_value, plain_values, real_vector
 from fairopt.basics.columns import read_features as columns_of_features
 from fairopt.basics.containers import is_tensor
+from fairopt.basics.errors import InputError
 from fairopt.basics.labels import target_numbers
-from fairopt.errors import InputError
 from fairopt.streaming.vocabulary import Column, Value
 
 FloatArray = npt.NDArray[np.float64]

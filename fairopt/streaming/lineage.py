@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.streaming.component import Group
 from fairopt.streaming.exact import Exact
 from fairopt.streaming.state import count, group_value, number, text, whole

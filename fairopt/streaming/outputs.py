@@ -12,9 +12,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from fairopt.errors import InputError
-from fairopt.files.opened import reason
-from fairopt.files.writing import unwritable
+from fairopt.basics.errors import InputError
+from fairopt.basics.files.opened import reason
+from fairopt.basics.files.writing import unwritable
 from fairopt.streaming.store import DurableStream
 
 FLUSH_EVERY = 256

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fairopt.basics.figures import drawing, legend, legible, png
-from fairopt.files import write_whole
+from fairopt.basics.files import write_whole
 from fairopt.streaming.report import StreamReport
 
 SOFTWARE = "fairopt stream"

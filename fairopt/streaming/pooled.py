@@ -30,7 +30,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.streaming.answer import (
     FloatArray,
     Metric,

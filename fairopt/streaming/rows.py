@@ -1,6 +1,6 @@
 """Rows of a stream from a file of text, a Parquet file or a pipe, each with the place where reading goes on after it.
 
-A malformed row is a row too: it carries the reason. Text is read by ``fairopt.files``, as an audit reads it. A place is bytes, lines and
+A malformed row is a row too: it carries the reason. Text is read by ``fairopt.basics.files``, as an audit reads it. A place is bytes, lines and
 a hash of what was consumed, so that another input, or one that has changed, is told from the one that was begun. A pipe resumes by keys.
 """
 
@@ -11,9 +11,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
+from fairopt.basics.errors import InputError
 from fairopt.basics.extras import missing
-from fairopt.errors import InputError
-from fairopt.files import Delimited, Dialect, Opened, Place, open_input
+from fairopt.basics.files import Delimited, Dialect, Opened, Place, open_input
 
 
 class Row(NamedTuple):

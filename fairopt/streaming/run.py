@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from fairopt.errors import FairoptWarning, InputError
-from fairopt.files import Place, csv_line, guarded, legible, number, zero_or_one
+from fairopt.basics.errors import FairoptWarning, InputError
+from fairopt.basics.files import Place, csv_line, guarded, legible, number, zero_or_one
 from fairopt.streaming.identity import Job, facts, same_run
 from fairopt.streaming.outputs import STDOUT, Outputs
 from fairopt.streaming.report import StreamReport, StreamStep

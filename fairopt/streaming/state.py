@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from math import inf, isfinite
 from typing import Any, TypeVar
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.streaming.component import Component, Group
 from fairopt.streaming.frame import Frame
 from fairopt.streaming.vocabulary import Column, Value

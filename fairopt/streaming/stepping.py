@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.labels import refusal
-from fairopt.errors import InputError, UnsupportedError
 from fairopt.streaming.answer import FloatArray, Touch
 from fairopt.streaming.component import Component
 from fairopt.streaming.families import Family, Plan, plan_of

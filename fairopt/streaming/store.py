@@ -26,7 +26,7 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from fairopt.errors import FairoptError, InputError, StateError
+from fairopt.basics.errors import FairoptError, InputError, StateError
 from fairopt.streaming.controller import Controller, plain_spots
 from fairopt.streaming.durable.hold import Durable, Hold
 from fairopt.streaming.durable.json_text import to_json

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from fairopt.files import Place, legible
+from fairopt.basics.files import Place, legible
+from fairopt.basics.table import group_word, joined_words
 from fairopt.streaming.rows import Row
-from fairopt.table import group_word, joined_words
 
 _MANY = 20  # refused rows of one group, none of it sent: said at once
 _NAMED = 200  # groups of which refused rows are counted apart

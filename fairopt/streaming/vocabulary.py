@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from fairopt.basics.columns import Value, plain_value
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 
 Missing = Literal["error", "own"]
 

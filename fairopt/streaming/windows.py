@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 
 
 @dataclass(frozen=True)

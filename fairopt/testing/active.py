@@ -7,7 +7,7 @@ On a piece, with prices p = fixed + B q, free samples F and C = B^T A, the solut
 B has one column per held combination: e_k for a row at its limit; e_i - e_t for members i, t that share the top (or bottom) of a
 range; ratio e_t - e_s for the width of a range (t = s where all its rows are equal, at the tip of a ratio's cone); differences of
 constraints that share a budget. Rows at their cap stand in ``fixed``.
-compliance is 1 / gamma for quadratic softness and 0 elsewhere. Written from DESIGN 1 and 7, independent of fairopt.numerics.
+compliance is 1 / gamma for quadratic softness and 0 elsewhere. Written from DESIGN 1 and 7, independent of fairopt.basics.
 """
 
 from __future__ import annotations

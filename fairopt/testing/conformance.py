@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
+from fairopt.basics.errors import ConformanceError, InputError, MissingExtraError
 from fairopt.contract.base import Backend
 from fairopt.contract.registry import resolve
-from fairopt.errors import ConformanceError, InputError, MissingExtraError
 from fairopt.notions import Notion
 from fairopt.testing.properties import accuracy, gradients, interface, notions, state, symmetry
 from fairopt.testing.subject import Subject, make_subject

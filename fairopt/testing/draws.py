@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.errors import InputError
 from fairopt.basics.extras import missing
-from fairopt.errors import InputError
 from fairopt.problem import Array, ProjectionProblem
 from fairopt.testing import mutate
 from fairopt.testing.assembly import INF, Assembly

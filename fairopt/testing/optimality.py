@@ -8,7 +8,7 @@ Conditions (claim L8 and DESIGN 1), for scores z, prices p and f = A y + offset:
 
 All residuals are relative: scores to the largest |score| around, a row to sum |A_ki| * max|y| + |offset|, a price to the price that
 would move some sample by that largest score. Each condition "this or that is zero" counts the smaller of the two.
-Independent of fairopt.numerics on purpose.
+Independent of fairopt.basics on purpose.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ The problem is written as a strictly convex QP in the samples, scaled to x_i = s
 
 daqp (a dual active-set solver, primal_tol = dual_tol = 1e-12) solves it; ``fairopt.testing.active`` then solves the
 optimality conditions of the active set that it found once more. ``fairopt.testing.optimality`` judges both; nothing of
-fairopt.numerics or of a backend is used.
+fairopt.basics or of a backend is used.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from fairopt.basics.errors import BackendError
 from fairopt.basics.extras import missing
-from fairopt.errors import BackendError
 from fairopt.problem import Array, ProjectionProblem, Softness
 from fairopt.testing.active import crossover
 from fairopt.testing.draws import Draw

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.errors import BackendError, ConformanceError, InfeasibleError, UnsupportedError
 from fairopt.contract.base import Backend, Capabilities, GradientKind, RawSolution
-from fairopt.errors import BackendError, ConformanceError, InfeasibleError, UnsupportedError
 from fairopt.problem import Limits, ProjectionProblem
 from fairopt.solve import Solution, solve
 from fairopt.solve.pairs import untaken

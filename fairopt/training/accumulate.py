@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 
 
 class Accumulation(nn.Module):

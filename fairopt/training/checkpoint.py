@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.training.state import FORMAT, RandomStates, Stateful, check_format
 
 RANDOM = "random states"

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fairopt.basics.errors import InputError, UnsupportedError
+from fairopt.basics.table import Table
 from fairopt.decisions import decide
-from fairopt.errors import InputError, UnsupportedError
 from fairopt.groups import Missing
 from fairopt.layer import Space
 from fairopt.prepared import project
-from fairopt.table import Table
 from fairopt.training.columns import Cuts, Groups
 from fairopt.training.estimators import FairEstimator, Floats, NotionLike
 

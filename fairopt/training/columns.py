@@ -17,8 +17,8 @@ from torch import Tensor
 
 from fairopt.basics.columns import length, read_features
 from fairopt.basics.containers import frame_columns, is_frame, opened
+from fairopt.basics.errors import InputError, MissingExtraError
 from fairopt.basics.extras import missing
-from fairopt.errors import InputError, MissingExtraError
 from fairopt.groups import Missing, Vocabulary, encode
 
 try:

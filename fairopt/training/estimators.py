@@ -22,17 +22,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fairopt.basics.errors import FairoptWarning, InfeasibleError, InputError, UnsupportedError
 from fairopt.basics.extras import missing
 from fairopt.basics.labels import REMEDY
+from fairopt.basics.table import Table
 from fairopt.compiler.feasibility import OR_CLOSEST
-from fairopt.errors import FairoptWarning, InfeasibleError, InputError, UnsupportedError
 from fairopt.frozen import FrozenLayer, freeze
 from fairopt.gap_table import gaps
 from fairopt.groups import Missing
 from fairopt.layer import FairModel, FairnessLayer, Space
 from fairopt.notions import Notion
 from fairopt.solve import Solution
-from fairopt.table import Table
 from fairopt.training.columns import GIVE, Cuts, Groups, Read, Reader, as_columns, as_table, resolve
 from fairopt.training.estimators_maps import FrozenMaps, freeze_maps, moves_by_label
 from fairopt.training.estimators_network import Network

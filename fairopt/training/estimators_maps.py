@@ -26,12 +26,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fairopt.errors import InputError, UnsupportedError
+from fairopt.basics.errors import InputError, UnsupportedError
+from fairopt.basics.sparse import absolute
 from fairopt.frozen import FrozenLayer, PopulationBound, group_keys
 from fairopt.layer import FairnessLayer
 from fairopt.problem import HARD, Array, IntArray, ProjectionProblem, Rows
 from fairopt.solve import solve
-from fairopt.sparse import absolute
 
 RIDGE = 1e-6  # of the mean square of z: where a group's scores are all the same, prefer a = 1
 BROKEN = 1e-6  # in units of the scores' width

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 
 Index = npt.NDArray[np.int64]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from fairopt.table import Table
+from fairopt.basics.table import Table
 from fairopt.training.state import FORMAT, check_format
 
 

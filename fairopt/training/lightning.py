@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from fairopt.basics.columns import listed, read_features
+from fairopt.basics.errors import FairoptError, InputError
 from fairopt.basics.extras import missing
-from fairopt.errors import FairoptError, InputError
 from fairopt.gap_table import gaps
 from fairopt.layer import FairnessLayer
 from fairopt.solve import Certificate

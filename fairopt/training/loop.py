@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.training.bar import Bar, bar
 from fairopt.training.checkpoint import load_checkpoint, save_checkpoint
 from fairopt.training.history import EpochDone, History

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
+from fairopt.basics.table import Table
 from fairopt.groups import Missing
-from fairopt.table import Table
 from fairopt.training.columns import Cuts
 from fairopt.training.estimators import FairEstimator, Floats, NotionLike
 

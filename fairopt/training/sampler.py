@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from fairopt.errors import FairoptWarning, InputError
+from fairopt.basics.errors import FairoptWarning, InputError
 from fairopt.groups import Missing, Vocabulary, encode
 from fairopt.training.state import FORMAT, check_format
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 
 FORMAT = 1
 

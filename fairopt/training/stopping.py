@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.training.state import FORMAT, check_format
 
 

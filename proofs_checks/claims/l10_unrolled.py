@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 import fairopt as fo
-from fairopt.errors import FairoptError
+from fairopt.basics.errors import FairoptError
 from fairopt.problem import ProjectionProblem
 from fairopt.testing.claims.jacobian import check_implicit_gradient
 from fairopt.testing.claims.subject import Case, Generator, Layer, distances, norm, row_values

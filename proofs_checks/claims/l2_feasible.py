@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 import fairopt as fo
+from fairopt.basics.sparse import dense
 from fairopt.problem import Array, ProjectionProblem
-from fairopt.sparse import dense
 from fairopt.testing.claims.subject import excess
 from proofs_checks.claim import Claim, Generator, Measurement, worst
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fairopt.errors import UnsupportedError
+from fairopt.basics.errors import UnsupportedError
 from fairopt.streaming import Cumulative, PooledParity, parity
 from fairopt.testing.claims.formulas import mean_after, neutral_reply
 from proofs_checks.claim import Claim, Exact, Generator, Measurement, worst

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import fairopt as fo
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.training import StratifiedBatches
 
 BAR = 1.3

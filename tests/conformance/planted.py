@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.errors import BackendError
 from fairopt.contract.base import ALL_SOFTNESS, Backend, Capabilities, RawSolution, Status
-from fairopt.errors import BackendError
 from fairopt.problem import Array, Limits, ProjectionProblem
 from fairopt.testing.active import piece_at
 from fairopt.testing.draws import Draw
@@ -296,7 +296,7 @@ class RefusesWhatItDeclares(Honest):
     expected: ClassVar[str] = "capabilities"
 
     def solve(self, scores: Tensor, problem: ProjectionProblem) -> RawSolution:
-        from fairopt.errors import UnsupportedError
+        from fairopt.basics.errors import UnsupportedError
 
         if any(s.kind == "budget" for s in problem.softness):
             raise UnsupportedError("no budgets")

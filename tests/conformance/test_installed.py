@@ -6,8 +6,8 @@ import os
 
 import pytest
 
+from fairopt.basics.errors import MissingExtraError
 from fairopt.contract.registry import installed
-from fairopt.errors import MissingExtraError
 from fairopt.testing import check_backend
 
 DRAWS = int(os.environ.get("FAIROPT_DRAWS", "30"))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fairopt.errors import ConformanceError, InputError
+from fairopt.basics.errors import ConformanceError, InputError
 from fairopt.testing import BACKEND_PROPERTIES, check_backend
 
 _spec = importlib.util.spec_from_file_location("planted_backends", Path(__file__).with_name("planted.py"))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fairopt as fo
-from fairopt.errors import ConformanceError, InputError
+from fairopt.basics.errors import ConformanceError, InputError
 from fairopt.notions.batch import Batch
 from fairopt.testing import NOTION_PROPERTIES, check_notion
 

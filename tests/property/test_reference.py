@@ -11,7 +11,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from fairopt.errors import BackendError
+from fairopt.basics.errors import BackendError
 from fairopt.problem import HARD, Array, ProjectionProblem, Softness
 from fairopt.testing.active import crossover
 from fairopt.testing.draws import MUTATIONS, SOFT, Draw, draw, drawn_problems, infeasible, wild

@@ -16,8 +16,8 @@ import pytest
 from typer.testing import CliRunner
 
 import fairopt as fo
+from fairopt.basics.files import Dialect
 from fairopt.cli.app import build
-from fairopt.files import Dialect
 from fairopt.streaming import DurableStream, PooledParity, parity
 from fairopt.streaming import outputs as outputs_module
 from fairopt.streaming.rows import CsvSource, ParquetSource, open_source

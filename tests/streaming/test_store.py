@@ -47,7 +47,7 @@ def take(stream_, batch):
     return [stream_.step(z, sensitive_features={k: f[k] for k in needed}).scores for z, f in batch]
 
 
-@pytest.mark.filterwarnings("ignore::fairopt.errors.FairoptWarning")
+@pytest.mark.filterwarnings("ignore::fairopt.basics.errors.FairoptWarning")
 @pytest.mark.parametrize("name", ["pooled", "several", "sliding", "forget", "cumulative", "paper"])
 def test_a_resumed_stream_goes_on_with_the_same_bits(name, tmp_path):
     everything = rows(300)

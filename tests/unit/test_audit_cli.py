@@ -19,8 +19,8 @@ import fairopt as fo
 from fairopt.auditing import read_json
 from fairopt.auditing.pictures import ROWS, draw_pictures, widest
 from fairopt.auditing.report import LONGEST
+from fairopt.basics.errors import InputError
 from fairopt.cli.app import build
-from fairopt.errors import InputError
 
 RUNNER = CliRunner()
 OWN = fo.DemographicParity("sex", tolerance=0.01) & fo.EqualOpportunity("race", tolerance=0.3)

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairopt.arrays import Array
 from fairopt.auditing import intervals
 from fairopt.auditing.intervals import ADDED, BOOTSTRAP, EXACT, Estimator, Interval, clopper_pearson, gap_interval
-from fairopt.errors import InputError
+from fairopt.basics.arrays import Array
+from fairopt.basics.errors import InputError
 from fairopt.notions import Batch
 
 CONFIDENCE = 0.95

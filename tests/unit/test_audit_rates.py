@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score, mean_squared_error
 
 import fairopt as fo
 from fairopt.auditing import LocalLaw144
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 
 PARITY = fo.DemographicParity("sex", tolerance=0.05)
 METRICS = {

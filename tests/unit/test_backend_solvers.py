@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 import torch
 
+from fairopt.basics.errors import BackendError, InfeasibleError, InputError, MissingExtraError, UnsupportedError
 from fairopt.contract.base import Backend, Status
-from fairopt.errors import BackendError, InfeasibleError, InputError, MissingExtraError, UnsupportedError
 from fairopt.problem import Limits
 from fairopt.testing.draws import Draw, draw, infeasible, wild
 from fairopt.testing.oracle import OracleSolution, accepted_oracle, solve_reference

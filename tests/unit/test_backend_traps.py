@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 import fairopt as fo
+from fairopt.basics.errors import BackendError, InfeasibleError, UnsupportedError
 from fairopt.contract.base import Capabilities, Status
-from fairopt.errors import BackendError, InfeasibleError, UnsupportedError
 from fairopt.problem import Limits, ProjectionProblem, Softness
 from fairopt.solve import solve
 from fairopt.testing.assembly import Assembly, Linear

@@ -12,9 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 import fairopt as fo
+from fairopt.basics.errors import InputError
 from fairopt.cli.app import build
 from fairopt.contract.base import Backend, Capabilities, RawSolution
-from fairopt.errors import InputError
 from fairopt.notions.named import SHIPPED, notion_named
 from fairopt.problem import ProjectionProblem
 from fairopt.testing.claims import CHECKS, Layer, check_claim, verify

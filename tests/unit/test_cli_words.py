@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 
 import fairopt as fo
 from fairopt import cli
+from fairopt.basics.table import Table
 from fairopt.cli.app import COMMANDS, build
 from fairopt.cli.show import console, rich_table, say
-from fairopt.table import Table
 
 NAMES = ("$x$", "$\\frac{", "_y", "{z}", "<b>bold</b>", "[red]r[/red]", "日本", "😀", ":smile:", "a\x1b[31m", "=1+1")
 GROUP = "$g_{1}[red]日"

@@ -15,8 +15,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fairopt.basics.errors import FairoptWarning, InputError
+from fairopt.basics.exact_sums import exact_cell_sums
 from fairopt.compiler import Compiled, compile_problem
-from fairopt.errors import FairoptWarning, InputError
 from fairopt.gap_table import gaps
 from fairopt.notions import (
     Batch,
@@ -33,7 +34,6 @@ from fairopt.notions import (
     ScoreCovariance,
     notion,
 )
-from fairopt.numerics.exact_sums import exact_cell_sums
 from fairopt.problem import Array, ProjectionProblem
 
 SEEDS = st.integers(0, 2**32 - 1)

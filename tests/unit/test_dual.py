@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairopt.arrays import Array
+from fairopt.basics.arrays import Array
 from fairopt.dual.evaluate import SlicedDual, VectorDual
 from fairopt.dual.make import make_dual
 from fairopt.dual.newton import MAX_ITER, DualSolution, solve_dual

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fairopt.errors import FairoptError
+from fairopt.basics.errors import FairoptError
 from fairopt.experiments import employee
 from fairopt.experiments import employee_report as report
 from fairopt.experiments.data import employee as data

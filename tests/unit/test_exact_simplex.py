@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairopt.numerics.exact_simplex import End, Forms, decide
+from fairopt.basics.exact_simplex import End, Forms, decide
 
 linprog = pytest.importorskip("scipy.optimize").linprog
 

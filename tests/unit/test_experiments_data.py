@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.experiments.data import loanapp
 from fairopt.experiments.data.tabular import Dataset, Encoder, split
 

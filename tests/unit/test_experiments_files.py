@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.experiments.data import acs, adult, communities, compas, credit, german, law, student
 from fairopt.experiments.data.files import VARIABLE, Source, find, present, read
 from fairopt.experiments.data.frames import dataset

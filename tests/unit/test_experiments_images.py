@@ -17,7 +17,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairopt.errors import InputError, MissingExtraError
+from fairopt.basics.errors import InputError, MissingExtraError
 from fairopt.experiments import emoji, faces
 from fairopt.experiments.convolutional import ResNet18, SmallCNN
 from fairopt.experiments.data import emoji as drawn

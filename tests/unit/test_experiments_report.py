@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fairopt as fo
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.experiments.measure import measure, measure_values
 from fairopt.experiments.report import Figure, Run, compared, of, paired, remarks, summary
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.experiments.store import Store
 
 SETTINGS = {"recipe": {"hidden": (32,), "rate": 0.1}}

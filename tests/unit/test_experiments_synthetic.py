@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fairopt as fo
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.experiments import synthetic
 from fairopt.experiments.data import synthetic as data
 from fairopt.experiments.methods.base import Goal, Recipe

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fairopt.basics.errors import InfeasibleError
 from fairopt.compiler import compile_problem
-from fairopt.errors import InfeasibleError
 from fairopt.feasibility import conflict as conflict_of
 from fairopt.feasibility import infeasibility
 from fairopt.feasibility.decide import _least_squares

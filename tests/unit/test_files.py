@@ -20,8 +20,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from fairopt.errors import InputError
-from fairopt.files import (
+from fairopt.basics.errors import InputError
+from fairopt.basics.files import (
     Delimited,
     Dialect,
     Record,
@@ -34,8 +34,8 @@ from fairopt.files import (
     write_whole,
     zero_or_one,
 )
-from fairopt.files.dialect import SEPARATORS
-from fairopt.table import Table, group_word, joined_words, visible
+from fairopt.basics.files.dialect import SEPARATORS
+from fairopt.basics.table import Table, group_word, joined_words, visible
 
 ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le-bom", "utf-16-be-bom", "utf-32", "gzip")
 # Every kind of character that a reader may stumble over; NUL and lone surrogates are no text.
@@ -429,7 +429,7 @@ def test_no_file_is_read_and_written(tmp_path: Path) -> None:
 
 
 def test_reading_loads_no_torch_and_no_pandas() -> None:
-    code = "import sys, fairopt.files; print({'torch', 'pandas', 'typer'} & set(sys.modules))"
+    code = "import sys, fairopt.basics.files; print({'torch', 'pandas', 'typer'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import fairopt as fo
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.experiments import four_ways
 from fairopt.experiments.data.tabular import Part
 from fairopt.experiments.four_ways import exact_batches, predict, squashed, train

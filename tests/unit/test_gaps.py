@@ -13,7 +13,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
+from fairopt.basics.table import Table
 from fairopt.gap_table import COLUMNS, gaps
 from fairopt.notions import (
     Batch,
@@ -28,7 +29,6 @@ from fairopt.notions import (
     ScoreCovariance,
     notion,
 )
-from fairopt.table import Table
 
 FEATURES = {"sex": ["f", "m", "f", "m"], "race": ["b", "w", "w", "w"]}
 SCORES = [0.1, 0.5, 0.3, 0.7]

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.groups import Vocabulary, declare, encode
 
 SEX = ["male", "female", "male", "female", "female"]

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fairopt as fo
+from fairopt.basics.sparse import SparseRows, most_in_a_column, product, row_of_columns, same_columns
 from fairopt.compiler import cells, presolve
 from fairopt.dual import structure as structures
 from fairopt.dual.make import make_dual
@@ -22,7 +23,6 @@ from fairopt.dual.separable import Quadratic, SeparableInverse
 from fairopt.dual.structure import numbers, structure
 from fairopt.dual.tables import table_prices
 from fairopt.solve import solve
-from fairopt.sparse import SparseRows, most_in_a_column, product, row_of_columns, same_columns
 from fairopt.testing.draws import draw
 
 F64 = torch.float64

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import fairopt as fo
-from fairopt.errors import InputError, MissingExtraError, UnsupportedError
+from fairopt.basics.errors import InputError, MissingExtraError, UnsupportedError
 from fairopt.experiments.data.tabular import Dataset, Part, split
 from fairopt.experiments.methods.base import Goal, Recipe, pooled
 from fairopt.experiments.methods.calibrate import Calibration, Line, line, sigmoid

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from fairopt.basics.errors import InputError
 from fairopt.compiler import compile_problem
-from fairopt.errors import InputError
 from fairopt.notions import (
     Batch,
     DemographicParity,

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairopt.arrays import Array
+from fairopt.basics.arrays import Array
+from fairopt.basics.interior_point import minimise
+from fairopt.basics.range_projection import range_prices
 from fairopt.dual.prox import prox, residual
 from fairopt.dual.structure import Numbers, Structure, numbers, structure
-from fairopt.numerics.interior_point import minimise
-from fairopt.numerics.range_projection import range_prices
 from fairopt.problem import Softness
 from fairopt.testing.assembly import Assembly, Linear, Range
 

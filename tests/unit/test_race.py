@@ -21,9 +21,9 @@ from matplotlib.container import ErrorbarContainer
 from typer.testing import CliRunner
 
 import fairopt as fo
+from fairopt.basics.errors import BackendError, InputError
 from fairopt.cli.app import build
 from fairopt.contract import registry
-from fairopt.errors import BackendError, InputError
 from fairopt.race import PRESETS, Cell, Grid, Progress, compare
 from fairopt.race.cells import Subject, cells
 from fairopt.race.contest import everyone

@@ -14,8 +14,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import fairopt as fo
+from fairopt.basics.range_projection import INF, flow_derivative, level_shares, range_flow, range_prices, width_shares
 from fairopt.contract.base import Capabilities, RawSolution
-from fairopt.numerics.range_projection import INF, flow_derivative, level_shares, range_flow, range_prices, width_shares
 from fairopt.problem import ProjectionProblem
 from fairopt.solve import solve
 from fairopt.solve.pairs import as_pairs, untaken

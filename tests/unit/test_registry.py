@@ -163,7 +163,9 @@ def test_backends_that_are_broken_are_named_and_hurt_no_other(
 ) -> None:
     (tmp_path / "broken_of_fairopt.py").write_text("raise ValueError('no licence')")
     (tmp_path / "wrong_of_fairopt.py").write_text("Thing = 3")
-    (tmp_path / "extra_of_fairopt.py").write_text("from fairopt.errors import MissingExtraError\nraise MissingExtraError('pip install it')")
+    (tmp_path / "extra_of_fairopt.py").write_text(
+        "from fairopt.basics.errors import MissingExtraError\nraise MissingExtraError('pip install it')"
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
     provide(
         point("broken", "broken_of_fairopt:Thing", "one"),

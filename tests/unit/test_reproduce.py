@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from fairopt import cli
+from fairopt.basics.errors import InputError
+from fairopt.basics.table import Table
 from fairopt.cli.app import build
-from fairopt.errors import InputError
 from fairopt.experiments.pages import BY_HAND, joined, picture_name, write_page
 from fairopt.experiments.pareto import Curve, Panel, Point, curves, pareto_picture
 from fairopt.experiments.reproduce import REGISTRY, OnProgress, Progress, Result, Section, Settings, cells_of, experiment, reproduce
 from fairopt.experiments.store import Store
-from fairopt.table import Table
 
 RUNNER = CliRunner()
 # A sample of the contract. Cell 2 can be made to raise, as ctrl-C would.

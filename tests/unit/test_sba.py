@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import fairopt as fo
-from fairopt.errors import FairoptError, InputError
+from fairopt.basics.errors import FairoptError, InputError
 from fairopt.experiments import sba
 from fairopt.experiments import sba_report as report
 from fairopt.experiments.data import sba as data

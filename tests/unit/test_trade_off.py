@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairopt.errors import MissingExtraError
+from fairopt.basics.errors import MissingExtraError
 from fairopt.experiments import trade_off
 from fairopt.experiments.data.tabular import Dataset, Part, split
 from fairopt.experiments.methods.base import Recipe

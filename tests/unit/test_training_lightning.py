@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 import fairopt as fo
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 
 lightning = pytest.importorskip("lightning", reason="needs Lightning")
 

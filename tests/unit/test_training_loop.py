@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
 import fairopt as fo
-from fairopt.errors import InputError, MissingExtraError
+from fairopt.basics.errors import InputError, MissingExtraError
 from fairopt.training import EarlyStopping, EpochDone, History, fit, load_checkpoint, save_checkpoint
 
 X = torch.linspace(-1, 1, 20)[:, None]

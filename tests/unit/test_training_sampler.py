@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, TensorDataset
 
-from fairopt.errors import FairoptWarning, InputError
+from fairopt.basics.errors import FairoptWarning, InputError
 from fairopt.training import StratifiedBatches
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.experiments.data.files import Source, check, how_to_fetch, pandas, read, unchecked
 from fairopt.experiments.data.frames import dataset, words
 from fairopt.experiments.data.tabular import Dataset

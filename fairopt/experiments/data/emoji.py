@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.experiments.data.files import Source, read
 from fairopt.experiments.data.identity import identity
 from fairopt.experiments.data.tabular import Dataset, Indices, Part, Parts

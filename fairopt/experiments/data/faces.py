@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fairopt.errors import InputError, MissingExtraError
+from fairopt.basics.errors import InputError, MissingExtraError
 from fairopt.experiments.data.files import VARIABLE
 from fairopt.experiments.data.tabular import Part, Sensitive
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fairopt.basics.errors import InputError
 from fairopt.basics.extras import missing
-from fairopt.errors import InputError
 
 VARIABLE = "FAIROPT_DATA"
 PACKED = ".gz"

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fairopt.basics.errors import InputError, MissingExtraError
 from fairopt.basics.extras import install_line
-from fairopt.errors import InputError, MissingExtraError
 from fairopt.experiments.data.tabular import Dataset
 
 RACES = ("white", "black", "hispan")

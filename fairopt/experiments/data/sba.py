@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.experiments.data.files import Source, pandas, read
 from fairopt.experiments.data.frames import dataset
 from fairopt.experiments.data.tabular import Dataset

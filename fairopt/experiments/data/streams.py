@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 
 KINDS = ("stationary", "drift", "simpson", "runs", "late", "three")
 TOLERANCE = 0.05

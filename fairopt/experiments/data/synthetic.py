@@ -18,8 +18,8 @@ import numpy.typing as npt
 import torch
 from numpy.random import RandomState
 
+from fairopt.basics.errors import InputError
 from fairopt.basics.extras import missing
-from fairopt.errors import InputError
 from fairopt.experiments.data.identity import identity
 from fairopt.experiments.data.tabular import Dataset, Floats, Indices, Part, Parts
 

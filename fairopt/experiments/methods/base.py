@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import fairopt as fo
-from fairopt.errors import UnsupportedError
+from fairopt.basics.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from fairopt.experiments.data.tabular import Part, Parts

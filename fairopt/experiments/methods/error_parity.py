@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import fairopt as fo
-from fairopt.errors import MissingExtraError
+from fairopt.basics.errors import MissingExtraError
 from fairopt.experiments.methods.base import Goal, Output, Pool, PostProcessing, Predictor, Sensitive, parity_attribute, pooled
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 import fairopt as fo
-from fairopt.errors import UnsupportedError
+from fairopt.basics.errors import UnsupportedError
 from fairopt.notions.parity import Parity
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import fairopt as fo
-from fairopt.errors import MissingExtraError
+from fairopt.basics.errors import MissingExtraError
 from fairopt.experiments.methods.base import Goal, Method, Output, Predictor, Recipe, Sensitive, parity_attribute
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.errors import MissingExtraError
+from fairopt.basics.errors import MissingExtraError
 from fairopt.experiments.methods.base import Goal, Method, Predictor, Recipe, parity_attribute
 from fairopt.experiments.methods.network import NetworkPredictor, loss, network, scores_of, train
 

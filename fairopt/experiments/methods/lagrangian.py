@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from fairopt.errors import MissingExtraError
+from fairopt.basics.errors import MissingExtraError
 from fairopt.experiments.methods.base import Goal, Method, Predictor, Recipe, Sensitive
 from fairopt.experiments.methods.network import loss, network, train
 from fairopt.experiments.methods.penalty import boxed

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import fairopt as fo
-from fairopt.errors import UnsupportedError
+from fairopt.basics.errors import UnsupportedError
 from fairopt.experiments.methods.base import Goal, PostProcessing, Predictor, Sensitive
 from fairopt.experiments.methods.calibrate import Calibration
 from fairopt.experiments.methods.expected import Floats, compiled, parity

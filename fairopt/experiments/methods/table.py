@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.experiments.methods.base import Method
 
 HERE = "fairopt.experiments.methods"

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from fairopt.errors import FairoptWarning, InputError, StateError
+from fairopt.basics.errors import FairoptWarning, InputError, StateError
 from fairopt.streaming.durable.place import PAGE, beside, create, resolve, run_number, uri
 from fairopt.streaming.durable.seal import (
     STORE_FORMAT,

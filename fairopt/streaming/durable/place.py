@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 from fairopt.streaming.durable.seal import APPLICATION, Beginning, write_beginning
 from fairopt.streaming.durable.trouble import database_error, system_error
 

@@ -6,7 +6,7 @@ import errno
 import sqlite3
 from pathlib import Path
 
-from fairopt.errors import FairoptError, InputError, StateError
+from fairopt.basics.errors import FairoptError, InputError, StateError
 
 _NO_ROOM = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 _ADVICE = {  # by SQLite's primary result code

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.errors import InfeasibleError, UnsupportedError
 from fairopt.contract.base import Backend
 from fairopt.contract.registry import resolve
-from fairopt.errors import InfeasibleError, UnsupportedError
 from fairopt.notions import Notion, ScoreCovariance
 from fairopt.prepared import compile as compile_notion
 from fairopt.problem import Array, ProjectionProblem

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fairopt.errors import UnsupportedError
+from fairopt.basics.errors import UnsupportedError
 from fairopt.testing.claims.measurement import Measurement, worst
 from fairopt.testing.claims.prices import cost
 from fairopt.testing.claims.projection import ROOM

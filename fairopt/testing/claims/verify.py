@@ -13,7 +13,7 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from fairopt.errors import FairoptError, InputError, UnsupportedError
+from fairopt.basics.errors import FairoptError, InputError, UnsupportedError
 from fairopt.notions import Notion
 from fairopt.testing.claims import closed, jacobian, prices, projection, rounding, tolerance
 from fairopt.testing.claims.measurement import Measurement

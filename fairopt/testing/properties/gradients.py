@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.errors import BackendError, UnsupportedError
 from fairopt.contract.base import GradientKind
-from fairopt.errors import BackendError, UnsupportedError
 from fairopt.problem import Array, Limits
 from fairopt.testing.sensitivity import exact_jacobian
 from fairopt.testing.subject import Case, Subject, fail, limit_step, moved, reference_at, rescored

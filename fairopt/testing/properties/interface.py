@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.errors import BackendError, InfeasibleError, InputError, UnsupportedError
 from fairopt.contract.base import ALL_SOFTNESS, Backend
-from fairopt.errors import BackendError, InfeasibleError, InputError, UnsupportedError
 from fairopt.problem import Array, ProjectionProblem
 from fairopt.testing.draws import Draw, wild
 from fairopt.testing.oracle import accepted_oracle

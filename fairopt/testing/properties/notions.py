@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.errors import ConformanceError, FairoptWarning, InfeasibleError, InputError
 from fairopt.contract.base import Status
-from fairopt.errors import ConformanceError, FairoptWarning, InfeasibleError, InputError
 from fairopt.gap_table import gaps
 from fairopt.notions.algebra import Notion
 from fairopt.prepared import Prepared, compile, project

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.errors import BackendError, UnsupportedError
 from fairopt.contract.base import GradientKind
-from fairopt.errors import BackendError, UnsupportedError
 from fairopt.problem import ProjectionProblem
 from fairopt.testing.oracle import solve_reference
 from fairopt.testing.properties.accuracy import SOLVED

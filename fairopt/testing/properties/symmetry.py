@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.errors import UnsupportedError
+from fairopt.basics.errors import UnsupportedError
 from fairopt.problem import ProjectionProblem, Rows
 from fairopt.testing.subject import Subject, fail, slack
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fairopt.errors import InputError
-from fairopt.files.numbers import is_number
-from fairopt.files.opened import reason
+from fairopt.basics.errors import InputError
+from fairopt.basics.files.numbers import is_number
+from fairopt.basics.files.opened import reason
 
 _RUN = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 

@@ -13,8 +13,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from fairopt.errors import InputError
-from fairopt.files.encoding import Encoding
+from fairopt.basics.errors import InputError
+from fairopt.basics.files.encoding import Encoding
 
 LONGEST = 1 << 24  # bytes of one line; a file without line ends is no table
 _LF, _CR = 10, 13

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 
 CHUNK = 1 << 16
 STDIN = "-"

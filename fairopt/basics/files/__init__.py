@@ -5,14 +5,14 @@ An audit reads a whole file, a stream reads row by row and goes on where it stoo
 
 from __future__ import annotations
 
-from fairopt.files.delimited import Delimited, Place, Record
-from fairopt.files.dialect import Dialect
-from fairopt.files.encoding import legible
-from fairopt.files.names import column_name, column_names
-from fairopt.files.numbers import number, zero_or_one
-from fairopt.files.opened import Opened, open_input
-from fairopt.files.places import check_places
-from fairopt.files.writing import csv_line, csv_table, guarded, write_whole
+from fairopt.basics.files.delimited import Delimited, Place, Record
+from fairopt.basics.files.dialect import Dialect
+from fairopt.basics.files.encoding import legible
+from fairopt.basics.files.names import column_name, column_names
+from fairopt.basics.files.numbers import number, zero_or_one
+from fairopt.basics.files.opened import Opened, open_input
+from fairopt.basics.files.places import check_places
+from fairopt.basics.files.writing import csv_line, csv_table, guarded, write_whole
 
 __all__ = [
     "Delimited", "Dialect", "Opened", "Place", "Record", "check_places", "column_name", "column_names", "csv_line", "csv_table", "guarded",

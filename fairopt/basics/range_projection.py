@@ -22,7 +22,7 @@ from bisect import bisect_right
 
 import numpy as np
 
-from fairopt.arrays import Array
+from fairopt.basics.arrays import Array
 
 INF = float("inf")
 SPLIT = 1e-12  # prices this near to balance, relative to N, are split

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 
 
 def column_names(words: str, columns: Sequence[str], option: str, file: str = "the input") -> tuple[str, ...]:

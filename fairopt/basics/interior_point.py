@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairopt.arrays import Array
+from fairopt.basics.arrays import Array
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ import re
 from math import isfinite
 from typing import Any
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 
 _POINT = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _COMMA = re.compile(r"[+-]?(?:[0-9]+,?[0-9]*|,[0-9]+)(?:[eE][+-]?[0-9]+)?")

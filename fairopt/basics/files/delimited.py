@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, NamedTuple
 
-from fairopt.errors import InputError
-from fairopt.files.dialect import Dialect, find_separator, hinted_separator
-from fairopt.files.encoding import find_encoding, first_bad_byte, is_text
-from fairopt.files.lines import Lines, lines_of
-from fairopt.files.names import readings
-from fairopt.files.opened import Opened, open_input
+from fairopt.basics.errors import InputError
+from fairopt.basics.files.dialect import Dialect, find_separator, hinted_separator
+from fairopt.basics.files.encoding import find_encoding, first_bad_byte, is_text
+from fairopt.basics.files.lines import Lines, lines_of
+from fairopt.basics.files.names import readings
+from fairopt.basics.files.opened import Opened, open_input
 
 _BLANK = " \t\r\n"
 

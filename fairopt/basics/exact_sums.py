@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from fairopt.arrays import Array, IntArray
+from fairopt.basics.arrays import Array, IntArray
 
 _EXACT = 1 << 26
 

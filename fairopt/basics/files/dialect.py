@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fairopt.errors import InputError
-from fairopt.files.lines import lines_of
+from fairopt.basics.errors import InputError
+from fairopt.basics.files.lines import lines_of
 
 SEPARATORS = (",", ";", "\t", "|")
 _WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from dataclasses import dataclass
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 
 DEFAULT = "utf-8"
 _MARKS = (  # UTF-32 first: its little-endian mark begins with UTF-16's

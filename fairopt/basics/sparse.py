@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fairopt.arrays import Array, IntArray
+from fairopt.basics.arrays import Array, IntArray
 
 LARGE = 1 << 18  # entries from which a matrix is worth keeping sparse
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from fairopt.errors import InputError
+from fairopt.basics.errors import InputError
 
 
 def check_places(

@@ -1,1 +1,0 @@
-"""Small dense numerics on numpy arrays that know nothing of fairness or of problems."""
