@@ -28,13 +28,14 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from fairopt.basics.table import Table
-    from fairopt.contract.base import Backend, Capabilities, RawSolution, Status
+    from fairopt.contract.backend import Backend, Capabilities, RawSolution, Status
+    from fairopt.contract.listing import backends
+    from fairopt.contract.problem import Limits, ProjectionProblem, Rows, Softness
     from fairopt.contract.registry import backend
     from fairopt.decisions import decide
     from fairopt.frozen import FrozenLayer
     from fairopt.gap_table import gaps
     from fairopt.layer import FairModel, FairnessLayer
-    from fairopt.listing import backends
     from fairopt.notions import (
         DemographicParity,
         EqualizedOdds,
@@ -50,13 +51,12 @@ if TYPE_CHECKING:
         notion,
     )
     from fairopt.prepared import Prepared, compile, project
-    from fairopt.problem import Limits, ProjectionProblem, Rows, Softness
     from fairopt.race import Race, compare
     from fairopt.solve import Certificate, Solution
 
 _PARTS = {
     "auditing": ("Audit", "audit"),
-    "contract.base": ("Backend", "Capabilities", "RawSolution", "Status"),
+    "contract.backend": ("Backend", "Capabilities", "RawSolution", "Status"),
     "contract.registry": ("backend",),
     "decisions": ("decide",),
     "basics.errors": (
@@ -66,13 +66,13 @@ _PARTS = {
     "frozen": ("FrozenLayer",),
     "gap_table": ("gaps",),
     "layer": ("FairModel", "FairnessLayer"),
-    "listing": ("backends",),
+    "contract.listing": ("backends",),
     "notions": (
         "DemographicParity", "EqualOpportunity", "EqualizedOdds", "GroupMeanBound", "ImpactRatio", "MeanResidual", "Notion",
         "PredictiveEquality", "Reference", "ResidualParity", "ScoreCovariance", "notion",
     ),
     "prepared": ("Prepared", "compile", "project"),
-    "problem": ("Limits", "ProjectionProblem", "Rows", "Softness"),
+    "contract.problem": ("Limits", "ProjectionProblem", "Rows", "Softness"),
     "race": ("Race", "compare"),
     "solve": ("Certificate", "Solution"),
     "basics.table": ("Table",),

@@ -35,7 +35,7 @@ from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.extras import missing
 from fairopt.basics.facts import from_tensor, to_tensor
 from fairopt.basics.sparse import absolute, same_columns
-from fairopt.problem import ProjectionProblem
+from fairopt.contract.problem import ProjectionProblem
 
 if TYPE_CHECKING:
     from fairopt.layer import FairnessLayer

@@ -20,7 +20,7 @@ import numpy as np
 from fairopt.basics.columns import Value, group_values, plain_value
 from fairopt.basics.errors import InputError
 from fairopt.basics.table import group_word
-from fairopt.problem import IntArray
+from fairopt.contract.problem import IntArray
 
 Missing = Literal["error", "own"]
 

@@ -18,7 +18,7 @@ from fairopt.basics.facts import check_format, described_bounds, from_tensor, to
 from fairopt.compiler import OnInfeasible, OnMissing, compile_problem
 from fairopt.compiler.facts import read_bounds
 from fairopt.compiler.memory import CompiledMemory, composition
-from fairopt.contract.base import GradientKind, Status
+from fairopt.contract.backend import GradientKind, Status
 from fairopt.contract.registry import BackendLike, resolve
 from fairopt.groups import Missing, Vocabulary, declare
 from fairopt.notions import Notion

@@ -17,12 +17,12 @@ from fairopt.basics.errors import BackendError, FairoptWarning, InputError
 from fairopt.compiler import Compiled, OnInfeasible, OnMissing, compile_problem
 from fairopt.compiler.feasibility import as_asked
 from fairopt.compiler.limits import widened_limits
-from fairopt.contract.base import GradientKind, Status
+from fairopt.contract.backend import GradientKind, Status
+from fairopt.contract.problem import Limits, ProjectionProblem
 from fairopt.contract.registry import BackendLike
 from fairopt.feasibility import infeasibility
 from fairopt.groups import Missing
 from fairopt.notions import Notion
-from fairopt.problem import Limits, ProjectionProblem
 from fairopt.solve import Solution, solve, solve_batch
 from fairopt.solve.front import check_scores
 from fairopt.solve.passthrough import unchanged

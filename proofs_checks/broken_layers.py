@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.problem import Array, ProjectionProblem
+from fairopt.contract.problem import Array, ProjectionProblem
 from fairopt.solve import Solution
 from fairopt.testing.active import piece_at
 from fairopt.testing.claims.subject import Case, Layer, clipped
@@ -95,7 +95,7 @@ class NotRepaired(Layer):
     """Says certified of what the solver returned, without repair."""
 
     def solution(self, scores: Tensor, problem: ProjectionProblem) -> Solution:
-        from fairopt.contract.base import Status
+        from fairopt.contract.backend import Status
         from fairopt.solve import solve
 
         found = solve(scores, problem, certify=False)

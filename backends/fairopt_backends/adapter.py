@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.errors import BackendError, InfeasibleError, InputError, UnsupportedError
-from fairopt.contract.base import Backend, RawSolution, Status
-from fairopt.problem import Array, Limits, ProjectionProblem
+from fairopt.contract.backend import Backend, RawSolution, Status
+from fairopt.contract.problem import Array, Limits, ProjectionProblem
 from fairopt_backends.lowering import Lowered, Numbers, lower
 from fairopt_backends.multipliers import at_a_vertex, recovered
 from fairopt_backends.programme import Programme, unit_of

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from fairopt.basics.errors import UnsupportedError
 from fairopt.basics.sparse import diagonal
-from fairopt.contract.base import Backend, Capabilities, RawSolution
+from fairopt.contract.backend import Backend, Capabilities, RawSolution
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.dual.base import Evaluation
 from fairopt.dual.make import make_dual
 from fairopt.dual.newton import ACCEPTED, DualSolution, goals
 from fairopt.dual.prox import prox, residual
 from fairopt.dual.structure import numbers, structure
-from fairopt.problem import ProjectionProblem
 from fairopt_backends.adapter import positive
 
 

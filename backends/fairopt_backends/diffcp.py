@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fairopt.basics.errors import BackendError
-from fairopt.contract.base import ALL_SOFTNESS, Capabilities
-from fairopt.problem import Array, IntArray
+from fairopt.contract.backend import ALL_SOFTNESS, Capabilities
+from fairopt.contract.problem import Array, IntArray
 from fairopt_backends.adapter import Adapter, Answer, one_of, positive, positive_integer
 from fairopt_backends.cone_attempts import attempts, best_answer
 from fairopt_backends.lowering import Lowered, Numbers

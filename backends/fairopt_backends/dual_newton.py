@@ -6,11 +6,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fairopt.contract.base import ALL_SOFTNESS, Backend, Capabilities, RawSolution, Status
+from fairopt.contract.backend import ALL_SOFTNESS, Backend, Capabilities, RawSolution, Status
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.dual.make import make_dual
 from fairopt.dual.newton import MAX_ITER, solve_dual
 from fairopt.dual.structure import numbers, structure
-from fairopt.problem import ProjectionProblem
 from fairopt_backends.adapter import positive, positive_integer
 
 

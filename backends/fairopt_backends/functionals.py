@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.problem import Array, IntArray, ProjectionProblem
+from fairopt.contract.problem import Array, IntArray, ProjectionProblem
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ Otherwise u has one entry a sample, and C has an entry for each sample that a ro
 Every row is divided by its norm in u, and extras are measured in the unit of their rows: at n samples a row's norm is about
 1/sqrt(n) and its price about sqrt(n), which no solver's stopping test survives unscaled.
 
-Multipliers: hess x + q + C^T lam + (box) = 0, so lam > 0 where the upper limit binds, as for prices (``fairopt.problem``).
+Multipliers: hess x + q + C^T lam + (box) = 0, so lam > 0 where the upper limit binds, as for prices (``fairopt.contract.problem``).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.problem import Array, BoolArray, IntArray, Limits, ProjectionProblem
+from fairopt.contract.problem import Array, BoolArray, IntArray, Limits, ProjectionProblem
 from fairopt_backends.functionals import Functionals, functionals
 from fairopt_backends.modules import load
 

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.errors import BackendError
-from fairopt.contract.base import ALL_SOFTNESS, Capabilities
-from fairopt.problem import Array, ProjectionProblem
+from fairopt.contract.backend import ALL_SOFTNESS, Capabilities
+from fairopt.contract.problem import Array, ProjectionProblem
 from fairopt_backends.adapter import Adapter, Answer, one_of, positive, positive_integer
 from fairopt_backends.lowering import Lowered, Numbers, lower
 from fairopt_backends.modules import INSTALL, load

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.range_projection import at_apex, range_flow, range_prices
-from fairopt.problem import Array, BoolArray, ProjectionProblem
+from fairopt.contract.problem import Array, BoolArray, ProjectionProblem
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fairopt.basics.errors import InputError
-from fairopt.contract.base import ALL_SOFTNESS, Capabilities
-from fairopt.problem import IntArray
+from fairopt.contract.backend import ALL_SOFTNESS, Capabilities
+from fairopt.contract.problem import IntArray
 from fairopt_backends.adapter import Adapter, Answer, one_of, positive, positive_integer
 from fairopt_backends.modules import INSTALL, load
 from fairopt_backends.programme import Programme, sides

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.errors import BackendError
-from fairopt.contract.base import Capabilities
-from fairopt.problem import Array
+from fairopt.contract.backend import Capabilities
+from fairopt.contract.problem import Array
 from fairopt_backends.adapter import Adapter, Answer, positive, positive_integer
 from fairopt_backends.lowering import Lowered, Numbers
 from fairopt_backends.modules import INSTALL, load

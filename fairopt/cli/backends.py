@@ -11,7 +11,7 @@ import typer
 import fairopt as fo
 from fairopt.basics.files import check_places
 from fairopt.cli.show import STDOUT, console, rich_table, say, word, write_json
-from fairopt.contract.base import ALL_SOFTNESS
+from fairopt.contract.backend import ALL_SOFTNESS
 
 # No extra can name these two: pip would follow their metadata and downgrade numpy, or fail to build. Both go after torch.
 WITHOUT_DEPENDENCIES = (

@@ -23,10 +23,10 @@ from fairopt.compiler.gather import Gathered, gather
 from fairopt.compiler.items import Item, Row
 from fairopt.compiler.limits import MovingLimits, widened_limits
 from fairopt.compiler.presolve import Box, Cells, presolve, scales_of
+from fairopt.contract.problem import HARD, Array, Limits, ProjectionProblem, Rows, Softness
 from fairopt.groups import Missing, Vocabulary, declare
 from fairopt.notions.algebra import Notion
 from fairopt.notions.batch import Batch
-from fairopt.problem import HARD, Array, Limits, ProjectionProblem, Rows, Softness
 
 OnMissing = Literal["drop", "warn", "raise"]
 

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from fairopt.basics.errors import InfeasibleError
 from fairopt.basics.sparse import absolute
+from fairopt.contract.problem import Array, ProjectionProblem, Stated
 from fairopt.feasibility import FarkasProof, conflict, infeasibility
 from fairopt.feasibility.closest import least_values
 from fairopt.feasibility.exact_rows import hard_constraints, ratio_of
-from fairopt.problem import Array, ProjectionProblem, Stated
 
 OnInfeasible = Literal["raise", "closest", "passthrough"]
 CLEAR = 2.0**-40  # margin of a proof over the terms of its sums; a witness may be off by as much

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from fairopt.contract.problem import SoftnessKind
 from fairopt.notions.amount import Amount
-from fairopt.problem import SoftnessKind
 
 Term = tuple[float, int, int]  # (scale, mask, values)
 

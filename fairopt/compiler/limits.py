@@ -10,8 +10,8 @@ from torch import Tensor
 from fairopt.basics.errors import InputError
 from fairopt.basics.sparse import SparseRows
 from fairopt.compiler.items import Item
+from fairopt.contract.problem import Limits, ProjectionProblem, Rows
 from fairopt.notions.amount import Amount
-from fairopt.problem import Limits, ProjectionProblem, Rows
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from fairopt.basics.errors import BackendError, InputError, MissingExtraError
-from fairopt.contract.base import Backend
+from fairopt.contract.backend import Backend
 
 GROUP = "fairopt.backends"
 BackendLike = str | type[Backend] | Backend

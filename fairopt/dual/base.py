@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.sparse import Diagonal, Matrix, Model
+from fairopt.contract.problem import Array, ProjectionProblem
 from fairopt.dual.structure import structure
-from fairopt.problem import Array, ProjectionProblem
 
 if TYPE_CHECKING:
     from fairopt.dual.vector import VectorDual

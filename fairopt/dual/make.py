@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.dual.evaluate import SMALL, Dual, SlicedDual, VectorDual
-from fairopt.problem import ProjectionProblem
 
 MANY, CELL = 64, 2000
 

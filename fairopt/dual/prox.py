@@ -3,7 +3,7 @@
     prox(v; s) = argmin over p of  sum_k s_k / 2 (p_k - v_k / s_k)^2 + sigma(p)
 
 sigma is the dual cost of the limits: upper p_k for p_k > 0, lower p_k for p_k < 0, width times the flow of a range, with the price
-domains of ``fairopt.problem`` (caps rho, quadratic minus p^2 / (2 gamma)). One map gives three things: the solution of separable
+domains of ``fairopt.contract.problem`` (caps rho, quadratic minus p^2 / (2 gamma)). One map gives three things: the solution of separable
 problems, the KKT residual p - prox(f + s p; s), and the active set that the residual is zero on.
 """
 
@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from fairopt.basics.range_projection import range_flow, range_prices
+from fairopt.contract.problem import Array, IntArray
 from fairopt.dual.structure import Numbers, Structure
-from fairopt.problem import Array, IntArray
 
 EPS = 0.5 * float(np.finfo(np.float64).eps)
 NEARLY = 1e-3  # of a budget: what is left of it by rounding alone

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.basics.sparse import absolute
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.dual.base import Dual, Evaluation, Transition, round_inward
 from fairopt.dual.vector import VectorDual, VectorPlan
-from fairopt.problem import ProjectionProblem
 
 SAMPLE = 12_000  # scores from which the prices are first guessed
 INF = float("inf")

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from fairopt.problem import Array, BoolArray, IntArray, Limits, ProjectionProblem
+from fairopt.contract.problem import Array, BoolArray, IntArray, Limits, ProjectionProblem
 
 MANY = 64  # rows from which a diagonal M is not written out
 Shape = Literal["empty", "few_rows", "separable", "general"]

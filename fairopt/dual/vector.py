@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.arrays import Array, BoolArray, IntArray
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.dual.base import Dual, Evaluation, Transition
-from fairopt.problem import ProjectionProblem
 
 
 @dataclass(frozen=True, eq=False)

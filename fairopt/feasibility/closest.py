@@ -10,10 +10,10 @@ from fractions import Fraction
 
 import numpy as np
 
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.feasibility.decide import raw_region
 from fairopt.feasibility.exact_rows import coefficients, exact_offsets, hard_constraints, rows_of, unknowns
 from fairopt.feasibility.least_violation import least_violation
-from fairopt.problem import ProjectionProblem
 
 
 @np.errstate(all="ignore")

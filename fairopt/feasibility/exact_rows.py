@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from fairopt.basics.exact_sums import exact_cell_sums
-from fairopt.problem import ProjectionProblem, Rows
+from fairopt.contract.problem import ProjectionProblem, Rows
 
 
 def row_terms(rows: Rows, k: int) -> list[tuple[int, Fraction]]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from fairopt.basics.interior_point import minimise
 from fairopt.basics.range_projection import range_prices
-from fairopt.problem import Array, BoolArray
+from fairopt.contract.problem import Array, BoolArray
 
 _NEAR = 1e-9  # share of the largest unknown within which one counts as at its bound
 _FEW = 400  # unknowns plus constraints that the interior point method takes

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.errors import InputError
+from fairopt.contract.problem import SoftnessKind
 from fairopt.notions.amount import check_at_least
 from fairopt.notions.batch import Batch
 from fairopt.notions.functional import Constraint
-from fairopt.problem import SoftnessKind
 
 _METHOD: dict[SoftnessKind, str] = {"priced": "priced", "budget": "budgeted", "quadratic": "penalised"}
 

@@ -18,13 +18,13 @@ from torch import Tensor
 from fairopt.basics.columns import Value, numbers, read_features
 from fairopt.basics.errors import InputError
 from fairopt.basics.table import joined_words
+from fairopt.contract.problem import BoolArray
 from fairopt.groups import Missing, Vocabulary, encode
 from fairopt.notions.amount import is_number
 from fairopt.notions.events import Column, Mask, boolean_array
 from fairopt.notions.functional import Constraint, Functional, Range
 from fairopt.notions.labels import Targets, read_targets
 from fairopt.notions.trap import NoSuchName, trap
-from fairopt.problem import BoolArray
 
 if TYPE_CHECKING:
     from fairopt.notions.algebra import Leaf, Notion

@@ -14,8 +14,8 @@ from typing import Any, NoReturn, Protocol
 import numpy as np
 import torch
 
+from fairopt.contract.problem import BoolArray, IntArray
 from fairopt.notions.trap import trap
-from fairopt.problem import BoolArray, IntArray
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,9 +16,9 @@ from torch import Tensor
 from fairopt.basics.columns import numbers
 from fairopt.basics.errors import InputError
 from fairopt.basics.labels import explained, refusal, shown, target_numbers
+from fairopt.contract.problem import BoolArray
 from fairopt.notions.events import Mask
 from fairopt.notions.trap import trap
-from fairopt.problem import BoolArray
 
 
 class Events(Protocol):

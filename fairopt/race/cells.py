@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any, Literal, get_args
 
 from fairopt.basics.errors import InputError
-from fairopt.contract.base import GradientKind
+from fairopt.contract.backend import GradientKind
 
 NotionName = Literal["demographic_parity", "equal_opportunity", "equalized_odds", "two_attributes", "mean_residual", "impact_ratio"]
 DType = Literal["float64", "float32"]

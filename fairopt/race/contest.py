@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fairopt.basics.errors import FairoptError, InputError
-from fairopt.contract.base import Backend
+from fairopt.contract.backend import Backend
 from fairopt.contract.registry import BackendLike, installed, load
 from fairopt.race.cells import PACE, PRESETS, Cell, Grid, cells
 from fairopt.race.machine import machine, versions, without_paths

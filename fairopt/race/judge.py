@@ -15,7 +15,7 @@ import torch
 
 from fairopt.basics.arrays import Array
 from fairopt.basics.errors import BackendError, MissingExtraError
-from fairopt.problem import ProjectionProblem
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.race.cells import Subject
 from fairopt.race.draw import Drawn, draw
 

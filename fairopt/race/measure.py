@@ -16,15 +16,15 @@ from torch import Tensor
 
 from fairopt.basics.arrays import Array
 from fairopt.basics.errors import FairoptWarning, MissingExtraError, UnsupportedError
-from fairopt.contract.base import Backend
+from fairopt.contract.backend import Backend
+from fairopt.contract.problem import ProjectionProblem
+from fairopt.contract.ranges_as_pairs import as_pairs, untaken
 from fairopt.contract.registry import BackendLike, resolve
 from fairopt.prepared import Prepared
-from fairopt.problem import ProjectionProblem
 from fairopt.race import memory
 from fairopt.race.cells import Cell
 from fairopt.race.draw import VARIANTS, Drawn, draw
 from fairopt.race.settings import Settings
-from fairopt.solve.pairs import as_pairs, untaken
 
 # ok: an answer came back (its status says how good); absent: not installed; broken: fails at import; unsupported: declared so;
 # error: raised; memory, time: beyond its limit; crashed: the process died; skipped: a smaller problem of the kind had no time or memory.

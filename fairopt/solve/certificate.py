@@ -14,8 +14,8 @@ from torch import Tensor
 from fairopt.basics.arrays import Array
 from fairopt.basics.errors import InputError
 from fairopt.basics.sparse import SparseRows
-from fairopt.contract.base import Status
-from fairopt.problem import ProjectionProblem
+from fairopt.contract.backend import Status
+from fairopt.contract.problem import ProjectionProblem
 
 FORMAT = 1
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from fairopt.basics.arrays import Array
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.dual.piece import Piece
 from fairopt.dual.structure import structure
-from fairopt.problem import ProjectionProblem
 from fairopt.solve.rows_check import TINY
 
 HALF_ULP = 2.0**-53

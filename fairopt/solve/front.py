@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.errors import BackendError, InputError, UnsupportedError
-from fairopt.contract.base import Backend, Capabilities, GradientKind, RawSolution, Status
+from fairopt.contract.backend import Backend, Capabilities, GradientKind, RawSolution, Status
+from fairopt.contract.problem import Array, Limits, ProjectionProblem
+from fairopt.contract.ranges_as_pairs import untaken
 from fairopt.contract.registry import BackendLike, instance, resolve
 from fairopt.contract.registry import backend as named
 from fairopt.dual.structure import structure, with_numbers
-from fairopt.problem import Array, Limits, ProjectionProblem
 from fairopt.solve.certificate import Certificate, Solution
 from fairopt.solve.gate import GRANTING, Stated, Verdict, judge, rows_hold
 from fairopt.solve.guard import guarded
@@ -22,7 +23,6 @@ from fairopt.solve.implicit import attach
 from fairopt.solve.native import native_scores, replaced
 from fairopt.solve.one_row import attach_one_row, one_row, project_one_row, strictly_inside
 from fairopt.solve.outcome import Outcome, as_working, finish, solved
-from fairopt.solve.pairs import untaken
 from fairopt.solve.ruling import ruled
 from fairopt.solve.transforms import refuse_transforms
 from fairopt.solve.units import Units, find_units

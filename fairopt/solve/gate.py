@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.arrays import Array
-from fairopt.contract.base import Status
+from fairopt.contract.backend import Status
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.dual.base import round_inward
 from fairopt.dual.structure import structure
-from fairopt.problem import ProjectionProblem
 from fairopt.solve.rounding import exactly
 
 GRANTING = (Status.CERTIFIED, Status.WITHIN_ROUNDING)

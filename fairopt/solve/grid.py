@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.arrays import BoolArray
-from fairopt.problem import ProjectionProblem
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.lattice import Lattice
 from fairopt.solve.rounding import dtype_box
 from fairopt.solve.ties import Tie, read_ties, without_overlaps

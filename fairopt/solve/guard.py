@@ -14,7 +14,7 @@ from types import TracebackType
 import numpy as np
 
 from fairopt.basics.errors import FairoptError
-from fairopt.problem import ProjectionProblem
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.certificate import problem_hash
 
 PASSED = (FairoptError, Warning, TimeoutError)

@@ -22,11 +22,11 @@ from torch import Tensor
 from fairopt.basics.arrays import Array
 from fairopt.basics.errors import BackendError
 from fairopt.basics.sparse import Diagonal, row_of_columns
+from fairopt.contract.problem import Limits, ProjectionProblem
 from fairopt.dual.evaluate import SlicedDual, VectorDual
 from fairopt.dual.piece import gamma_pattern
 from fairopt.dual.separable import Quadratic, SeparableInverse
 from fairopt.dual.structure import structure
-from fairopt.problem import Limits, ProjectionProblem
 from fairopt.solve.guard import guarded
 from fairopt.solve.outcome import Outcome
 from fairopt.solve.rounding import to_cell_order, to_sample_order

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.errors import BackendError, InfeasibleError, UnsupportedError
-from fairopt.contract.base import Backend
-from fairopt.problem import Limits, ProjectionProblem
-from fairopt.solve.pairs import untaken
+from fairopt.contract.backend import Backend
+from fairopt.contract.problem import Limits, ProjectionProblem
+from fairopt.contract.ranges_as_pairs import untaken
 from fairopt.solve.units import Units
 
 

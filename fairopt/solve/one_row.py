@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.arrays import Array
-from fairopt.problem import ProjectionProblem
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.transforms import refuse_transforms
 from fairopt.solve.units import span
 

@@ -15,7 +15,9 @@ from torch import Tensor
 
 from fairopt.basics.arrays import Array
 from fairopt.basics.sparse import Diagonal, Model, dense
-from fairopt.contract.base import Backend, RawSolution, Status
+from fairopt.contract.backend import Backend, RawSolution, Status
+from fairopt.contract.problem import ProjectionProblem
+from fairopt.contract.ranges_as_pairs import as_pairs, untaken
 from fairopt.dual.base import Dual
 from fairopt.dual.make import make_dual
 from fairopt.dual.newton import DualSolution
@@ -23,9 +25,7 @@ from fairopt.dual.piece import Piece, read_piece
 from fairopt.dual.sliced import SlicedDual
 from fairopt.dual.structure import Numbers, Structure, numbers, structure
 from fairopt.dual.vector import VectorDual
-from fairopt.problem import ProjectionProblem
 from fairopt.solve.few_rows import FewRows, few_rows, repaired_prices
-from fairopt.solve.pairs import as_pairs, untaken
 from fairopt.solve.polish import polish
 from fairopt.solve.repair import repair, shortfall
 from fairopt.solve.rounding import Check, Finisher, box_holds_numbers, inside_box, largest, to_cell_order

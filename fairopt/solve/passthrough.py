@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.contract.base import Status
+from fairopt.contract.backend import Status
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.dual.make import make_dual
 from fairopt.dual.structure import structure
-from fairopt.problem import ProjectionProblem
 from fairopt.solve.certificate import Certificate, Solution
 from fairopt.solve.gate import outside, rows_hold
 from fairopt.solve.rows_check import summation_bound, violations

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fairopt.basics.arrays import Array
 from fairopt.basics.sparse import Model
-from fairopt.contract.base import Status
+from fairopt.contract.backend import Status
 from fairopt.dual.newton import ACCEPTED, DualSolution, solve_dual
 from fairopt.dual.piece import Piece
 from fairopt.dual.prox import residual

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.arrays import Array
-from fairopt.contract.base import Status
+from fairopt.contract.backend import Status
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.dual.structure import structure
 from fairopt.feasibility import infeasibility
-from fairopt.problem import ProjectionProblem
 from fairopt.solve.gate import GRANTING
 from fairopt.solve.rows_check import exact_violations
 

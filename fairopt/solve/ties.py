@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 
 from fairopt.basics.arrays import BoolArray
-from fairopt.problem import ProjectionProblem
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.rows_check import exact_offset_parts
 
 ONE = 1 << 1074  # the number 1 in units of the smallest float64

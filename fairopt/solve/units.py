@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.sparse import Matrix, SparseRows, absolute
-from fairopt.problem import Limits, ProjectionProblem, Rows, Softness
+from fairopt.contract.problem import Limits, ProjectionProblem, Rows, Softness
 
 NEAR = 30  # scores and rows within 2^-30 .. 2^30 are solved as they are
 WIDE = 60  # the same for distance weights; beyond it the lightest becomes 2^LIGHT

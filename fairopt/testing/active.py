@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairopt.problem import Array, BoolArray, ProjectionProblem
+from fairopt.contract.problem import Array, BoolArray, ProjectionProblem
 from fairopt.testing.optimality import Dense, price_unit, size_of, written_out
 
 

@@ -1,7 +1,7 @@
 """Builds a ``ProjectionProblem`` from groups and rows written down one by one, without notions or the compiler.
 
 The conformance kit and the exactness tests must not depend on the code that they check, so they build their problems here: a
-list of masks, of linear rows and of ranges goes in, the cell form of ``fairopt.problem`` comes out.
+list of masks, of linear rows and of ranges goes in, the cell form of ``fairopt.contract.problem`` comes out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from fairopt.problem import HARD, Array, BoolArray, IntArray, ProjectionProblem, Rows, Softness
+from fairopt.contract.problem import HARD, Array, BoolArray, IntArray, ProjectionProblem, Rows, Softness
 
 INF = float("inf")
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from fairopt.basics.errors import ConformanceError, InputError, MissingExtraError
-from fairopt.contract.base import Backend
+from fairopt.contract.backend import Backend
 from fairopt.contract.registry import resolve
 from fairopt.notions import Notion
 from fairopt.testing.properties import accuracy, gradients, interface, notions, state, symmetry

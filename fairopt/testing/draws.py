@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fairopt.basics.errors import InputError
 from fairopt.basics.extras import missing
-from fairopt.problem import Array, ProjectionProblem
+from fairopt.contract.problem import Array, ProjectionProblem
 from fairopt.testing import mutate
 from fairopt.testing.assembly import INF, Assembly
 from fairopt.testing.structures import STRUCTURES, Setting, add_structure, make_setting

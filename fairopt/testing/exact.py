@@ -14,7 +14,7 @@ from fractions import Fraction
 import numpy as np
 from torch import Tensor
 
-from fairopt.problem import Array, IntArray, ProjectionProblem
+from fairopt.contract.problem import Array, IntArray, ProjectionProblem
 
 _LOW = 26  # mantissas of 53 bits are added in two halves, so that int64 never overflows below 2^36 terms
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fairopt.problem import HARD, Array, Softness
+from fairopt.contract.problem import HARD, Array, Softness
 from fairopt.testing.assembly import INF, Assembly, Linear
 
 Generator = np.random.Generator

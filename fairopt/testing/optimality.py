@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fairopt.problem import Array, ProjectionProblem
+from fairopt.contract.problem import Array, ProjectionProblem
 
 
 @dataclass(frozen=True)

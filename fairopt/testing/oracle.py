@@ -24,7 +24,7 @@ import torch
 
 from fairopt.basics.errors import BackendError
 from fairopt.basics.extras import missing
-from fairopt.problem import Array, ProjectionProblem, Softness
+from fairopt.contract.problem import Array, ProjectionProblem, Softness
 from fairopt.testing.active import crossover
 from fairopt.testing.draws import Draw
 from fairopt.testing.optimality import Dense, residuals, written_out

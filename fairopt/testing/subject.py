@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.errors import BackendError, ConformanceError, InfeasibleError, UnsupportedError
-from fairopt.contract.base import Backend, Capabilities, GradientKind, RawSolution
-from fairopt.problem import Limits, ProjectionProblem
+from fairopt.contract.backend import Backend, Capabilities, GradientKind, RawSolution
+from fairopt.contract.problem import Limits, ProjectionProblem
+from fairopt.contract.ranges_as_pairs import untaken
 from fairopt.solve import Solution, solve
-from fairopt.solve.pairs import untaken
 from fairopt.testing.draws import Draw, draw, infeasible, wild, with_scores
 from fairopt.testing.oracle import OracleSolution, accepted_oracle, solve_reference
 from fairopt.testing.sensitivity import is_generic

@@ -28,9 +28,9 @@ from torch import Tensor, nn
 
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.sparse import absolute
+from fairopt.contract.problem import HARD, Array, IntArray, ProjectionProblem, Rows
 from fairopt.frozen import FrozenLayer, PopulationBound, group_keys
 from fairopt.layer import FairnessLayer
-from fairopt.problem import HARD, Array, IntArray, ProjectionProblem, Rows
 from fairopt.solve import solve
 
 RIDGE = 1e-6  # of the mean square of z: where a group's scores are all the same, prefer a = 1

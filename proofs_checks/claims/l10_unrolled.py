@@ -10,7 +10,7 @@ import torch
 
 import fairopt as fo
 from fairopt.basics.errors import FairoptError
-from fairopt.problem import ProjectionProblem
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.testing.claims.jacobian import check_implicit_gradient
 from fairopt.testing.claims.subject import Case, Generator, Layer, distances, norm, row_values
 from fairopt_backends.unrolled import Unrolled, make_dual

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 import fairopt as fo
-from fairopt.contract.base import Status
+from fairopt.contract.backend import Status
 from fairopt.solve import Solution
 from fairopt.testing.claims.rounding import DTYPES, check_certified
 from fairopt.testing.claims.subject import Generator, Layer

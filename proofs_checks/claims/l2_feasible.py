@@ -10,7 +10,7 @@ import numpy as np
 
 import fairopt as fo
 from fairopt.basics.sparse import dense
-from fairopt.problem import Array, ProjectionProblem
+from fairopt.contract.problem import Array, ProjectionProblem
 from fairopt.testing.claims.subject import excess
 from proofs_checks.claim import Claim, Generator, Measurement, worst
 

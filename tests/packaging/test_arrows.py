@@ -29,7 +29,7 @@ def test_this_tree_obeys(arrows: ModuleType) -> None:
     ("path", "code", "said"),
     [
         ("fairopt/notions/parity.py", "from fairopt.solve import front", "notions must not import solve"),
-        ("fairopt/notions/parity.py", "def f():\n    import fairopt.contract.base", "notions must not import contract"),
+        ("fairopt/notions/parity.py", "def f():\n    import fairopt.contract.backend", "notions must not import contract"),
         ("fairopt/notions/parity.py", "from fairopt import layer", "notions must not import layer"),
         ("fairopt/solve/front.py", "from fairopt import InputError", "solve must not import __init__"),
         ("fairopt/solve/front.py", "import fairopt_backends.qpth", "solve must not import fairopt_backends"),
@@ -55,11 +55,11 @@ def test_each_breach_is_seen(arrows: ModuleType, tmp_path: Path, path: str, code
 @pytest.mark.parametrize(
     ("path", "code"),
     [
-        ("fairopt/solve/front.py", "from fairopt.contract.base import Backend\nimport torch, numpy, math"),
+        ("fairopt/solve/front.py", "from fairopt.contract.backend import Backend\nimport torch, numpy, math"),
         ("fairopt/solve/front.py", "def to_pandas():\n    import pandas"),
         ("fairopt/solve/front.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import pandas"),
         ("fairopt/cli/demo.py", "import rich\nimport fairopt as fo\nfrom fairopt.experiments import loanapp"),
-        ("backends/fairopt_backends/qpth.py", "import qpth\nfrom fairopt.contract.base import Backend"),
+        ("backends/fairopt_backends/qpth.py", "import qpth\nfrom fairopt.contract.backend import Backend"),
     ],
 )
 def test_what_is_allowed_passes(arrows: ModuleType, tmp_path: Path, path: str, code: str) -> None:

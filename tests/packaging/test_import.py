@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import fairopt as fo
-from fairopt.contract.base import Backend
+from fairopt.contract.backend import Backend
 
 # Everything that an extra may bring, and what is installed beside it.
 EXTRAS = {

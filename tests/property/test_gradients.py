@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
-from fairopt.contract.base import Status
-from fairopt.problem import Limits
+from fairopt.contract.backend import Status
+from fairopt.contract.problem import Limits
 from fairopt.solve import Solution, solve
 from fairopt.testing.active import piece_at
 from fairopt.testing.draws import SOFT, Draw, drawn_problems, wild

@@ -11,8 +11,8 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from fairopt.contract.base import Status
-from fairopt.problem import ProjectionProblem
+from fairopt.contract.backend import Status
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve import Solution, solve
 from fairopt.testing.draws import SOFT, Draw, draw, drawn_problems, stream
 from fairopt.testing.exact import ExactViolation, violation_exact

@@ -20,9 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fairopt as fo
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.feasibility import FarkasProof, conflict, infeasibility
 from fairopt.feasibility.decide import contradiction
-from fairopt.problem import ProjectionProblem
 
 F64 = torch.float64
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)

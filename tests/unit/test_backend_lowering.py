@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from fairopt.problem import Limits, ProjectionProblem
+from fairopt.contract.problem import Limits, ProjectionProblem
 from fairopt.testing.assembly import Assembly, Linear, Range
 from fairopt.testing.draws import Draw, drawn_problems, wild
 from fairopt.testing.oracle import accepted_oracle

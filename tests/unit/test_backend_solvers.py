@@ -20,8 +20,8 @@ import pytest
 import torch
 
 from fairopt.basics.errors import BackendError, InfeasibleError, InputError, MissingExtraError, UnsupportedError
-from fairopt.contract.base import Backend, Status
-from fairopt.problem import Limits
+from fairopt.contract.backend import Backend, Status
+from fairopt.contract.problem import Limits
 from fairopt.testing.draws import Draw, draw, infeasible, wild
 from fairopt.testing.oracle import OracleSolution, accepted_oracle, solve_reference
 from fairopt.testing.sensitivity import exact_jacobian, generic

@@ -16,8 +16,8 @@ from torch import Tensor
 
 import fairopt as fo
 from fairopt.basics.errors import BackendError, InfeasibleError, UnsupportedError
-from fairopt.contract.base import Capabilities, Status
-from fairopt.problem import Limits, ProjectionProblem, Softness
+from fairopt.contract.backend import Capabilities, Status
+from fairopt.contract.problem import Limits, ProjectionProblem, Softness
 from fairopt.solve import solve
 from fairopt.testing.assembly import Assembly, Linear
 from fairopt.testing.claims.prices import check_softness

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 import fairopt as fo
 from fairopt.basics.errors import InputError
 from fairopt.cli.app import build
-from fairopt.contract.base import Backend, Capabilities, RawSolution
+from fairopt.contract.backend import Backend, Capabilities, RawSolution
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.notions.named import SHIPPED, notion_named
-from fairopt.problem import ProjectionProblem
 from fairopt.testing.claims import CHECKS, Layer, check_claim, verify
 
 
@@ -81,7 +81,7 @@ def test_every_claim_is_measured_on_every_shipped_notion(name: str) -> None:
 STRANGERS = """
 import os
 import fairopt as fo
-from fairopt.contract.base import Backend, Capabilities, RawSolution
+from fairopt.contract.backend import Backend, Capabilities, RawSolution
 
 @fo.notion
 def equal_opportunity(batch, attribute, tolerance):

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from fairopt.basics.errors import FairoptWarning, InputError
 from fairopt.basics.exact_sums import exact_cell_sums
 from fairopt.compiler import Compiled, compile_problem
+from fairopt.contract.problem import Array, ProjectionProblem
 from fairopt.gap_table import gaps
 from fairopt.notions import (
     Batch,
@@ -34,7 +35,6 @@ from fairopt.notions import (
     ScoreCovariance,
     notion,
 )
-from fairopt.problem import Array, ProjectionProblem
 
 SEEDS = st.integers(0, 2**32 - 1)
 

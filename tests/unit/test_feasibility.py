@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fairopt.basics.errors import InfeasibleError
 from fairopt.compiler import compile_problem
+from fairopt.contract.problem import HARD, ProjectionProblem, Rows
 from fairopt.feasibility import conflict as conflict_of
 from fairopt.feasibility import infeasibility
 from fairopt.feasibility.decide import _least_squares
@@ -28,7 +29,6 @@ from fairopt.notions import (
     ScoreCovariance,
     notion,
 )
-from fairopt.problem import HARD, ProjectionProblem, Rows
 
 linprog = pytest.importorskip("scipy.optimize").linprog
 T4 = np.array([0.0, 0.0, 1.0, 1.0])

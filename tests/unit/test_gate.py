@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 import fairopt as fo
-from fairopt.contract.base import Backend, Capabilities, RawSolution, Status
+from fairopt.contract.backend import Backend, Capabilities, RawSolution, Status
+from fairopt.contract.problem import ProjectionProblem, Softness
 from fairopt.dual.make import make_dual
-from fairopt.problem import ProjectionProblem, Softness
 from fairopt.solve import Solution, solve
 from fairopt.solve.gate import Stated, judge, outside
 from fairopt.solve.rounding import Finisher

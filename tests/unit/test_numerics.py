@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from fairopt.basics.arrays import Array
 from fairopt.basics.interior_point import minimise
 from fairopt.basics.range_projection import range_prices
+from fairopt.contract.problem import Softness
 from fairopt.dual.prox import prox, residual
 from fairopt.dual.structure import Numbers, Structure, numbers, structure
-from fairopt.problem import Softness
 from fairopt.testing.assembly import Assembly, Linear, Range
 
 daqp: Any = pytest.importorskip("daqp")

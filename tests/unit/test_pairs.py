@@ -11,9 +11,9 @@ from torch import Tensor
 
 import fairopt as fo
 from fairopt.contract import Backend, Capabilities, RawSolution
-from fairopt.problem import ProjectionProblem
+from fairopt.contract.problem import ProjectionProblem
+from fairopt.contract.ranges_as_pairs import as_pairs
 from fairopt.solve import solve
-from fairopt.solve.pairs import as_pairs
 from fairopt_backends.dual_newton import DualNewton
 
 

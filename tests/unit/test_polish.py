@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from fairopt.contract.base import ALL_SOFTNESS, Backend, Capabilities, RawSolution, Status
+from fairopt.contract.backend import ALL_SOFTNESS, Backend, Capabilities, RawSolution, Status
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.dual.evaluate import Dual
 from fairopt.dual.make import make_dual
 from fairopt.dual.newton import DualSolution, goals
 from fairopt.dual.prox import residual
 from fairopt.dual.structure import numbers, structure
-from fairopt.problem import ProjectionProblem
 from fairopt.solve import polish, solve
 from fairopt.testing.draws import Draw, draw, wild
 

@@ -42,7 +42,7 @@ TINY = Subject("demographic_parity", 16, 2, "float64", "none")
 STRANGERS = '''
 import os, time, torch
 from typing import ClassVar
-from fairopt.contract.base import Backend, Capabilities, RawSolution
+from fairopt.contract.backend import Backend, Capabilities, RawSolution
 
 class Base(Backend):
     capabilities: ClassVar[Capabilities] = Capabilities()

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 import fairopt as fo
 from fairopt.basics.range_projection import INF, flow_derivative, level_shares, range_flow, range_prices, width_shares
-from fairopt.contract.base import Capabilities, RawSolution
-from fairopt.problem import ProjectionProblem
+from fairopt.contract.backend import Capabilities, RawSolution
+from fairopt.contract.problem import ProjectionProblem
+from fairopt.contract.ranges_as_pairs import as_pairs, untaken
 from fairopt.solve import solve
-from fairopt.solve.pairs import as_pairs, untaken
 from fairopt.testing.draws import draw
 from fairopt.testing.optimality import residuals, written_out
 from fairopt.testing.oracle import accepted_oracle

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import fairopt as fo
 from fairopt.contract import registry
-from fairopt.problem import ProjectionProblem
+from fairopt.contract.problem import ProjectionProblem
 
 FEATURES = {"g": ["a", "a", "b", "b"]}
 NOTION = fo.DemographicParity("g", tolerance=0.1)

@@ -13,8 +13,8 @@ from fairopt.experiments.methods.base import Goal
 from fairopt.experiments.methods.projection import asked
 
 if TYPE_CHECKING:
+    from fairopt.contract.problem import ProjectionProblem
     from fairopt.experiments.data.tabular import Part
-    from fairopt.problem import ProjectionProblem
 
 
 def excess(scores: Tensor, problem: ProjectionProblem) -> Tensor:

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 import fairopt.testing.claims.formulas as formulas
+from fairopt.contract.problem import Array
 from fairopt.notions import DemographicParity
 from fairopt.prepared import compile as compile_notion
-from fairopt.problem import Array
 from fairopt.testing.claims.measurement import Measurement
 from fairopt.testing.claims.subject import Case, Generator, Layer, scale_of
 

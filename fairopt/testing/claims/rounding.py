@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import torch
 
-from fairopt.contract.base import Status
+from fairopt.contract.backend import Status
 from fairopt.testing.claims.measurement import Measurement, worst
 from fairopt.testing.claims.subject import Generator, Layer
 from fairopt.testing.exact import violation_exact

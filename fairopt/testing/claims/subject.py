@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.errors import InfeasibleError, UnsupportedError
-from fairopt.contract.base import Backend
+from fairopt.contract.backend import Backend
+from fairopt.contract.problem import Array, ProjectionProblem
 from fairopt.contract.registry import resolve
 from fairopt.notions import Notion, ScoreCovariance
 from fairopt.prepared import compile as compile_notion
-from fairopt.problem import Array, ProjectionProblem
 from fairopt.solve import Solution, solve
 from fairopt.testing.draws import MUTATIONS, SOFT, draw
 from fairopt.testing.optimality import size_of, written_out
@@ -151,7 +151,7 @@ def distances(problem: ProjectionProblem, f: Array) -> list[float]:
 
 
 def constraint_prices(problem: ProjectionProblem, p: Array) -> Array:
-    """(L + R,) prices of the constraints: signed for the linear ones, the flow for a range (``fairopt.problem``)."""
+    """(L + R,) prices of the constraints: signed for the linear ones, the flow for a range (``fairopt.contract.problem``)."""
     flows = [
         float(np.clip(p[part], 0, None).sum()) if ratio == 1.0 else -float(p[part].sum()) / (1.0 - float(ratio))
         for part, ratio in zip(problem.range_slices, problem.ratio, strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from fairopt.contract.base import Status
+from fairopt.contract.backend import Status
 from fairopt.testing.exact import violation_exact
 from fairopt.testing.optimality import residuals
 from fairopt.testing.subject import Case, Subject, fail

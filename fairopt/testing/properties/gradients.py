@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.errors import BackendError, UnsupportedError
-from fairopt.contract.base import GradientKind
-from fairopt.problem import Array, Limits
+from fairopt.contract.backend import GradientKind
+from fairopt.contract.problem import Array, Limits
 from fairopt.testing.sensitivity import exact_jacobian
 from fairopt.testing.subject import Case, Subject, fail, limit_step, moved, reference_at, rescored
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.errors import BackendError, InfeasibleError, InputError, UnsupportedError
-from fairopt.contract.base import ALL_SOFTNESS, Backend
-from fairopt.problem import Array, ProjectionProblem
+from fairopt.contract.backend import ALL_SOFTNESS, Backend
+from fairopt.contract.problem import Array, ProjectionProblem
 from fairopt.testing.draws import Draw, wild
 from fairopt.testing.oracle import accepted_oracle
 from fairopt.testing.properties.accuracy import RAW, SOLVED

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.errors import ConformanceError, FairoptWarning, InfeasibleError, InputError
-from fairopt.contract.base import Status
+from fairopt.contract.backend import Status
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.gap_table import gaps
 from fairopt.notions.algebra import Notion
 from fairopt.prepared import Prepared, compile, project
-from fairopt.problem import ProjectionProblem
 from fairopt.testing.draws import stream
 from fairopt.testing.exact import violation_exact
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.errors import BackendError, UnsupportedError
-from fairopt.contract.base import GradientKind
-from fairopt.problem import ProjectionProblem
+from fairopt.contract.backend import GradientKind
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.testing.oracle import solve_reference
 from fairopt.testing.properties.accuracy import SOLVED
 from fairopt.testing.subject import Case, Subject, fail, limit_step, moved, slack

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.errors import UnsupportedError
-from fairopt.problem import ProjectionProblem, Rows
+from fairopt.contract.problem import ProjectionProblem, Rows
 from fairopt.testing.subject import Subject, fail, slack
 
 

@@ -12,8 +12,8 @@ from itertools import combinations, permutations
 import numpy as np
 
 from fairopt.basics.arrays import Array
-from fairopt.contract.base import Capabilities
-from fairopt.problem import HARD, ProjectionProblem
+from fairopt.contract.backend import Capabilities
+from fairopt.contract.problem import HARD, ProjectionProblem
 
 
 @dataclass(frozen=True, eq=False)

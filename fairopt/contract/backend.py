@@ -1,0 +1,119 @@
+"""What a solver must provide: one class with a name, declared capabilities and ``solve``. Everything else is the front door's.
+
+A backend knows nothing of fairness: it sees a ``ProjectionProblem`` and returns scores, prices if it has them, and a status.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from fairopt.basics.errors import UnsupportedError
+from fairopt.contract.problem import Array, Limits, ProjectionProblem, SoftnessKind
+
+GradientKind = Literal["implicit", "native"]
+ALL_SOFTNESS: frozenset[SoftnessKind] = frozenset({"hard", "priced", "budget", "quadratic"})
+
+
+class Status(Enum):
+    """How a projection ended. Each value is the advice to the user. Scores are finite and inside their box whatever the status, but those
+    that on_infeasible="passthrough" returns as they came."""
+
+    CERTIFIED = (
+        "every hard row and bound holds exactly, in rational arithmetic, for the numbers returned, and they are the nearest such scores "
+        "within the stated bound (certificate.kkt_residual <= certificate.kkt_bound)"
+    )
+    WITHIN_ROUNDING = "solved; rows hold up to rounding (certificate.max_violation: how far); no nearer scores were found in this dtype"
+    CLOSEST = (
+        "no scores inside the bounds meet all hard rows; these break them least (on_infeasible='closest'): see certificate.violation, "
+        "against the limits as written"
+    )
+    INACCURATE = "the backend's answer is off: see certificate.kkt_residual; try backend='dual_newton' or a smaller solver_tol"
+    ITERATION_LIMIT = "the backend stopped at its iteration limit; raise max_iter or try backend='dual_newton'"
+    INFEASIBLE = "no scores inside the bounds meet all hard rows; widen the tolerance or the bounds, or pass on_infeasible='closest'"
+    FAILED = "the backend failed: see the message; try another backend"
+
+    @property
+    def advice(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a backend can do and how well. The conformance kit holds it to every word.
+
+    softness          kinds it solves itself
+    ranges            takes range constraints as they are (else the front door hands it pairs)
+    ratio_ranges      also those with a ratio below 1 (else pairs for these)
+    bounds, weights   takes a box / distance weights
+    dense             takes rows with weights of their own a sample
+    devices, dtypes   torch device types and dtype names; anything else is converted before and after
+    prices            returns prices
+    gradients         "implicit" (always, through the front door) and perhaps "native"
+    accuracy_y        declared max |y - y*| for scores of order 1, as returned through the front door (polished)
+    accuracy_gradient declared relative error of the implicit gradient
+    accuracy_native_y, accuracy_native_gradient  the same for gradient="native", without polish
+    exact             solves to machine precision without polish
+    """
+
+    softness: frozenset[SoftnessKind] = frozenset({"hard"})
+    ranges: bool = False
+    ratio_ranges: bool = False
+    bounds: bool = True
+    weights: bool = True
+    dense: bool = True
+    devices: tuple[str, ...] = ("cpu",)
+    dtypes: tuple[str, ...] = ("float64",)
+    prices: bool = True
+    gradients: tuple[GradientKind, ...] = ("implicit",)
+    accuracy_y: float = 1e-8
+    accuracy_gradient: float = 1e-8
+    accuracy_native_y: float | None = None
+    accuracy_native_gradient: float | None = None
+    exact: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class RawSolution:
+    """What a backend returns. ``y`` (n,); ``prices`` (m,) float64 numpy in the sign convention of ``fairopt.contract.problem``, or None.
+
+    ``status``: None when the solver says that it solved the problem, else INFEASIBLE, ITERATION_LIMIT, INACCURATE or FAILED.
+    ``y`` may be None where ``prices`` determine it: y = clip(z - A^T p / w, lb, ub).
+    """
+
+    y: Tensor | None
+    prices: Array | None = None
+    status: Status | None = None
+    iterations: int = 0
+    message: str = ""
+    extra: dict[str, object] = field(default_factory=dict)
+
+
+class Backend(ABC):
+    """A solver. Instances are immutable values: all options are constructor arguments, no state is kept between calls but caches.
+
+    ``requires`` names the modules that must be there, ``install`` the line that brings them. Both are read without importing the solver.
+    ``members`` names the solvers of a family, each asked for as "family:member".
+    """
+
+    name: ClassVar[str]
+    capabilities: ClassVar[Capabilities]
+    requires: ClassVar[tuple[str, ...]] = ()
+    install: ClassVar[str] = ""
+    members: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def solve(self, scores: Tensor, problem: ProjectionProblem) -> RawSolution:
+        """Solve for ``scores`` (n,), detached, contiguous, finite, of a declared dtype and device. Must not modify its inputs."""
+
+    def solve_native(self, scores: Tensor, problem: ProjectionProblem, limits: Limits) -> Tensor:
+        """Solve with the solver's own differentiation: (n,) float64, connected to ``scores`` and, where the solver can, ``limits``."""
+        raise UnsupportedError(f"backend {self.name!r} brings no gradient of its own; use gradient='implicit'")
+
+    def solve_batch(self, scores: Tensor, problem: ProjectionProblem) -> list[RawSolution]:
+        """Solve for ``scores`` (B, n), one problem's rows and limits for all. A loop unless the solver has a batch."""
+        return [self.solve(row, problem) for row in scores]

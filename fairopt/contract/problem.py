@@ -1,0 +1,313 @@
+"""The one problem that every notion compiles to and every backend solves: plain frozen data.
+
+    minimise    1/2 sum_i w_i (y_i - z_i)^2  +  softness of the constraints on  f(y) = A y + offset
+    subject to  lb_i <= y_i <= ub_i
+
+``f`` has m rows (linear functionals of the scores). The constraints on the rows are of two kinds:
+
+- a *linear* constraint on one row:             lower_k <= f_k <= upper_k
+- a *range* constraint on a run of K rows:      ratio * max f - min f <= width,   0 <= ratio <= 1
+
+The range with ratio 1 is "all pairs of K groups", |f_a - f_b| <= width, as one constraint; with a ratio below 1 it is all K^2 rows
+``ratio * f_b - f_a <= width`` (those with a = b, f_a >= -width / (1 - ratio), follow from the others where K >= 2).
+
+Rows ``0 .. L-1`` are the linear ones, one constraint each; then come the runs of the R ranges. Constraints are numbered
+the same way: ``0 .. L-1`` linear, ``L .. L+R-1`` ranges. A has cell structure: samples that share all masks form a cell,
+and ``(A y)_k = sum_c coefficients[k, c] * (sum of y over cell c)``; rows with weights of their own a sample are ``dense``.
+
+Prices p (m,), one per row, with the sign convention ``y = clip(z - A^T p / w, lb, ub)``: p_k > 0 pushes f_k down (its upper
+limit binds), p_k < 0 pushes it up. Prices of a range are those that pairs make, p = sum_ab x_ab (ratio e_b - e_a) with x >= 0, and the
+price of its width is the flow q = sum_ab x_ab. With P and N the sums of the positive and negative parts of p, such x exist where
+P <= ratio N: with q on b and q on a in all, the positive parts need ratio q >= P and the sum is P - N = (ratio - 1) q. So
+
+    ratio = 1:   P = N,         q = P               ratio < 1:   P <= ratio N,   q = (N - P) / (1 - ratio)
+
+and P = ratio N, q = N, unless all rows of the range are equal (``fairopt.basics.range_projection``).
+
+Source: DESIGN 1; the dual form is claim L8.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairopt.basics.arrays import Array, BoolArray, IntArray
+from fairopt.basics.errors import InputError
+from fairopt.basics.sparse import Matrix, SparseRows, absolute, most_in_a_column, product
+
+__all__ = ["HARD", "Array", "BoolArray", "IntArray", "Limits", "ProjectionProblem", "Rows", "Softness", "SoftnessKind", "Stated"]
+
+SoftnessKind = Literal["hard", "priced", "budget", "quadratic"]
+
+
+@dataclass(frozen=True)
+class Softness:
+    """What a violation d >= 0 of one constraint costs.
+
+    hard: infinite; priced: ``weight * d``; quadratic: ``weight / 2 * d^2``; budget: ``weight * max d`` over all constraints with
+    the same ``block`` (a number >= 0; -1 for the other kinds).
+    """
+
+    kind: SoftnessKind = "hard"
+    weight: float = float("inf")
+    block: int = -1
+
+
+HARD = Softness()
+
+
+def shares_of_cells(scales: Matrix, masks: BoolArray | SparseRows, counts: IntArray) -> Matrix:
+    """(rows, C): the weight in each row of one sample of each cell; ``counts`` (M,) samples of the masks."""
+    if isinstance(scales, SparseRows) or isinstance(masks, SparseRows):
+        left, right = (x if isinstance(x, SparseRows) else SparseRows.of_dense(x) for x in (scales, masks))
+        return product(left / counts, right)
+    return np.asarray((scales / counts) @ masks.astype(np.float64))
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The m linear functionals f(y) = A y + offset, in cell form.
+
+    cell          (n,) int64 tensor on the CPU: the cell of each sample, 0 .. C-1; every cell has a sample
+    masks         (M, C) bool: which cells belong to each mask (group) that a mean is taken over
+    scales        (m, M): row k is sum_j scales[k, j] * mean(y over mask j) (+ its dense part + offset)
+    offset        (m,): constants, e.g. minus the mean target of a residual row (float64 rounding of the exact one)
+    offset_terms  (row, scale, mask, value): row's offset contains scale * mean(values[value] over mask), for exact arithmetic;
+                  constants that are no means are (row, scale, -1, -1)
+    values        the (n,) float64 tensors that offset_terms name
+    dense         (d, n) float64 tensor or None: extra weights of the rows dense_rows (d,)
+
+    masks and scales, and with them ``coefficients``, are ``fairopt.basics.sparse.SparseRows`` where there are thousands of groups.
+    """
+
+    cell: Tensor
+    masks: BoolArray | SparseRows
+    scales: Matrix
+    offset: Array
+    offset_terms: tuple[tuple[int, float, int, int], ...] = ()
+    values: tuple[Tensor, ...] = ()
+    dense: Tensor | None = None
+    dense_rows: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    @property
+    def n(self) -> int:
+        return int(self.cell.shape[0])
+
+    @property
+    def m(self) -> int:
+        return int(self.scales.shape[0])
+
+    @cached_property
+    def counts(self) -> IntArray:
+        """(C,) samples in each cell."""
+        return np.bincount(self.cell.numpy(), minlength=self.masks.shape[1]).astype(np.int64)
+
+    @cached_property
+    def mask_counts(self) -> IntArray:
+        """(M,) samples in each mask."""
+        if isinstance(self.masks, SparseRows):
+            return (self.masks @ self.counts).astype(np.int64)  # exact below 2^53
+        return self.masks.astype(np.int64) @ self.counts
+
+    @cached_property
+    def coefficients(self) -> Matrix:
+        """(m, C): the weight in each row of one sample of each cell (without the dense part)."""
+        return shares_of_cells(self.scales, self.masks, self.mask_counts)
+
+    @cached_property
+    def one_row_a_cell(self) -> bool:
+        """Whether no sample is in two rows: M = A W^-1 D A' is diagonal then, whatever is clamped."""
+        return self.dense is None and most_in_a_column(self.coefficients) <= 1
+
+    @cached_property
+    def order(self) -> Tensor:
+        """(n,) int64: the samples sorted by cell (stable), so that each cell is one slice."""
+        return torch.argsort(self.cell, stable=True)
+
+    @cached_property
+    def inverse_order(self) -> Tensor:
+        """(n,) int64: position of each sample in ``order``."""
+        inverse = torch.empty_like(self.order)
+        inverse[self.order] = torch.arange(self.n)
+        return inverse
+
+    @cached_property
+    def starts(self) -> IntArray:
+        """(C + 1,): slice bounds of the cells in ``order``."""
+        return np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
+
+    @cached_property
+    def absolute_sum(self) -> Array:
+        """(m,): sum_i |A_ki|, how far row k moves if every score moves by 1."""
+        if self.dense is None:
+            return np.asarray(absolute(self.coefficients) @ self.counts)
+        return np.asarray(self.matrix().abs().sum(1).numpy())
+
+    def matrix(self) -> Tensor:
+        """(m, n) float64: A written out. Only for small n, solvers without cell structure, and tests."""
+        a = torch.from_numpy(np.asarray(self.coefficients))[:, self.cell]
+        if self.dense is not None:
+            a = a.index_add(0, torch.from_numpy(self.dense_rows), self.dense)
+        return a
+
+
+@dataclass(frozen=True, eq=False)
+class Stated:
+    """The limits as the notion states them, of a problem that is solved with wider ones: lower, upper (L,), width (R,)."""
+
+    lower: Array
+    upper: Array
+    width: Array
+
+
+@dataclass(frozen=True, eq=False)
+class ProjectionProblem:
+    """Rows, limits, box, distance weights, softness and labels. See the module's docstring.
+
+    lower, upper  (L,) limits of the linear constraints, -inf / inf where open, lower <= upper
+    width         (R,) >= 0 limits of the ranges;  range_starts (R + 1,): range r has the rows range_starts[r] .. range_starts[r + 1] - 1
+    ratio         (R,) in [0, 1] the factors of the ranges' largest rows; all ones where nothing is said
+    lb, ub        a float (-inf / inf where open) or an (n,) float64 CPU tensor
+    weights       (n,) float64 CPU tensor > 0, or None for all ones
+    softness      (L + R) one per constraint
+    labels        (m,) one per row (= per price);  constraint_labels (L + R,)
+    dropped       labels of the constraints that were vacuous (a group was absent), each with the reason
+    used_targets  whether labels entered the rows
+    group_counts  samples by group, for the certificate
+    vacuous       nothing is asked of the scores: every constraint of the notion was dropped
+    feasible      False where it is proved infeasible, under on_infeasible="passthrough" / "closest"
+    stated        under "closest" the limits as written: ``lower``, ``upper`` and ``width`` are then wider; else None
+    """
+
+    rows: Rows
+    lower: Array
+    upper: Array
+    width: Array
+    range_starts: IntArray
+    lb: float | Tensor = float("-inf")
+    ub: float | Tensor = float("inf")
+    weights: Tensor | None = None
+    softness: tuple[Softness, ...] = ()
+    labels: tuple[str, ...] = ()
+    constraint_labels: tuple[str, ...] = ()
+    dropped: tuple[tuple[str, str], ...] = ()
+    used_targets: bool = False
+    group_counts: tuple[tuple[str, int], ...] = ()
+    vacuous: bool = False
+    feasible: bool = True
+    stated: Stated | None = None
+    ratio: Array = field(default_factory=lambda: np.ones(0))
+
+    def __post_init__(self) -> None:
+        if self.ratio.shape != self.width.shape:
+            if not bool((self.ratio == 1.0).all()):
+                raise InputError(f"ratio: got {self.ratio.shape[0]} for {self.width.shape[0]} ranges, expected one each")
+            object.__setattr__(self, "ratio", np.ones_like(self.width))
+
+    @property
+    def n(self) -> int:
+        return self.rows.n
+
+    @property
+    def m(self) -> int:
+        return self.rows.m
+
+    @property
+    def linear(self) -> int:
+        """L, the number of linear constraints."""
+        return int(self.lower.shape[0])
+
+    @property
+    def ranges(self) -> int:
+        """R, the number of range constraints."""
+        return int(self.width.shape[0])
+
+    @cached_property
+    def range_slices(self) -> tuple[slice, ...]:
+        """The rows of each range."""
+        bounds = self.range_starts.tolist()
+        return tuple(slice(a, b) for a, b in pairwise(bounds))
+
+    @cached_property
+    def all_hard(self) -> bool:
+        return all(s.kind == "hard" for s in self.softness)
+
+    @cached_property
+    def has_box(self) -> bool:
+        """Whether any bound is finite."""
+        return any(isinstance(b, Tensor) or abs(b) != float("inf") for b in (self.lb, self.ub))
+
+    @cached_property
+    def uniform_box(self) -> bool:
+        """Whether the bounds are the same for every sample."""
+        return not isinstance(self.lb, Tensor) and not isinstance(self.ub, Tensor)
+
+    @cached_property
+    def softness_weight(self) -> Array:
+        """(L + R,): rho or gamma of each constraint (inf for hard)."""
+        return np.array([s.weight for s in self.softness], dtype=np.float64)
+
+    def as_stated(self) -> ProjectionProblem:
+        """The problem with the limits as the notion states them."""
+        s = self.stated
+        return self if s is None else replace(self, lower=s.lower, upper=s.upper, width=s.width, stated=None, feasible=True)
+
+    def with_limits(self, limits: Limits) -> ProjectionProblem:
+        """The same problem with other numbers in its limits; the caches of ``rows`` are kept where the offset is the same."""
+        numbers = limits.numpy()
+        rows = self.rows
+        if not np.array_equal(numbers["offset"], rows.offset):
+            cached = {k: v for k, v in rows.__dict__.items() if k in _CELL_CACHES}
+            rows = replace(rows, offset=numbers["offset"], offset_terms=())  # the terms described the old offset
+            rows.__dict__.update(cached)
+        softness = tuple(replace(s, weight=float(w)) for s, w in zip(self.softness, numbers["softness_weight"], strict=True))
+        return replace(self, rows=rows, lower=numbers["lower"], upper=numbers["upper"], width=numbers["width"], softness=softness)
+
+    def limits(self) -> Limits:
+        """The limits as float64 tensors."""
+        return Limits(
+            torch.from_numpy(self.lower.copy()),
+            torch.from_numpy(self.upper.copy()),
+            torch.from_numpy(self.width.copy()),
+            torch.from_numpy(self.rows.offset.copy()),
+            torch.from_numpy(self.softness_weight.copy()),
+        )
+
+
+_CELL_CACHES = ("counts", "mask_counts", "coefficients", "order", "inverse_order", "starts", "absolute_sum", "one_row_a_cell")
+
+
+@dataclass(frozen=True, eq=False)
+class Limits:
+    """The numbers of a problem that may carry gradients, as float64 tensors: what tolerances, targets, rho and gamma become.
+
+    lower, upper (L,), width (R,), offset (m,), softness_weight (L + R,): see ``ProjectionProblem``.
+    A copy or a pickle holds the numbers, not the graph.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    width: Tensor
+    offset: Tensor
+    softness_weight: Tensor
+
+    def __getstate__(self) -> dict[str, Tensor]:
+        return {name: t if t.is_leaf else t.detach() for name, t in self.__dict__.items()}
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        return self.lower, self.upper, self.width, self.offset, self.softness_weight
+
+    def numpy(self) -> dict[str, Array]:
+        names = ("lower", "upper", "width", "offset", "softness_weight")
+        return {k: t.detach().cpu().numpy().copy() for k, t in zip(names, self.tensors(), strict=True)}
+
+    @property
+    def requires_grad(self) -> bool:
+        return any(t.requires_grad for t in self.tensors())
