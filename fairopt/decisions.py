@@ -25,7 +25,7 @@ from fairopt.basics.arrays import IntArray
 from fairopt.basics.columns import numbers, read_features
 from fairopt.basics.containers import is_frame
 from fairopt.basics.errors import InputError, UnsupportedError
-from fairopt.groups import Missing, encode
+from fairopt.notions.groups import Missing, encode
 
 _UNIT = 1 << 62  # probabilities are whole multiples of 2^-62 here, so sums mod 1 are exact
 Generator = torch.Generator | np.random.Generator

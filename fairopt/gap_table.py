@@ -19,13 +19,13 @@ from fairopt.basics.columns import numbers, read_features
 from fairopt.basics.errors import InputError
 from fairopt.basics.exact_sums import exact_cell_sums, exact_dot
 from fairopt.basics.table import Table
-from fairopt.compiler.cells import combine
 from fairopt.contract.problem import Array
-from fairopt.groups import Missing, declare
 from fairopt.notions.algebra import Leaf, Notion
 from fairopt.notions.batch import Batch
+from fairopt.notions.cells import combine
 from fairopt.notions.events import Mask, columns_of
 from fairopt.notions.functional import Constraint, Functional
+from fairopt.notions.groups import Missing, declare
 
 COLUMNS = ("notion", "attribute", "given", "group_a", "group_b", "value_a", "value_b", "gap", "limit", "n_a", "n_b", "status")
 

@@ -20,8 +20,8 @@ from fairopt.compiler.facts import read_bounds
 from fairopt.compiler.memory import CompiledMemory, composition
 from fairopt.contract.backend import GradientKind, Status
 from fairopt.contract.registry import BackendLike, resolve
-from fairopt.groups import Missing, Vocabulary, declare
 from fairopt.notions import Notion
+from fairopt.notions.groups import Missing, Vocabulary, declare
 from fairopt.prepared import Prepared, tell_closest, warn_vacuous
 from fairopt.solve import Certificate, Solution
 from fairopt.solve.front import check_scores, check_solver_tol

@@ -15,14 +15,14 @@ from torch import Tensor
 from fairopt.basics.columns import Like, length, read_features, working_tensor
 from fairopt.basics.errors import BackendError, FairoptWarning, InputError
 from fairopt.compiler import Compiled, OnInfeasible, OnMissing, compile_problem
-from fairopt.compiler.feasibility import as_asked
+from fairopt.compiler.infeasible import as_asked
 from fairopt.compiler.limits import widened_limits
 from fairopt.contract.backend import GradientKind, Status
 from fairopt.contract.problem import Limits, ProjectionProblem
 from fairopt.contract.registry import BackendLike
 from fairopt.feasibility import infeasibility
-from fairopt.groups import Missing
 from fairopt.notions import Notion
+from fairopt.notions.groups import Missing
 from fairopt.solve import Solution, solve, solve_batch
 from fairopt.solve.front import check_scores
 from fairopt.solve.passthrough import unchanged

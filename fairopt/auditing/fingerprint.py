@@ -11,7 +11,7 @@ import numpy as np
 
 from fairopt.auditing.sample import Sample, is_continuous
 from fairopt.basics.arrays import Array
-from fairopt.groups import encode
+from fairopt.notions.groups import encode
 
 PACKAGES = ("fairopt", "torch", "numpy", "scipy")
 

@@ -16,8 +16,8 @@ from fairopt.auditing.result import Audit
 from fairopt.auditing.sample import Groups, Sample, audited_attributes, read_notions, read_sample
 from fairopt.basics.extras import install_line
 from fairopt.basics.table import Table
-from fairopt.groups import Missing
 from fairopt.notions.algebra import Notion
+from fairopt.notions.groups import Missing
 
 BINS = 20
 DISTRIBUTION = ("attribute", "group", "from", "to", "share")

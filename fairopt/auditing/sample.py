@@ -16,9 +16,9 @@ from fairopt.basics.containers import opened
 from fairopt.basics.errors import InputError
 from fairopt.basics.table import group_word, joined_words
 from fairopt.gap_table import read_scores
-from fairopt.groups import Missing, Vocabulary, declare, encode
 from fairopt.notions.algebra import Notion
 from fairopt.notions.batch import Attribute, Batch, attribute_words, normal_attribute
+from fairopt.notions.groups import Missing, Vocabulary, declare, encode
 from fairopt.notions.labels import read_targets
 
 

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from fairopt.compiler.compile import Compiled, OnMissing, compile_problem
-from fairopt.compiler.feasibility import OnInfeasible
+from fairopt.compiler.infeasible import OnInfeasible
 
 __all__ = ["Compiled", "OnInfeasible", "OnMissing", "compile_problem"]

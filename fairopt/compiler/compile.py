@@ -16,17 +16,17 @@ from fairopt.basics.columns import read_features
 from fairopt.basics.errors import FairoptWarning, InputError
 from fairopt.basics.exact_sums import exact_cell_sums
 from fairopt.basics.sparse import SparseRows, entries_of
-from fairopt.compiler.cells import merge
 from fairopt.compiler.facts import read_bounds, read_weights
-from fairopt.compiler.feasibility import OnInfeasible, settle
 from fairopt.compiler.gather import Gathered, gather
+from fairopt.compiler.infeasible import OnInfeasible, settle
 from fairopt.compiler.items import Item, Row
 from fairopt.compiler.limits import MovingLimits, widened_limits
 from fairopt.compiler.presolve import Box, Cells, presolve, scales_of
 from fairopt.contract.problem import HARD, Array, Limits, ProjectionProblem, Rows, Softness
-from fairopt.groups import Missing, Vocabulary, declare
 from fairopt.notions.algebra import Notion
 from fairopt.notions.batch import Batch
+from fairopt.notions.cells import merge
+from fairopt.notions.groups import Missing, Vocabulary, declare
 
 OnMissing = Literal["drop", "warn", "raise"]
 

@@ -13,12 +13,12 @@ import numpy as np
 
 from fairopt.basics.errors import InputError
 from fairopt.basics.sparse import SparseRows, entries_of
-from fairopt.compiler.cells import Combinations, combine, merge
 from fairopt.compiler.items import Item, Row, Soft
 from fairopt.contract.problem import BoolArray, IntArray
 from fairopt.notions.algebra import Leaf, Notion
 from fairopt.notions.amount import Amount, amount
 from fairopt.notions.batch import Batch
+from fairopt.notions.cells import Combinations, combine, merge
 from fairopt.notions.events import Mask, columns_of
 from fairopt.notions.functional import Constraint, Functional
 

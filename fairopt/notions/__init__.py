@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fairopt.notions.algebra import Joined, Notion, Softened
 from fairopt.notions.batch import Attribute, Batch
-from fairopt.notions.bounds import GroupMeanBound, ImpactRatio, ScoreCovariance
+from fairopt.notions.bounds_and_ratios import GroupMeanBound, ImpactRatio, ScoreCovariance
 from fairopt.notions.decorator import DecoratedNotion, NotionFactory, notion
 from fairopt.notions.events import Mask
 from fairopt.notions.functional import Constraint, Functional

@@ -19,10 +19,10 @@ from fairopt.basics.columns import Value, numbers, read_features
 from fairopt.basics.errors import InputError
 from fairopt.basics.table import joined_words
 from fairopt.contract.problem import BoolArray
-from fairopt.groups import Missing, Vocabulary, encode
 from fairopt.notions.amount import is_number
 from fairopt.notions.events import Column, Mask, boolean_array
 from fairopt.notions.functional import Constraint, Functional, Range
+from fairopt.notions.groups import Missing, Vocabulary, encode
 from fairopt.notions.labels import Targets, read_targets
 from fairopt.notions.trap import NoSuchName, trap
 

@@ -19,7 +19,7 @@ from fairopt.basics.columns import length, read_features
 from fairopt.basics.containers import frame_columns, is_frame, opened
 from fairopt.basics.errors import InputError, MissingExtraError
 from fairopt.basics.extras import missing
-from fairopt.groups import Missing, Vocabulary, encode
+from fairopt.notions.groups import Missing, Vocabulary, encode
 
 try:
     from sklearn.utils import check_array

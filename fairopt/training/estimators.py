@@ -26,12 +26,12 @@ from fairopt.basics.errors import FairoptWarning, InfeasibleError, InputError, U
 from fairopt.basics.extras import missing
 from fairopt.basics.labels import REMEDY
 from fairopt.basics.table import Table
-from fairopt.compiler.feasibility import OR_CLOSEST
+from fairopt.compiler.infeasible import OR_CLOSEST
 from fairopt.frozen import FrozenLayer, freeze
 from fairopt.gap_table import gaps
-from fairopt.groups import Missing
 from fairopt.layer import FairModel, FairnessLayer, Space
 from fairopt.notions import Notion
+from fairopt.notions.groups import Missing
 from fairopt.solve import Solution
 from fairopt.training.columns import GIVE, Cuts, Groups, Read, Reader, as_columns, as_table, resolve
 from fairopt.training.estimators_maps import FrozenMaps, freeze_maps, moves_by_label

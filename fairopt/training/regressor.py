@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fairopt.basics.errors import InputError
 from fairopt.basics.table import Table
-from fairopt.groups import Missing
+from fairopt.notions.groups import Missing
 from fairopt.training.columns import Cuts
 from fairopt.training.estimators import FairEstimator, Floats, NotionLike
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from fairopt.basics.errors import FairoptWarning, InputError
-from fairopt.groups import Missing, Vocabulary, encode
+from fairopt.notions.groups import Missing, Vocabulary, encode
 from fairopt.training.state import FORMAT, check_format
 
 Remainder = Literal["keep", "oversample", "discard"]

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import fairopt as fo
 from fairopt.basics.columns import numbers, read_features, working_tensor
-from fairopt.groups import encode
+from fairopt.notions.groups import encode
 
 N = 12
 WORDS = ["white", "black", "white", "hispan"] * 3

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairopt.basics.errors import InputError
-from fairopt.groups import Vocabulary, declare, encode
+from fairopt.notions.groups import Vocabulary, declare, encode
 
 SEX = ["male", "female", "male", "female", "female"]
 
