@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from fairopt.contract.listing import backends
     from fairopt.contract.problem import Limits, ProjectionProblem, Rows, Softness
     from fairopt.contract.registry import backend
-    from fairopt.decisions import decide
-    from fairopt.frozen import FrozenLayer
     from fairopt.gap_table import gaps
-    from fairopt.layer import FairModel, FairnessLayer
+    from fairopt.layer.decisions import decide
+    from fairopt.layer.fairness_layer import FairModel, FairnessLayer
+    from fairopt.layer.frozen import FrozenLayer
+    from fairopt.layer.prepared import Prepared, compile, project
     from fairopt.notions import (
         DemographicParity,
         EqualizedOdds,
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
         ScoreCovariance,
         notion,
     )
-    from fairopt.prepared import Prepared, compile, project
     from fairopt.race import Race, compare
     from fairopt.solve import Certificate, Solution
 
@@ -58,20 +58,20 @@ _PARTS = {
     "auditing": ("Audit", "audit"),
     "contract.backend": ("Backend", "Capabilities", "RawSolution", "Status"),
     "contract.registry": ("backend",),
-    "decisions": ("decide",),
+    "layer.decisions": ("decide",),
     "basics.errors": (
         "BackendError", "ConformanceError", "FairoptError", "FairoptWarning", "InfeasibleError", "InputError", "MissingExtraError",
         "StateError", "UnsupportedError",
     ),
-    "frozen": ("FrozenLayer",),
+    "layer.frozen": ("FrozenLayer",),
     "gap_table": ("gaps",),
-    "layer": ("FairModel", "FairnessLayer"),
+    "layer.fairness_layer": ("FairModel", "FairnessLayer"),
     "contract.listing": ("backends",),
     "notions": (
         "DemographicParity", "EqualOpportunity", "EqualizedOdds", "GroupMeanBound", "ImpactRatio", "MeanResidual", "Notion",
         "PredictiveEquality", "Reference", "ResidualParity", "ScoreCovariance", "notion",
     ),
-    "prepared": ("Prepared", "compile", "project"),
+    "layer.prepared": ("Prepared", "compile", "project"),
     "contract.problem": ("Limits", "ProjectionProblem", "Rows", "Softness"),
     "race": ("Race", "compare"),
     "solve": ("Certificate", "Solution"),

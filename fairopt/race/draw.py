@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.arrays import Array, IntArray
+from fairopt.layer.prepared import Prepared, compile
 from fairopt.notions import DemographicParity, EqualizedOdds, EqualOpportunity, ImpactRatio, MeanResidual, Notion
-from fairopt.prepared import Prepared, compile
 from fairopt.race.cells import Box, Subject
 
 TOLERANCE = 0.05

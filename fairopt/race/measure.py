@@ -20,7 +20,7 @@ from fairopt.contract.backend import Backend
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.contract.ranges_as_pairs import as_pairs, untaken
 from fairopt.contract.registry import BackendLike, resolve
-from fairopt.prepared import Prepared
+from fairopt.layer.prepared import Prepared
 from fairopt.race import memory
 from fairopt.race.cells import Cell
 from fairopt.race.draw import VARIANTS, Drawn, draw

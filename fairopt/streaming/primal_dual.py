@@ -149,7 +149,7 @@ class PrimalDual(Controller):
         import torch
 
         from fairopt.compiler import compile_problem
-        from fairopt.prepared import Prepared
+        from fairopt.layer.prepared import Prepared
         from fairopt.streaming.from_notion import notion_of
 
         frame = self.frame  # the front door gets the scores as they came, since targets may be labels

@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.table import Table
-from fairopt.decisions import decide
-from fairopt.layer import Space
+from fairopt.layer.decisions import decide
+from fairopt.layer.fairness_layer import Space
+from fairopt.layer.prepared import project
 from fairopt.notions.groups import Missing
-from fairopt.prepared import project
 from fairopt.training.columns import Cuts, Groups
 from fairopt.training.estimators import FairEstimator, Floats, NotionLike
 

@@ -27,9 +27,9 @@ from fairopt.basics.extras import missing
 from fairopt.basics.labels import REMEDY
 from fairopt.basics.table import Table
 from fairopt.compiler.infeasible import OR_CLOSEST
-from fairopt.frozen import FrozenLayer, freeze
 from fairopt.gap_table import gaps
-from fairopt.layer import FairModel, FairnessLayer, Space
+from fairopt.layer.fairness_layer import FairModel, FairnessLayer, Space
+from fairopt.layer.frozen import FrozenLayer, freeze
 from fairopt.notions import Notion
 from fairopt.notions.groups import Missing
 from fairopt.solve import Solution

@@ -15,7 +15,7 @@ from fairopt.basics.columns import listed, read_features
 from fairopt.basics.errors import FairoptError, InputError
 from fairopt.basics.extras import missing
 from fairopt.gap_table import gaps
-from fairopt.layer import FairnessLayer
+from fairopt.layer.fairness_layer import FairnessLayer
 from fairopt.solve import Certificate
 
 try:

@@ -90,7 +90,7 @@ def threshold(y: FloatArray, codes: IntArray) -> FloatArray:
 
 def systematic(y: FloatArray, codes: IntArray) -> FloatArray:
     """``decide``: rounding whose rates follow the means (Q2)."""
-    from fairopt.decisions import decide
+    from fairopt.layer.decisions import decide
 
     return np.asarray(decide(y, sensitive_features={"g": codes}, generator=np.random.default_rng(0)), dtype=np.float64)
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 import fairopt as fo
-from fairopt.frozen import FrozenLayer
+from fairopt.layer.frozen import FrozenLayer
 from proofs_checks.batches import FloatArray, IntArray
 from proofs_checks.claim import Claim, Generator, Measurement, worst
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fairopt as fo
-from fairopt.decisions import decide
+from fairopt.layer.decisions import decide
 
 seeds = st.integers(0, 2**32 - 1)
 

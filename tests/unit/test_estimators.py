@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 
 import fairopt as fo
-from fairopt.frozen import FrozenLayer
+from fairopt.layer.frozen import FrozenLayer
 from fairopt.training import FairClassifier, FairRegressor
 from fairopt.training.classifier import threshold
 from fairopt.training.estimators_maps import FrozenMaps

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fairopt as fo
-from fairopt.frozen import FrozenLayer
+from fairopt.layer.frozen import FrozenLayer
 
 seeds = st.integers(0, 2**32 - 1)
 

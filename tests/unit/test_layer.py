@@ -262,7 +262,7 @@ def test_two_threads_that_learn_at_once_lose_no_group(monkeypatch: pytest.Monkey
         meet.wait(10)
         return compiled
 
-    monkeypatch.setattr("fairopt.layer.compile_problem", compile_and_meet)
+    monkeypatch.setattr("fairopt.layer.fairness_layer.compile_problem", compile_and_meet)
     threads = [
         threading.Thread(target=lambda v=v: layer(torch.tensor([0.1, 0.9]), sensitive_features={"g": ["a", v]})) for v in ("b", "c")
     ]  # fmt: skip

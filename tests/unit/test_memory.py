@@ -67,7 +67,7 @@ def test_the_second_call_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> No
         calls.append(1)
         return compile_problem(*arguments, **options)
 
-    monkeypatch.setattr("fairopt.layer.compile_problem", counted)
+    monkeypatch.setattr("fairopt.layer.fairness_layer.compile_problem", counted)
     layer = _layer(groups={"sex": [0, 1]})
     for k in range(3):
         layer(Z + k, sensitive_features={"sex": SEX.clone()})

@@ -19,7 +19,7 @@ from fairopt.basics.errors import UnsupportedError
 from fairopt.notions.parity import Parity
 
 if TYPE_CHECKING:
-    from fairopt.prepared import Prepared
+    from fairopt.layer.prepared import Prepared
 
 Floats = npt.NDArray[np.float64]
 Groups = npt.NDArray[np.str_]

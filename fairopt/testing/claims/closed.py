@@ -7,8 +7,8 @@ import torch
 
 import fairopt.testing.claims.formulas as formulas
 from fairopt.contract.problem import Array
+from fairopt.layer.prepared import compile as compile_notion
 from fairopt.notions import DemographicParity
-from fairopt.prepared import compile as compile_notion
 from fairopt.testing.claims.measurement import Measurement
 from fairopt.testing.claims.subject import Case, Generator, Layer, scale_of
 

@@ -13,8 +13,8 @@ from fairopt.basics.errors import InfeasibleError, UnsupportedError
 from fairopt.contract.backend import Backend
 from fairopt.contract.problem import Array, ProjectionProblem
 from fairopt.contract.registry import resolve
+from fairopt.layer.prepared import compile as compile_notion
 from fairopt.notions import Notion, ScoreCovariance
-from fairopt.prepared import compile as compile_notion
 from fairopt.solve import Solution, solve
 from fairopt.testing.draws import MUTATIONS, SOFT, draw
 from fairopt.testing.optimality import size_of, written_out

@@ -17,8 +17,8 @@ from fairopt.basics.errors import ConformanceError, FairoptWarning, InfeasibleEr
 from fairopt.contract.backend import Status
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.gap_table import gaps
+from fairopt.layer.prepared import Prepared, compile, project
 from fairopt.notions.algebra import Notion
-from fairopt.prepared import Prepared, compile, project
 from fairopt.testing.draws import stream
 from fairopt.testing.exact import violation_exact
 

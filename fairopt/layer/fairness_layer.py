@@ -20,14 +20,14 @@ from fairopt.compiler.facts import read_bounds
 from fairopt.compiler.memory import CompiledMemory, composition
 from fairopt.contract.backend import GradientKind, Status
 from fairopt.contract.registry import BackendLike, resolve
+from fairopt.layer.prepared import Prepared, tell_closest, warn_vacuous
 from fairopt.notions import Notion
 from fairopt.notions.groups import Missing, Vocabulary, declare
-from fairopt.prepared import Prepared, tell_closest, warn_vacuous
 from fairopt.solve import Certificate, Solution
 from fairopt.solve.front import check_scores, check_solver_tol
 
 if TYPE_CHECKING:
-    from fairopt.frozen import FrozenLayer
+    from fairopt.layer.frozen import FrozenLayer
     from fairopt.streaming import PooledParity
 
 Space = Literal["value", "probability", "logit"]
@@ -226,8 +226,8 @@ class FairnessLayer(nn.Module):
         confidence: float = 0.95,
         on_unknown: Literal["error", "pass"] = "error",
     ) -> FrozenLayer:
-        """A FrozenLayer: shifts per group fitted on calibration scores, no solver at serving time. See ``fairopt.frozen``."""
-        from fairopt.frozen import freeze
+        """A FrozenLayer: shifts per group fitted on calibration scores, no solver at serving time. See ``fairopt.layer.frozen``."""
+        from fairopt.layer.frozen import freeze
 
         return freeze(self, scores, sensitive_features=sensitive_features, targets=targets, confidence=confidence, on_unknown=on_unknown)
 

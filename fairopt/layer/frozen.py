@@ -38,7 +38,7 @@ from fairopt.basics.sparse import absolute, same_columns
 from fairopt.contract.problem import ProjectionProblem
 
 if TYPE_CHECKING:
-    from fairopt.layer import FairnessLayer
+    from fairopt.layer.fairness_layer import FairnessLayer
 
 FORMAT = 1
 Key = tuple[Any, ...]

@@ -1,0 +1,292 @@
+"""One-shot projection and compiled batches: ``project``, ``compile``, ``Prepared``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict, Unpack, overload
+
+import torch
+from torch import Tensor
+
+from fairopt.basics.columns import Like, length, read_features, working_tensor
+from fairopt.basics.errors import BackendError, FairoptWarning, InputError
+from fairopt.compiler import Compiled, OnInfeasible, OnMissing, compile_problem
+from fairopt.compiler.infeasible import as_asked
+from fairopt.compiler.limits import widened_limits
+from fairopt.contract.backend import GradientKind, Status
+from fairopt.contract.problem import Limits, ProjectionProblem
+from fairopt.contract.registry import BackendLike
+from fairopt.feasibility import infeasibility
+from fairopt.notions import Notion
+from fairopt.notions.groups import Missing
+from fairopt.solve import Solution, solve, solve_batch
+from fairopt.solve.front import check_scores
+from fairopt.solve.passthrough import unchanged
+
+
+class How(TypedDict, total=False):
+    """How to solve: see ``fairopt.solve.solve``."""
+
+    backend: BackendLike
+    gradient: GradientKind
+    certify: bool
+    solver_tol: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A notion compiled for one batch composition, ready for any number of projections.
+
+    Tolerances that are tensors are read at each call. A copy or a pickle has tensors of its own.
+    """
+
+    compiled: Compiled
+    on_infeasible: OnInfeasible = "raise"
+
+    @property
+    def problem(self) -> ProjectionProblem:
+        return self.compiled.problem
+
+    @overload
+    def project(self, scores: Tensor, *, return_solution: Literal[False] = ..., **how: Unpack[How]) -> Tensor: ...
+    @overload
+    def project(self, scores: Any, *, return_solution: Literal[True], **how: Unpack[How]) -> Solution: ...
+    @overload
+    def project(self, scores: Any, *, return_solution: Literal[False] = ..., **how: Unpack[How]) -> Any: ...
+    def project(
+        self,
+        scores: Any,
+        *,
+        backend: BackendLike = "auto",
+        gradient: GradientKind = "implicit",
+        certify: bool = True,
+        solver_tol: float | None = None,
+        return_solution: bool = False,
+    ) -> Any:
+        """The nearest fair scores to ``scores`` (n,) or (n, 1): same shape, dtype and device, differentiable.
+
+        Scores in another container (a list, numpy, pandas, polars or pyarrow column) come back in the same; only tensors carry gradients.
+
+        With ``return_solution`` a Solution with prices, status and certificate. Raises InputError for bad scores, UnsupportedError where
+        the backend cannot take the problem, InfeasibleError where solving proves that there are none (on_infeasible="raise"),
+        BackendError where it failed; warns where the answer is inaccurate, or the closest to a notion that no scores meet.
+        """
+        tensor, like = working_tensor(scores)
+        solution = self.solution(tensor, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
+        return solution if return_solution else _handed_back(solution, like)
+
+    def solution(
+        self,
+        scores: Tensor,
+        *,
+        backend: BackendLike = "auto",
+        gradient: GradientKind = "implicit",
+        certify: bool = True,
+        solver_tol: float | None = None,
+    ) -> Solution:
+        """As ``project`` with ``return_solution``."""
+        solution = self.quiet(scores, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
+        tell_closest([solution])
+        return solution
+
+    def quiet(self, scores: Tensor, **how: Unpack[How]) -> Solution:
+        """``solution`` without the warning that scores are the closest to a notion that no scores meet."""
+        problem, limits = self.compiled.now(self.on_infeasible)
+        if self.on_infeasible == "passthrough" and not problem.feasible:
+            return _passed(scores, problem)
+        return self._ended(scores, solve(scores, problem, limits=limits, **how), limits, how)
+
+    def _ended(self, scores: Tensor, solution: Solution, limits: Limits | None, how: How) -> Solution:
+        """``solution``, or where solving proved that there is none, what ``on_infeasible`` asks for."""
+        problem = solution.certificate.problem  # with the limits of this call
+        proof = infeasibility(problem) if solution.status is Status.INFEASIBLE else None
+        if proof is None:
+            report(solution)
+            return solution
+        asked = as_asked(problem, proof, self.on_infeasible)
+        if self.on_infeasible == "passthrough":
+            return _passed(scores, asked)
+        wider = None if limits is None else widened_limits(limits, asked)
+        solution = solve(scores, asked, limits=wider, **how)
+        report(solution)
+        return solution
+
+    def project_batch(
+        self,
+        scores: Tensor,
+        *,
+        backend: BackendLike = "auto",
+        gradient: GradientKind = "implicit",
+        certify: bool = True,
+        solver_tol: float | None = None,
+    ) -> Tensor:
+        """``scores`` (B, n): B problems with the same groups, each projected as ``project`` would. Returns (B, n)."""
+        if not isinstance(scores, Tensor) or scores.dim() != 2:
+            shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+            raise InputError(f"scores: got {shape}, expected (B, {self.problem.n}): one row per problem")
+        if scores.shape[0] == 0:
+            raise InputError("scores: got an empty batch, expected at least one row")
+        problem, limits = self.compiled.now(self.on_infeasible)
+        if self.on_infeasible == "passthrough" and not problem.feasible:
+            return torch.stack([_passed(row, problem).scores for row in scores])
+        how: How = {"backend": backend, "gradient": gradient, "certify": certify, "solver_tol": solver_tol}
+        solved = solve_batch(scores, problem, limits=limits, **how)
+        solutions = [self._ended(row, solution, limits, how) for row, solution in zip(scores, solved, strict=True)]
+        tell_closest(solutions)
+        return torch.stack([solution.scores for solution in solutions])
+
+
+def _passed(scores: Tensor, problem: ProjectionProblem) -> Solution:
+    """The scores as they came, for a problem that no scores meet."""
+    check_scores(scores, problem.n)
+    return unchanged(scores, problem)
+
+
+def warn_vacuous(problem: ProjectionProblem, *, stacklevel: int) -> None:
+    """Warn that a batch lacks the groups that the notion is about, so that nothing is asked of its scores and nothing certified."""
+    words = "; ".join(f"{label} ({reason})" for label, reason in problem.dropped[:3]) or "the notion yields no constraint"
+    more = f" and {len(problem.dropped) - 3} more" if len(problem.dropped) > 3 else ""
+    warnings.warn(f"vacuous: nothing is asked of these scores, for {words}{more}", FairoptWarning, stacklevel=stacklevel)
+
+
+def report(solution: Solution) -> None:
+    """Raise BackendError for a failure, warn for an inaccurate answer; say nothing for one that its status vouches for."""
+    status = solution.status
+    if status in (Status.CERTIFIED, Status.WITHIN_ROUNDING, Status.CLOSEST):
+        return
+    words = f"backend {solution.backend!r}: {status.name}: {solution.message or status.advice}"
+    if status in (Status.FAILED, Status.INFEASIBLE):
+        raise BackendError(words)
+    residual = solution.certificate.kkt_residual
+    warnings.warn(
+        f"{words} (KKT residual {residual:.1e}, worst violation {solution.certificate.max_violation:.1e})",
+        FairoptWarning,
+        stacklevel=_callers_level(),
+    )
+
+
+def tell_closest(solutions: list[Solution]) -> None:
+    """Warn where scores are the closest to a notion that no scores meet. The words are always the same: Python shows them once a place."""
+    if any(solution.status is Status.CLOSEST for solution in solutions):
+        warnings.warn(f"{Status.CLOSEST.name}: {Status.CLOSEST.advice}", FairoptWarning, stacklevel=_callers_level())
+
+
+_OWN = (os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep, os.path.dirname(os.path.abspath(torch.__file__)) + os.sep)
+
+
+def _callers_level() -> int:
+    """The ``stacklevel`` at which ``warnings.warn``, called by the caller, names the first line outside fairopt and torch."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OWN):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def compile(
+    notion: Notion,
+    *,
+    sensitive_features: Any,
+    targets: Any = None,
+    bounds: Any = None,
+    weights: Any = None,
+    groups: Mapping[str, Iterable[Any]] | None = None,
+    missing_group: Missing = "error",
+    on_missing: OnMissing = "drop",
+    on_infeasible: OnInfeasible = "raise",
+    pos_label: Any = None,
+) -> Prepared:
+    """Compile a notion for one batch: groups are read, rows built and checked for feasibility once.
+
+    sensitive_features  attribute name -> n values (ints, strings, bools), a frame, or the values of the notion's only attribute
+    pos_label           the target that counts as 1, every other one as 0; None: targets are numbers, labels 0 and 1
+    targets (n,) where the notion needs them;  bounds  None or (lo, hi), numbers or (n,);  weights (n,) > 0 of the distance
+    groups              declared values of attributes: then an unknown value is an error and an absent group is known to be absent
+    on_infeasible       "raise" InfeasibleError; "closest": the scores that break the constraints least, with status CLOSEST and a warning;
+                        "passthrough": the scores as they came, with status INFEASIBLE
+
+    Raises InputError, InfeasibleError (with a minimal conflicting set in ``.rows`` and a proof in ``.proof``). Source: DESIGN 4 and 5.
+    """
+    return _compiled(
+        notion, sensitive_features=sensitive_features, targets=targets, bounds=bounds, weights=weights, groups=groups,
+        missing_group=missing_group, on_missing=on_missing, on_infeasible=on_infeasible, pos_label=pos_label,
+    )  # fmt: skip
+
+
+def _compiled(notion: Notion, *, sensitive_features: Any, on_missing: OnMissing, on_infeasible: OnInfeasible, **facts: Any) -> Prepared:
+    """As ``compile``; a warning names the line two calls up."""
+    if not isinstance(notion, Notion):
+        raise InputError(f"notion must be a notion such as DemographicParity('sex', tolerance=0.05), came {notion!r}")
+    features = read_features(sensitive_features, notion.attributes)
+    name = next((a for a in notion.attributes if a in features), next(iter(features)))
+    n = length(features[name], f"sensitive_features[{name!r}]")
+    compiled = compile_problem(notion, n=n, sensitive_features=features, on_missing=on_missing, on_infeasible=on_infeasible, **facts)
+    if compiled.problem.vacuous and on_missing != "warn":  # that has warned already
+        warn_vacuous(compiled.problem, stacklevel=4)
+    return Prepared(compiled, on_infeasible)
+
+
+class Facts(How, total=False):
+    """Everything about a batch but its groups, and how to solve: see ``compile``."""
+
+    targets: Any
+    bounds: Any
+    weights: Any
+    groups: Mapping[str, Iterable[Any]] | None
+    missing_group: Missing
+    on_missing: OnMissing
+    on_infeasible: OnInfeasible
+    pos_label: Any
+
+
+@overload
+def project(
+    scores: Tensor, notion: Notion, *, sensitive_features: Any, return_solution: Literal[False] = ..., **facts: Unpack[Facts]
+) -> Tensor: ...
+@overload
+def project(
+    scores: Any, notion: Notion, *, sensitive_features: Any, return_solution: Literal[True], **facts: Unpack[Facts]
+) -> Solution: ...
+@overload
+def project(
+    scores: Any, notion: Notion, *, sensitive_features: Any, return_solution: Literal[False] = ..., **facts: Unpack[Facts]
+) -> Any: ...
+def project(
+    scores: Any,
+    notion: Notion,
+    *,
+    sensitive_features: Any,
+    targets: Any = None,
+    bounds: Any = None,
+    weights: Any = None,
+    groups: Mapping[str, Iterable[Any]] | None = None,
+    backend: BackendLike = "auto",
+    gradient: GradientKind = "implicit",
+    missing_group: Missing = "error",
+    on_missing: OnMissing = "drop",
+    on_infeasible: OnInfeasible = "raise",
+    certify: bool = True,
+    solver_tol: float | None = None,
+    pos_label: Any = None,
+    return_solution: bool = False,
+) -> Any:
+    """The scores nearest to ``scores`` (n,) or (n, 1) that meet ``notion`` inside ``bounds``; differentiable.
+
+    Same shape, dtype and device as ``scores`` (or the same container, see
+    ``Prepared.project``); with ``return_solution`` a Solution with prices, status and certificate.
+    Arguments and errors: see ``compile`` and ``Prepared.project``.
+    """
+    prepared = _compiled(
+        notion, sensitive_features=sensitive_features, targets=targets, bounds=bounds, weights=weights, groups=groups,
+        missing_group=missing_group, on_missing=on_missing, on_infeasible=on_infeasible, pos_label=pos_label,
+    )  # fmt: skip
+    tensor, like = working_tensor(scores)
+    solution = prepared.solution(tensor, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
+    return solution if return_solution else _handed_back(solution, like)
+
+
+def _handed_back(solution: Solution, like: Like | None) -> Any:
+    return solution.scores if like is None else like.restore(solution.scores)
