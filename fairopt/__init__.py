@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from fairopt.auditing import Audit, audit
+    from fairopt.auditing.gap_table import gaps
     from fairopt.basics.errors import (
         BackendError,
         ConformanceError,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from fairopt.contract.listing import backends
     from fairopt.contract.problem import Limits, ProjectionProblem, Rows, Softness
     from fairopt.contract.registry import backend
-    from fairopt.gap_table import gaps
     from fairopt.layer.decisions import decide
     from fairopt.layer.fairness_layer import FairModel, FairnessLayer
     from fairopt.layer.frozen import FrozenLayer
@@ -64,7 +64,7 @@ _PARTS = {
         "StateError", "UnsupportedError",
     ),
     "layer.frozen": ("FrozenLayer",),
-    "gap_table": ("gaps",),
+    "auditing.gap_table": ("gaps",),
     "layer.fairness_layer": ("FairModel", "FairnessLayer"),
     "contract.listing": ("backends",),
     "notions": (

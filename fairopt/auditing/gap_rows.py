@@ -8,12 +8,12 @@ from fractions import Fraction
 from math import inf, nextafter
 from typing import Any
 
+from fairopt.auditing.gap_table import COLUMNS, ExactMeans, records
 from fairopt.auditing.intervals import Estimator, Interval, gap_interval
 from fairopt.auditing.sample import Sample, is_binary
 from fairopt.basics.arrays import Array
 from fairopt.basics.errors import InputError
 from fairopt.basics.table import Table
-from fairopt.gap_table import COLUMNS, ExactMeans, records
 from fairopt.notions.algebra import Leaf, Notion
 from fairopt.notions.functional import Constraint
 

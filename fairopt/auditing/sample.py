@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from fairopt.auditing.gap_table import read_scores
 from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.basics.columns import Value, numbers, read_features
 from fairopt.basics.containers import opened
 from fairopt.basics.errors import InputError
 from fairopt.basics.table import group_word, joined_words
-from fairopt.gap_table import read_scores
 from fairopt.notions.algebra import Notion
 from fairopt.notions.batch import Attribute, Batch, attribute_words, normal_attribute
 from fairopt.notions.groups import Missing, Vocabulary, declare, encode

@@ -22,12 +22,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fairopt.auditing.gap_table import gaps
 from fairopt.basics.errors import FairoptWarning, InfeasibleError, InputError, UnsupportedError
 from fairopt.basics.extras import missing
 from fairopt.basics.labels import REMEDY
 from fairopt.basics.table import Table
 from fairopt.compiler.infeasible import OR_CLOSEST
-from fairopt.gap_table import gaps
 from fairopt.layer.fairness_layer import FairModel, FairnessLayer, Space
 from fairopt.layer.frozen import FrozenLayer, freeze
 from fairopt.notions import Notion

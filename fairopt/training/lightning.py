@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from fairopt.auditing.gap_table import gaps
 from fairopt.basics.columns import listed, read_features
 from fairopt.basics.errors import FairoptError, InputError
 from fairopt.basics.extras import missing
-from fairopt.gap_table import gaps
 from fairopt.layer.fairness_layer import FairnessLayer
 from fairopt.solve import Certificate
 

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 import fairopt as fo
 from fairopt.auditing.gap_rows import GAPS, SUMMARY
+from fairopt.auditing.gap_table import COLUMNS
 from fairopt.basics.errors import InputError
 from fairopt.compiler import compile_problem
 from fairopt.dual.structure import structure
-from fairopt.gap_table import COLUMNS
 from fairopt.notions import Batch
 from fairopt.solve.rows_check import exact_violations
 

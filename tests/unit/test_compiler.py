@@ -15,11 +15,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fairopt.auditing.gap_table import gaps
 from fairopt.basics.errors import FairoptWarning, InputError
 from fairopt.basics.exact_sums import exact_cell_sums
 from fairopt.compiler import Compiled, compile_problem
 from fairopt.contract.problem import Array, ProjectionProblem
-from fairopt.gap_table import gaps
 from fairopt.notions import (
     Batch,
     DemographicParity,

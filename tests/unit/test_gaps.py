@@ -13,9 +13,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fairopt.auditing.gap_table import COLUMNS, gaps
 from fairopt.basics.errors import InputError
 from fairopt.basics.table import Table
-from fairopt.gap_table import COLUMNS, gaps
 from fairopt.notions import (
     Batch,
     DemographicParity,

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.auditing.gap_table import gaps
 from fairopt.basics.errors import ConformanceError, FairoptWarning, InfeasibleError, InputError
 from fairopt.contract.backend import Status
 from fairopt.contract.problem import ProjectionProblem
-from fairopt.gap_table import gaps
 from fairopt.layer.prepared import Prepared, compile, project
 from fairopt.notions.algebra import Notion
 from fairopt.testing.draws import stream
