@@ -15,11 +15,11 @@ from fairopt.basics.errors import UnsupportedError
 from fairopt.basics.sparse import diagonal
 from fairopt.contract.backend import Backend, Capabilities, RawSolution
 from fairopt.contract.problem import ProjectionProblem
-from fairopt.dual.base import Evaluation
-from fairopt.dual.make import make_dual
-from fairopt.dual.newton import ACCEPTED, DualSolution, goals
-from fairopt.dual.prox import prox, residual
-from fairopt.dual.structure import numbers, structure
+from fairopt.solve.dual.evaluator import Evaluation
+from fairopt.solve.dual.make import make_dual
+from fairopt.solve.dual.newton import ACCEPTED, DualSolution, goals
+from fairopt.solve.dual.prox import prox, residual
+from fairopt.solve.dual.structure import numbers, structure
 from fairopt_backends.adapter import positive
 
 

@@ -1,4 +1,4 @@
-"""``dual_newton``: semismooth Newton on the dual. Takes every problem, to machine precision. See fairopt.dual.newton."""
+"""``dual_newton``: semismooth Newton on the dual. Takes every problem, to machine precision. See fairopt.solve.dual.newton."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch import Tensor
 
 from fairopt.contract.backend import ALL_SOFTNESS, Backend, Capabilities, RawSolution, Status
 from fairopt.contract.problem import ProjectionProblem
-from fairopt.dual.make import make_dual
-from fairopt.dual.newton import MAX_ITER, solve_dual
-from fairopt.dual.structure import numbers, structure
+from fairopt.solve.dual.make import make_dual
+from fairopt.solve.dual.newton import MAX_ITER, solve_dual
+from fairopt.solve.dual.structure import numbers, structure
 from fairopt_backends.adapter import positive, positive_integer
 
 

@@ -3,7 +3,7 @@
     minimise  phi(x)   subject to  G x <= g,  E x = e
 
 ``phi`` is convex and quadratic. Used for feasibility (cell sums); its linear algebra also serves the interior point method on the
-samples (fairopt.dual.interior).
+samples (fairopt.solve.dual.interior).
 
 Source: Mehrotra's predictor-corrector (Nocedal & Wright, Numerical Optimization, 2nd ed., algorithm 16.4), with the equality
 rows in an augmented system.

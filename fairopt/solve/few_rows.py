@@ -13,8 +13,8 @@ import torch
 
 from fairopt.basics.arrays import Array
 from fairopt.contract.problem import ProjectionProblem
-from fairopt.dual.piece import Piece
-from fairopt.dual.structure import structure
+from fairopt.solve.dual.active_piece import Piece
+from fairopt.solve.dual.structure import structure
 from fairopt.solve.rows_check import TINY
 
 HALF_ULP = 2.0**-53

@@ -15,8 +15,8 @@ from fairopt.contract.problem import Array, Limits, ProjectionProblem
 from fairopt.contract.ranges_as_pairs import untaken
 from fairopt.contract.registry import BackendLike, instance, resolve
 from fairopt.contract.registry import backend as named
-from fairopt.dual.structure import structure, with_numbers
 from fairopt.solve.certificate import Certificate, Solution
+from fairopt.solve.dual.structure import structure, with_numbers
 from fairopt.solve.gate import GRANTING, Stated, Verdict, judge, rows_hold
 from fairopt.solve.guard import guarded
 from fairopt.solve.implicit import attach

@@ -19,8 +19,8 @@ from torch import Tensor
 from fairopt.basics.arrays import Array
 from fairopt.contract.backend import Status
 from fairopt.contract.problem import ProjectionProblem
-from fairopt.dual.base import round_inward
-from fairopt.dual.structure import structure
+from fairopt.solve.dual.evaluator import round_inward
+from fairopt.solve.dual.structure import structure
 from fairopt.solve.rounding import exactly
 
 GRANTING = (Status.CERTIFIED, Status.WITHIN_ROUNDING)

@@ -1,6 +1,6 @@
 """The gradient of the projection, from its optimality conditions: one small linear system whatever the solver was.
 
-With F the samples off their bounds and (theta, nu) = K^+ [A W^-1 D_F v; 0], K the saddle matrix of the active piece (fairopt.dual.piece):
+With F the samples off their bounds and (theta, nu) = K^+ [A W^-1 D_F v; 0], K the saddle matrix of the active piece (fairopt.solve.dual.active_piece):
 
     J'v            = D_F (v - A' theta)                    to the scores (claim L4)
     d / d limit    = theta on the rows where it binds;  d / d offset = -theta
@@ -23,10 +23,10 @@ from fairopt.basics.arrays import Array
 from fairopt.basics.errors import BackendError
 from fairopt.basics.sparse import Diagonal, row_of_columns
 from fairopt.contract.problem import Limits, ProjectionProblem
-from fairopt.dual.evaluate import SlicedDual, VectorDual
-from fairopt.dual.piece import gamma_pattern
-from fairopt.dual.separable import Quadratic, SeparableInverse
-from fairopt.dual.structure import structure
+from fairopt.solve.dual.active_piece import gamma_pattern
+from fairopt.solve.dual.evaluate import SlicedDual, VectorDual
+from fairopt.solve.dual.separable import Quadratic, SeparableInverse
+from fairopt.solve.dual.structure import structure
 from fairopt.solve.guard import guarded
 from fairopt.solve.outcome import Outcome
 from fairopt.solve.rounding import to_cell_order, to_sample_order

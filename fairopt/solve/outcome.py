@@ -18,13 +18,13 @@ from fairopt.basics.sparse import Diagonal, Model, dense
 from fairopt.contract.backend import Backend, RawSolution, Status
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.contract.ranges_as_pairs import as_pairs, untaken
-from fairopt.dual.base import Dual
-from fairopt.dual.make import make_dual
-from fairopt.dual.newton import DualSolution
-from fairopt.dual.piece import Piece, read_piece
-from fairopt.dual.sliced import SlicedDual
-from fairopt.dual.structure import Numbers, Structure, numbers, structure
-from fairopt.dual.vector import VectorDual
+from fairopt.solve.dual.active_piece import Piece, read_piece
+from fairopt.solve.dual.chunked import SlicedDual
+from fairopt.solve.dual.evaluator import Dual
+from fairopt.solve.dual.make import make_dual
+from fairopt.solve.dual.newton import DualSolution
+from fairopt.solve.dual.structure import Numbers, Structure, numbers, structure
+from fairopt.solve.dual.vector import VectorDual
 from fairopt.solve.few_rows import FewRows, few_rows, repaired_prices
 from fairopt.solve.polish import polish
 from fairopt.solve.repair import repair, shortfall

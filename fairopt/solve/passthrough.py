@@ -10,9 +10,9 @@ from torch import Tensor
 
 from fairopt.contract.backend import Status
 from fairopt.contract.problem import ProjectionProblem
-from fairopt.dual.make import make_dual
-from fairopt.dual.structure import structure
 from fairopt.solve.certificate import Certificate, Solution
+from fairopt.solve.dual.make import make_dual
+from fairopt.solve.dual.structure import structure
 from fairopt.solve.gate import outside, rows_hold
 from fairopt.solve.rows_check import summation_bound, violations
 

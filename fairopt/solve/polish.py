@@ -16,11 +16,11 @@ from torch import Tensor
 from fairopt.basics.arrays import Array
 from fairopt.contract.backend import RawSolution
 from fairopt.contract.problem import ProjectionProblem
-from fairopt.dual.evaluate import Dual, SlicedDual, VectorDual
-from fairopt.dual.newton import DualSolution, Goals, goals, solve_dual
-from fairopt.dual.piece import read_piece
-from fairopt.dual.prox import residual
-from fairopt.dual.structure import Numbers, Structure
+from fairopt.solve.dual.active_piece import read_piece
+from fairopt.solve.dual.evaluate import Dual, SlicedDual, VectorDual
+from fairopt.solve.dual.newton import DualSolution, Goals, goals, solve_dual
+from fairopt.solve.dual.prox import residual
+from fairopt.solve.dual.structure import Numbers, Structure
 
 ROUNDS = 3
 REFINE = 3  # Newton steps

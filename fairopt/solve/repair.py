@@ -11,11 +11,11 @@ from torch import Tensor
 from fairopt.basics.arrays import Array
 from fairopt.basics.sparse import Model
 from fairopt.contract.backend import Status
-from fairopt.dual.newton import ACCEPTED, DualSolution, solve_dual
-from fairopt.dual.piece import Piece
-from fairopt.dual.prox import residual
-from fairopt.dual.sliced import SlicedDual
-from fairopt.dual.structure import Numbers, Structure
+from fairopt.solve.dual.active_piece import Piece
+from fairopt.solve.dual.chunked import SlicedDual
+from fairopt.solve.dual.newton import ACCEPTED, DualSolution, solve_dual
+from fairopt.solve.dual.prox import residual
+from fairopt.solve.dual.structure import Numbers, Structure
 from fairopt.solve.grid import to_grid
 from fairopt.solve.rounding import Check, Finisher, largest
 from fairopt.solve.rows_check import constraint_bound

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from fairopt.basics.arrays import Array
 from fairopt.contract.problem import ProjectionProblem
-from fairopt.dual.base import Dual, round_inward
-from fairopt.dual.sliced import SlicedDual, cell_sums
-from fairopt.dual.structure import numbers, structure
-from fairopt.dual.vector import VectorDual
+from fairopt.solve.dual.chunked import SlicedDual, cell_sums
+from fairopt.solve.dual.evaluator import Dual, round_inward
+from fairopt.solve.dual.structure import numbers, structure
+from fairopt.solve.dual.vector import VectorDual
 from fairopt.solve.rows_check import constraint_bound, exact_violations, summation_bound, violations
 
 EPS = 2.0**-52

@@ -13,8 +13,8 @@ import numpy as np
 from fairopt.basics.arrays import Array
 from fairopt.basics.exact_sums import exact_cell_sums, exact_dot
 from fairopt.contract.problem import ProjectionProblem
-from fairopt.dual.structure import Structure, structure
 from fairopt.feasibility.exact_rows import exact_offsets, mask_means, offset_parts
+from fairopt.solve.dual.structure import Structure, structure
 
 HALF_ULP = 2.0**-53
 TINY = 2.0**-1074

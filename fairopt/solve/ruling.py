@@ -17,8 +17,8 @@ from torch import Tensor
 from fairopt.basics.arrays import Array
 from fairopt.contract.backend import Status
 from fairopt.contract.problem import ProjectionProblem
-from fairopt.dual.structure import structure
 from fairopt.feasibility import infeasibility
+from fairopt.solve.dual.structure import structure
 from fairopt.solve.gate import GRANTING
 from fairopt.solve.rows_check import exact_violations
 

@@ -21,8 +21,8 @@ from fairopt.auditing.gap_rows import GAPS, SUMMARY
 from fairopt.auditing.gap_table import COLUMNS
 from fairopt.basics.errors import InputError
 from fairopt.compiler import compile_problem
-from fairopt.dual.structure import structure
 from fairopt.notions import Batch
+from fairopt.solve.dual.structure import structure
 from fairopt.solve.rows_check import exact_violations
 
 

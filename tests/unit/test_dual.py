@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from fairopt.basics.arrays import Array
 from fairopt.contract.problem import ProjectionProblem
-from fairopt.dual.evaluate import SlicedDual, VectorDual
-from fairopt.dual.make import make_dual
-from fairopt.dual.newton import MAX_ITER, DualSolution, solve_dual
-from fairopt.dual.prox import residual
-from fairopt.dual.structure import numbers, structure, with_numbers
+from fairopt.solve.dual.evaluate import SlicedDual, VectorDual
+from fairopt.solve.dual.make import make_dual
+from fairopt.solve.dual.newton import MAX_ITER, DualSolution, solve_dual
+from fairopt.solve.dual.prox import residual
+from fairopt.solve.dual.structure import numbers, structure, with_numbers
 from fairopt.testing.assembly import Assembly, Linear, Range
 from fairopt.testing.draws import Draw, draw, infeasible, wild
 from fairopt.testing.oracle import accepted_oracle

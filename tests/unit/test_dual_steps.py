@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from fairopt.basics.arrays import Array
 from fairopt.basics.sparse import dense
 from fairopt.contract.problem import Softness
-from fairopt.dual.evaluate import VectorDual
-from fairopt.dual.few_rows import _minimise, few_rows, read_rows
-from fairopt.dual.interior import InteriorPoint
-from fairopt.dual.model import ModelSolver, factor
-from fairopt.dual.newton import _Search, solve_dual
-from fairopt.dual.prox import prox, residual
-from fairopt.dual.structure import Numbers, Structure, numbers, structure
+from fairopt.solve.dual.active_set import ModelSolver, factor
+from fairopt.solve.dual.evaluate import VectorDual
+from fairopt.solve.dual.interior import InteriorPoint
+from fairopt.solve.dual.newton import _Search, solve_dual
+from fairopt.solve.dual.prox import prox, residual
+from fairopt.solve.dual.structure import Numbers, Structure, numbers, structure
+from fairopt.solve.dual.two_rows import _minimise, few_rows, read_rows
 from fairopt.testing.assembly import Assembly, Linear, Range
 from fairopt.testing.draws import Draw, draw, wild
 

@@ -15,8 +15,8 @@ from torch import Tensor
 import fairopt as fo
 from fairopt.contract.backend import Backend, Capabilities, RawSolution, Status
 from fairopt.contract.problem import ProjectionProblem, Softness
-from fairopt.dual.make import make_dual
 from fairopt.solve import Solution, solve
+from fairopt.solve.dual.make import make_dual
 from fairopt.solve.gate import Stated, judge, outside
 from fairopt.solve.rounding import Finisher
 from fairopt.solve.units import find_units

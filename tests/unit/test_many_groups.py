@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 import fairopt as fo
 from fairopt.basics.sparse import SparseRows, most_in_a_column, product, row_of_columns, same_columns
 from fairopt.compiler import presolve
-from fairopt.dual import structure as structures
-from fairopt.dual.make import make_dual
-from fairopt.dual.separable import Quadratic, SeparableInverse
-from fairopt.dual.structure import numbers, structure
-from fairopt.dual.tables import table_prices
 from fairopt.notions import cells
 from fairopt.solve import solve
+from fairopt.solve.dual import structure as structures
+from fairopt.solve.dual.make import make_dual
+from fairopt.solve.dual.separable import Quadratic, SeparableInverse
+from fairopt.solve.dual.structure import numbers, structure
+from fairopt.solve.dual.tables import table_prices
 from fairopt.testing.draws import draw
 
 F64 = torch.float64

@@ -13,8 +13,8 @@ from fairopt.basics.arrays import Array
 from fairopt.basics.interior_point import minimise
 from fairopt.basics.range_projection import range_prices
 from fairopt.contract.problem import Softness
-from fairopt.dual.prox import prox, residual
-from fairopt.dual.structure import Numbers, Structure, numbers, structure
+from fairopt.solve.dual.prox import prox, residual
+from fairopt.solve.dual.structure import Numbers, Structure, numbers, structure
 from fairopt.testing.assembly import Assembly, Linear, Range
 
 daqp: Any = pytest.importorskip("daqp")

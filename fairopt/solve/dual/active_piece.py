@@ -21,9 +21,9 @@ import numpy as np
 from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.range_projection import level_shares, range_flow, width_shares
 from fairopt.basics.sparse import Diagonal, Matrix, Model, SparseRows, absolute, dense
-from fairopt.dual.prox import prox
-from fairopt.dual.separable import Quadratic, SeparableInverse
-from fairopt.dual.structure import Numbers, Structure
+from fairopt.solve.dual.prox import prox
+from fairopt.solve.dual.separable import Quadratic, SeparableInverse
+from fairopt.solve.dual.structure import Numbers, Structure
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,13 +2,13 @@
 
 Minimise over prices p   Phi(p) = sum_i phi_i((A'p)_i) + sigma(p),  phi_i' = -y_i(p), sigma the dual cost of the limits. Each iteration
 minimises the model f(q) = f(p) - M (q - p), sigma as it is, exactly: by sorting where constraints share no cell, else by an
-active-set method (fairopt.dual.model). A line search on the derivative of Phi follows (Phi is convex: the sign of its derivative
+active-set method (fairopt.solve.dual.active_set). A line search on the derivative of Phi follows (Phi is convex: the sign of its derivative
 brackets the minimum). On the right piece the model is Phi itself, and the step ends the search.
 
 Cells without a free sample have slope 0: they get their mean slope times min(1, residual), which vanishes at the optimum. Where far
 scores leave much of Phi linear, Newton can wander: after TRUST steps another method takes over and Newton finishes. That is the interior
-point method (fairopt.dual.interior), or where many constraints share no cell a search in tables of the rows (fairopt.dual.tables). The
-residual is that of ``fairopt.dual.prox.residual``; the search ends when float64 resolves no better.
+point method (fairopt.solve.dual.interior), or where many constraints share no cell a search in tables of the rows (fairopt.solve.dual.tables). The
+residual is that of ``fairopt.solve.dual.prox.residual``; the search ends when float64 resolves no better.
 
 Source: Qi & Sun 1993 (semismooth Newton); DESIGN 7 for what failed before.
 """
@@ -24,15 +24,15 @@ import numpy as np
 from fairopt.basics.arrays import Array
 from fairopt.basics.range_projection import flow_derivative, in_domain, range_flow
 from fairopt.basics.sparse import dense
-from fairopt.dual.base import Dual, Evaluation
-from fairopt.dual.few_rows import few_rows
-from fairopt.dual.interior import InteriorPoint
-from fairopt.dual.model import ModelSolver, factor, factor_dense
-from fairopt.dual.piece import flow_of
-from fairopt.dual.prox import CONSTANTS, EPS, own_rounding, prox, residual
-from fairopt.dual.sliced import SlicedDual
-from fairopt.dual.structure import Numbers, Structure
-from fairopt.dual.tables import table_prices
+from fairopt.solve.dual.active_piece import flow_of
+from fairopt.solve.dual.active_set import ModelSolver, factor, factor_dense
+from fairopt.solve.dual.chunked import SlicedDual
+from fairopt.solve.dual.evaluator import Dual, Evaluation
+from fairopt.solve.dual.interior import InteriorPoint
+from fairopt.solve.dual.prox import CONSTANTS, EPS, own_rounding, prox, residual
+from fairopt.solve.dual.structure import Numbers, Structure
+from fairopt.solve.dual.tables import table_prices
+from fairopt.solve.dual.two_rows import few_rows
 
 MAX_ITER = 50  # Newton steps and iterations of the interior point method together
 ACCEPTED = 2e-10  # relative KKT residual that still counts as solved, where the search gets no further

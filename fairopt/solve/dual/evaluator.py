@@ -15,10 +15,10 @@ from torch import Tensor
 
 from fairopt.basics.sparse import Diagonal, Matrix, Model
 from fairopt.contract.problem import Array, ProjectionProblem
-from fairopt.dual.structure import structure
+from fairopt.solve.dual.structure import structure
 
 if TYPE_CHECKING:
-    from fairopt.dual.vector import VectorDual
+    from fairopt.solve.dual.vector import VectorDual
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ the bounds eliminated sample by sample,
 
     theta_i = 1 / (w_i + u_low / s_low + u_up / s_up),    (lift' A theta A' lift + Q) dx + G' dlambda + E' dnu = ...
 
-which is one pass over the samples and one system of the size of the prices. x are the parts of the prices (``fairopt.dual.domain``).
+which is one pass over the samples and one system of the size of the prices. x are the parts of the prices (``fairopt.solve.dual.domain``).
 
 Source: Mehrotra's predictor-corrector (Nocedal & Wright, Numerical Optimization, 2nd ed., algorithm 16.4).
 """
@@ -19,10 +19,10 @@ import numpy as np
 
 from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.interior_point import direction, factor, reach
-from fairopt.dual.domain import Domain, domain
-from fairopt.dual.model import PROXIMAL
-from fairopt.dual.structure import Numbers, Structure
-from fairopt.dual.vector import VectorDual
+from fairopt.solve.dual.active_set import PROXIMAL
+from fairopt.solve.dual.domain import Domain, domain
+from fairopt.solve.dual.structure import Numbers, Structure
+from fairopt.solve.dual.vector import VectorDual
 
 
 @dataclass

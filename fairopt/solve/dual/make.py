@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fairopt.contract.problem import ProjectionProblem
-from fairopt.dual.evaluate import SMALL, Dual, SlicedDual, VectorDual
+from fairopt.solve.dual.evaluate import SMALL, Dual, SlicedDual, VectorDual
 
 MANY, CELL = 64, 2000
 

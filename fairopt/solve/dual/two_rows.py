@@ -2,7 +2,7 @@
 
 The model of one or two rows is minimised by trying states: each row is at no price, at its upper or lower limit, or at its cap. The
 first state tried is the one that the proximal map of each row alone would take; the others follow. A step that does not bring the
-residual down by half ends this road: ``fairopt.dual.newton`` goes on from there.
+residual down by half ends this road: ``fairopt.solve.dual.newton`` goes on from there.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 
 from fairopt.basics.arrays import Array
 from fairopt.basics.sparse import dense
-from fairopt.dual.base import Dual, Evaluation
-from fairopt.dual.prox import CONSTANTS, EPS
-from fairopt.dual.structure import Numbers, Structure
+from fairopt.solve.dual.evaluator import Dual, Evaluation
+from fairopt.solve.dual.prox import CONSTANTS, EPS
+from fairopt.solve.dual.structure import Numbers, Structure
 
 # a row's state: no price, at a limit (its price is solved for), at its cap
 ZERO, UPPER, LOWER, HIGH, LOW = range(5)
@@ -42,7 +42,7 @@ class Row:
         return max((v - self.lower) / (s + self.soft), -self.rho) if v < self.lower else 0.0
 
     def residual(self, f: float, p: float) -> float:
-        """As ``fairopt.dual.prox.residual``, without the sum f + s p where it would forget f."""
+        """As ``fairopt.solve.dual.prox.residual``, without the sum f + s p where it would forget f."""
         s = self.metric
         theta = self.price(f + s * p, s)
         if theta == 0.0 or abs(theta) >= self.rho:

@@ -6,9 +6,9 @@ slices of a torch tensor with float64 sums, without temporaries of size n: for l
 
 from __future__ import annotations
 
-from fairopt.dual.base import Dual, Evaluation, Transition, round_inward
-from fairopt.dual.sliced import SlicedDual
-from fairopt.dual.vector import VectorDual
+from fairopt.solve.dual.chunked import SlicedDual
+from fairopt.solve.dual.evaluator import Dual, Evaluation, Transition, round_inward
+from fairopt.solve.dual.vector import VectorDual
 
 SMALL = 4096  # below it numpy on whole vectors beats sliced torch
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from fairopt.basics.range_projection import range_flow, range_prices
 from fairopt.contract.problem import Array, IntArray
-from fairopt.dual.structure import Numbers, Structure
+from fairopt.solve.dual.structure import Numbers, Structure
 
 EPS = 0.5 * float(np.finfo(np.float64).eps)
 NEARLY = 1e-3  # of a budget: what is left of it by rounding alone

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.contract.problem import ProjectionProblem
-from fairopt.dual.base import Dual, Evaluation, Transition
+from fairopt.solve.dual.evaluator import Dual, Evaluation, Transition
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ from __future__ import annotations
 import numpy as np
 
 from fairopt.basics.arrays import Array, IntArray
-from fairopt.dual.structure import Numbers, Structure
+from fairopt.solve.dual.structure import Numbers, Structure
 
 PROXIMAL = 1e-12  # weight of the proximal term, in units of the metric
 DEPENDENT = 1e-11  # a normal this small next to its own length, once the working set is projected out, depends on it

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fairopt.basics.arrays import Array
-from fairopt.dual.structure import Numbers, Structure
+from fairopt.solve.dual.structure import Numbers, Structure
 
 
 @dataclass(frozen=True, eq=False)
