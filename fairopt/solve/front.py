@@ -17,13 +17,13 @@ from fairopt.contract.registry import BackendLike, instance, resolve
 from fairopt.contract.registry import backend as named
 from fairopt.solve.certificate import Certificate, Solution
 from fairopt.solve.dual.structure import structure, with_numbers
-from fairopt.solve.gate import GRANTING, Stated, Verdict, judge, rows_hold
+from fairopt.solve.finish.finish import Outcome, as_working, finish, solved
+from fairopt.solve.finish.gate import GRANTING, Stated, Verdict, judge, rows_hold
+from fairopt.solve.gradient.implicit import attach
+from fairopt.solve.gradient.native import native_scores, replaced
 from fairopt.solve.guard import guarded
-from fairopt.solve.implicit import attach
-from fairopt.solve.native import native_scores, replaced
-from fairopt.solve.one_row import attach_one_row, one_row, project_one_row, strictly_inside
-from fairopt.solve.outcome import Outcome, as_working, finish, solved
 from fairopt.solve.ruling import ruled
+from fairopt.solve.short_road import attach_one_row, one_row, project_one_row, strictly_inside
 from fairopt.solve.transforms import refuse_transforms
 from fairopt.solve.units import Units, find_units
 

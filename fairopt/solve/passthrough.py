@@ -13,8 +13,8 @@ from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.certificate import Certificate, Solution
 from fairopt.solve.dual.make import make_dual
 from fairopt.solve.dual.structure import structure
-from fairopt.solve.gate import outside, rows_hold
-from fairopt.solve.rows_check import summation_bound, violations
+from fairopt.solve.finish.check import summation_bound, violations
+from fairopt.solve.finish.gate import outside, rows_hold
 
 
 def unchanged(scores: Tensor, problem: ProjectionProblem) -> Solution:

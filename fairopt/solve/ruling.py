@@ -19,8 +19,8 @@ from fairopt.contract.backend import Status
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.feasibility import infeasibility
 from fairopt.solve.dual.structure import structure
-from fairopt.solve.gate import GRANTING
-from fairopt.solve.rows_check import exact_violations
+from fairopt.solve.finish.check import exact_violations
+from fairopt.solve.finish.gate import GRANTING
 
 SHORT = (Status.INACCURATE, Status.ITERATION_LIMIT, Status.INFEASIBLE)
 NEARLY = 1e-6  # share of the largest score

@@ -23,7 +23,7 @@ from fairopt.basics.errors import InputError
 from fairopt.compiler import compile_problem
 from fairopt.notions import Batch
 from fairopt.solve.dual.structure import structure
-from fairopt.solve.rows_check import exact_violations
+from fairopt.solve.finish.check import exact_violations
 
 
 @fo.notion

@@ -17,8 +17,8 @@ from fairopt.contract.backend import Backend, Capabilities, RawSolution, Status
 from fairopt.contract.problem import ProjectionProblem, Softness
 from fairopt.solve import Solution, solve
 from fairopt.solve.dual.make import make_dual
-from fairopt.solve.gate import Stated, judge, outside
-from fairopt.solve.rounding import Finisher
+from fairopt.solve.finish.gate import Stated, judge, outside
+from fairopt.solve.finish.rounding import Finisher
 from fairopt.solve.units import find_units
 from fairopt.testing.draws import Draw, draw, wild
 from fairopt.testing.exact import violation_exact
@@ -317,7 +317,7 @@ def test_an_exception_in_the_gradient_is_ours(monkeypatch: pytest.MonkeyPatch) -
     def failing(*_: object) -> None:
         raise np.linalg.LinAlgError("SVD did not converge")
 
-    monkeypatch.setattr("fairopt.solve.implicit.vector_jacobian", failing)
+    monkeypatch.setattr("fairopt.solve.gradient.implicit.vector_jacobian", failing)
     with pytest.raises(fo.BackendError, match=f"gradient.*LinAlgError.*{solution.certificate.problem_hash}"):
         solution.scores.sum().backward()
 

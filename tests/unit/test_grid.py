@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 import fairopt as fo
 from fairopt.notions import Notion
 from fairopt.solve import solve
-from fairopt.solve.grid import Group, common_mean
-from fairopt.solve.lattice import DIGITS
+from fairopt.solve.finish.equal_means import Group, common_mean
+from fairopt.solve.finish.lattice import DIGITS
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairopt.basics.arrays import Array
-from fairopt.solve.lattice import DIGITS, LEAST, Lattice
+from fairopt.solve.finish.lattice import DIGITS, LEAST, Lattice
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import fairopt as fo
 from fairopt.solve import Solution
-from fairopt.solve import one_row as road
+from fairopt.solve import short_road as road
 
 Bounds = tuple[Any, Any]
 

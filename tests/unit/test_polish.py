@@ -11,12 +11,13 @@ from torch import Tensor
 
 from fairopt.contract.backend import ALL_SOFTNESS, Backend, Capabilities, RawSolution, Status
 from fairopt.contract.problem import ProjectionProblem
-from fairopt.solve import polish, solve
+from fairopt.solve import solve
 from fairopt.solve.dual.evaluate import Dual
 from fairopt.solve.dual.make import make_dual
 from fairopt.solve.dual.newton import DualSolution, goals
 from fairopt.solve.dual.prox import residual
 from fairopt.solve.dual.structure import numbers, structure
+from fairopt.solve.finish import polish
 from fairopt.testing.draws import Draw, draw, wild
 
 SOLVED = (Status.CERTIFIED, Status.WITHIN_ROUNDING)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import fairopt as fo
 from fairopt.basics.exact_sums import exact_dot
 from fairopt.notions import Notion
-from fairopt.solve.rows_check import exact_row_values, summation_bound
+from fairopt.solve.finish.check import exact_row_values, summation_bound
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 

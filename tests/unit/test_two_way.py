@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairopt.solve.two_way import FREE, Table, cell_changes
+from fairopt.solve.finish.two_way import FREE, Table, cell_changes
 
 
 def table_of(present: list[tuple[int, int]], rows: int, columns: int) -> Table:

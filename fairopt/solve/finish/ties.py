@@ -18,7 +18,7 @@ import numpy as np
 
 from fairopt.basics.arrays import BoolArray
 from fairopt.contract.problem import ProjectionProblem
-from fairopt.solve.rows_check import exact_offset_parts
+from fairopt.solve.finish.check import exact_offset_parts
 
 ONE = 1 << 1074  # the number 1 in units of the smallest float64
 

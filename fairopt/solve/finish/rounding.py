@@ -16,7 +16,7 @@ from fairopt.solve.dual.chunked import SlicedDual, cell_sums
 from fairopt.solve.dual.evaluator import Dual, round_inward
 from fairopt.solve.dual.structure import numbers, structure
 from fairopt.solve.dual.vector import VectorDual
-from fairopt.solve.rows_check import constraint_bound, exact_violations, summation_bound, violations
+from fairopt.solve.finish.check import constraint_bound, exact_violations, summation_bound, violations
 
 EPS = 2.0**-52
 

@@ -15,7 +15,7 @@ from fairopt.basics.arrays import Array
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.dual.active_piece import Piece
 from fairopt.solve.dual.structure import structure
-from fairopt.solve.rows_check import TINY
+from fairopt.solve.finish.check import TINY
 
 HALF_ULP = 2.0**-53
 NONE = np.zeros(0)

@@ -16,9 +16,9 @@ from fairopt.solve.dual.chunked import SlicedDual
 from fairopt.solve.dual.newton import ACCEPTED, DualSolution, solve_dual
 from fairopt.solve.dual.prox import residual
 from fairopt.solve.dual.structure import Numbers, Structure
-from fairopt.solve.grid import to_grid
-from fairopt.solve.rounding import Check, Finisher, largest
-from fairopt.solve.rows_check import constraint_bound
+from fairopt.solve.finish.check import constraint_bound
+from fairopt.solve.finish.equal_means import to_grid
+from fairopt.solve.finish.rounding import Check, Finisher, largest
 
 ATTEMPTS = 8
 FARTHEST = 1e-6  # of the scores: a repair that moves them more is looked at again

@@ -21,7 +21,7 @@ from fairopt.contract.backend import Status
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.dual.evaluator import round_inward
 from fairopt.solve.dual.structure import structure
-from fairopt.solve.rounding import exactly
+from fairopt.solve.finish.rounding import exactly
 
 GRANTING = (Status.CERTIFIED, Status.WITHIN_ROUNDING)
 INF = float("inf")

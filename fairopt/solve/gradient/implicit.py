@@ -27,9 +27,9 @@ from fairopt.solve.dual.active_piece import gamma_pattern
 from fairopt.solve.dual.evaluate import SlicedDual, VectorDual
 from fairopt.solve.dual.separable import Quadratic, SeparableInverse
 from fairopt.solve.dual.structure import structure
+from fairopt.solve.finish.finish import Outcome
+from fairopt.solve.finish.rounding import to_cell_order, to_sample_order
 from fairopt.solve.guard import guarded
-from fairopt.solve.outcome import Outcome
-from fairopt.solve.rounding import to_cell_order, to_sample_order
 from fairopt.solve.transforms import refuse_transforms
 from fairopt.solve.units import Units
 

@@ -25,10 +25,10 @@ from fairopt.solve.dual.make import make_dual
 from fairopt.solve.dual.newton import DualSolution
 from fairopt.solve.dual.structure import Numbers, Structure, numbers, structure
 from fairopt.solve.dual.vector import VectorDual
-from fairopt.solve.few_rows import FewRows, few_rows, repaired_prices
-from fairopt.solve.polish import polish
-from fairopt.solve.repair import repair, shortfall
-from fairopt.solve.rounding import Check, Finisher, box_holds_numbers, inside_box, largest, to_cell_order
+from fairopt.solve.finish.polish import polish
+from fairopt.solve.finish.repair import repair, shortfall
+from fairopt.solve.finish.rounding import Check, Finisher, box_holds_numbers, inside_box, largest, to_cell_order
+from fairopt.solve.finish.two_rows import FewRows, few_rows, repaired_prices
 
 
 @dataclass(frozen=True, eq=False)
