@@ -12,7 +12,7 @@ from fairopt.cli.options import ends_in, tolerable
 from fairopt.cli.show import STDOUT, console, rich_table, say, write_json
 from fairopt.experiments.data.scored import DATA, ORDERS, scored
 from fairopt.experiments.replay import replay as run
-from fairopt.streaming.picture import stream_picture
+from fairopt.streaming.durable.picture import stream_picture
 
 SHOWN = ("PooledParity", "Cumulative", "PrimalDual (paper)", "PrimalDual (paper), batch 64")
 

@@ -32,11 +32,11 @@ from fairopt.streaming import (
     StreamReport,
     named,
 )
-from fairopt.streaming import run as runs
+from fairopt.streaming.durable import run as runs
+from fairopt.streaming.durable.picture import is_our_picture, stream_picture
+from fairopt.streaming.durable.sources import Source, open_source
+from fairopt.streaming.durable.store import KEEP_KEYS
 from fairopt.streaming.outputs import STDOUT
-from fairopt.streaming.picture import is_our_picture, stream_picture
-from fairopt.streaming.rows import Source, open_source
-from fairopt.streaming.store import KEEP_KEYS
 
 _BESIDE = ("-wal", "-shm", "-journal", "-commits")  # files beside the state that belong to it
 CONTROLLERS = ("pooled", "primal-dual", "cumulative")

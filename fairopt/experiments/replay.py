@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from fairopt.basics.table import Table
 from fairopt.streaming import Controller, Cumulative, Family, Forget, PooledParity, PrimalDual, StreamReport, parity
-from fairopt.streaming.answer import Touch, answer_hard
-from fairopt.streaming.component import Component
+from fairopt.streaming.ledger import Component
+from fairopt.streaming.step_solver import Touch, answer_hard
 
 Floats = npt.NDArray[np.float64]
 Groups = npt.NDArray[np.str_] | npt.NDArray[np.int64]

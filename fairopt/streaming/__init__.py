@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from fairopt.streaming.controller import Controller
 from fairopt.streaming.cumulative import Cumulative
+from fairopt.streaming.durable.store import DurableStream
 from fairopt.streaming.families import NOTIONS, Family, Plan, anchored, named, parity
 from fairopt.streaming.pooled import PooledParity
 from fairopt.streaming.primal_dual import PrimalDual
 from fairopt.streaming.report import StreamReport, StreamStep
-from fairopt.streaming.store import DurableStream
 from fairopt.streaming.windows import AllTime, Forget, Sliding
 
 __all__ = [

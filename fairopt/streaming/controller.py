@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from fairopt.basics.errors import InputError, UnsupportedError
-from fairopt.streaming.component import Component
 from fairopt.streaming.exact import ZERO, add_many
 from fairopt.streaming.journal import Journal
+from fairopt.streaming.ledger import Component
 from fairopt.streaming.lineage import BY_CONTENT, Lineage, Snapshot, since
 from fairopt.streaming.report import Curve
 from fairopt.streaming.residuals import residual

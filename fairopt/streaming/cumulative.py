@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fairopt.basics.errors import InfeasibleError, UnsupportedError
-from fairopt.streaming.answer import FloatArray, Touch, answer_hard, apply_shifts
-from fairopt.streaming.component import Component
 from fairopt.streaming.controller import Controller
+from fairopt.streaming.ledger import Component
+from fairopt.streaming.step_solver import FloatArray, Touch, answer_hard, apply_shifts
 from fairopt.streaming.vocabulary import Missing
 from fairopt.streaming.windows import Sliding, Window
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fairopt.streaming.component import Component
+    from fairopt.streaming.ledger import Component
     from fairopt.streaming.stepping import ComponentKey, Entry, Stepping
 
 

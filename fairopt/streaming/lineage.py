@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from fairopt.basics.errors import InputError
-from fairopt.streaming.component import Group
 from fairopt.streaming.exact import Exact
+from fairopt.streaming.ledger import Group
 from fairopt.streaming.state import count, group_value, number, text, whole
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from pathlib import Path
 from fairopt.basics.errors import InputError
 from fairopt.basics.files.opened import reason
 from fairopt.basics.files.writing import unwritable
-from fairopt.streaming.store import DurableStream
+from fairopt.streaming.durable.store import DurableStream
 
 FLUSH_EVERY = 256
 STDOUT = Path("-")

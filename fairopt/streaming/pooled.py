@@ -31,7 +31,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fairopt.basics.errors import InputError
-from fairopt.streaming.answer import (
+from fairopt.streaming.controller import Controller
+from fairopt.streaming.exact import add_one
+from fairopt.streaming.families import Family
+from fairopt.streaming.frame import finite
+from fairopt.streaming.ledger import Component
+from fairopt.streaming.report import StreamStep
+from fairopt.streaming.step_solver import (
     FloatArray,
     Metric,
     Place,
@@ -43,12 +49,6 @@ from fairopt.streaming.answer import (
     apply_shifts,
     residuals_of,
 )
-from fairopt.streaming.component import Component
-from fairopt.streaming.controller import Controller
-from fairopt.streaming.exact import add_one
-from fairopt.streaming.families import Family
-from fairopt.streaming.frame import finite
-from fairopt.streaming.report import StreamStep
 from fairopt.streaming.vocabulary import Column, Missing
 from fairopt.streaming.windows import AllTime, Sliding, Window
 

@@ -21,11 +21,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fairopt.basics.errors import InputError, UnsupportedError
-from fairopt.streaming.answer import FloatArray, Touch, answer_budget, answer_hard, apply_shifts
-from fairopt.streaming.component import Component
 from fairopt.streaming.controller import Controller
 from fairopt.streaming.journal import Journal
+from fairopt.streaming.ledger import Component
 from fairopt.streaming.state import field, number, whole
+from fairopt.streaming.step_solver import FloatArray, Touch, answer_budget, answer_hard, apply_shifts
 from fairopt.streaming.vocabulary import Missing
 
 

@@ -10,8 +10,8 @@ from math import inf, isfinite
 from typing import Any, TypeVar
 
 from fairopt.basics.errors import InputError
-from fairopt.streaming.component import Component, Group
 from fairopt.streaming.frame import Frame
+from fairopt.streaming.ledger import Component, Group
 from fairopt.streaming.vocabulary import Column, Value
 
 Made = TypeVar("Made")

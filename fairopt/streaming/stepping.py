@@ -17,14 +17,14 @@ import numpy as np
 
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.labels import refusal
-from fairopt.streaming.answer import FloatArray, Touch
-from fairopt.streaming.component import Component
 from fairopt.streaming.families import Family, Plan, plan_of
 from fairopt.streaming.frame import Frame
-from fairopt.streaming.intake import EPS, Scores, read_bounds, read_features, read_keys, read_pos_label, read_scores, read_targets
 from fairopt.streaming.journal import Journal
+from fairopt.streaming.ledger import Component
 from fairopt.streaming.lineage import Lineage
+from fairopt.streaming.reading import EPS, Scores, read_bounds, read_features, read_keys, read_pos_label, read_scores, read_targets
 from fairopt.streaming.report import Curve, StreamReport, StreamStep
+from fairopt.streaming.step_solver import FloatArray, Touch
 from fairopt.streaming.vocabulary import Missing, Value, columns_of
 from fairopt.streaming.windows import AllTime, Sliding, Window, window_to_dict
 

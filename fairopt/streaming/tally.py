@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from fairopt.basics.files import Place, legible
 from fairopt.basics.table import group_word, joined_words
-from fairopt.streaming.rows import Row
+from fairopt.streaming.durable.sources import Row
 
 _MANY = 20  # refused rows of one group, none of it sent: said at once
 _NAMED = 200  # groups of which refused rows are counted apart

@@ -9,7 +9,7 @@ from math import sqrt
 import numpy as np
 
 from fairopt.streaming import PooledParity, PrimalDual, parity
-from fairopt.streaming.answer import Touch
+from fairopt.streaming.step_solver import Touch
 from fairopt.testing.claims.formulas import price_step
 from proofs_checks.claim import Claim, Exact, Generator, Measurement, worst
 from proofs_checks.solver import number, proved, reals, where

@@ -12,7 +12,7 @@ import fairopt as fo
 from fairopt.streaming import Cumulative, PooledParity, PrimalDual, anchored, parity
 from fairopt.streaming.exact import ZERO, add_many, add_one
 from fairopt.streaming.residuals import increasing_root, range_residuals
-from fairopt.streaming.response import Response
+from fairopt.streaming.shift_curve import Response
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -9,7 +9,7 @@ import fairopt as fo
 from fairopt.experiments.data.scored import scored
 from fairopt.experiments.data.streams import stream
 from fairopt.experiments.replay import ENTRANTS, offline, pooled_gap, replay, worst_gap
-from fairopt.streaming.picture import stream_picture
+from fairopt.streaming.durable.picture import stream_picture
 
 
 @pytest.mark.parametrize("kind", ["stationary", "three"])

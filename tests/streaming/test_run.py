@@ -20,8 +20,8 @@ from fairopt.basics.files import Dialect
 from fairopt.cli.app import build
 from fairopt.streaming import DurableStream, PooledParity, parity
 from fairopt.streaming import outputs as outputs_module
-from fairopt.streaming.rows import CsvSource, ParquetSource, open_source
-from fairopt.streaming.run import Job, Run, facts
+from fairopt.streaming.durable.run import Job, Run, facts
+from fairopt.streaming.durable.sources import CsvSource, ParquetSource, open_source
 
 ROWS = "".join(f'0.{i:02d},{"xyz"[i % 3]},"a, ""note""\n{i}"\n' for i in range(12))
 TEXT = "score,race,note\n" + ROWS
@@ -265,7 +265,7 @@ def test_an_output_that_changed_between_runs(tmp_path, damage):
 
 
 def test_an_output_that_is_gone_beyond_what_is_remembered_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("fairopt.streaming.store.OUTBOX_ROWS", 100)
+    monkeypatch.setattr("fairopt.streaming.durable.store.OUTBOX_ROWS", 100)
     text = "score,race\n" + "".join(f"0.{i},x\n" for i in range(1100))
     folder = tmp_path / "run"
     go(folder, CsvSource(file(tmp_path / "in.csv", text)))

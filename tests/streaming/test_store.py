@@ -19,8 +19,8 @@ import pytest
 import fairopt as fo
 from fairopt.experiments.data.streams import stream
 from fairopt.streaming import Cumulative, DurableStream, Forget, PooledParity, PrimalDual, Sliding, named, parity
-from fairopt.streaming.rows import CsvSource
-from fairopt.streaming.run import Job, Run, facts
+from fairopt.streaming.durable.run import Job, Run, facts
+from fairopt.streaming.durable.sources import CsvSource
 
 DP = parity("race", tolerance=0.05)
 KILLS = int(os.environ.get("FAIROPT_KILLS", "5"))
@@ -282,7 +282,7 @@ def test_bad_inputs(tmp_path):
 
 def test_parquet_and_csv_give_the_same_scores(tmp_path):
     pandas = pytest.importorskip("pandas")
-    from fairopt.streaming.rows import ParquetSource
+    from fairopt.streaming.durable.sources import ParquetSource
 
     z, g = stream("stationary", 0, 500)
     table = pandas.DataFrame({"score": z, "race": [f"g{k}" for k in g]})

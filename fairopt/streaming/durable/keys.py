@@ -14,7 +14,7 @@ from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
 
 from fairopt.basics.errors import InputError
-from fairopt.streaming.intake import features_of, is_one, read_keys, read_scores, read_targets
+from fairopt.streaming.reading import features_of, is_one, read_keys, read_scores, read_targets
 
 _ONE = struct.Struct("=d")
 

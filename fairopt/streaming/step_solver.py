@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fairopt.basics.errors import InfeasibleError
-from fairopt.streaming.component import Component
+from fairopt.streaming.ledger import Component
 from fairopt.streaming.residuals import increasing_root, range_base, range_residuals, residual
-from fairopt.streaming.response import Response
+from fairopt.streaming.shift_curve import Response
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

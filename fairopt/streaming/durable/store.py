@@ -43,7 +43,7 @@ from fairopt.streaming.durable.seal import (
     request_content,
 )
 from fairopt.streaming.durable.trouble import damaged, database_error, system_error
-from fairopt.streaming.intake import read_scores
+from fairopt.streaming.reading import read_scores
 from fairopt.streaming.report import StreamReport, StreamStep
 from fairopt.streaming.windows import Sliding
 
