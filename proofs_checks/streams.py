@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from fairopt.experiments.data.adversary import ARRIVALS, SCORES, SIZES, Structure, batches
+from fairopt.testing.adversary import ARRIVALS, SCORES, SIZES, Structure, batches
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

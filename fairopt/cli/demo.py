@@ -11,9 +11,9 @@ import typer
 from fairopt.cli.options import ends_in, tolerable
 from fairopt.cli.reproduce import bars, show
 from fairopt.cli.show import console, say
-from fairopt.experiments import loanapp
 from fairopt.experiments.reproduce import Result
 from fairopt.experiments.store import Store
+from fairopt.experiments.studies import loanapp
 
 
 def demo(

@@ -11,7 +11,7 @@ from fairopt.basics.files import check_places
 from fairopt.cli.options import ends_in, tolerable
 from fairopt.cli.show import STDOUT, console, rich_table, say, write_json
 from fairopt.experiments.data.scored import DATA, ORDERS, scored
-from fairopt.experiments.replay import replay as run
+from fairopt.experiments.studies.replay import replay as run
 from fairopt.streaming.durable.picture import stream_picture
 
 SHOWN = ("PooledParity", "Cumulative", "PrimalDual (paper)", "PrimalDual (paper), batch 64")

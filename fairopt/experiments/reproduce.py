@@ -28,18 +28,18 @@ from fairopt.experiments.store import Store
 
 # name -> module:function
 REGISTRY = {
-    "employee": "fairopt.experiments.employee:run",
-    "sba": "fairopt.experiments.sba:run",
-    "synthetic": "fairopt.experiments.synthetic:run",
-    "loanapp": "fairopt.experiments.loanapp:run",
-    "adult": "fairopt.experiments.trade_off:run",
-    "acs": "fairopt.experiments.trade_off:run",
-    "compas": "fairopt.experiments.trade_off:run",
-    "communities": "fairopt.experiments.communities:run",
-    "law": "fairopt.experiments.law:run",
-    "emoji": "fairopt.experiments.emoji:run",
-    "celeba": "fairopt.experiments.faces:run",  # these two where their images are given
-    "fairface": "fairopt.experiments.faces:run",
+    "employee": "fairopt.experiments.studies.employee:run",
+    "sba": "fairopt.experiments.studies.sba:run",
+    "synthetic": "fairopt.experiments.studies.synthetic:run",
+    "loanapp": "fairopt.experiments.studies.loanapp:run",
+    "adult": "fairopt.experiments.studies.trade_off:run",
+    "acs": "fairopt.experiments.studies.trade_off:run",
+    "compas": "fairopt.experiments.studies.trade_off:run",
+    "communities": "fairopt.experiments.studies.communities:run",
+    "law": "fairopt.experiments.studies.law:run",
+    "emoji": "fairopt.experiments.studies.emoji:run",
+    "celeba": "fairopt.experiments.studies.faces:run",  # these two where their images are given
+    "fairface": "fairopt.experiments.studies.faces:run",
 }
 
 

@@ -7,8 +7,8 @@ from math import sqrt
 
 import numpy as np
 
-from fairopt.experiments.data.adversary import Structure, batches
 from fairopt.streaming import PooledParity, parity
+from fairopt.testing.adversary import Structure, batches
 from proofs_checks.claim import Claim, Generator, Measurement, worst
 from proofs_checks.streams import KAPPAS, Totals, drawn
 

@@ -8,7 +8,7 @@ import pytest
 import fairopt as fo
 from fairopt.experiments.data.scored import scored
 from fairopt.experiments.data.streams import stream
-from fairopt.experiments.replay import ENTRANTS, offline, pooled_gap, replay, worst_gap
+from fairopt.experiments.studies.replay import ENTRANTS, offline, pooled_gap, replay, worst_gap
 from fairopt.streaming.durable.picture import stream_picture
 
 

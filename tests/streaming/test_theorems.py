@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairopt.experiments.data.adversary import ARRIVALS, SCORES, SIZES, Structure, batches
 from fairopt.streaming import AllTime, Forget, PooledParity, PrimalDual, anchored, parity
+from fairopt.testing.adversary import ARRIVALS, SCORES, SIZES, Structure, batches
 
 SLACK = 1e-9
 

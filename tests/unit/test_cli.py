@@ -14,7 +14,7 @@ import fairopt as fo
 from fairopt import cli
 from fairopt.cli.app import COMMANDS, build
 from fairopt.cli.show import word
-from fairopt.experiments import loanapp
+from fairopt.experiments.studies import loanapp
 
 RUNNER = CliRunner()
 

@@ -15,8 +15,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fairopt.basics.errors import FairoptError
-from fairopt.experiments import employee
-from fairopt.experiments import employee_report as report
 from fairopt.experiments.data import employee as data
 from fairopt.experiments.data.files import present
 from fairopt.experiments.data.tabular import Dataset, Part
@@ -24,6 +22,8 @@ from fairopt.experiments.exact_means import gap, group_means
 from fairopt.experiments.report import Run, of
 from fairopt.experiments.reproduce import Settings
 from fairopt.experiments.store import Store
+from fairopt.experiments.studies import employee
+from fairopt.experiments.studies import employee_report as report
 
 EPOCHS = 12
 

@@ -18,16 +18,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairopt.basics.errors import InputError, MissingExtraError
-from fairopt.experiments import emoji, faces
-from fairopt.experiments.convolutional import ResNet18, SmallCNN
 from fairopt.experiments.data import emoji as drawn
 from fairopt.experiments.data import faces as files
 from fairopt.experiments.data.tabular import Dataset
-from fairopt.experiments.image_figures import figures, measured
-from fairopt.experiments.image_tables import CONSTANT, LAYER, METHODS, PENALTY, PLAIN, PROJECTED, section
 from fairopt.experiments.methods.base import Recipe
+from fairopt.experiments.methods.convolutional import ResNet18, SmallCNN
 from fairopt.experiments.reproduce import Progress, Settings, experiment
 from fairopt.experiments.store import Store
+from fairopt.experiments.studies import emoji, faces
+from fairopt.experiments.studies.image_figures import figures, measured
+from fairopt.experiments.studies.image_tables import CONSTANT, LAYER, METHODS, PENALTY, PLAIN, PROJECTED, section
 
 DEEDS = ("running", "golfing", "cook", "judge", "teacher", "walking", "vampire", "pilot", "singer", "farmer", "bowing", "artist")
 ROLES = ("cook", "judge", "teacher", "pilot", "singer", "farmer", "artist")

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fairopt.experiments import loanapp
 from fairopt.experiments.data.tabular import Dataset, Parts, split
-from fairopt.experiments.loanapp import Setting
 from fairopt.experiments.methods.layer import Layer
 from fairopt.experiments.methods.plain import Plain
 from fairopt.experiments.methods.projection import Projection
@@ -17,6 +15,8 @@ from fairopt.experiments.methods.references import Constant, Linear, LinearProje
 from fairopt.experiments.report import Run, of
 from fairopt.experiments.reproduce import Progress, Section, Settings, reproduce
 from fairopt.experiments.store import Store
+from fairopt.experiments.studies import loanapp
+from fairopt.experiments.studies.loanapp import Setting
 
 QUICK = Setting().quick()
 FAIR = (LinearProjected().name, Projection().name, Layer().name)

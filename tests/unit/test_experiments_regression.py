@@ -11,16 +11,16 @@ import pytest
 import torch
 
 import fairopt as fo
-from fairopt.experiments import communities, law, regression
 from fairopt.experiments.data.tabular import Dataset, Parts, split
 from fairopt.experiments.methods.base import Recipe
 from fairopt.experiments.methods.layer import Layer
 from fairopt.experiments.methods.projection import Projection
 from fairopt.experiments.methods.references import Constant, Linear, LinearProjected
-from fairopt.experiments.regression import PENALTY, Question, Study, study
 from fairopt.experiments.report import Run, of
 from fairopt.experiments.reproduce import Progress, Result, Settings
 from fairopt.experiments.store import Store
+from fairopt.experiments.studies import communities, law, regression
+from fairopt.experiments.studies.regression import PENALTY, Question, Study, study
 
 MEANS = Question("Equal means", lambda t: fo.DemographicParity("g", tolerance=t), 0.1, (0.0, 0.3), "gap")
 SHARE = Question("Covariance", lambda t: fo.ScoreCovariance("s", tolerance=t), 0.003, (), "covariance")

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 import fairopt as fo
 from fairopt.basics.errors import InputError
-from fairopt.experiments import synthetic
 from fairopt.experiments.data import synthetic as data
 from fairopt.experiments.methods.base import Goal, Recipe
+from fairopt.experiments.methods.wide_deep import LeastSquares
 from fairopt.experiments.reproduce import Progress, Settings, experiment
-from fairopt.experiments.serving import serve
 from fairopt.experiments.store import Store
-from fairopt.experiments.synthetic_tables import CONSTANT, LAYER, LEAST, LEAST_PROJECTED, METHODS, PLAIN, sections
-from fairopt.experiments.wide_deep import LeastSquares
+from fairopt.experiments.studies import synthetic
+from fairopt.experiments.studies.serving import serve
+from fairopt.experiments.studies.synthetic_tables import CONSTANT, LAYER, LEAST, LEAST_PROJECTED, METHODS, PLAIN, sections
 
 ROWS = 3000
 

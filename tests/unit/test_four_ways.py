@@ -1,4 +1,4 @@
-"""A given network trained in four ways, and its scores served: fairopt.experiments.four_ways, serving, wide_deep."""
+"""A given network trained in four ways, and its scores served: fairopt.experiments.studies.four_ways, serving, wide_deep."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 import fairopt as fo
 from fairopt.basics.errors import InputError
-from fairopt.experiments import four_ways
 from fairopt.experiments.data.tabular import Part
-from fairopt.experiments.four_ways import exact_batches, predict, squashed, train
 from fairopt.experiments.methods.base import Goal, Recipe
-from fairopt.experiments.serving import Served, serve, stream
-from fairopt.experiments.wide_deep import LeastSquares, WideDeep, wide_inputs
+from fairopt.experiments.methods.wide_deep import LeastSquares, WideDeep, wide_inputs
+from fairopt.experiments.studies import four_ways
+from fairopt.experiments.studies.four_ways import exact_batches, predict, squashed, train
+from fairopt.experiments.studies.serving import Served, serve, stream
 
 RECIPE = Recipe(hidden=(8,), dropout=0.0, epochs=30, batch_size=64, learning_rate=2e-2, weight_decay=0.0)
 

@@ -11,8 +11,6 @@ import torch
 
 import fairopt as fo
 from fairopt.basics.errors import FairoptError, InputError
-from fairopt.experiments import sba
-from fairopt.experiments import sba_report as report
 from fairopt.experiments.data import sba as data
 from fairopt.experiments.data.files import present
 from fairopt.experiments.data.tabular import Dataset, Part, Parts
@@ -20,6 +18,8 @@ from fairopt.experiments.methods.base import Recipe
 from fairopt.experiments.report import Run, of
 from fairopt.experiments.reproduce import Settings
 from fairopt.experiments.store import Store
+from fairopt.experiments.studies import sba
+from fairopt.experiments.studies import sba_report as report
 
 FAST = Recipe(hidden=(8,), dropout=0.0, epochs=6, batch_size=64, learning_rate=1e-2, weight_decay=0.0)
 PROJECTED = (report.LINEAR_PROJECTED, report.PROJECTION, report.LAYER)

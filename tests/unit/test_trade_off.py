@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairopt.basics.errors import MissingExtraError
-from fairopt.experiments import trade_off
 from fairopt.experiments.data.tabular import Dataset, Part, split
 from fairopt.experiments.methods.base import Recipe
 from fairopt.experiments.reproduce import Settings
 from fairopt.experiments.store import Store
-from fairopt.experiments.trade_off_entries import Entry, Setting, entries
-from fairopt.experiments.trade_off_figures import At, Points, at, best_of, difference, frontier, verdicts
+from fairopt.experiments.studies import trade_off
+from fairopt.experiments.studies.trade_off_entries import Entry, Setting, entries
+from fairopt.experiments.studies.trade_off_figures import At, Points, at, best_of, difference, frontier, verdicts
 
 pytest.importorskip("sklearn", reason="the splits need scikit-learn")
 

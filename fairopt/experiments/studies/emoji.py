@@ -15,12 +15,16 @@ import torch
 from torch import Tensor
 
 import fairopt as fo
-from fairopt.experiments.convolutional import SmallCNN
 from fairopt.experiments.data import emoji as data
 from fairopt.experiments.data.tabular import Part, Parts
-from fairopt.experiments.four_ways import predict, train
-from fairopt.experiments.image_figures import figures, measured
-from fairopt.experiments.image_tables import (
+from fairopt.experiments.methods.base import Goal, Recipe
+from fairopt.experiments.methods.convolutional import SmallCNN
+from fairopt.experiments.methods.references import Constant, Linear
+from fairopt.experiments.reproduce import OnProgress, Progress, Result, Section, Settings
+from fairopt.experiments.store import Store
+from fairopt.experiments.studies.four_ways import predict, train
+from fairopt.experiments.studies.image_figures import figures, measured
+from fairopt.experiments.studies.image_tables import (
     CONSTANT,
     LAYER,
     LOGISTIC,
@@ -33,10 +37,6 @@ from fairopt.experiments.image_tables import (
     section,
     trade_off,
 )
-from fairopt.experiments.methods.base import Goal, Recipe
-from fairopt.experiments.methods.references import Constant, Linear
-from fairopt.experiments.reproduce import OnProgress, Progress, Result, Section, Settings
-from fairopt.experiments.store import Store
 
 SEEDS = (0, 1, 2, 3, 4)
 RECIPE = Recipe(hidden=(16, 32, 32), dropout=0.3, epochs=30, batch_size=64, learning_rate=3e-3, weight_decay=1e-4)

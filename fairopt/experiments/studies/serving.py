@@ -15,8 +15,8 @@ from torch import Tensor
 import fairopt as fo
 from fairopt.basics.errors import InputError
 from fairopt.experiments.data.tabular import Part
-from fairopt.experiments.four_ways import exact_batches
 from fairopt.experiments.methods.base import Goal
+from fairopt.experiments.studies.four_ways import exact_batches
 
 # The rows of a batch are drawn with this seed, which gives back the figures that were measured for the paper's package.
 BATCH_SEED = 0

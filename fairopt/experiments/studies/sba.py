@@ -20,7 +20,6 @@ from torch import Tensor
 
 import fairopt as fo
 from fairopt.basics.extras import missing
-from fairopt.experiments import sba_report as report
 from fairopt.experiments.data import sba as data
 from fairopt.experiments.data.tabular import Dataset, Part, Parts, split
 from fairopt.experiments.exact_means import gap
@@ -32,6 +31,7 @@ from fairopt.experiments.methods.references import Constant, Linear
 from fairopt.experiments.report import Run
 from fairopt.experiments.reproduce import OnProgress, Progress, Result, Settings
 from fairopt.experiments.store import Store
+from fairopt.experiments.studies import sba_report as report
 
 TOLERANCE = 0.01
 SEEDS = range(25)

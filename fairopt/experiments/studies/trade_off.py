@@ -30,8 +30,8 @@ from fairopt.experiments.methods.plain import Plain
 from fairopt.experiments.pareto import Panel, curves, pareto_picture
 from fairopt.experiments.reproduce import OnProgress, Progress, Result, Section, Settings
 from fairopt.experiments.store import Record, Store
-from fairopt.experiments.trade_off_entries import Entry, entries
-from fairopt.experiments.trade_off_figures import At, Points, at, verdicts
+from fairopt.experiments.studies.trade_off_entries import Entry, entries
+from fairopt.experiments.studies.trade_off_figures import At, Points, at, verdicts
 
 TARGETS = (0.02, 0.05)
 SEEDS = 10

@@ -9,9 +9,9 @@ from __future__ import annotations
 import fairopt as fo
 from fairopt.experiments.data import law as data
 from fairopt.experiments.methods.base import Recipe
-from fairopt.experiments.regression import Question, Study, study
 from fairopt.experiments.reproduce import OnProgress, Result, Settings
 from fairopt.experiments.store import Store
+from fairopt.experiments.studies.regression import Question, Study, study
 
 # The smallest of the eight groups is 2 % of the rows: some 40 in a batch of 2,048.
 RECIPE = Recipe(hidden=(32,), dropout=0.0, epochs=40, batch_size=2048, learning_rate=1e-2, weight_decay=1e-3, patience=10)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import fairopt as fo
 from fairopt.experiments.data import communities as data
 from fairopt.experiments.methods.base import Recipe
-from fairopt.experiments.regression import Question, Study, study
 from fairopt.experiments.reproduce import OnProgress, Result, Settings
 from fairopt.experiments.store import Store
+from fairopt.experiments.studies.regression import Question, Study, study
 
 # All rows in one batch, because a notion is asked of each batch.
 # The best of eight recipes by validation error, the plain network's and the layer's: weight decay and dropout matter, 1,196 rows are few.

@@ -17,12 +17,13 @@ from torch import Tensor
 import fairopt as fo
 from fairopt.experiments.data import synthetic as data
 from fairopt.experiments.data.tabular import Part, Parts
-from fairopt.experiments.four_ways import predict, squashed, train
 from fairopt.experiments.methods.base import Goal, Recipe
+from fairopt.experiments.methods.wide_deep import LeastSquares, WideDeep
 from fairopt.experiments.reproduce import OnProgress, Progress, Result, Settings
-from fairopt.experiments.serving import serve, stream
 from fairopt.experiments.store import Store
-from fairopt.experiments.synthetic_tables import (
+from fairopt.experiments.studies.four_ways import predict, squashed, train
+from fairopt.experiments.studies.serving import serve, stream
+from fairopt.experiments.studies.synthetic_tables import (
     CONSTANT,
     LAYER,
     LEAST,
@@ -33,7 +34,6 @@ from fairopt.experiments.synthetic_tables import (
     STRICT_PENALTY,
     sections,
 )
-from fairopt.experiments.wide_deep import LeastSquares, WideDeep
 
 TOLERANCE = 0.05
 RECIPE = Recipe(hidden=(64,), dropout=0.0, epochs=60, batch_size=2000, learning_rate=3e-3, weight_decay=1e-3)

@@ -25,10 +25,10 @@ from fairopt.experiments.methods.layer import Layer
 from fairopt.experiments.methods.plain import Plain
 from fairopt.experiments.methods.projection import Projection
 from fairopt.experiments.methods.references import Constant, Linear, LinearProjected
-from fairopt.experiments.pictures import loanapp_picture
 from fairopt.experiments.report import Figure, Run, compared, remarks, summary
 from fairopt.experiments.reproduce import OnProgress, Progress, Result, Section, Settings
 from fairopt.experiments.store import Store
+from fairopt.experiments.studies.pictures import loanapp_picture
 
 # All rows in one batch, because parity is asked of each batch, and a batch of 256 has some 14 hispanic applicants.
 RECIPE = Recipe(hidden=(32,), dropout=0.5, epochs=200, batch_size=None, learning_rate=3e-3, weight_decay=1e-3)
@@ -68,7 +68,7 @@ def run(settings: Settings, store: Store, on_progress: OnProgress) -> Result:
     first = table(setting, store, on_progress)
     if settings.quick:
         return Result(settings.name, TITLE, text(setting), (first,))
-    from fairopt.experiments.trade_off import run as race
+    from fairopt.experiments.studies.trade_off import run as race
 
     with store.beside("trade-off") as beside:
         raced = race(settings, beside, on_progress)

@@ -25,13 +25,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fairopt as fo
-from fairopt.experiments import employee_report as report
 from fairopt.experiments.data import employee as data
 from fairopt.experiments.data.tabular import Dataset, Encoder, Part
 from fairopt.experiments.exact_means import group_means
 from fairopt.experiments.report import Run
 from fairopt.experiments.reproduce import OnProgress, Progress, Result, Settings
 from fairopt.experiments.store import Store
+from fairopt.experiments.studies import employee_report as report
 from fairopt.training import EarlyStopping, fit
 
 TOLERANCE = 1e-4

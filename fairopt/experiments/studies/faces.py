@@ -17,15 +17,15 @@ from torch import Tensor, nn
 
 import fairopt as fo
 from fairopt.basics.errors import InputError
-from fairopt.experiments.convolutional import ResNet18, SmallCNN
 from fairopt.experiments.data import faces as data
 from fairopt.experiments.data.faces import Faces
-from fairopt.experiments.four_ways import Rows, predict, train
-from fairopt.experiments.image_figures import measured
-from fairopt.experiments.image_tables import CONSTANT, LAYER, PENALTY, PLAIN, PROJECTED, paper_table, section
 from fairopt.experiments.methods.base import Goal, Recipe
+from fairopt.experiments.methods.convolutional import ResNet18, SmallCNN
 from fairopt.experiments.reproduce import OnProgress, Progress, Result, Settings
 from fairopt.experiments.store import Store
+from fairopt.experiments.studies.four_ways import Rows, predict, train
+from fairopt.experiments.studies.image_figures import measured
+from fairopt.experiments.studies.image_tables import CONSTANT, LAYER, PENALTY, PLAIN, PROJECTED, paper_table, section
 
 RECIPE = Recipe(hidden=(32, 64, 128), dropout=0.3, epochs=10, batch_size=256, learning_rate=1e-3, weight_decay=1e-4)
 STRENGTH = 1.0

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 import fairopt as fo
-from fairopt.experiments.four_ways import Rows
 from fairopt.experiments.measure import measure
 from fairopt.experiments.methods.base import Goal
 from fairopt.experiments.methods.projection import asked
+from fairopt.experiments.studies.four_ways import Rows
 
 # Probabilities are kept this far from 0 and 1 where their logits are taken.
 MARGIN = 1e-9

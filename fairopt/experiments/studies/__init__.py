@@ -1,0 +1,1 @@
+"""One experiment a module, with its report and its tables."""
