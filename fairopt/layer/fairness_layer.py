@@ -20,11 +20,12 @@ from fairopt.compiler.facts import read_bounds
 from fairopt.compiler.memory import CompiledMemory, composition
 from fairopt.contract.backend import GradientKind, Status
 from fairopt.contract.registry import BackendLike, resolve
-from fairopt.layer.prepared import Prepared, tell_closest, warn_vacuous
+from fairopt.layer.prepared import Prepared, warn_vacuous
 from fairopt.notions import Notion
 from fairopt.notions.groups import Missing, Vocabulary, declare
 from fairopt.solve import Certificate, Solution
 from fairopt.solve.front import check_scores, check_solver_tol
+from fairopt.solve.told import tell_closest
 
 if TYPE_CHECKING:
     from fairopt.layer.frozen import FrozenLayer

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.columns import Like, length, read_features, working_tensor
-from fairopt.basics.errors import BackendError, FairoptWarning, InputError
+from fairopt.basics.errors import FairoptWarning, InputError
 from fairopt.compiler import Compiled, OnInfeasible, OnMissing, compile_problem
 from fairopt.compiler.infeasible import as_asked
 from fairopt.compiler.limits import widened_limits
@@ -26,6 +24,7 @@ from fairopt.notions.groups import Missing
 from fairopt.solve import Solution, solve, solve_batch
 from fairopt.solve.front import check_scores
 from fairopt.solve.passthrough import unchanged
+from fairopt.solve.told import report, tell_closest
 
 
 class How(TypedDict, total=False):
@@ -151,39 +150,6 @@ def warn_vacuous(problem: ProjectionProblem, *, stacklevel: int) -> None:
     words = "; ".join(f"{label} ({reason})" for label, reason in problem.dropped[:3]) or "the notion yields no constraint"
     more = f" and {len(problem.dropped) - 3} more" if len(problem.dropped) > 3 else ""
     warnings.warn(f"vacuous: nothing is asked of these scores, for {words}{more}", FairoptWarning, stacklevel=stacklevel)
-
-
-def report(solution: Solution) -> None:
-    """Raise BackendError for a failure, warn for an inaccurate answer; say nothing for one that its status vouches for."""
-    status = solution.status
-    if status in (Status.CERTIFIED, Status.WITHIN_ROUNDING, Status.CLOSEST):
-        return
-    words = f"backend {solution.backend!r}: {status.name}: {solution.message or status.advice}"
-    if status in (Status.FAILED, Status.INFEASIBLE):
-        raise BackendError(words)
-    residual = solution.certificate.kkt_residual
-    warnings.warn(
-        f"{words} (KKT residual {residual:.1e}, worst violation {solution.certificate.max_violation:.1e})",
-        FairoptWarning,
-        stacklevel=_callers_level(),
-    )
-
-
-def tell_closest(solutions: list[Solution]) -> None:
-    """Warn where scores are the closest to a notion that no scores meet. The words are always the same: Python shows them once a place."""
-    if any(solution.status is Status.CLOSEST for solution in solutions):
-        warnings.warn(f"{Status.CLOSEST.name}: {Status.CLOSEST.advice}", FairoptWarning, stacklevel=_callers_level())
-
-
-_OWN = (os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep, os.path.dirname(os.path.abspath(torch.__file__)) + os.sep)
-
-
-def _callers_level() -> int:
-    """The ``stacklevel`` at which ``warnings.warn``, called by the caller, names the first line outside fairopt and torch."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OWN):
-        level, frame = level + 1, frame.f_back
-    return level
 
 
 def compile(

@@ -11,7 +11,8 @@ from __future__ import annotations
 from fairopt.streaming.controller import Controller
 from fairopt.streaming.cumulative import Cumulative
 from fairopt.streaming.durable.store import DurableStream
-from fairopt.streaming.families import NOTIONS, Family, Plan, anchored, named, parity
+from fairopt.streaming.families import NOTIONS, Family, anchored, named, parity
+from fairopt.streaming.plan import Plan
 from fairopt.streaming.pooled import PooledParity
 from fairopt.streaming.primal_dual import PrimalDual
 from fairopt.streaming.report import StreamReport, StreamStep

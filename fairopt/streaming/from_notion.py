@@ -18,7 +18,6 @@ from fairopt.notions import (
 from fairopt.streaming.families import Family, anchored, parity
 from fairopt.streaming.from_constraints import derived_families
 
-_PARITY = {DemographicParity: (None,), EqualOpportunity: (1,), PredictiveEquality: (0,), EqualizedOdds: (1, 0)}
 _INFINITY = float("inf")
 
 

@@ -149,7 +149,11 @@ class PrimalDual(Controller):
         import torch
 
         from fairopt.compiler import compile_problem
-        from fairopt.layer.prepared import Prepared
+        from fairopt.compiler.infeasible import as_asked
+        from fairopt.contract.backend import Status
+        from fairopt.feasibility import infeasibility
+        from fairopt.solve import solve
+        from fairopt.solve.told import report
         from fairopt.streaming.from_notion import notion_of
 
         frame = self.frame  # the front door gets the scores as they came, since targets may be labels
@@ -160,8 +164,13 @@ class PrimalDual(Controller):
         compiled = compile_problem(  # a batch in which nothing is asked is no news to a stream
             notion, n=len(z), sensitive_features=self._features, targets=targets, bounds=(self.lb, self.ub)
         )
-        sent = Prepared(compiled).project(scores, certify=False)
-        return frame.enter(np.clip(np.asarray(sent.detach().numpy(), dtype=np.float64), self.lb, self.ub))
+        problem, _ = compiled.now("raise")
+        solution = solve(scores, problem, certify=False)
+        proof = infeasibility(problem) if solution.status is Status.INFEASIBLE else None
+        if proof is not None:
+            as_asked(problem, proof, "raise")
+        report(solution)
+        return frame.enter(np.clip(np.asarray(solution.scores.detach().numpy(), dtype=np.float64), self.lb, self.ub))
 
     def _update_bounds(self, touches: Sequence[Touch], before: Sequence[tuple[float, float | None]]) -> None:
         del touches, before  # no bound on the pooled gap (S5)

@@ -17,11 +17,12 @@ import numpy as np
 
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.labels import refusal
-from fairopt.streaming.families import Family, Plan, plan_of
+from fairopt.streaming.families import Family
 from fairopt.streaming.frame import Frame
 from fairopt.streaming.journal import Journal
 from fairopt.streaming.ledger import Component
 from fairopt.streaming.lineage import Lineage
+from fairopt.streaming.plan import Plan, plan_of
 from fairopt.streaming.reading import EPS, Scores, read_bounds, read_features, read_keys, read_pos_label, read_scores, read_targets
 from fairopt.streaming.report import Curve, StreamReport, StreamStep
 from fairopt.streaming.step_solver import FloatArray, Touch

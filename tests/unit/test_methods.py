@@ -10,7 +10,7 @@ import torch
 import fairopt as fo
 from fairopt.basics.errors import InputError, MissingExtraError, UnsupportedError
 from fairopt.experiments.data.tabular import Dataset, Part, split
-from fairopt.experiments.methods.base import Goal, Recipe, pooled
+from fairopt.experiments.methods.base import Goal, Recipe
 from fairopt.experiments.methods.calibrate import Calibration, Line, line, sigmoid
 from fairopt.experiments.methods.decisions import FairDecisions
 from fairopt.experiments.methods.error_parity import expected
@@ -18,6 +18,7 @@ from fairopt.experiments.methods.expected import compiled
 from fairopt.experiments.methods.layer import Layer
 from fairopt.experiments.methods.network import Shuffled, network
 from fairopt.experiments.methods.penalty import Penalty
+from fairopt.experiments.methods.postprocessing import pooled
 from fairopt.experiments.methods.projection import Projection
 from fairopt.experiments.methods.references import Constant, Linear
 from fairopt.experiments.methods.table import METHODS, method

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.experiments.methods.base import Goal, Output, Pool, PostProcessing, Predictor, Recipe, Sensitive, pooled
+from fairopt.experiments.methods.base import Goal, Output, Predictor, Recipe, Sensitive
 from fairopt.experiments.methods.calibrate import Calibration
 from fairopt.experiments.methods.expected import Floats, Groups, Moves, compiled, parity
 from fairopt.experiments.methods.layer import Layer
+from fairopt.experiments.methods.postprocessing import Pool, PostProcessing, pooled
 from fairopt.experiments.methods.references import Linear
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 import fairopt as fo
 from fairopt.basics.errors import MissingExtraError
-from fairopt.experiments.methods.base import Goal, Output, Pool, PostProcessing, Predictor, Sensitive, parity_attribute, pooled
+from fairopt.experiments.methods.base import Goal, Output, Predictor, Sensitive
+from fairopt.experiments.methods.postprocessing import Pool, PostProcessing, parity_attribute, pooled
 
 if TYPE_CHECKING:
     from fairopt.experiments.data.tabular import Parts

@@ -14,7 +14,8 @@ from torch import Tensor
 
 import fairopt as fo
 from fairopt.basics.errors import MissingExtraError
-from fairopt.experiments.methods.base import Goal, Method, Output, Predictor, Recipe, Sensitive, parity_attribute
+from fairopt.experiments.methods.base import Goal, Method, Output, Predictor, Recipe, Sensitive
+from fairopt.experiments.methods.postprocessing import parity_attribute
 
 if TYPE_CHECKING:
     from fairopt.experiments.data.tabular import Parts

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.errors import MissingExtraError
-from fairopt.experiments.methods.base import Goal, Method, Predictor, Recipe, parity_attribute
+from fairopt.experiments.methods.base import Goal, Method, Predictor, Recipe
 from fairopt.experiments.methods.network import NetworkPredictor, loss, network, scores_of, train
+from fairopt.experiments.methods.postprocessing import parity_attribute
 
 if TYPE_CHECKING:
     from fairopt.experiments.data.tabular import Part, Parts

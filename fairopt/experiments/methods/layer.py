@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 import fairopt as fo
-from fairopt.experiments.methods.base import Goal, PostProcessing, Predictor, Recipe
+from fairopt.experiments.methods.base import Goal, Predictor, Recipe
 from fairopt.experiments.methods.network import NetworkPredictor, loss, network, scores_of, train
+from fairopt.experiments.methods.postprocessing import PostProcessing
 from fairopt.experiments.methods.projection import Projection, asked
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.extras import missing
-from fairopt.experiments.methods.base import Goal, Method, PostProcessing, Predictor, Recipe, Sensitive
+from fairopt.experiments.methods.base import Goal, Method, Predictor, Recipe, Sensitive
+from fairopt.experiments.methods.postprocessing import PostProcessing
 from fairopt.experiments.methods.projection import Projection
 
 if TYPE_CHECKING:

@@ -23,10 +23,11 @@ import fairopt as fo
 from fairopt.basics.errors import FairoptWarning, InputError, MissingExtraError, UnsupportedError
 from fairopt.basics.table import Table
 from fairopt.experiments.data.tabular import Dataset, Part, Parts, split
-from fairopt.experiments.methods.base import Goal, Method, PostProcessing, Predictor, Recipe
+from fairopt.experiments.methods.base import Goal, Method, Predictor, Recipe
 from fairopt.experiments.methods.decisions import LayerDecisions
 from fairopt.experiments.methods.layer import Layer
 from fairopt.experiments.methods.plain import Plain
+from fairopt.experiments.methods.postprocessing import PostProcessing
 from fairopt.experiments.pareto import Panel, curves, pareto_picture
 from fairopt.experiments.reproduce import OnProgress, Progress, Result, Section, Settings
 from fairopt.experiments.store import Record, Store
