@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from fairopt.basics.figures import drawing, legend, legible, logarithmic, png
 from fairopt.basics.files import write_whole
-from fairopt.race.result import Race, failure_of
+from fairopt.basics.table import Table
+from fairopt.race.rows import failure_of
 from fairopt.race.store import Record
 
 if TYPE_CHECKING:
@@ -28,19 +29,19 @@ COLOURS = {
 MARKS = "osD^v<>PXhp*"
 
 
-def draw_pictures(race: Race, folder: Path) -> list[Path]:
-    """Write the pictures into ``folder`` and return their paths."""
+def draw_pictures(cells: Table, folder: Path) -> list[Path]:
+    """Write the pictures of a race's tidy table into ``folder`` and return their paths."""
     written: list[Path] = []
     with drawing("the pictures need", "race") as canvas:
         for name, make in PICTURES.items():
             figure = canvas(layout="constrained")
-            if make(figure, race):
+            if make(figure, cells):
                 written.append(write_whole(folder / f"{name}.png", png(figure, dpi=110), "picture"))
     return written
 
 
-def _solved(race: Race) -> list[Record]:
-    return [row for row in race.table() if row["outcome"] == "ok" and row["total_s"]]
+def _solved(cells: Table) -> list[Record]:
+    return [row for row in cells if row["outcome"] == "ok" and row["total_s"]]
 
 
 def _kind(row: Record) -> str:
@@ -48,11 +49,11 @@ def _kind(row: Record) -> str:
     return f"{row['notion']}, {row['groups']} groups,\n{row['dtype']}, box {row['box']}{native}"
 
 
-def _style(race: Race) -> Callable[[str], dict[str, Any]]:
+def _style(cells: Table) -> Callable[[str], dict[str, Any]]:
     """A colour and a mark for each backend, the same in every picture."""
     from matplotlib import colormaps
 
-    names = list(dict.fromkeys(record["backend"] for record in race.records))
+    names = list(dict.fromkeys(record["backend"] for record in cells))
     palette = colormaps["tab20"].colors  # type: ignore[attr-defined]
     return lambda name: {
         "color": palette[names.index(name) * 2 % 20 + names.index(name) // 10 % 2],
@@ -71,13 +72,13 @@ def _grid_of(figure: Figure, kinds: list[str], across: int, width: float, height
     return axes[: len(kinds)]
 
 
-def time_against_n(figure: Figure, race: Race) -> bool:
+def time_against_n(figure: Figure, cells: Table) -> bool:
     """Forward + backward seconds by n, one panel a kind of problem; a bar goes from quartile to quartile."""
-    rows = _solved(race)
+    rows = _solved(cells)
     kinds = list(dict.fromkeys(_kind(row) for row in rows))
     if not kinds:
         return False
-    style, marks = _style(race), dict[str, Any]()
+    style, marks = _style(cells), dict[str, Any]()
     for axes, kind in zip(_grid_of(figure, kinds, 4, 3.6, 4.2), kinds, strict=True):
         here = [row for row in rows if _kind(row) == kind]
         for name in dict.fromkeys(row["backend"] for row in here):
@@ -101,9 +102,9 @@ def time_against_n(figure: Figure, race: Race) -> bool:
     return True
 
 
-def accuracy_against_time(figure: Figure, race: Race) -> bool:
+def accuracy_against_time(figure: Figure, cells: Table) -> bool:
     """What the solver alone, the front door's answer and its gradient are off by, against the time of a call; left and low is good."""
-    rows = _solved(race)
+    rows = _solved(cells)
     offered = (
         ("solver_distance", "solver alone: max |y - y*|"),
         ("distance", "as returned: max |y - y*|"),
@@ -112,7 +113,7 @@ def accuracy_against_time(figure: Figure, race: Race) -> bool:
     panels = [(c, t) for c, t in offered if any(row[c] is not None for row in rows)]
     if not panels:
         return False
-    style, marks = _style(race), dict[str, Any]()
+    style, marks = _style(cells), dict[str, Any]()
     for axes, (column, title) in zip(_grid_of(figure, [c for c, _ in panels], 3, 4.6, 4.8), panels, strict=True):
         clock = "solver_s" if column == "solver_distance" else "total_s"
         for name in dict.fromkeys(row["backend"] for row in rows):
@@ -135,18 +136,18 @@ def accuracy_against_time(figure: Figure, race: Race) -> bool:
     return True
 
 
-def outcomes(figure: Figure, race: Race) -> bool:
+def outcomes(figure: Figure, cells: Table) -> bool:
     """A square a cell: green where there is an answer that holds, else what happened."""
     from matplotlib.patches import Patch, Rectangle
 
-    names = list(dict.fromkeys(record["backend"] for record in race.records))
-    problems = sorted({(_kind(r).replace("\n", " "), r["n"]) for r in race.records})
-    if not race.records:
+    names = list(dict.fromkeys(record["backend"] for record in cells))
+    problems = sorted({(_kind(r).replace("\n", " "), r["n"]) for r in cells})
+    if not len(cells):
         return False
     figure.set_size_inches(4.4 + 0.36 * len(problems), 3.4 + 0.28 * len(names))
     axes = figure.subplots()
     seen: dict[str, None] = {}
-    for record in race.records:
+    for record in cells:
         what = failure_of(record) or "ok"
         seen[what] = None
         x, y = problems.index((_kind(record).replace("\n", " "), record["n"])), names.index(record["backend"])
@@ -169,6 +170,6 @@ def _ticks(axes: Axes, numbers: list[int]) -> None:
     axes.set_xlim(numbers[0] / 1.5, numbers[-1] * 1.5)
 
 
-PICTURES: dict[str, Callable[[Figure, Race], bool]] = {
+PICTURES: dict[str, Callable[[Figure, Table], bool]] = {
     "time": time_against_n, "accuracy": accuracy_against_time, "outcomes": outcomes
 }  # fmt: skip

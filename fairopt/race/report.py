@@ -9,7 +9,8 @@ from typing import Any
 
 from fairopt.basics.extras import missing
 from fairopt.basics.table import Table
-from fairopt.race.result import Race, failure_of
+from fairopt.race.rows import failure_of
+from fairopt.race.store import Record
 
 CAPTIONS = {
     "time": "Time against n: forward and backward of one projection through the front door (inputs checked, certified), median of the "
@@ -33,8 +34,8 @@ MEANINGS = (
 TEMPLATES = Path(__file__).parent  # report.html, grid.html
 
 
-def write_report(race: Race, pictures: Sequence[Path], path: Path) -> Path:
-    """Write the report with these PNG pictures inside."""
+def write_report(path: Path, header: Record, cells: Table, shown: Table, failures: Table, pictures: Sequence[Path]) -> Path:
+    """Write the report: ``cells`` the tidy table, ``shown`` and ``failures`` made of it, PNG pictures inside."""
     try:
         from jinja2 import Environment
         from markupsafe import Markup
@@ -49,12 +50,11 @@ def write_report(race: Race, pictures: Sequence[Path], path: Path) -> Path:
         heads = [(c.replace("_", " "), k) for c, k in zip(table.columns, left, strict=True)]
         return Markup(grid.render(heads=heads, rows=rows))  # escaped by its own template
 
-    header = race.header
     words = page.render(
-        cells=len(race.records), backends=len({r["backend"] for r in race.records}),
-        good=sum(not failure_of(record) for record in race.records),
+        cells=len(cells), backends=len(set(cells["backend"])),
+        good=sum(not failure_of(record) for record in cells),
         pictures=[(p.stem, base64.b64encode(p.read_bytes()).decode(), CAPTIONS[p.stem]) for p in pictures],
-        failures=race.failures(), figures=race.shown(), meanings=MEANINGS, grid=as_html,
+        failures=failures, figures=shown, meanings=MEANINGS, grid=as_html,
         facts=[("Machine", header["machine"]), ("Versions", header["versions"]), ("Settings", header["settings"])],
     )  # fmt: skip
     path.write_text(words, encoding="utf-8")

@@ -324,7 +324,7 @@ def test_pictures_have_a_mark_for_every_answer(race: fo.Race) -> None:
 
     for name, make in PICTURES.items():
         figure = Figure()
-        assert make(figure, race)
+        assert make(figure, race.table())
         lines = [box.lines[0] for axes in figure.axes for box in axes.containers if isinstance(box, ErrorbarContainer)]
         clouds = [cloud for axes in figure.axes for cloud in axes.collections if isinstance(cloud, PathCollection)]
         points = sum(len(np.asarray(line.get_xdata())) for line in lines if line is not None)
