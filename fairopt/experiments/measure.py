@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -107,3 +108,19 @@ def held(scores: Tensor, notion: fo.Notion, sensitive: Mapping[str, npt.NDArray[
 def by_group(values: npt.NDArray[np.float64], group: npt.NDArray[np.str_]) -> dict[str, float]:
     """Mean of ``values`` (n,) in each group, sorted by name."""
     return {str(g): float(values[group == g].mean()) for g in np.unique(group)}
+
+
+def group_means(values: Tensor, groups: npt.NDArray[np.str_]) -> dict[str, Fraction]:
+    """The exact mean of ``values`` (n,) in each of ``groups`` (n,), sorted by name. Values must be finite."""
+    exact = [Fraction(v) for v in values.detach().double().tolist()]
+    means = {}
+    for group in np.unique(groups):
+        own = np.flatnonzero(groups == group)
+        means[str(group)] = sum((exact[i] for i in own), Fraction(0)) / len(own)
+    return means
+
+
+def gap(values: Tensor, groups: npt.NDArray[np.str_]) -> Fraction:
+    """Largest minus smallest group mean."""
+    means = group_means(values, groups).values()
+    return max(means) - min(means)

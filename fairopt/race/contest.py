@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from fairopt.basics.errors import FairoptError, InputError
+from fairopt.basics.finished_cells import Record
 from fairopt.contract.backend import Backend
 from fairopt.contract.registry import BackendLike, installed, load
 from fairopt.race.cells import PACE, PRESETS, Cell, Grid, cells
 from fairopt.race.machine import machine, versions, without_paths
 from fairopt.race.result import Race
 from fairopt.race.settings import Settings
-from fairopt.race.store import Record, Store
+from fairopt.race.store import Store
 
 Contestants = Mapping[str, BackendLike] | Sequence[BackendLike]
 # Found at start, before anything is measured: cheap to try again, and perhaps installed by then.

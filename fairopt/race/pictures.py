@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from fairopt.basics.figures import drawing, legend, legible, logarithmic, png
 from fairopt.basics.files import write_whole
+from fairopt.basics.finished_cells import Record
 from fairopt.basics.table import Table
 from fairopt.race.rows import failure_of
-from fairopt.race.store import Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from fairopt.basics.extras import missing
+from fairopt.basics.finished_cells import Record
 from fairopt.basics.table import Table
 from fairopt.race.rows import failure_of
-from fairopt.race.store import Record
 
 CAPTIONS = {
     "time": "Time against n: forward and backward of one projection through the front door (inputs checked, certified), median of the "

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from fairopt.basics.errors import InputError
 from fairopt.basics.extras import missing
+from fairopt.basics.finished_cells import Record
 from fairopt.basics.table import Table
 from fairopt.race.rows import failures, shown, tidy
-from fairopt.race.store import Record
 
 
 @dataclass(frozen=True, eq=False)

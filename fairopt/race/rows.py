@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
+from fairopt.basics.finished_cells import Record
 from fairopt.basics.table import Table
-from fairopt.race.store import Record
 
 COLUMNS = (
     "backend", "notion", "n", "groups", "dtype", "box", "gradient", "outcome", "status",

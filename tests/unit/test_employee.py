@@ -18,7 +18,7 @@ from fairopt.basics.errors import FairoptError
 from fairopt.experiments.data import employee as data
 from fairopt.experiments.data.files import present
 from fairopt.experiments.data.tabular import Dataset, Part
-from fairopt.experiments.exact_means import gap, group_means
+from fairopt.experiments.measure import gap, group_means
 from fairopt.experiments.report import Run, of
 from fairopt.experiments.reproduce import Settings
 from fairopt.experiments.store import Store

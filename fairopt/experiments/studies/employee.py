@@ -27,7 +27,7 @@ from torch.nn import functional as F
 import fairopt as fo
 from fairopt.experiments.data import employee as data
 from fairopt.experiments.data.tabular import Dataset, Encoder, Part
-from fairopt.experiments.exact_means import group_means
+from fairopt.experiments.measure import group_means
 from fairopt.experiments.report import Run
 from fairopt.experiments.reproduce import OnProgress, Progress, Result, Settings
 from fairopt.experiments.store import Store

@@ -22,7 +22,7 @@ import fairopt as fo
 from fairopt.basics.extras import missing
 from fairopt.experiments.data import sba as data
 from fairopt.experiments.data.tabular import Dataset, Part, Parts, split
-from fairopt.experiments.exact_means import gap
+from fairopt.experiments.measure import gap
 from fairopt.experiments.methods.base import Goal, Recipe
 from fairopt.experiments.methods.layer import Layer
 from fairopt.experiments.methods.penalty import Penalty, StrictPenalty

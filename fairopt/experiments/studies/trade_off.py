@@ -21,6 +21,7 @@ import torch
 
 import fairopt as fo
 from fairopt.basics.errors import FairoptWarning, InputError, MissingExtraError, UnsupportedError
+from fairopt.basics.finished_cells import Record
 from fairopt.basics.table import Table
 from fairopt.experiments.data.tabular import Dataset, Part, Parts, split
 from fairopt.experiments.methods.base import Goal, Method, Predictor, Recipe
@@ -30,7 +31,7 @@ from fairopt.experiments.methods.plain import Plain
 from fairopt.experiments.methods.postprocessing import PostProcessing
 from fairopt.experiments.pareto import Panel, curves, pareto_picture
 from fairopt.experiments.reproduce import OnProgress, Progress, Result, Section, Settings
-from fairopt.experiments.store import Record, Store
+from fairopt.experiments.store import Store
 from fairopt.experiments.studies.trade_off_entries import Entry, entries
 from fairopt.experiments.studies.trade_off_figures import At, Points, at, verdicts
 
