@@ -14,7 +14,7 @@ from fairopt.auditing.sample import Sample, is_binary
 from fairopt.basics.arrays import Array
 from fairopt.basics.errors import InputError
 from fairopt.basics.table import Table
-from fairopt.notions.algebra import Leaf, Notion
+from fairopt.notions.algebra import Leaf, Notion, constraints_on
 from fairopt.notions.functional import Constraint
 
 GAPS = ("quantity", *COLUMNS[:8], "low", "high", *COLUMNS[8:], "population", "interval")
@@ -65,7 +65,7 @@ def read_constraints(sample: Sample, notion: Notion) -> Read:
     """The constraints of the sample under a notion. InputError for missing targets."""
     if notion.needs_targets and sample.targets is None:
         raise InputError(f"targets: got None, expected one a sample: {notion!r} is about targets")
-    return sample.batch.read(notion, written_out=True)
+    return constraints_on(notion, sample.batch, written_out=True)
 
 
 def gap_rows(quantity: str, values: Array, sample: Sample, notion: Notion, read: Read, estimator: Estimator) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from fairopt.basics.errors import InputError
 from fairopt.basics.exact_sums import exact_cell_sums, exact_dot
 from fairopt.basics.table import Table
 from fairopt.contract.problem import Array
-from fairopt.notions.algebra import Leaf, Notion
+from fairopt.notions.algebra import Leaf, Notion, constraints_on
 from fairopt.notions.batch import Batch
 from fairopt.notions.cells import combine
 from fairopt.notions.events import Mask, columns_of
@@ -54,7 +54,7 @@ def gaps(
     vector = read_scores(scores).detach().to("cpu", torch.float64).numpy()
     features = read_features(sensitive_features, notion.attributes)
     batch = Batch(vector.shape[0], features, targets, vocabularies=declare(groups), missing_group=missing_group, pos_label=pos_label)
-    read = batch.read(notion, written_out=True)
+    read = constraints_on(notion, batch, written_out=True)
     exact = ExactMeans(vector, batch, [c for _, c in read])
     return Table.from_records(COLUMNS, [record for leaf, constraint in read for record in records(leaf, constraint, exact)])
 

@@ -15,7 +15,7 @@ from fairopt.basics.errors import InputError
 from fairopt.basics.sparse import SparseRows, entries_of
 from fairopt.compiler.items import Item, Row, Soft
 from fairopt.contract.problem import BoolArray, IntArray
-from fairopt.notions.algebra import Leaf, Notion
+from fairopt.notions.algebra import Leaf, Notion, constraints_on
 from fairopt.notions.amount import Amount, amount
 from fairopt.notions.batch import Batch
 from fairopt.notions.cells import Combinations, combine, merge
@@ -51,7 +51,7 @@ def soft_of(leaf: Leaf) -> Soft:
 
 def gather(notion: Notion, batch: Batch) -> Gathered:
     """All constraints of ``notion`` on ``batch``."""
-    read = batch.read(notion)
+    read = constraints_on(notion, batch)
     masks: dict[tuple[object, ...], Mask] = {}
     for _, constraint in read:
         for functional in constraint.functionals:

@@ -200,3 +200,13 @@ def _shown(value: Any) -> str:
     if isinstance(value, Tensor) and value.numel() == 1:
         return f"{type(value).__name__}({float(value.detach()):g})"
     return repr(value)
+
+
+def constraints_on(notion: Notion, batch: Batch, *, written_out: bool = False) -> list[tuple[Leaf, Constraint]]:
+    """Every constraint of ``notion`` on ``batch``, with the leaf that it comes from. InputError for labels that it does not mean.
+
+    ``written_out``: ranges with a ratio as their pairs.
+    """
+    found = [(leaf, constraint) for leaf in notion.leaves() for constraint in leaf.notion.constraints(batch)]
+    batch.check_labels()
+    return [(leaf, part) for leaf, c in found for part in c.written_out()] if written_out else found

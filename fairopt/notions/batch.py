@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -21,13 +21,10 @@ from fairopt.basics.table import joined_words
 from fairopt.contract.problem import BoolArray
 from fairopt.notions.amount import is_number
 from fairopt.notions.events import Column, Mask, boolean_array
-from fairopt.notions.functional import Constraint, Functional, Range
+from fairopt.notions.functional import Functional, Range
 from fairopt.notions.groups import Missing, Vocabulary, encode
 from fairopt.notions.labels import Targets, read_targets
 from fairopt.notions.trap import NoSuchName, trap
-
-if TYPE_CHECKING:
-    from fairopt.notions.algebra import Leaf, Notion
 
 Attribute = str | tuple[str, ...]
 
@@ -143,15 +140,10 @@ class Batch:
         self.used_targets = True
         return self._targets
 
-    def read(self, notion: Notion, *, written_out: bool = False) -> list[tuple[Leaf, Constraint]]:
-        """Every constraint of ``notion`` on this batch, with the leaf that it comes from. InputError for labels that it does not mean.
-
-        ``written_out``: ranges with a ratio as their pairs.
-        """
-        found = [(leaf, constraint) for leaf in notion.leaves() for constraint in leaf.notion.constraints(self)]
+    def check_labels(self) -> None:
+        """InputError where a notion asked for labels that no sample of the batch has. To be called when all constraints are read."""
         if self._targets is not None:
             self._targets.check_met()
-        return [(leaf, part) for leaf, c in found for part in c.written_out()] if written_out else found
 
     # functionals ------------------------------------------------------------------------------------------------------------
 

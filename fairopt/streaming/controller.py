@@ -12,12 +12,12 @@ from typing import Any, Self
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.streaming.exact import ZERO, add_many
 from fairopt.streaming.journal import Journal
-from fairopt.streaming.ledger import Component
+from fairopt.streaming.ledger import Component, ComponentKey, Entry, Spot
 from fairopt.streaming.lineage import BY_CONTENT, Lineage, Snapshot, since
 from fairopt.streaming.report import Curve
 from fairopt.streaming.residuals import residual
 from fairopt.streaming.state import MOST, field, fill, group_value, kinds_of, listed, number, text, understood, upgraded, whole
-from fairopt.streaming.stepping import ComponentKey, Entry, Spot, Stepping
+from fairopt.streaming.stepping import Stepping
 from fairopt.streaming.vocabulary import Value
 from fairopt.streaming.windows import AllTime, Sliding, window_to_dict
 

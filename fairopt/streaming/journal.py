@@ -5,11 +5,25 @@ Only what is touched is copied: a step costs the same however many strata there 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from operator import attrgetter
+from typing import Any, ClassVar, Protocol
 
-if TYPE_CHECKING:
-    from fairopt.streaming.ledger import Component
-    from fairopt.streaming.stepping import ComponentKey, Entry, Stepping
+from fairopt.streaming.ledger import Component, ComponentKey, Entry, Spot
+from fairopt.streaming.report import Curve
+from fairopt.streaming.vocabulary import Column
+
+
+class Steps(Protocol):
+    """What a step changes in a controller, beside the components."""
+
+    _scalars: ClassVar[tuple[str, ...]]
+    _scalars_of: attrgetter[tuple[Any, ...]]
+    columns: dict[str, Column]
+    _curve: Curve
+    _components: dict[ComponentKey, Component]
+    _pending: dict[str | int, tuple[list[Spot], float]]
+    _recent: deque[Entry]
 
 
 class Journal:
@@ -17,7 +31,7 @@ class Journal:
 
     __slots__ = ("columns", "controller", "curve", "held", "left", "new", "saved", "scalars", "waits")
 
-    def __init__(self, controller: Stepping) -> None:
+    def __init__(self, controller: Steps) -> None:
         self.controller = controller
         self.scalars = controller._scalars_of(controller)
         self.columns = [(column, column.kind) for column in controller.columns.values()]

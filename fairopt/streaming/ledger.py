@@ -20,6 +20,9 @@ from fairopt.streaming.families import Family
 from fairopt.streaming.vocabulary import Value
 
 Group = Value | tuple[Value, ...]
+ComponentKey = tuple[int, tuple[Value, ...]]  # the family's number, the stratum
+Spot = tuple[ComponentKey, int, int]  # where one sample counts: component, group, and the component's clock then (``Forget``)
+Entry = tuple[list[Spot], list[float]]  # one sample of a window: where it counts, and as what
 FADED = 2.0**-600  # the least weight that is computed with: beside a sample's weight 1 it moves no float, and its powers are floats
 
 

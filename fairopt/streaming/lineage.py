@@ -16,16 +16,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 from fairopt.basics.errors import InputError
 from fairopt.streaming.exact import Exact
-from fairopt.streaming.ledger import Group
+from fairopt.streaming.ledger import ComponentKey, Group
 from fairopt.streaming.state import count, group_value, number, text, whole
-
-if TYPE_CHECKING:
-    from fairopt.streaming.stepping import ComponentKey
 
 KEEP_GIVEN = 4  # states given are remembered, the latest ones
 BY_CONTENT = "state-"

@@ -20,7 +20,7 @@ from fairopt.basics.labels import refusal
 from fairopt.streaming.families import Family
 from fairopt.streaming.frame import Frame
 from fairopt.streaming.journal import Journal
-from fairopt.streaming.ledger import Component
+from fairopt.streaming.ledger import Component, ComponentKey, Entry, Spot
 from fairopt.streaming.lineage import Lineage
 from fairopt.streaming.plan import Plan, plan_of
 from fairopt.streaming.reading import EPS, Scores, read_bounds, read_features, read_keys, read_pos_label, read_scores, read_targets
@@ -28,10 +28,6 @@ from fairopt.streaming.report import Curve, StreamReport, StreamStep
 from fairopt.streaming.step_solver import FloatArray, Touch
 from fairopt.streaming.vocabulary import Missing, Value, columns_of
 from fairopt.streaming.windows import AllTime, Sliding, Window, window_to_dict
-
-ComponentKey = tuple[int, tuple[Value, ...]]
-Spot = tuple[ComponentKey, int, int]  # where one sample counts: component, group, and the component's clock then (``Forget``)
-Entry = tuple[list[Spot], list[float]]  # one sample of a window: where it counts, and as what
 
 
 class Stepping(ABC):

@@ -19,7 +19,7 @@ import fairopt as fo
 from fairopt.basics.files import Dialect
 from fairopt.cli.app import build
 from fairopt.streaming import DurableStream, PooledParity, parity
-from fairopt.streaming import outputs as outputs_module
+from fairopt.streaming.durable import outputs as outputs_module
 from fairopt.streaming.durable.run import Job, Run, facts
 from fairopt.streaming.durable.sources import CsvSource, ParquetSource, open_source
 

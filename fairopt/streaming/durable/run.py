@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from fairopt.basics.errors import FairoptWarning, InputError
 from fairopt.basics.files import Place, csv_line, guarded, legible, number, zero_or_one
+from fairopt.streaming.durable.identity import Job, facts, same_run
+from fairopt.streaming.durable.outputs import STDOUT, Outputs
 from fairopt.streaming.durable.sources import Row, Source
 from fairopt.streaming.durable.store import DurableStream
-from fairopt.streaming.identity import Job, facts, same_run
-from fairopt.streaming.outputs import STDOUT, Outputs
+from fairopt.streaming.durable.tally import Tally
 from fairopt.streaming.report import StreamReport, StreamStep
-from fairopt.streaming.tally import Tally
 
 __all__ = ["Job", "Progress", "Run", "facts"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from fairopt.basics.errors import InputError
+from fairopt.streaming.durable.outputs import STDOUT
 from fairopt.streaming.durable.sources import Source
 from fairopt.streaming.durable.store import DurableStream
-from fairopt.streaming.outputs import STDOUT
 
 _OPTIONS = {
     "kind": "the input's kind", "pipe": "whether the input is a pipe", "columns": "the input's header", "encoding": "--encoding",
