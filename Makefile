@@ -14,7 +14,7 @@ INSTALLED := $(VENV)/.fairopt-installed-$(shell pwd -P | cksum | cut -d' ' -f1)
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 # In this environment every solver is there: FAIROPT_FULL turns a skip for an absent one into a failure (tests/conftest.py).
 PYTEST := FAIROPT_FULL=1 $(ONE_THREAD) $(BIN)/python -m pytest
-TYPED := fairopt backends/fairopt_backends proofs_checks tests .ci
+TYPED := fairopt backends/fairopt_backends proofs_checks tests
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test slow proofs proofs-quick check bench bench-epoch bench-paper conformance crash-test fuzz format clean
@@ -52,10 +52,10 @@ proofs: $(INSTALLED) ## every claim: at least 1,000 instances each, mutants, z3;
 proofs-quick: $(INSTALLED) ## the same with 200 instances a claim, nothing written
 	$(ONE_THREAD) $(BIN)/python -m proofs_checks --quick --workers $(WORKERS)
 
-check: $(INSTALLED) ## ruff, mypy --strict, the arrows between the parts
+check: $(INSTALLED) ## ruff, mypy --strict, the arrows between the rooms
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python .ci/arrows.py
+	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/mypy --strict $(TYPED)
 
 bench: $(INSTALLED) ## forward + backward against torch.clamp and hardtanh, one thread

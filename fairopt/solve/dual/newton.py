@@ -2,13 +2,13 @@
 
 Minimise over prices p   Phi(p) = sum_i phi_i((A'p)_i) + sigma(p),  phi_i' = -y_i(p), sigma the dual cost of the limits. Each iteration
 minimises the model f(q) = f(p) - M (q - p), sigma as it is, exactly: by sorting where constraints share no cell, else by an
-active-set method (fairopt.solve.dual.active_set). A line search on the derivative of Phi follows (Phi is convex: the sign of its derivative
-brackets the minimum). On the right piece the model is Phi itself, and the step ends the search.
+active-set method (``active_set``). A line search on the derivative of Phi follows (Phi is convex: the sign of its derivative brackets
+the minimum). On the right piece the model is Phi itself, and the step ends the search.
 
 Cells without a free sample have slope 0: they get their mean slope times min(1, residual), which vanishes at the optimum. Where far
 scores leave much of Phi linear, Newton can wander: after TRUST steps another method takes over and Newton finishes. That is the interior
-point method (fairopt.solve.dual.interior), or where many constraints share no cell a search in tables of the rows (fairopt.solve.dual.tables). The
-residual is that of ``fairopt.solve.dual.prox.residual``; the search ends when float64 resolves no better.
+point method (``interior``), or where many constraints share no cell a search in tables of the rows (``tables``). The residual is that of
+``prox.residual``; the search ends when float64 resolves no better.
 
 Source: Qi & Sun 1993 (semismooth Newton); DESIGN 7 for what failed before.
 """

@@ -1,14 +1,14 @@
 """Equal group means exactly, in floating point: claim L12 at tolerance 0, and wherever a tolerance is finer than rounding.
 
 Rounding leaves means a few ulps apart, and no tighter limit can help where both limits are the same. But sums are whole multiples of the
-scores' ulps (``fairopt.solve.finish.lattice``), so that a group's sum can be set exactly. With T_j = n_j mean + shift_j the wanted sum of group
-j, B_j its present one and 2^k_j the finest step it can make,
+scores' ulps (``lattice``), so that a group's sum can be set exactly. With T_j = n_j mean + shift_j the wanted sum of group j, B_j its
+present one and 2^k_j the finest step it can make,
 
     n_j mean + shift_j = B_j   modulo 2^k_j        (exactly, for a group without a score that may move)
 
 is a congruence for the mean of each group of a tie; powers of two nest, so that they have one common class of solutions or none. The
 solution next to the present mean is taken. Then disjoint groups get their sums each by itself; the groups of two attributes through a
-table of cells (``fairopt.solve.finish.two_way``).
+table of cells (``two_way``).
 
 When it is impossible: a group whose samples are all pinned (lb = ub) has one mean, an exact rational, and a group of another size may
 have no sum for it (3 pinned samples of sum 1 beside 2 others: a mean of 1/3 is no binary number); pinned samples finer than every score

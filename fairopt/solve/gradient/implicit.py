@@ -1,6 +1,7 @@
 """The gradient of the projection, from its optimality conditions: one small linear system whatever the solver was.
 
-With F the samples off their bounds and (theta, nu) = K^+ [A W^-1 D_F v; 0], K the saddle matrix of the active piece (fairopt.solve.dual.active_piece):
+With F the samples off their bounds and (theta, nu) = K^+ [A W^-1 D_F v; 0], K the saddle matrix of the active piece
+(``fairopt.solve.dual.active_piece``):
 
     J'v            = D_F (v - A' theta)                    to the scores (claim L4)
     d / d limit    = theta on the rows where it binds;  d / d offset = -theta

@@ -1,7 +1,8 @@
 """Rows of a stream from a file of text, a Parquet file or a pipe, each with the place where reading goes on after it.
 
-A malformed row is a row too: it carries the reason. Text is read by ``fairopt.basics.files``, as an audit reads it. A place is bytes, lines and
-a hash of what was consumed, so that another input, or one that has changed, is told from the one that was begun. A pipe resumes by keys.
+A malformed row is a row too: it carries the reason. Text is read by ``fairopt.basics.files``, as an audit reads it. A place is bytes,
+lines and a hash of what was consumed, so that another input, or one that has changed, is told from the one that was begun. A pipe resumes
+by keys.
 """
 
 from __future__ import annotations
