@@ -33,10 +33,10 @@ from fairopt.streaming import (
     named,
 )
 from fairopt.streaming.durable import run as runs
+from fairopt.streaming.durable.outputs import STDOUT
 from fairopt.streaming.durable.picture import is_our_picture, stream_picture
 from fairopt.streaming.durable.sources import Source, open_source
 from fairopt.streaming.durable.store import KEEP_KEYS
-from fairopt.streaming.durable.outputs import STDOUT
 
 _BESIDE = ("-wal", "-shm", "-journal", "-commits")  # files beside the state that belong to it
 CONTROLLERS = ("pooled", "primal-dual", "cumulative")

@@ -41,7 +41,11 @@ def test_this_tree_obeys() -> None:
     [
         ("fairopt/notions/parity.py", "import fairopt.solve.front", "a room imports only rooms below it"),
         ("fairopt/contract/registry.py", "def f():\n    import fairopt.layer", "a room imports only rooms below it"),
-        ("fairopt/solve/front.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import fairopt.layer", "a room imports only rooms"),
+        (
+            "fairopt/solve/front.py",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import fairopt.layer",
+            "a room imports only rooms",
+        ),
         ("fairopt/invented.py", "", "every room has its place"),
         ("fairopt/solve/certificate.py", "def f():\n    import fairopt.solve.front", "no circle anywhere"),
         ("fairopt/solve/front.py", "import fairopt_backends.qpth", "the library knows no solver"),
