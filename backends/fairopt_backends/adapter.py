@@ -26,6 +26,7 @@ EXACT = 1e-13  # a residual that needs no better multipliers, if they are at a v
 WORSE = 1e-7  # a residual that multipliers at a vertex may have at most, unless the solver's own is larger
 RECOVER_UP_TO = 100_000  # rows times variables
 BROKEN = 1e-3  # and above which a native call raises: its gradient means nothing
+HERE = torch.device("cpu")  # as a context: solvers written in torch make tensors on the user's default device, which may be another
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +81,8 @@ class Adapter(Backend):
         centres = [lowered.functionals.centre(z).numpy() for z in rows]
         units = [self._unit(centre, numbers) for centre in centres]
         programmes = [Programme(lowered, numbers.divided(unit), centre / unit) for centre, unit in zip(centres, units, strict=True)]
-        answers = self._solve_all(programmes)
+        with HERE:
+            answers = self._solve_all(programmes)
         jobs = zip(programmes, answers, centres, units, rows, strict=True)
         return [
             self._raw(programme, answer, unit, unit / unit_of(centre, numbers), z, problem.m) for programme, answer, centre, unit, z in jobs
@@ -133,7 +135,8 @@ class Adapter(Backend):
         numbers, centre = numbers.divided(unit), centre / unit
         programme = Programme(lowered, numbers, centre.detach().numpy())
         try:
-            x, multipliers = self._native(lowered, numbers, centre)
+            with HERE:
+                x, multipliers = self._native(lowered, numbers, centre)
         except BackendError as error:
             self._raise_if_infeasible(programme, error)
             raise
@@ -170,7 +173,7 @@ def clip(z: Tensor, problem: ProjectionProblem) -> Tensor:
     """The projection onto the box alone."""
     if not problem.has_box:
         return z.clone()
-    lb, ub = (b if isinstance(b, Tensor) else torch.tensor(b, dtype=torch.float64) for b in (problem.lb, problem.ub))
+    lb, ub = (b if isinstance(b, Tensor) else torch.tensor(b, dtype=torch.float64, device="cpu") for b in (problem.lb, problem.ub))
     return torch.minimum(torch.maximum(z, lb), ub)
 
 

@@ -139,12 +139,13 @@ class Diffcp(Adapter):
 
 def _right_hand_side(c: Cone, numbers: Numbers, centre: Tensor) -> Tensor:
     """b = (equalities, inequalities, 1, -sqrt(2) centre, 0, 1)."""
-    one, curved = torch.ones(1, dtype=torch.float64), torch.zeros(c.curved.size, dtype=torch.float64)
+    one, curved = torch.ones(1, dtype=torch.float64, device="cpu"), torch.zeros(c.curved.size, dtype=torch.float64, device="cpu")
     return torch.cat([c.sides.b(numbers), c.sides.h(numbers), one, -(2.0**0.5) * centre, curved, one])
 
 
 def _cost(numbers: Numbers, lowered: Lowered) -> Tensor:
-    return torch.cat([torch.zeros(lowered.size, dtype=torch.float64), numbers.cost, torch.ones(1, dtype=torch.float64)])
+    free, one = torch.zeros(lowered.size, dtype=torch.float64, device="cpu"), torch.ones(1, dtype=torch.float64, device="cpu")
+    return torch.cat([free, numbers.cost, one])
 
 
 def _multipliers(c: Cone, dual: Array) -> Array:
@@ -175,5 +176,5 @@ class _ConeProgramme(torch.autograd.Function):
         da, db, dc = ctx.adjoint(of_v.numpy(), ctx.zeros, ctx.zeros)
         data = da.tocsc()
         data.sort_indices()
-        curved = torch.from_numpy(np.array(data.data[ctx.cone.at])) if ctx.cone.at.size else torch.zeros(0, dtype=torch.float64)
+        curved = torch.from_numpy(np.array(data.data[ctx.cone.at] if ctx.cone.at.size else [], dtype=np.float64))
         return torch.from_numpy(db), torch.from_numpy(dc), curved, None, None, None

@@ -68,7 +68,7 @@ class Functionals:
     def means(self, scores: Tensor) -> Tensor:
         """(n,) -> (C,) cell means, differentiable."""
         rows = self.problem.rows
-        sums = torch.zeros(rows.counts.shape[0], dtype=torch.float64).index_add(0, rows.cell, scores)
+        sums = torch.zeros(rows.counts.shape[0], dtype=torch.float64, device="cpu").index_add(0, rows.cell, scores)
         return sums / torch.from_numpy(rows.counts)
 
     def centre(self, scores: Tensor) -> Tensor:

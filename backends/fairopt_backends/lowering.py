@@ -154,8 +154,8 @@ def _apply(entries: tuple[IntArray, IntArray, Array], flat: Tensor, size: int, e
     """(size,): sum of factor * flat[source] by target; ``empty`` where a target has no entry."""
     target, source, factor = (torch.from_numpy(part) for part in entries)
     values = flat.index_select(0, source) * factor
-    total = torch.zeros(size, dtype=torch.float64).index_add(0, target, values)
-    touched = torch.zeros(size, dtype=torch.bool)
+    total = torch.zeros(size, dtype=torch.float64, device="cpu").index_add(0, target, values)
+    touched = torch.zeros(size, dtype=torch.bool, device="cpu")
     touched[target] = True
     return torch.where(touched, total, torch.full_like(total, empty))
 

@@ -89,15 +89,15 @@ class Moreau(Adapter):
         s = sides(lowered)
         g, a = s.sparse
         matrix = load("scipy.sparse").vstack([a, g], format="csr")
-        hessian = torch.cat([torch.ones(lowered.size, dtype=torch.float64), numbers.hess])
+        hessian = torch.cat([torch.ones(lowered.size, dtype=torch.float64, device="cpu"), numbers.hess])
         variables = lowered.variables
         try:
             with _building:
                 solver = torch_module.Solver(
                     n=variables,
                     m=matrix.shape[0],
-                    P_row_offsets=torch.arange(variables + 1),
-                    P_col_indices=torch.arange(variables),
+                    P_row_offsets=torch.arange(variables + 1, device="cpu"),
+                    P_col_indices=torch.arange(variables, device="cpu"),
                     A_row_offsets=torch.from_numpy(matrix.indptr.astype(np.int64)),
                     A_col_indices=torch.from_numpy(matrix.indices.astype(np.int64)),
                     cones=moreau.Cones(num_zero_cones=s.equalities, num_nonneg_cones=s.inequalities),

@@ -65,7 +65,7 @@ class DualProx:
         for members, rho in self.budget:
             mu = self._block_widening(members, rho, a, hard, tau)
             if mu is not None:
-                indicator = torch.zeros(self.problem.linear + self.problem.ranges, dtype=torch.float64)
+                indicator = torch.zeros(self.problem.linear + self.problem.ranges, dtype=torch.float64, device="cpu")
                 indicator[list(members)] = 1.0
                 total = indicator * mu if total is None else total + indicator * mu
         return total

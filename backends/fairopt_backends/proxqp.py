@@ -87,7 +87,7 @@ class ProxQP(Adapter):
         return Answer(x, lam, int(qp.results.info.iter), limit, status)
 
     def _native(self, lowered: Lowered, numbers: Numbers, centre: Tensor) -> tuple[Tensor, Array | None]:
-        hessian = torch.cat([torch.ones(lowered.size, dtype=torch.float64), numbers.hess])
+        hessian = torch.cat([torch.ones(lowered.size, dtype=torch.float64, device="cpu"), numbers.hess])
         q = torch.cat([-centre, numbers.cost])
         x, lam = _Solve.apply(hessian, q, *_limits(lowered, numbers), lowered, self)  # type: ignore[no-untyped-call]
         return x, lam.numpy()

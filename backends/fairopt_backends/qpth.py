@@ -98,10 +98,12 @@ class Qpth(Adapter):
         g, a = (torch.from_numpy(m).expand(batch, *m.shape) for m in s.dense)
         h, b = torch.stack([s.h(one) for one in numbers]), torch.stack([s.b(one) for one in numbers])
         if not s.inequalities:  # qpth cannot do without one: 0 x <= 1
-            g, h = torch.zeros(batch, 1, lowered.variables, dtype=torch.float64), torch.ones(batch, 1, dtype=torch.float64)
+            g = torch.zeros(batch, 1, lowered.variables, dtype=torch.float64, device="cpu")
+            h = torch.ones(batch, 1, dtype=torch.float64, device="cpu")
         if not s.equalities:
-            a = b = torch.zeros(0, dtype=torch.float64)
-        hessian = torch.cat([torch.ones(batch, lowered.size, dtype=torch.float64), torch.stack([one.hess for one in numbers])], dim=1)
+            a = b = torch.zeros(0, dtype=torch.float64, device="cpu")
+        ones = torch.ones(batch, lowered.size, dtype=torch.float64, device="cpu")
+        hessian = torch.cat([ones, torch.stack([one.hess for one in numbers])], dim=1)
         q = torch.cat([-centres, torch.stack([one.cost for one in numbers])], dim=1)
         module = load("qpth.qp", extra="qpth")
         function = module.QPFunction(
@@ -158,7 +160,7 @@ class _OneAtATime(torch.autograd.Function):
             raise RuntimeError("no iterate")
         node = x.grad_fn  # the multipliers are kept there alone
         of_h = node.lams.detach().clone()
-        of_b = node.nus.detach().clone() if data[-1].numel() else torch.zeros(0, dtype=torch.float64)
+        of_b = node.nus.detach().clone() if data[-1].numel() else torch.zeros(0, dtype=torch.float64, device="cpu")
         _separate(node)
         ctx.inner = (x, leaves)
         ctx.mark_non_differentiable(of_h, of_b)

@@ -111,7 +111,7 @@ class Theseus(Adapter):
         detached = task.detached()
         with torch.no_grad():
             x = torch.cat([detached.centre, torch.zeros_like(detached.hess)])
-            lam = torch.zeros(task.matrix.shape[0], dtype=torch.float64)
+            lam = torch.zeros(task.matrix.shape[0], dtype=torch.float64, device="cpu")
             calls = 0
             for calls in range(1, self.outer + 1):
                 rho = self.rho * GROWTH ** min((calls - 1) // PATIENCE, 3)

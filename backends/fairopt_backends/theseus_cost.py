@@ -27,7 +27,7 @@ def cost_class() -> Any:
 
         def __init__(self, x: Any, data: dict[str, Any], matrix: Tensor, rho: float, name: str | None = None) -> None:
             # the default weight is float32, whatever the variables are
-            super().__init__(th.ScaleCostWeight(torch.ones(1, 1, dtype=torch.float64)), name=name)
+            super().__init__(th.ScaleCostWeight(torch.ones(1, 1, dtype=torch.float64, device="cpu")), name=name)
             self.x = x
             self.names = list(data)
             for key, variable in data.items():

@@ -95,7 +95,7 @@ class Unrolled(Backend):
     def _iterate(self, dual: Dual, shadow: Dual | None = None) -> tuple[Tensor, Tensor, int]:
         """The last two iterates and the number of steps. Derivatives converge with the iterates (claim L11): with a ``shadow`` the
         steps end no sooner than its distance from them is settled."""
-        p = previous = torch.zeros(dual.scale.shape[0], dtype=torch.float64)
+        p = previous = torch.zeros(dual.scale.shape[0], dtype=torch.float64, device="cpu")
         ahead, momentum, still = p, 1.0, 0
         beside = None if shadow is None else Shadow(shadow, p, p)
         tolerance = STALLED if self.solver_tol is None else self.solver_tol
@@ -207,7 +207,7 @@ def _prox(problem: ProjectionProblem, limits: Limits, unit: Array, groups: list[
     scale = np.array([unit[_rows_of(problem, k)[0]] for k in range(problem.linear + problem.ranges)])
     s = torch.from_numpy(scale)
     kinds = np.array([softness.kind for softness in problem.softness])
-    infinite = torch.full((len(kinds),), float("inf"), dtype=torch.float64)
+    infinite = torch.full((len(kinds),), float("inf"), dtype=torch.float64, device="cpu")
     cap = torch.where(torch.from_numpy(kinds == "priced"), limits.softness_weight / s, infinite)
     quadratic = torch.from_numpy(kinds == "quadratic")
     gamma = torch.where(quadratic, limits.softness_weight, torch.ones_like(infinite))
@@ -224,7 +224,7 @@ def _prox(problem: ProjectionProblem, limits: Limits, unit: Array, groups: list[
 def _maps(z: Tensor, problem: ProjectionProblem, offset: Tensor) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], Array]:
     """values(p) = A y(p) + offset, scores(p) = y(p), and the Gram matrix A W^-1 A^T (m, m)."""
     rows = problem.rows
-    inverse = torch.ones(problem.n, dtype=torch.float64) if problem.weights is None else 1.0 / problem.weights
+    inverse = torch.ones(problem.n, dtype=torch.float64, device="cpu") if problem.weights is None else 1.0 / problem.weights
     coefficients = torch.from_numpy(np.asarray(rows.coefficients))  # (m, C)
     cells = coefficients.shape[1]
     dense_rows = torch.from_numpy(rows.dense_rows)
@@ -234,13 +234,13 @@ def _maps(z: Tensor, problem: ProjectionProblem, offset: Tensor) -> tuple[Callab
         return shift if rows.dense is None else shift + p[dense_rows] @ rows.dense
 
     def forth(y: Tensor) -> Tensor:  # A y (m,)
-        f = coefficients @ torch.zeros(cells, dtype=torch.float64).index_add(0, rows.cell, y)
+        f = coefficients @ torch.zeros(cells, dtype=torch.float64, device="cpu").index_add(0, rows.cell, y)
         return f if rows.dense is None else f.index_add(0, dense_rows, rows.dense @ y)
 
     def scores(p: Tensor) -> Tensor:
         return clip(z - back(p) * inverse, problem)
 
-    sums = torch.zeros(cells, dtype=torch.float64).index_add(0, rows.cell, inverse)
+    sums = torch.zeros(cells, dtype=torch.float64, device="cpu").index_add(0, rows.cell, inverse)
     gram = (coefficients * sums) @ coefficients.T
     if rows.dense is not None:
         matrix = rows.matrix()

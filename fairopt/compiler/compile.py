@@ -176,7 +176,7 @@ def _rows(gathered: Gathered, rows: list[Row], values: list[Tensor], n: int) -> 
         terms += [(k, s, place[m], v) for s, m, v in row.terms]
         terms += [(k, row.constant, -1, -1)] if row.constant else []
         if row.dense:
-            dense.append(sum((s / n * values[v] for v, s in row.dense.items()), torch.zeros(n, dtype=torch.float64)))
+            dense.append(sum((s / n * values[v] for v, s in row.dense.items()), torch.zeros(n, dtype=torch.float64, device="cpu")))
             dense_rows.append(k)
     cell, masks, counts = gathered.cell, gathered.masks, gathered.counts
     if len(named) < masks.shape[0]:  # cells that only a removed mask told apart

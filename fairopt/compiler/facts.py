@@ -24,7 +24,7 @@ def read_bounds(bounds: Any, n: int) -> tuple[float | Tensor, float | Tensor]:
         raise InputError(f"bounds must be None or a pair (lower, upper), came {type(bounds).__name__}")
     lb, ub = _read_side(bounds[0], n, "lower", -math.inf), _read_side(bounds[1], n, "upper", math.inf)
     if isinstance(lb, Tensor) or isinstance(ub, Tensor):
-        crossed = torch.as_tensor(lb, dtype=torch.float64) > torch.as_tensor(ub, dtype=torch.float64)  # (n,)
+        crossed = torch.as_tensor(lb, dtype=torch.float64, device="cpu") > torch.as_tensor(ub, dtype=torch.float64, device="cpu")  # (n,)
         if bool(crossed.any()):
             i = int(torch.nonzero(crossed)[0])
             low, high = (float(b[i]) if isinstance(b, Tensor) else b for b in (lb, ub))
@@ -45,7 +45,7 @@ def _read_side(side: Any, n: int, word: str, open_end: float) -> float | Tensor:
             raise InputError(f"the {word} bound must be a number or {open_end} (open), came {value!r}")
         return value
     try:
-        tensor = torch.as_tensor(side, dtype=torch.float64).detach().to("cpu").clone()
+        tensor = torch.as_tensor(side, dtype=torch.float64, device="cpu").detach().clone()
     except (TypeError, ValueError, RuntimeError) as error:
         expected = f"None, a number or numbers of shape ({n},)"
         raise InputError(f"the {word} bound must be {expected}, came {type(side).__name__}: {error}") from error

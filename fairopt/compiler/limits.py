@@ -55,9 +55,9 @@ class MovingLimits:
         means: dict[int, Tensor] = {}
         for v in {v for _, _, _, v in live}:
             values = self.values[v].to(device="cpu", dtype=torch.float64)
-            sums = torch.zeros(rows.masks.shape[1], dtype=torch.float64).index_add(0, rows.cell, values)  # (C,)
+            sums = torch.zeros(rows.masks.shape[1], dtype=torch.float64, device="cpu").index_add(0, rows.cell, values)  # (C,)
             means[v] = _mask_sums(rows, sums) / torch.from_numpy(rows.mask_counts)
-        index = torch.tensor([row for row, _, _, _ in live])
+        index = torch.tensor([row for row, _, _, _ in live], device="cpu")
         parts = torch.stack([scale * means[v][mask] for _, scale, mask, v in live])
         moving = torch.zeros_like(offset).index_add(0, index, parts)
         return offset + (moving - moving.detach())
@@ -69,7 +69,7 @@ def _mask_sums(rows: Rows, sums: Tensor) -> Tensor:
     if not isinstance(masks, SparseRows):
         return torch.from_numpy(masks).to(torch.float64) @ sums
     parts = sums[torch.from_numpy(masks.index)]
-    return torch.zeros(masks.shape[0], dtype=torch.float64).index_add(0, torch.from_numpy(masks.row_of), parts)
+    return torch.zeros(masks.shape[0], dtype=torch.float64, device="cpu").index_add(0, torch.from_numpy(masks.row_of), parts)
 
 
 def widened_limits(stated: Limits, problem: ProjectionProblem) -> Limits:
@@ -87,7 +87,7 @@ def widened_limits(stated: Limits, problem: ProjectionProblem) -> Limits:
 def _joined(amounts: tuple[Amount, ...], join: object, empty: float) -> Tensor:
     """The tightest of several limits; ties share the gradient."""
     if not amounts:
-        return torch.tensor(empty, dtype=torch.float64)
+        return torch.tensor(empty, dtype=torch.float64, device="cpu")
     total = amounts[0].tensor()
     for other in amounts[1:]:
         total = join(total, other.tensor())  # type: ignore[operator]
@@ -95,4 +95,4 @@ def _joined(amounts: tuple[Amount, ...], join: object, empty: float) -> Tensor:
 
 
 def _stack(tensors: list[Tensor]) -> Tensor:
-    return torch.stack(tensors) if tensors else torch.zeros(0, dtype=torch.float64)
+    return torch.stack(tensors) if tensors else torch.zeros(0, dtype=torch.float64, device="cpu")

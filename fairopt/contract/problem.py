@@ -135,7 +135,7 @@ class Rows:
     def inverse_order(self) -> Tensor:
         """(n,) int64: position of each sample in ``order``."""
         inverse = torch.empty_like(self.order)
-        inverse[self.order] = torch.arange(self.n)
+        inverse[self.order] = torch.arange(self.n, device="cpu")
         return inverse
 
     @cached_property

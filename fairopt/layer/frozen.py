@@ -108,7 +108,7 @@ class FrozenLayer(nn.Module):
         self._codes = {_typed(key): k for k, key in enumerate(self.keys)}
         if len(self._codes) != len(self.keys):
             raise InputError(f"keys: got {self.keys!r}, in which a group stands twice")
-        self.register_buffer("shifts", torch.tensor([*shifts, 0.0], dtype=torch.float64))
+        self.register_buffer("shifts", torch.tensor([*shifts, 0.0], dtype=torch.float64, device="cpu"))
         self.register_buffer(SETTING, to_tensor(self._facts()))
 
     @property
@@ -195,7 +195,7 @@ class FrozenLayer(nn.Module):
     def codes(self, sensitive_features: Any) -> Tensor:
         """``index`` for a caller that looks for ``unknown`` itself: it never raises for a group."""
         known, unknown = self._codes, self.unknown
-        return torch.tensor([known.get(_typed(row), unknown) for row in self._rows(sensitive_features)], dtype=torch.int64)
+        return torch.tensor([known.get(_typed(row), unknown) for row in self._rows(sensitive_features)], dtype=torch.int64, device="cpu")
 
     def _rows(self, sensitive_features: Any) -> list[Key]:
         columns = []
@@ -243,7 +243,7 @@ class FrozenLayer(nn.Module):
     def export(self, dtype: torch.dtype = torch.float32) -> torch.export.ExportedProgram:
         """A ``torch.export`` program of (scores, groups) with a free batch size."""
         n = torch.export.Dim("n", min=1)
-        example = (torch.zeros(4, dtype=dtype), torch.zeros(4, dtype=torch.int64))
+        example = (torch.zeros(4, dtype=dtype, device="cpu"), torch.zeros(4, dtype=torch.int64, device="cpu"))
         return torch.export.export(self, example, dynamic_shapes=({0: n}, {0: n}))
 
     def to_onnx(self, path: str | Path, dtype: torch.dtype = torch.float32) -> None:

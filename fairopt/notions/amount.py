@@ -33,7 +33,7 @@ class Amount:
 
     def tensor(self) -> Tensor:
         """The present value as a float64 scalar on the CPU, connected to the tensors."""
-        total = torch.tensor(self.constant, dtype=torch.float64)
+        total = torch.tensor(self.constant, dtype=torch.float64, device="cpu")
         for factor, t in self.terms:
             total = total + factor * t.reshape(()).to(device="cpu", dtype=torch.float64)
         return total

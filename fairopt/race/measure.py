@@ -148,7 +148,8 @@ def _alone(backend: Backend, problem: ProjectionProblem, drawn: Drawn, settings:
 def scores_at(prices: Array, problem: ProjectionProblem, scores: Tensor) -> Array:
     """(n,) y = clip(z - A'p, lb, ub): what prices stand for. Rows without weights of their own, as the race draws them."""
     shift = torch.from_numpy(prices @ problem.rows.coefficients)[problem.rows.cell]
-    y: Tensor = torch.clamp(scores.double() - shift, *(torch.as_tensor(b, dtype=torch.float64) for b in (problem.lb, problem.ub)))
+    box = (torch.as_tensor(b, dtype=torch.float64, device="cpu") for b in (problem.lb, problem.ub))
+    y: Tensor = torch.clamp(scores.double() - shift, *box)
     return y.numpy()
 
 

@@ -265,7 +265,7 @@ def _short_road(scores: Tensor, flat: Tensor, problem: ProjectionProblem) -> Sol
         _scores=(flat.detach(), outcome.y),
         kkt_bound=outcome.residual_bound,
     )
-    price = torch.tensor([outcome.price], dtype=torch.float64)
+    price = torch.tensor([outcome.price], dtype=torch.float64, device="cpu")
     return Solution(y.view(scores.shape) if scores.dim() == 2 else y, price, Status.CERTIFIED, certificate, "closed_form", 0)
 
 

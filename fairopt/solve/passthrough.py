@@ -44,4 +44,5 @@ def unchanged(scores: Tensor, problem: ProjectionProblem) -> Solution:
         _scores=(flat, flat),
     )
     message = "no scores inside the bounds meet all hard rows; the scores are returned as they came"
-    return Solution(scores.clone(), torch.zeros(problem.m, dtype=torch.float64), Status.INFEASIBLE, certificate, "none", 0, message)
+    prices = torch.zeros(problem.m, dtype=torch.float64, device="cpu")
+    return Solution(scores.clone(), prices, Status.INFEASIBLE, certificate, "none", 0, message)

@@ -106,9 +106,9 @@ def _to_torch(y: FloatArray, original: Any, lb: float, ub: float) -> tuple[Any, 
     dtype = original.dtype if original.dtype.is_floating_point else torch.float64
     out = torch.from_numpy(y).to(dtype)
     if dtype != torch.float64:
-        limits = torch.tensor([lb, ub], dtype=dtype)
+        limits = torch.tensor([lb, ub], dtype=dtype, device="cpu")
         low, high = limits.tolist()
-        step = torch.nextafter(limits, torch.tensor([float("inf"), float("-inf")], dtype=dtype)).tolist()
+        step = torch.nextafter(limits, torch.tensor([float("inf"), float("-inf")], dtype=dtype, device="cpu")).tolist()
         low, high = step[0] if low < lb else low, step[1] if high > ub else high
         _check_room(low, high, dtype, lb, ub)
         out = out.clamp(low, high)

@@ -173,7 +173,7 @@ class Assembly:
             offset=offset,
             offset_terms=tuple(terms),
             values=tuple(torch.from_numpy(v.copy()) for v in self.values),
-            dense=torch.tensor([d for _, d in dense], dtype=torch.float64) if dense else None,
+            dense=torch.tensor([d for _, d in dense], dtype=torch.float64, device="cpu") if dense else None,
             dense_rows=np.array([k for k, _ in dense], dtype=np.int64),
         )
 

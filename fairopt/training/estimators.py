@@ -157,7 +157,7 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
         Returns the calibration rows' fair scores (c,) and groups.
         """
         generator = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
-        features, y = torch.tensor(read.features), torch.tensor(targets)  # (n, d), (n,)
+        features, y = torch.tensor(read.features, device="cpu"), torch.tensor(targets, device="cpu")  # (n, d), (n,)
         weight = (
             None
             if weights is None

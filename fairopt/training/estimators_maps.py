@@ -79,8 +79,8 @@ class FrozenMaps(nn.Module):
             raise InputError(f"slopes, offsets: got {len(slopes)} and {len(offsets)}, expected one a key, {len(keys)}")
         self._index = FrozenLayer(attributes, keys, [0.0] * len(keys), lb=lb, ub=ub, space=space, bounds=bounds, on_unknown="pass")
         self.lb, self.ub, self.space, self.bounds = float(lb), float(ub), space, tuple(bounds)
-        self.register_buffer("slopes", torch.tensor([*slopes, 1.0], dtype=torch.float64))
-        self.register_buffer("offsets", torch.tensor([*offsets, 0.0], dtype=torch.float64))
+        self.register_buffer("slopes", torch.tensor([*slopes, 1.0], dtype=torch.float64, device="cpu"))
+        self.register_buffer("offsets", torch.tensor([*offsets, 0.0], dtype=torch.float64, device="cpu"))
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -194,7 +194,7 @@ def _fitted(data: _Data, problem: ProjectionProblem, lb: float, ub: float) -> tu
     n = 2 * keys
     dual = ProjectionProblem(
         rows=Rows(
-            cell=torch.zeros(n, dtype=torch.int64),
+            cell=torch.zeros(n, dtype=torch.int64, device="cpu"),
             masks=np.ones((1, 1), dtype=bool),
             scales=np.zeros((len(every), 1)),
             offset=offset,
@@ -210,7 +210,7 @@ def _fitted(data: _Data, problem: ProjectionProblem, lb: float, ub: float) -> tu
         labels=tuple(f"row {k}" for k in range(len(every))),
         constraint_labels=tuple(f"row {k}" for k in range(len(linear) + problem.ranges)),
     )
-    solution = solve(torch.zeros(n, dtype=torch.float64), dual, certify=False)
+    solution = solve(torch.zeros(n, dtype=torch.float64, device="cpu"), dual, certify=False)
     moved = np.einsum("kij,kj->ki", back, solution.scores.numpy().reshape(keys, 2))
     return np.clip(1.0 + moved[:, 0], 0.0, 1.0), moved[:, 1]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +27,11 @@ class Network(nn.Module):
         self.location, self.scale = location, scale
         layers: list[nn.Module] = []
         width = features.shape[1]
+        where: dict[str, Any] = {"device": features.device, "dtype": torch.float32}  # whatever torch's defaults are
         for units in hidden:
-            layers += [nn.Linear(width, units), nn.ReLU(), nn.Dropout(dropout)]
+            layers += [nn.Linear(width, units, **where), nn.ReLU(), nn.Dropout(dropout)]
             width = units
-        self.perceptron = nn.Sequential(*layers, nn.Linear(width, 1))
+        self.perceptron = nn.Sequential(*layers, nn.Linear(width, 1, **where))
 
     def forward(self, features: Tensor) -> Tensor:
         standardised = ((features - self.mean) / self.deviation).float()

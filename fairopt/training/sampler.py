@@ -128,18 +128,19 @@ class StratifiedBatches(Sampler[list[int]]):
         draw = torch.Generator().manual_seed(_mixed(self.seed, self.epoch))
         line: list[Tensor] = []
         for run in self._runs:
-            rows = run[torch.randperm(len(run), generator=draw)] if self.shuffle else run
+            rows = run[torch.randperm(len(run), generator=draw, device="cpu")] if self.shuffle else run
             line.append(_level(rows, m, self.remainder))
         dealt = torch.cat(line)  # (rows of the epoch,)
-        cells = torch.repeat_interleave(torch.tensor([len(rows) for rows in line]))  # (rows of the epoch,)
-        turn = torch.randperm(m, generator=draw).tolist() if self.shuffle else range(m)  # else the larger batches would always come first
+        cells = torch.repeat_interleave(torch.tensor([len(rows) for rows in line], device="cpu"))  # (rows of the epoch,)
+        # shuffled: else the larger batches would always come first
+        turn = torch.randperm(m, generator=draw, device="cpu").tolist() if self.shuffle else range(m)
         return [dealt[k::m][_spread(cells[k::m])].tolist() for k in turn]
 
 
 def _spread(cells: Tensor) -> Tensor:
     """An order of a batch in which each cell is spread evenly, the same for all batches with the same counts. ``cells`` (rows,) ascend."""
     counts = torch.bincount(cells)
-    rank = torch.arange(len(cells)) - (torch.cumsum(counts, 0) - counts)[cells]  # of each row in its cell
+    rank = torch.arange(len(cells), device="cpu") - (torch.cumsum(counts, 0) - counts)[cells]  # of each row in its cell
     return torch.argsort((rank + 0.5) / counts[cells], stable=True)
 
 
@@ -154,7 +155,7 @@ def _level(rows: Tensor, m: int, remainder: Remainder) -> Tensor:
     if n < m:
         return rows.repeat(-(-m // n))[:m]
     # Batch k gets a second time the row that batch k + 1 got first: never a row that it already has.
-    return torch.cat([rows, rows[(torch.arange(rest, m) + 1) % m]])
+    return torch.cat([rows, rows[(torch.arange(rest, m, device="cpu") + 1) % m]])
 
 
 def _number_of_batches(counts: tuple[int, ...], batch_size: int, remainder: Remainder) -> int:

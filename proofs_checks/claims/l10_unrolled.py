@@ -98,7 +98,7 @@ def far(h: float) -> Case:
     problem: ProjectionProblem = fo.compile(
         fo.DemographicParity("a", tolerance=0.0, to=fo.Reference(0)), sensitive_features={"a": [0, 1]}, bounds=(0.0, 1.0)
     ).problem
-    return Case(torch.tensor([h, -h], dtype=torch.float64), replace(problem))
+    return Case(torch.tensor([h, -h], dtype=torch.float64, device="cpu"), replace(problem))
 
 
 def tight(steps: Steps) -> Measurement:

@@ -133,15 +133,26 @@ def test_copies_and_pickles_carry_what_is_known_and_share_nothing() -> None:
         assert layer.groups == {"g": ["a", "b"]}
 
 
-def test_every_tensor_follows_its_input_whatever_the_default_dtype() -> None:
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_every_tensor_follows_its_input_whatever_the_default_dtype(dtype: torch.dtype) -> None:
     expected = trained()(Z.float(), sensitive_features=GROUPS)
-    torch.set_default_dtype(torch.float64)
+    torch.set_default_dtype(dtype)
     try:
         got = trained()(Z.float(), sensitive_features=GROUPS)
         assert got.dtype == torch.float32
         assert torch.equal(got, expected)
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_a_state_is_saved_and_loaded_under_another_default_device() -> None:
+    with torch.device("meta"):
+        layer = trained(bounds=(0, 1))
+        twin = fo.FairnessLayer(PARITY, bounds=(0, 1))
+        twin.load_state_dict(layer.state_dict())
+        frozen = layer.freeze(Z, sensitive_features=GROUPS)
+    assert twin.groups == {"g": ["a", "b"]}
+    assert frozen.state_dict()["shifts"].device.type == "cpu"
 
 
 def test_state_dict_bytes_are_the_same_for_the_same_facts() -> None:

@@ -129,7 +129,7 @@ def _images(name: str, paths: Sequence[Path], target: Sequence[bool], groups: Ma
     if lost:
         raise InputError(f"{name}: {len(lost)} of {len(paths)} images are not there, the first {lost[0]}")
     sensitive: Sensitive = {attribute: np.array(values) for attribute, values in groups.items()}
-    return FileImages(tuple(paths), torch.tensor(target, dtype=torch.float32), sensitive, side)
+    return FileImages(tuple(paths), torch.tensor(target, dtype=torch.float32, device="cpu"), sensitive, side)
 
 
 def _root(name: str, path: Path | None, fetch: str) -> Path:

@@ -41,7 +41,7 @@ class Fairret(Method):
             raw = model(part.x)
             one_hot = torch.from_numpy(part.sensitive[attribute][:, None] == groups).to(raw.dtype)  # (n, K)
             facts = (part.y[:, None],) if goal.notion.needs_targets else ()
-            added = sum((term(raw, one_hot, *facts) for term in terms), start=torch.zeros(()))
+            added = sum((term(raw, one_hot, *facts) for term in terms), start=torch.zeros((), device=raw.device))
             return loss(scores_of(raw[:, 0], goal), part.y, goal.space) + self.strength * added
 
         train(model, objective, parts, recipe, seed)

@@ -57,7 +57,7 @@ class Shuffled:
 
     def __iter__(self) -> Iterator[Part]:
         generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
-        for rows in torch.split(torch.randperm(len(self.part), generator=generator), self.size):
+        for rows in torch.split(torch.randperm(len(self.part), generator=generator, device="cpu"), self.size):
             yield self.part.take(rows)
 
 

@@ -23,13 +23,13 @@ def excess(scores: Tensor, problem: ProjectionProblem) -> Tensor:
     f = A y + offset, by cells: ``coefficients @ (sum of y over each cell)``.
     """
     rows = problem.rows
-    sums = torch.zeros(rows.masks.shape[1], dtype=scores.dtype).index_add(0, rows.cell, scores)  # (C,)
-    f = torch.as_tensor(np.asarray(rows.coefficients), dtype=scores.dtype) @ sums + torch.as_tensor(rows.offset, dtype=scores.dtype)  # (m,)
+    like = scores.detach().new_tensor  # the dtype and device of the scores
+    sums = scores.new_zeros(rows.masks.shape[1]).index_add(0, rows.cell, scores)  # (C,)
+    f = like(np.asarray(rows.coefficients)) @ sums + like(rows.offset)  # (m,)
     if rows.dense is not None:
         f = f.index_add(0, torch.from_numpy(rows.dense_rows), rows.dense.to(scores.dtype) @ scores)
     linear = f[: problem.linear]
-    upper = torch.as_tensor(problem.upper, dtype=scores.dtype)
-    lower = torch.as_tensor(problem.lower, dtype=scores.dtype)
+    upper, lower = like(problem.upper), like(problem.lower)
     limits = zip(problem.range_slices, problem.width.tolist(), problem.ratio.tolist(), strict=True)
     ranges = [ratio * f[rows_of].max() - f[rows_of].min() - width for rows_of, width, ratio in limits]
     return torch.cat([torch.maximum(linear - upper, lower - linear), *(r.reshape(1) for r in ranges)])

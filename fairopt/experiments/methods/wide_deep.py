@@ -25,7 +25,7 @@ class LeastSquares(nn.Module):
     def __init__(self, x: Tensor, y: Tensor) -> None:
         super().__init__()
         inputs = wide_inputs(x).double()
-        table = torch.cat([torch.ones(len(x), 1, dtype=torch.float64), inputs], dim=1)  # (n, 2 d)
+        table = torch.cat([torch.ones(len(x), 1, dtype=torch.float64, device="cpu"), inputs], dim=1)  # (n, 2 d)
         if len(x) < table.shape[1]:
             raise InputError(f"x: got {len(x)} rows, expected at least {table.shape[1]}, one for each weight")
         weights = torch.linalg.lstsq(table, y.double()[:, None]).solution[:, 0]

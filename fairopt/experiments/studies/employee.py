@@ -188,7 +188,7 @@ def part_of(table: Dataset, encoder: Encoder, rows: npt.NDArray[np.int64]) -> Pa
 def constant_model(part: Part) -> Model:
     """The mean target of ``part`` for everyone."""
     mean = float(part.y.double().mean())
-    return lambda other: torch.full((len(other),), mean, dtype=torch.float64)
+    return lambda other: torch.full((len(other),), mean, dtype=torch.float64, device="cpu")
 
 
 def least_squares(part: Part) -> Model:

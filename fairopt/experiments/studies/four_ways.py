@@ -95,7 +95,7 @@ def train(
         return loss(said, rows.y, goal.space) + penalty * excess(said, problem).relu().sum()
 
     def step(rows: list[int]) -> Tensor:
-        part = training.take(torch.as_tensor(rows))
+        part = training.take(torch.as_tensor(rows, device="cpu"))
         return objective(_said(network, part, goal), part)
 
     if layer is not None:
@@ -123,7 +123,7 @@ def predict(network: nn.Module, rows: Rows, goal: Goal) -> Tensor:
     """(n,) float64 on the CPU: what ``network`` says in eval mode, in the goal's space."""
     network.eval()
     with torch.no_grad():
-        blocks = torch.split(torch.arange(len(rows)), BLOCK)
+        blocks = torch.split(torch.arange(len(rows), device="cpu"), BLOCK)
         return torch.cat([_said(network, rows.take(block), goal) for block in blocks]).double()
 
 

@@ -158,7 +158,7 @@ def in_space(logits: Tensor, space: report.Space) -> Tensor:
 def with_plain_indicators(parts: Parts) -> Parts:
     """The same parts, the indicators of categories as 0 and 1; numbers stay standardised."""
     encoder = parts.encoder
-    indicator = torch.tensor(["=" in name for name in encoder.names])
+    indicator = torch.tensor(["=" in name for name in encoder.names], device="cpu")
     mean = torch.where(indicator, torch.from_numpy(encoder.mean[encoder.kept]), 0.0)
     spread = torch.where(indicator, torch.from_numpy(encoder.spread[encoder.kept]), 1.0)
 

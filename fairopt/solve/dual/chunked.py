@@ -228,7 +228,7 @@ class SlicedDual(Dual):
             w = 1.0 if self.weights is None else self.weights[a:b]
             low[c] = min(low[c], float((w * (z - ub)).min()))
             high[c] = max(high[c], float((w * (z - lb)).max()))
-            span[c] += float(torch.as_tensor(ub - lb, dtype=torch.float64).expand(b - a).sum())
+            span[c] += float(torch.as_tensor(ub - lb, dtype=torch.float64, device=z.device).expand(b - a).sum())
         return low, high, span, self.plan.open_slope
 
 
@@ -255,6 +255,6 @@ def _clip(x: Tensor, lb: float | Tensor, ub: float | Tensor) -> Tensor:
 
 def _bound(bound: float | Tensor, order: Tensor, like: Tensor, *, up: bool) -> float | Tensor:
     """The bound in the dtype of the scores, rounded into the box: float32(0.3) > 0.3 would be outside."""
-    exact = bound[order] if isinstance(bound, Tensor) else torch.tensor(bound, dtype=torch.float64)
+    exact = bound[order] if isinstance(bound, Tensor) else torch.tensor(bound, dtype=torch.float64, device="cpu")
     rounded = round_inward(exact, like.dtype, up=up)
     return rounded.to(like.device) if isinstance(bound, Tensor) else float(rounded)

@@ -112,7 +112,7 @@ def clipped(y: Tensor, problem: ProjectionProblem) -> Tensor:
     """(n,) finite ``y`` moved into the box, and to numbers of its dtype; beside it where the dtype has none there."""
     end = torch.finfo(y.dtype).max
     low, high = (
-        round_inward(torch.as_tensor(b, dtype=torch.float64), y.dtype, up=up).clamp(-end, end).to(y.device)
+        round_inward(torch.as_tensor(b, dtype=torch.float64, device="cpu"), y.dtype, up=up).clamp(-end, end).to(y.device)
         for b, up in ((problem.lb, True), (problem.ub, False))
     )
     return torch.minimum(torch.maximum(y.detach(), low), high)

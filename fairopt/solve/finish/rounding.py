@@ -174,10 +174,11 @@ def dtype_box(problem: ProjectionProblem, dtype: torch.dtype) -> tuple[Tensor, T
     key = f"_box_{dtype}"
     cached = problem.__dict__.get(key)
     if cached is None:
-        cached = tuple(
-            round_inward(to_cell_order(b, problem) if isinstance(b, Tensor) else torch.tensor(b, dtype=torch.float64), dtype, up=up)
-            for b, up in ((problem.lb, True), (problem.ub, False))
+        sides = (
+            to_cell_order(b, problem) if isinstance(b, Tensor) else torch.tensor(b, dtype=torch.float64, device="cpu")
+            for b in (problem.lb, problem.ub)
         )
+        cached = tuple(round_inward(side, dtype, up=up) for side, up in zip(sides, (True, False), strict=True))
         problem.__dict__[key] = cached
     return cached[0], cached[1]
 

@@ -236,7 +236,8 @@ def local_solution(outcome: Outcome, problem: ProjectionProblem, scores: Tensor,
     default = problem.limits().tensors()
     lower, upper, width, offset, weight = (d if t is None else t.to("cpu", f64) for t, d in zip(limits, default, strict=True))
     gap = offset[torch.from_numpy(piece.index)] - _local_ell(outcome, problem, lower, upper, width)
-    e = torch.stack([weight[c] if c >= 0 else torch.zeros((), dtype=f64) for c in piece.caps]) if piece.caps else torch.zeros(0, dtype=f64)
+    none = torch.zeros(1, dtype=f64, device="cpu")
+    e = torch.stack([weight[c] if c >= 0 else none[0] for c in piece.caps]) if piece.caps else none[:0]
     moves = _separable_moves if isinstance(outcome.model, Diagonal) else _moves
     y: Tensor = base - mass * moves(outcome, problem, (base, mass), (gap, e), weight)
     return y.to(scores.dtype).to(scores.device)
@@ -324,7 +325,7 @@ def _local_saddle(outcome: Outcome, problem: ProjectionProblem, M: Tensor, weigh
             if pattern.any():
                 M = M + torch.from_numpy(pattern) / weight[c]
     E = torch.from_numpy(np.asarray(piece.E))
-    K = torch.cat([torch.cat([M, E.T], 1), torch.cat([E, torch.zeros(q, q, dtype=torch.float64)], 1)], 0)
+    K = torch.cat([torch.cat([M, E.T], 1), torch.cat([E, torch.zeros(q, q, dtype=torch.float64, device="cpu")], 1)], 0)
     scale = torch.from_numpy(piece.scale())
     scaled = K * scale * scale[:, None]
     values, vectors = torch.linalg.eigh(scaled.detach())

@@ -229,5 +229,5 @@ def _scores_of(problem: ProjectionProblem, scores: Tensor, y: Tensor | None, pri
         return y.detach().double()
     assert prices is not None
     z = scores.double() - (problem.rows.matrix().T @ torch.from_numpy(prices)) / (1.0 if problem.weights is None else problem.weights)
-    low, high = (torch.as_tensor(b, dtype=torch.float64) for b in (problem.lb, problem.ub))
+    low, high = (torch.as_tensor(b, dtype=torch.float64, device="cpu") for b in (problem.lb, problem.ub))
     return torch.minimum(torch.maximum(z, low), high)

@@ -49,7 +49,7 @@ def non_expansiveness(subject: Subject) -> None:
     """||y(z) - y(z')||_W <= ||z - z'||_W, for hard and soft rows (claim L3)."""
     for number, case in enumerate(subject.sample):
         rng = np.random.default_rng([subject.seed, number, 2])
-        w = torch.ones(case.problem.n, dtype=torch.float64) if case.problem.weights is None else case.problem.weights
+        w = torch.ones(case.problem.n, dtype=torch.float64, device="cpu") if case.problem.weights is None else case.problem.weights
         y = subject.answer(case).scores.double()
         for size in (1.0, 1e-2):
             other = case.scores + torch.from_numpy(rng.normal(size=case.problem.n)) * size * case.draw.scale
