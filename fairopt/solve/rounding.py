@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from fairopt.dual.base import Dual, round_inward
 from fairopt.dual.sliced import SlicedDual, cell_sums
 from fairopt.dual.structure import numbers, structure
 from fairopt.dual.vector import VectorDual
+from fairopt.numerics.exact_sums import nearest_float
 from fairopt.problem import ProjectionProblem
 from fairopt.solve.rows_check import constraint_bound, exact_violations, summation_bound, violations
 
@@ -128,15 +128,6 @@ def exactly(problem: ProjectionProblem, y: Tensor, constraints: list[int], viola
     for c, v in exact.items():
         violation[c] = nearest_float(v)
     return all(v <= 0 for v in exact.values())
-
-
-def nearest_float(v: Fraction) -> float:
-    """A float64 on the same side of 0; infinite where float64 ends."""
-    try:
-        value = float(v)
-    except OverflowError:
-        return math.inf if v > 0 else -math.inf
-    return value if value or not v else 5e-324 if v > 0 else -5e-324
 
 
 def to_cell_order(t: Tensor, problem: ProjectionProblem) -> Tensor:
