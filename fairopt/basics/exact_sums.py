@@ -6,6 +6,7 @@ most 27 bits, so that a float64 accumulator stays exact up to 2**26 samples; the
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -45,6 +46,15 @@ def exact_cell_sums(values: Array, cell: IntArray, cells: int) -> list[Fraction]
     # value = whole * 2 ** (exponent - 53)
     shift = smallest - 53
     return [Fraction(t << shift) if shift >= 0 else Fraction(t, 1 << -shift) for t in totals]
+
+
+def nearest_float(v: Fraction) -> float:
+    """A float64 on the same side of 0; infinite where float64 ends."""
+    try:
+        value = float(v)
+    except OverflowError:
+        return math.inf if v > 0 else -math.inf
+    return value if value or not v else 5e-324 if v > 0 else -5e-324
 
 
 def exact_dot(a: Array, b: Array) -> Fraction:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -14,14 +16,14 @@ from torch import Tensor
 
 from fairopt.basics.columns import read_features
 from fairopt.basics.errors import FairoptWarning, InputError
-from fairopt.basics.exact_sums import exact_cell_sums
+from fairopt.basics.exact_sums import exact_cell_sums, nearest_float
 from fairopt.basics.sparse import SparseRows, entries_of
 from fairopt.compiler.facts import read_bounds, read_weights
 from fairopt.compiler.gather import Gathered, gather
 from fairopt.compiler.infeasible import OnInfeasible, settle
 from fairopt.compiler.items import Item, Row
 from fairopt.compiler.limits import MovingLimits, widened_limits
-from fairopt.compiler.presolve import Box, Cells, presolve, scales_of
+from fairopt.compiler.presolve import Box, Cells, Removed, presolve, scales_of
 from fairopt.contract.problem import HARD, Array, Limits, ProjectionProblem, Rows, Softness
 from fairopt.notions.algebra import Notion
 from fairopt.notions.batch import Batch
@@ -39,6 +41,11 @@ class Compiled:
     vocabularies: dict[str, Vocabulary]
     removed: tuple[tuple[str, str], ...]
     moving: MovingLimits | None
+    whole: _Whole | None = None
+
+    def as_written(self) -> ProjectionProblem:
+        """The infeasible problem for scores that are passed through: with the rows that hold everywhere inside the box, where known."""
+        return self.problem if self.whole is None else self.whole.problem()
 
     @property
     def has_parameters(self) -> bool:
@@ -60,7 +67,8 @@ class Compiled:
             return self.problem, limits
         if all(np.array_equal(a, b) for a, b in zip(stated.limits().numpy().values(), limits.numpy().values(), strict=True)):
             return self.problem, widened_limits(limits, self.problem)
-        moved = settle(replace(stated, feasible=True).with_limits(limits), None, on_infeasible)
+        with np.errstate(all="ignore"):
+            moved = settle(replace(stated, feasible=True).with_limits(limits), None, on_infeasible)
         return moved, widened_limits(limits, moved)
 
 
@@ -103,20 +111,58 @@ def compile_problem(
     batch = Batch(n, sensitive_features, targets, vocabularies=known, grow=grow, missing_group=missing_group, pos_label=pos_label)
     gathered = gather(notion, batch)
     _report_dropped(gathered.dropped, on_missing)
-    values = [v.detach().to("cpu", torch.float64) for v in batch.values]
-    constants = Constants(gathered, values)
-    constants.fill(row for item in gathered.items for row in item.rows)
-    cells = Cells(gathered.masks, gathered.counts, gathered.mask_counts, gathered.names)
-    items, removed = presolve(gathered.items, cells, Box(lb, ub, gathered.cell, values))
-    linear = tuple(item for item in items if not item.is_range)
-    ranges = tuple(item for item in items if item.is_range)
-    kept = [row for item in (*linear, *ranges) for row in item.rows]
-    constants.fill(kept)  # presolve makes new rows
-    rows = _rows(gathered, kept, values, n)
-    problem = _assemble(rows, linear, ranges, lb, ub, read_weights(weights, n), gathered, batch)
-    settled = settle(problem, _targets_witness(batch), on_infeasible)
-    moving = MovingLimits(linear, ranges, tuple(batch.values))
-    return Compiled(settled, batch.vocabularies, tuple(removed), moving if moving.moves else None)
+    made = _Made(gathered, batch, (lb, ub), read_weights(weights, n))
+    with np.errstate(all="ignore"):  # what overflows among numbers near the end of float64 grants nothing
+        whole = _Whole(made, tuple(replace(item) for item in gathered.items)) if on_infeasible == "passthrough" else None
+        problem, moving, removed = made.problem(gathered.items, Box(lb, ub, gathered.cell, made.values))
+        settled = settle(problem, _targets_witness(batch), on_infeasible)
+    return Compiled(settled, batch.vocabularies, tuple(removed), moving if moving.moves else None, whole)
+
+
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """What problems are made of: the facts of one batch."""
+
+    gathered: Gathered
+    batch: Batch
+    bounds: tuple[float | Tensor, float | Tensor]
+    weights: Tensor | None
+
+    @cached_property
+    def values(self) -> list[Tensor]:
+        return [v.detach().to("cpu", torch.float64) for v in self.batch.values]
+
+    @cached_property
+    def constants(self) -> Constants:
+        return Constants(self.gathered, self.values)
+
+    def problem(self, items: list[Item], box: Box) -> tuple[ProjectionProblem, MovingLimits, Removed]:
+        """The problem of ``items``, presolved for scores inside ``box``; its limits; what presolve removed."""
+        g = self.gathered
+        self.constants.fill(row for item in items for row in item.rows)
+        items, removed = presolve(items, Cells(g.masks, g.counts, g.mask_counts, g.names), box)
+        linear = tuple(item for item in items if not item.is_range)
+        ranges = tuple(item for item in items if item.is_range)
+        kept = [row for item in (*linear, *ranges) for row in item.rows]
+        self.constants.fill(kept)  # presolve makes new rows
+        rows = _rows(g, kept, self.values, self.batch.n)
+        problem = _assemble(rows, linear, ranges, *self.bounds, self.weights, g, self.batch)
+        return problem, MovingLimits(linear, ranges, tuple(self.batch.values)), removed
+
+
+@dataclass(frozen=True, eq=False)
+class _Whole:
+    """The items of a batch as they were before presolve, for scores that are returned as they came, inside their box or not."""
+
+    made: _Made
+    items: tuple[Item, ...]
+
+    def problem(self) -> ProjectionProblem:
+        """The problem with the limits now, without what presolve leaves out because the box cannot break it."""
+        made = self.made
+        with np.errstate(all="ignore"):
+            unbounded = Box(-math.inf, math.inf, made.gathered.cell, made.values)
+            return replace(made.problem([replace(item) for item in self.items], unbounded)[0], feasible=False)
 
 
 def _check_arguments(notion: object, n: int, missing: str, on_missing: str, on_infeasible: str) -> None:
@@ -150,9 +196,9 @@ class Constants:
         self._sums: dict[int, list[Fraction]] = {}
 
     def fill(self, rows: Iterable[Row]) -> None:
-        """Set ``offset`` of each row to the float64 nearest to its exact constant."""
+        """Set ``offset`` of each row to the float64 nearest to its exact constant; infinite where float64 ends."""
         for row in rows:
-            row.offset = float(self._exact(row)) if row.terms else row.constant
+            row.offset = nearest_float(self._exact(row)) if row.terms else row.constant
 
     def _exact(self, row: Row) -> Fraction:
         g = self._gathered

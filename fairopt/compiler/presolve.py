@@ -19,6 +19,7 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
+from fairopt.basics.exact_sums import nearest_float
 from fairopt.basics.sparse import LARGE, Matrix, SparseRows, absolute, entries_of
 from fairopt.compiler.items import Item, Row
 from fairopt.contract.problem import Array, BoolArray, IntArray, shares_of_cells
@@ -185,11 +186,11 @@ def _needless(item: Item, removed: Removed) -> bool:
 
 
 def _merge_duplicates(items: list[Item], cells: Cells, removed: Removed) -> list[Item]:
-    """Join linear rows that are multiples of an earlier one."""
+    """Join linear rows that are multiples of one another."""
     linear = [item for item in items if not item.is_range]
     keys = _direction_keys([item.rows[0] for item in linear], cells)
     first: dict[tuple[object, ...], Item] = {}
-    gone: set[int] = set()
+    into: dict[int, Item] = {}  # of what went: what it joined
     for item, direction in zip(linear, keys, strict=True):
         if direction is None:
             continue
@@ -199,11 +200,19 @@ def _merge_duplicates(items: list[Item], cells: Cells, removed: Removed) -> list
             continue
         target = first[key]
         factor = _factor(target.rows[0], item.rows[0], cells)
-        if factor is not None and _join(target, item, factor):
-            gone.add(id(item))
+        if factor is None:
+            continue
+        if _join(target, item, factor):
+            into[id(item)] = target
             target.merged.append(item.label)
-            removed.append((item.label, f"joined with {target.label}"))
-    return [item for item in items if id(item) not in gone]
+        elif _join(item, target, 1 / factor):
+            into[id(target)] = first[key] = item
+            item.merged += [target.label, *target.merged]
+        else:
+            continue
+        gone, kept = (item, target) if first[key] is target else (target, item)
+        removed.append((gone.label, f"joined with {kept.label}"))
+    return [item for item in items if id(item) not in into]
 
 
 def _direction_keys(rows: list[Row], cells: Cells) -> list[bytes | None]:
@@ -258,37 +267,63 @@ def _terms(row: Row) -> dict[object, Fraction]:
 
 def _join(target: Item, item: Item, factor: Fraction) -> bool:
     """Take the limits of ``item``, whose row is ``factor`` times the target's; False where that would change the answer."""
-    lower = tuple(_divided(a, factor, up=True) for a in item.lower)
-    upper = tuple(_divided(a, factor, up=False) for a in item.upper)
-    if factor < 0:
-        lower, upper = tuple(_divided(a, factor, up=True) for a in item.upper), tuple(_divided(a, factor, up=False) for a in item.lower)
+    below, above = (item.lower, item.upper) if factor > 0 else (item.upper, item.lower)
     if item.soft.kind == "hard":
+        if abs(factor) < 1 and _same_interval(target, item):
+            return True  # a limit that is met by more
+        lower, upper = _divided(below, factor, target.lower, 1), _divided(above, factor, target.upper, -1)
+        if lower is None or upper is None:
+            return False
         joined = Item(target.header, target.rows, target.soft, _distinct(target.lower + lower), _distinct(target.upper + upper))
         if joined.low() > joined.high():
             return False  # kept apart: an InfeasibleError shall name both
         target.lower, target.upper = joined.lower, joined.upper
         return True
+    if abs(factor) != 1:
+        return False
+    lower, upper = (tuple(a.times(float(factor)) for a in side) for side in (below, above))
     same = [a.key for a in lower] == [a.key for a in target.lower] and [a.key for a in upper] == [a.key for a in target.upper]
-    if abs(factor) != 1 or not same:
+    if not same:
         return False
     if item.soft.kind in ("priced", "quadratic"):
         target.soft = replace(target.soft, weight=target.soft.weight.plus(item.soft.weight))
     return True
 
 
-def _divided(a: Amount, factor: Fraction, *, up: bool) -> Amount:
-    """a / factor. A constant is rounded inward (up for a lower limit), so that the joined row implies the one that went."""
+def _same_interval(a: Item, b: Item) -> bool:
+    """Whether both have the same limits [-t, t], for ever."""
+    sides = [{x.key for x in side} for item in (a, b) for side in (item.upper, [-x for x in item.lower])]
+    return bool(a.lower) and all(side == sides[0] for side in sides)
+
+
+def _divided(amounts: tuple[Amount, ...], factor: Fraction, known: tuple[Amount, ...], sign: int) -> tuple[Amount, ...] | None:
+    """``amounts`` / factor, as limits beside ``known``: lower ones (sign 1) or upper ones (-1). None where some quotient is no float64 and
+    says more than ``known``: rounded inward it could rule out the only scores that meet it, rounded outward let others in.
+    """
     if factor == 1:
-        return a
-    if a.moves or math.isinf(a.constant):
-        return a.times(1.0 / float(factor))
-    exact = Fraction(a.constant) / factor
-    rounded = float(exact)
-    if up and Fraction(rounded) < exact:
-        rounded = math.nextafter(rounded, math.inf)
-    elif not up and Fraction(rounded) > exact:
-        rounded = math.nextafter(rounded, -math.inf)
-    return Amount(rounded)
+        return amounts
+    constants = [Fraction(a.constant) for a in known if not a.moves and math.isfinite(a.constant)]
+    quotients = []
+    for a in amounts:
+        if a.moves:
+            if not _power_of_two(factor):
+                return None
+            quotients.append(a.times(1.0 / float(factor)))
+        elif math.isinf(a.constant):
+            quotients.append(Amount(a.constant if factor > 0 else -a.constant))
+        else:
+            exact = Fraction(a.constant) / factor
+            rounded = nearest_float(exact)
+            if math.isfinite(rounded) and Fraction(rounded) == exact:
+                quotients.append(Amount(rounded))
+            elif not any(sign * (limit - exact) >= 0 for limit in constants):
+                return None
+    return tuple(quotients)
+
+
+def _power_of_two(factor: Fraction) -> bool:
+    """Whether a product with ``factor`` is exact."""
+    return all(v & (v - 1) == 0 for v in (abs(factor.numerator), factor.denominator))
 
 
 def _distinct(amounts: tuple[Amount, ...]) -> tuple[Amount, ...]:

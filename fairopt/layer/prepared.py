@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, Unpack, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -96,7 +97,7 @@ class Prepared:
         """``solution`` without the warning that scores are the closest to a notion that no scores meet."""
         problem, limits = self.compiled.now(self.on_infeasible)
         if self.on_infeasible == "passthrough" and not problem.feasible:
-            return _passed(scores, problem)
+            return _passed(scores, self.compiled.as_written())
         return self._ended(scores, solve(scores, problem, limits=limits, **how), limits, how)
 
     def _ended(self, scores: Tensor, solution: Solution, limits: Limits | None, how: How) -> Solution:
@@ -106,9 +107,10 @@ class Prepared:
         if proof is None:
             report(solution)
             return solution
-        asked = as_asked(problem, proof, self.on_infeasible)
         if self.on_infeasible == "passthrough":
-            return _passed(scores, asked)
+            return _passed(scores, self.compiled.as_written())
+        with np.errstate(all="ignore"):
+            asked = as_asked(problem, proof, self.on_infeasible)
         wider = None if limits is None else widened_limits(limits, asked)
         solution = solve(scores, asked, limits=wider, **how)
         report(solution)

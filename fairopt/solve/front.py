@@ -247,7 +247,8 @@ def _short_road(scores: Tensor, flat: Tensor, problem: ProjectionProblem) -> Sol
     plan = one_row(problem)
     if plan is None or scores.device.type != "cpu" or scores.dtype not in (torch.float32, torch.float64):
         return None
-    outcome = project_one_row(flat.detach(), plan)
+    with np.errstate(all="ignore"):  # what overflows is left to the general road
+        outcome = project_one_row(flat.detach(), plan)
     if outcome is None:
         return None
     y = attach_one_row(flat, outcome) if scores.requires_grad and torch.is_grad_enabled() else outcome.y

@@ -29,8 +29,9 @@ def unchanged(scores: Tensor, problem: ProjectionProblem) -> Solution:
             values = make_dual(flat, free).evaluate(np.zeros(problem.m)).f
         violation = violations(structure(problem), problem, values)
         bound = float(summation_bound(problem, float(y.abs().max())).max(initial=0.0))
-    if not np.isfinite(values).all():  # sums beyond float64
-        rows_hold(y, problem, violation)
+        hard = violation[structure(problem).hard]
+        if not np.isfinite(values).all() or bool((np.abs(hard) <= 2.0 * bound).any()):  # sums beyond float64, or too near to tell
+            rows_hold(y, problem, violation)
     certificate = Certificate(
         violation=violation,
         bounds_violation=outside(flat, problem),

@@ -7,7 +7,6 @@ is searched for, once a problem; without one the answer stays what it reached.
 from __future__ import annotations
 
 from dataclasses import replace
-from fractions import Fraction
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.arrays import Array
+from fairopt.basics.exact_sums import nearest_float
 from fairopt.contract.backend import Status
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.feasibility import infeasibility
@@ -84,13 +84,4 @@ def stated_violations(problem: ProjectionProblem, y: Tensor) -> Array:
     open_ends += [stated.linear + r for r in range(stated.ranges) if np.isinf(stated.width[r])]
     every = [c for c in range(stated.linear + stated.ranges) if c not in set(open_ends)]
     exact = exact_violations(structure(problem), stated, scores, every)
-    return np.array([_rounded(exact[c]) if c in exact else -np.inf for c in range(stated.linear + stated.ranges)])
-
-
-def _rounded(value: Fraction) -> float:
-    """The nearest float64; what is above 0 stays above."""
-    try:
-        near = float(value)
-    except OverflowError:
-        return float("inf") if value > 0 else -float("inf")
-    return near if near != 0.0 or value <= 0 else float(np.nextafter(0.0, 1.0))
+    return np.array([nearest_float(exact[c]) if c in exact else -np.inf for c in range(stated.linear + stated.ranges)])

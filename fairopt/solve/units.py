@@ -12,14 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fairopt.basics.arrays import Array, IntArray
+from fairopt.basics.exact_sums import nearest_float
 from fairopt.basics.sparse import Matrix, SparseRows, absolute
 from fairopt.contract.problem import Limits, ProjectionProblem, Rows, Softness
+from fairopt.feasibility.exact_rows import exact_offsets
 
 NEAR = 30  # scores and rows within 2^-30 .. 2^30 are solved as they are
 WIDE = 60  # the same for distance weights; beyond it the lightest becomes 2^LIGHT
@@ -167,7 +170,9 @@ def _span(problem: ProjectionProblem) -> Span:
     if problem.weights is not None:
         light, heavy = (_exponent(float(v)) for v in torch.aminmax(problem.weights))
         b = 0 if light >= -WIDE and heavy <= WIDE else light - LIGHT
-    forced = max([_largest(rows.offset, u), *(_largest(v, u[:L]) for v in _excluding_zero(problem.lower, problem.upper))], default=NOTHING)
+    forced = max(
+        [_largest_constant(rows, u), *(_largest(v, u[:L]) for v in _excluding_zero(problem.lower, problem.upper))], default=NOTHING
+    )
     for v in _excluding_zero(problem.lb, problem.ub):
         forced = max(forced, _largest(np.atleast_1d(v), 0))
     ends = [_largest(np.atleast_1d(_numpy(v)), 0) for v in (problem.lb, problem.ub)]
@@ -175,6 +180,7 @@ def _span(problem: ProjectionProblem) -> Span:
     ends.append(_largest(problem.width, u[problem.range_starts[:-1]]))
     soft = np.array([s.weight for s in problem.softness if s.kind != "hard"])
     plain = b == 0 and not u.any() and max(ends, default=NOTHING) <= FAR
+    plain = plain and bool(np.isfinite(rows.offset).all())
     plain = plain and all(abs(e) <= SOFT for e in map(_exponent, soft.tolist()) if e != NOTHING)
     if not plain or forced > NEAR:
         return Span(np.inf, -np.inf, forced, u, b, plain)
@@ -215,6 +221,14 @@ def _largest(values: Array, u: IntArray | int) -> int:
     finite = np.isfinite(values) & (values != 0)
     exponents = np.where(finite, _exponents(np.where(finite, values, 0.0)) - u, NOTHING)
     return int(exponents.max(initial=NOTHING))
+
+
+def _largest_constant(rows: Rows, u: IntArray) -> int:
+    """The largest exponent of the rows' constants over 2^u, also of those beyond float64."""
+    if np.isfinite(rows.offset).all():
+        return _largest(rows.offset, u)
+    sizes = [v.numerator.bit_length() - v.denominator.bit_length() + 1 - int(e) for v, e in zip(exact_offsets(rows), u, strict=True) if v]
+    return max(sizes, default=NOTHING)
 
 
 def _exponents(values: Array) -> IntArray:
@@ -307,6 +321,11 @@ def _scaled_matrix(scales: Matrix, u: IntArray) -> Matrix:
     return _ldexp(scales, -u[:, None])
 
 
+def _wide_constants(rows: Rows, exponents: IntArray) -> Array:
+    """(m,) the rows' constants over 2^exponents, some of which are beyond float64."""
+    return np.array([nearest_float(v / Fraction(2) ** int(e)) for v, e in zip(exact_offsets(rows), exponents, strict=True)])
+
+
 def _scaled_rows(rows: Rows, s: int, u: IntArray) -> Rows:
     terms = tuple(
         (k, float(_ldexp(scale, -(s + int(u[k])) if mask < 0 else -int(u[k]))), mask, value) for k, scale, mask, value in rows.offset_terms
@@ -314,7 +333,7 @@ def _scaled_rows(rows: Rows, s: int, u: IntArray) -> Rows:
     result = replace(
         rows,
         scales=_scaled_matrix(rows.scales, u),
-        offset=_ldexp(rows.offset, -(s + u)),
+        offset=_ldexp(rows.offset, -(s + u)) if np.isfinite(rows.offset).all() else _wide_constants(rows, s + u),
         offset_terms=terms,
         values=tuple(torch.from_numpy(_ldexp(v.numpy(), -s)) for v in rows.values),
         dense=None if rows.dense is None else torch.from_numpy(_ldexp(rows.dense.numpy(), -u[rows.dense_rows][:, None])),

@@ -20,6 +20,7 @@ from fairopt.basics.errors import FairoptWarning, InputError
 from fairopt.basics.exact_sums import exact_cell_sums
 from fairopt.compiler import Compiled, compile_problem
 from fairopt.contract.problem import Array, ProjectionProblem
+from fairopt.feasibility import infeasibility
 from fairopt.notions import (
     Batch,
     DemographicParity,
@@ -301,21 +302,55 @@ def test_duplicates_join_with_the_tightest_limits() -> None:
         assert ranges.width.tolist() == [min(0.1, other)]
 
 
-def test_a_scaled_duplicate_is_rounded_inward() -> None:
-    """The joined limit implies the one that went, exactly: 3 f <= t becomes f <= t / 3 rounded down."""
+@notion
+def scaled(batch: Batch, attribute: str, t: float, u: float) -> Any:
+    a, b = (batch.mean(m) for m in batch.groups(attribute))
+    yield abs(a - b) <= t
+    yield abs(-3 * a + 3 * b) <= u
+
+
+def test_scaled_duplicates_join_where_no_limit_is_rounded() -> None:
+    """Either the joined limits are exactly the tighter of the two, or both rows stay."""
+    for t, u in [(1.0, t) for t in np.linspace(0.01, 0.9, 40).tolist()] + [
+        (0.1, 0.9),
+        (0.1, 0.3),
+        (0.1, 0.30000000000000004),
+        (0.25, 0.75),
+    ]:
+        problem = compiled(scaled("sex", t, u)).problem
+        a = problem.rows.scales[0, 0]
+        assert problem.linear == 1
+        assert Fraction(problem.upper[0]) / abs(Fraction(a)) == min(Fraction(t), Fraction(u) / 3)
+        assert problem.lower[0] == -problem.upper[0]
+
+
+def test_rows_stay_apart_where_joining_them_would_round() -> None:
+    """1 <= a <= inf beside 3 a <= 3.1: one side of each is the tighter one, and 3.1 / 3 is no float64."""
 
     @notion
-    def scaled(batch: Batch, attribute: str, t: float) -> Any:
-        a, b = (batch.mean(m) for m in batch.groups(attribute))
-        yield abs(a - b) <= 1.0
-        yield abs(-3 * a + 3 * b) <= t
+    def sides(batch: Batch, attribute: str, sign: float) -> Any:
+        for mask in batch.groups(attribute)[:1]:
+            yield batch.mean(mask) >= 0.1
+            yield sign * 3 * batch.mean(mask) <= sign * 0.7
 
-    for t in np.linspace(0.01, 0.9, 40).tolist():  # a third of them round outward to nearest
-        problem = compiled(scaled("sex", t)).problem
-        assert problem.linear == 1
-        assert 3 * Fraction(problem.upper[0]) <= Fraction(t)
-        assert 3 * Fraction(problem.lower[0]) >= -Fraction(t)
-        assert problem.upper[0] == pytest.approx(t / 3, rel=1e-15)
+    assert compiled(sides("sex", 1.0)).problem.linear == 2
+    assert compiled(sides("sex", -1.0)).problem.linear == 1  # mean >= 0.7 / 3 implies mean >= 0.1
+
+
+@notion
+def pinned(batch: Batch, attribute: str, low: float) -> Any:
+    yield abs(-3.0 * batch.mean()) <= 3.0 * low  # the nearest float64 to it
+    yield batch.mean() >= low
+
+
+def test_the_one_feasible_mean_is_not_rounded_away() -> None:
+    """-3 mean in [-u, u] beside mean >= lb, u >= 3 lb by rounding alone: a third of u that is rounded inward would leave nothing."""
+    lows = np.random.default_rng(0).random(60).tolist()
+    feasible = [low for low in lows if Fraction(3.0 * low) >= 3 * Fraction(low)]
+    assert len(feasible) >= 20
+    for low in feasible:
+        problem = compile_problem(pinned("sex", low), n=2, sensitive_features={"sex": ["f", "m"]}, bounds=(0.0, low)).problem
+        assert infeasibility(problem) is None, low
 
 
 def test_overall_of_two_unequal_groups_is_one_row() -> None:
@@ -325,7 +360,11 @@ def test_overall_of_two_unequal_groups_is_one_row() -> None:
     assert result.problem.upper[0] == pytest.approx(0.1)  # the smaller group binds: |a - all| = 0.7 |a - b|
     reverse = {"sex": ["f"] * 7 + ["m"] * 3}
     result = compile_problem(DemographicParity("sex", tolerance=0.1, to="overall"), n=10, sensitive_features=reverse)
-    assert result.problem.upper[0] == pytest.approx(0.1 * 3 / 7)
+    assert result.problem.linear == 1
+    assert result.problem.upper[0] == 0.1  # as written: it is the row of the smaller group
+    learned = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
+    result = compile_problem(DemographicParity("sex", tolerance=learned, to="overall"), n=10, sensitive_features=reverse)
+    assert result.problem.linear == 1
 
 
 def test_soft_duplicates_stay_unless_they_are_the_same_function() -> None:

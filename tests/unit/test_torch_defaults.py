@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils import _device
 
 import fairopt as fo
-from fairopt.decisions import decide
+from fairopt.layer.decisions import decide
 from fairopt.streaming import Cumulative, PooledParity, PrimalDual
 from fairopt.testing import check_backend, check_notion
 from fairopt.training import FairClassifier, FairRegressor, StratifiedBatches, fit

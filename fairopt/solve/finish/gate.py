@@ -120,8 +120,6 @@ def clipped(y: Tensor, problem: ProjectionProblem) -> Tensor:
 
 def rows_hold(y: Tensor, problem: ProjectionProblem, violation: Array) -> bool:
     """Whether finite scores y (n,) meet every hard row, in rationals; writes ``violation`` (L + R,), soft rows included."""
-    if not np.isfinite(problem.rows.offset).all():
-        return False
     every = range(problem.linear + problem.ranges)
     exactly(problem, y, list(every), violation)
     return bool((violation[structure(problem).hard] <= 0).all())

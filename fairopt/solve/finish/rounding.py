@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fairopt.basics.arrays import Array
+from fairopt.basics.exact_sums import nearest_float
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.dual.chunked import SlicedDual, cell_sums
 from fairopt.solve.dual.evaluator import Dual, round_inward
@@ -128,15 +128,6 @@ def exactly(problem: ProjectionProblem, y: Tensor, constraints: list[int], viola
     for c, v in exact.items():
         violation[c] = nearest_float(v)
     return all(v <= 0 for v in exact.values())
-
-
-def nearest_float(v: Fraction) -> float:
-    """A float64 on the same side of 0; infinite where float64 ends."""
-    try:
-        value = float(v)
-    except OverflowError:
-        return math.inf if v > 0 else -math.inf
-    return value if value or not v else 5e-324 if v > 0 else -5e-324
 
 
 def to_cell_order(t: Tensor, problem: ProjectionProblem) -> Tensor:
