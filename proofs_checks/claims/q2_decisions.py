@@ -8,7 +8,7 @@ from math import floor
 
 import numpy as np
 
-from fairopt.layer.fairness_layer import decisions
+from fairopt.layer import decisions
 from fairopt.testing.claims import formulas
 from proofs_checks.batches import FloatArray, IntArray
 from proofs_checks.claim import Claim, Exact, Generator, Measurement, worst
