@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from fairopt.contract.problem import Limits, ProjectionProblem, Rows, Softness
     from fairopt.contract.registry import backend
     from fairopt.layer.decisions import decide
-    from fairopt.layer.fairness_layer import FairModel, FairnessLayer
+    from fairopt.layer.fairness_layer import FairnessLayer
     from fairopt.layer.frozen import FrozenLayer
+    from fairopt.layer.model import FairModel
     from fairopt.layer.prepared import Prepared, compile, project
     from fairopt.notions import (
         DemographicParity,
@@ -65,7 +66,8 @@ _PARTS = {
     ),
     "layer.frozen": ("FrozenLayer",),
     "auditing.gap_table": ("gaps",),
-    "layer.fairness_layer": ("FairModel", "FairnessLayer"),
+    "layer.fairness_layer": ("FairnessLayer",),
+    "layer.model": ("FairModel",),
     "contract.listing": ("backends",),
     "notions": (
         "DemographicParity", "EqualOpportunity", "EqualizedOdds", "GroupMeanBound", "ImpactRatio", "MeanResidual", "Notion",

@@ -227,8 +227,8 @@ class FairnessLayer(nn.Module):
         confidence: float = 0.95,
         on_unknown: Literal["error", "pass"] = "error",
     ) -> FrozenLayer:
-        """A FrozenLayer: shifts per group fitted on calibration scores, no solver at serving time. See ``fairopt.layer.frozen``."""
-        from fairopt.layer.frozen import freeze
+        """A FrozenLayer: shifts per group fitted on calibration scores, no solver at serving time. See ``fairopt.layer.freezing``."""
+        from fairopt.layer.freezing import freeze
 
         return freeze(self, scores, sensitive_features=sensitive_features, targets=targets, confidence=confidence, on_unknown=on_unknown)
 
@@ -343,39 +343,3 @@ def _samples(bounds: Any) -> int:
     sides = bounds if isinstance(bounds, (tuple, list)) else ()
     shapes = [np.shape(side.detach() if isinstance(side, Tensor) else side) for side in sides if side is not None]
     return max((shape[0] for shape in shapes if shape), default=1)
-
-
-class FairModel(nn.Module):
-    """A network and its fairness layer: ``model(x, sensitive_features=...)`` gives fair scores.
-
-    ``with_distance`` also gives the mean squared move, to be added to the loss.
-    """
-
-    def __init__(self, network: nn.Module, layer: FairnessLayer) -> None:
-        super().__init__()
-        if not isinstance(network, nn.Module):
-            raise InputError(f"network: got {type(network).__name__}, expected a torch.nn.Module")
-        if not isinstance(layer, FairnessLayer):
-            raise InputError(f"layer: got {type(layer).__name__}, expected a FairnessLayer")
-        self.network = network
-        self.layer = layer
-
-    def forward(self, x: Any, *, sensitive_features: Any, targets: Any = None) -> Tensor:
-        """``x`` goes to the network, whose output (n,) or (n, 1) goes to the layer."""
-        return self.layer(self.network(x), sensitive_features=sensitive_features, targets=targets)  # type: ignore[no-any-return]
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """As in torch; with ``strict``, a state of another layer is an InputError that names what differs, and changes nothing."""
-        if strict:
-            self.layer.check_state(state_dict, "layer.")
-        return super().load_state_dict(state_dict, strict, assign)
-
-    def with_distance(self, x: Any, *, sensitive_features: Any, targets: Any = None) -> tuple[Tensor, Tensor]:
-        """Fair scores and mean (y - z)^2, a scalar to be added to the loss with a weight mu.
-
-        A loss on clamped scores is flat: at a wrongly clamped sample its gradient is 0. This term's gradient reaches them (DESIGN 7).
-        """
-        z = self.network(x)
-        y = self.layer(z, sensitive_features=sensitive_features, targets=targets)
-        raw = torch.sigmoid(z) if self.layer.space == "probability" else z
-        return y, ((y - raw) ** 2).mean()

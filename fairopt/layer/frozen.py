@@ -1,32 +1,19 @@
-"""``FrozenLayer``: the shifts of a fairness layer, fitted once on calibration scores. No solver, no other samples, single rows at
-serving time.
+"""``FrozenLayer``: the shifts of a fairness layer as a table. No solver, no other samples, single rows at serving time.
 
-For unit weights the layer's answer is ``y_i = clip(z_i - s(cell of i), lb, ub)`` (claim L8). Where s depends on the groups alone, it
-can be frozen.
-Where it depends on the label (equal opportunity, equalized odds) it cannot: the label is not known when the score is sent.
-
-The population bound (claim Q1): with probability >= confidence over the calibration sample, for all constraints at once,
-    population gap <= calibration gap + R * sum over the groups of the row of abs(scale) * sqrt(log(2 K / alpha) / (2 n_g)),
-uniformly over the shift (Dvoretzky-Kiefer-Wolfowitz with Massart's constant, K groups). A group with several shifts inside it
-(overlapping attributes) is
-bounded cell by cell, plus R times the total variation of its cell shares, itself bounded by Bretagnolle-Huber-Carol. Residual rows add
-the same
-margin for the mean target.
+For unit weights the layer's answer is ``y_i = clip(z_i - s(cell of i), lb, ub)`` (claim L8). ``freezing`` fits s on calibration scores;
+``population_bound`` says what that gives for new samples.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import import_module
-from math import inf, isfinite, log, sqrt
+from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -34,34 +21,12 @@ from fairopt.basics.columns import plain_values, read_features, working_tensor
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.extras import missing
 from fairopt.basics.facts import from_tensor, to_tensor
-from fairopt.basics.sparse import absolute, same_columns
-from fairopt.contract.problem import ProjectionProblem
-
-if TYPE_CHECKING:
-    from fairopt.layer.fairness_layer import FairnessLayer
+from fairopt.layer.population_bound import PopulationBound
 
 FORMAT = 1
 Key = tuple[Any, ...]
 OnUnknown = Literal["error", "pass"]
 SETTING = "setting"  # the buffer that says what the shifts are for
-
-
-@dataclass(frozen=True)
-class PopulationBound:
-    """One constraint on the population: gap <= bound with the stated confidence (all constraints of the layer at once).
-
-    gap: on the calibration data, with the frozen shifts (for one-sided rows the distance beyond the limit); margin: what sampling may add;
-    bound = gap + margin, None where the scores have no bounds. held_out_margin: what a sample not used for fitting would allow (no
-    union over shifts).
-    """
-
-    constraint: str
-    gap: float
-    limit: float
-    margin: float | None
-    bound: float | None
-    held_out_margin: float | None
-    confidence: float
 
 
 class FrozenLayer(nn.Module):
@@ -276,130 +241,6 @@ class FrozenLayer(nn.Module):
         return f"attributes={self.attributes}, groups={len(self.keys)}, bounds=({self.lb:g}, {self.ub:g}), space={self.space!r}"
 
 
-def freeze(
-    layer: FairnessLayer,
-    scores: Tensor,
-    *,
-    sensitive_features: Any,
-    targets: Any = None,
-    confidence: float = 0.95,
-    on_unknown: OnUnknown = "error",
-) -> FrozenLayer:
-    """Fit the shifts of ``layer`` on calibration ``scores`` (n,) or (n, 1) and bound what they give on the population.
-
-    on_unknown: what the frozen layer does with groups that calibration had not, and with missing ones: see ``FrozenLayer``.
-
-    Raises UnsupportedError where a shift would depend on the label, or on more than the groups (weights, per-sample bounds, covariance
-    rows).
-    """
-    if not 0.0 < confidence < 1.0:
-        raise InputError(f"confidence: expected a number in (0, 1), got {confidence!r}")
-    lb, ub = _scalar_bounds(layer.bounds)
-    calibrated = copy.deepcopy(layer).train()  # a copy: calibration may show groups that training had not
-    sensitive_features = read_features(sensitive_features, layer.notion.attributes)
-    prepared = calibrated.prepare(scores.shape[0], sensitive_features, targets)
-    problem = prepared.problem
-    if problem.rows.dense is not None:
-        raise UnsupportedError(f"freeze: {layer.notion!r} has rows with a weight of its own a sample; its shift is not one number a group")
-    z = (torch.sigmoid(scores) if layer.space == "probability" else scores).detach().reshape(-1).double()
-    solution = prepared.project(z, backend=layer.backend, return_solution=True)
-    cell_shifts = np.asarray(solution.prices, dtype=np.float64) @ problem.rows.coefficients  # (C,)
-    names = layer.notion.attributes
-    cell = problem.rows.cell.numpy()  # (n,)
-    keys, code = group_keys(names, sensitive_features, len(cell))
-    shifts = []
-    for k in range(len(keys)):
-        cells = np.unique(cell[code == k])
-        if not same_columns(problem.rows.coefficients, cells):
-            raise UnsupportedError(
-                f"freeze: {layer.notion!r} moves samples of one group by their label, which is unknown when a score is sent; freeze "
-                "a notion without labels (DemographicParity), or one on residuals (MeanResidual), whose shift depends on the group alone"
-            )
-        shifts.append(float(cell_shifts[cells[0]]))
-    frozen_y = np.clip(z.numpy() - np.array(shifts)[code], lb, ub)
-    bounds = population_bounds(problem, frozen_y, cell_shifts, lb, ub, confidence)
-    return FrozenLayer(
-        names, keys, shifts, lb=lb, ub=ub, space=layer.space, bounds=bounds, notion=repr(layer.notion), on_unknown=on_unknown
-    )
-
-
-def population_bounds(
-    problem: ProjectionProblem, y: npt.NDArray[np.float64], cell_shifts: npt.NDArray[np.float64], lb: float, ub: float, confidence: float
-) -> tuple[PopulationBound, ...]:
-    """Claim Q1 for every constraint of ``problem`` at the frozen scores ``y`` (n,)."""
-    rows = problem.rows
-    sums = np.bincount(rows.cell.numpy(), weights=y, minlength=rows.masks.shape[1])
-    values = rows.coefficients @ sums + rows.offset  # (m,)
-    width = ub - lb
-    finite = isfinite(width)
-    alpha = 1.0 - confidence
-    mask_margin = _mask_margins(problem, cell_shifts, alpha) if finite else np.full(rows.masks.shape[0], inf)
-    sampled = mask_margin * (width if finite else 1.0)
-    if problem.used_targets:  # residual rows: the mean target is estimated too (targets inside the bounds)
-        sampled = sampled * 2.0
-    margins = abs(rows.scales) @ np.where(np.isfinite(sampled), sampled, 0.0)  # (m,)
-    share = (rows.scales**2) @ (1.0 / rows.mask_counts)  # (m,)
-    out = []
-    for k, label in enumerate(problem.constraint_labels[: problem.linear]):
-        low, high = float(problem.lower[k]), float(problem.upper[k])
-        gap, limit = (abs(float(values[k])), high) if low == -high else (max(low - float(values[k]), float(values[k]) - high), 0.0)
-        held = sqrt(log(2.0 / alpha) * float(share[k]) / 2.0) * width if finite else None
-        margin = float(margins[k]) if finite else None
-        out.append(PopulationBound(label, gap, limit, margin, None if margin is None else gap + margin, held, confidence))
-    for r, part in enumerate(problem.range_slices):
-        label = problem.constraint_labels[problem.linear + r]
-        ratio = float(problem.ratio[r])
-        gap = ratio * float(values[part].max()) - float(values[part].min())
-        pair = np.sort(share[part])[-2:]
-        held = sqrt(log(2.0 / alpha) * float(pair.sum()) / 2.0) * width if finite else None
-        margin = _range_margin(values[part], margins[part], ratio) if finite else None
-        out.append(PopulationBound(label, gap, float(problem.width[r]), margin, None if margin is None else gap + margin, held, confidence))
-    return tuple(out)
-
-
-def _range_margin(values: npt.NDArray[np.float64], margins: npt.NDArray[np.float64], ratio: float) -> float:
-    """How far ratio * max - min can grow when each value moves by at most its margin."""
-    return float(ratio * ((values + margins).max() - values.max()) - ((values - margins).min() - values.min()))
-
-
-def _mask_margins(problem: ProjectionProblem, cell_shifts: npt.NDArray[np.float64], alpha: float) -> npt.NDArray[np.float64]:
-    """(M,) sampling error of each mask's mean in units of the box, all at once with probability 1 - alpha.
-
-    One shift in the mask: sqrt(log(2 U / alpha) / (2 n)). Several: the share-weighted errors of its cells plus the total variation of
-    the shares,
-    TV <= 1/2 sqrt(2 (C log 2 + log(U / alpha)) / n) for C cells. U counts every such statement made (masks, cells, share vectors), and
-    residual rows' means.
-    """
-    rows = problem.rows
-    masks, counts = rows.masks, rows.counts
-    used = np.flatnonzero(absolute(rows.scales).sum(0))
-    mixed = [j for j in used if np.ptp(cell_shifts[masks[j]]) > 0]
-    cells = sorted({int(c) for j in mixed for c in np.flatnonzero(masks[j])})
-    statements = (len(used) - len(mixed)) + len(cells) + len(mixed)
-    if problem.used_targets:
-        statements *= 2
-    out = np.zeros(masks.shape[0])
-    for j in used:
-        n = float(counts[masks[j]].sum())
-        if j not in mixed:
-            out[j] = sqrt(log(2.0 * statements / alpha) / (2.0 * n))
-            continue
-        inside = counts[masks[j]].astype(np.float64)
-        errors = np.sqrt(log(2.0 * statements / alpha) / (2.0 * inside))
-        shares = 0.5 * sqrt(2.0 * (len(inside) * log(2.0) + log(statements / alpha)) / n)
-        out[j] = float((inside / n) @ errors) + min(1.0, shares)
-    return np.minimum(out, 1.0)
-
-
-def group_keys(names: Sequence[str], sensitive_features: Any, n: int) -> tuple[list[Key], npt.NDArray[np.int64]]:
-    """The combinations of values that occur, sorted, and the position (n,) of each sample's."""
-    columns = [plain_values(sensitive_features[name], f"sensitive_features[{name!r}]") for name in names]
-    rows = list(zip(*columns, strict=True))
-    keys = sorted(set(rows), key=lambda row: [(v is None, type(v).__name__, v if v is not None else 0) for v in row])
-    position = {key: k for k, key in enumerate(keys)}
-    return keys, np.array([position[row] for row in rows], dtype=np.int64).reshape(n)
-
-
 def _typed(key: Key) -> tuple[tuple[str, Any], ...]:
     """A key in which 1, True and 1.5 differ as they look: Python takes 1 and True for the same."""
     return tuple((type(value).__name__, value) for value in key)
@@ -415,14 +256,4 @@ def _plain_bound(bound: float) -> float | None:
     return bound if isfinite(bound) else None
 
 
-def _scalar_bounds(bounds: Any) -> tuple[float, float]:
-    if bounds is None:
-        return -inf, inf
-    low, high = bounds
-    for b in (low, high):
-        if isinstance(b, Tensor) and b.numel() > 1:
-            raise UnsupportedError("freeze: bounds of its own for each sample cannot be frozen; give one pair of numbers")
-    return (-inf if low is None else float(low)), (inf if high is None else float(high))
-
-
-__all__ = ["FrozenLayer", "PopulationBound", "freeze", "population_bounds"]
+__all__ = ["FrozenLayer"]

@@ -28,8 +28,10 @@ from fairopt.basics.extras import missing
 from fairopt.basics.labels import REMEDY
 from fairopt.basics.table import Table
 from fairopt.compiler.infeasible import OR_CLOSEST
-from fairopt.layer.fairness_layer import FairModel, FairnessLayer, Space
-from fairopt.layer.frozen import FrozenLayer, freeze
+from fairopt.layer.fairness_layer import FairnessLayer, Space
+from fairopt.layer.freezing import freeze
+from fairopt.layer.frozen import FrozenLayer
+from fairopt.layer.model import FairModel
 from fairopt.notions import Notion
 from fairopt.notions.groups import Missing
 from fairopt.solve import Solution

@@ -12,7 +12,8 @@ That is a projection again: with H_g = sum of (z_i, 1)(z_i, 1)^T = L_g L_g^T and
 Population bound: the mean of y over a cell (group and label) is a_g mean(z) + b_g, so it errs by a_g times the error of mean(z),
 whatever was fitted. Hoeffding for every cell of calibration rows at once, U of them:
     abs(error) <= a_g R sqrt(log(2 U / alpha) / (2 n))
-A mean over several groups errs by the share-weighted errors, plus R times the total variation of the shares as in ``fairopt.layer.frozen``.
+A mean over several groups errs by the share-weighted errors, plus R times the total variation of the shares: see
+``fairopt.layer.population_bound``.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.sparse import absolute
 from fairopt.contract.problem import HARD, Array, IntArray, ProjectionProblem, Rows
 from fairopt.layer.fairness_layer import FairnessLayer
-from fairopt.layer.frozen import FrozenLayer, PopulationBound, group_keys
+from fairopt.layer.freezing import group_keys
+from fairopt.layer.frozen import FrozenLayer
+from fairopt.layer.population_bound import PopulationBound
 from fairopt.solve import solve
 
 RIDGE = 1e-6  # of the mean square of z: where a group's scores are all the same, prefer a = 1
