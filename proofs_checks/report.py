@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import html
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jinja2 import Environment
 from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
@@ -20,6 +20,7 @@ from proofs_checks.registry import all_claims
 from proofs_checks.run import Result
 
 FORMAT = 1
+TEMPLATE = Path(__file__).parent / "claims.html"
 
 
 def ratio_words(value: float) -> str:
@@ -66,25 +67,9 @@ def kept(claims: Sequence[Claim], results: Sequence[Result], path: Path) -> tupl
 
 def write_html(claims: Sequence[Claim], results: Sequence[Result], seed: int, path: Path) -> None:
     """One page: statement, proof, figures and the picture of every claim."""
-    parts = [
-        "<!doctype html><meta charset='utf-8'><title>fairopt: claims</title>",
-        "<style>body{font:15px/1.5 system-ui;max-width:60em;margin:2em auto;padding:0 1em}pre{white-space:pre-wrap}img{max-width:100%}"
-        "table{border-collapse:collapse}td,th{padding:.2em .6em;border-bottom:1px solid #ddd;text-align:left}.bad{color:#b00}</style>",
-        f"<h1>The claims, measured (seed {seed})</h1><table><tr><th>claim<th>kind<th>instances<th>worst<th>mutants<th>verdict</tr>",
-    ]
-    for r in results:
-        state = "" if r.verdict == "holds" else " class='bad'"
-        parts.append(
-            f"<tr><td><a href='#{r.name}'>{r.name}</a> {html.escape(r.title)}<td>{r.kind}, {r.whose}<td>{r.instances}"
-            f"<td>{ratio_words(r.ratio)}<td>{r.killed}/{len(r.mutants)}<td{state}>{html.escape(r.verdict)}</tr>"
-        )
-    parts.append("</table>")
-    for claim, r in zip(claims, results, strict=True):
-        parts.append(
-            f"<h2 id='{claim.name}'>{claim.name}: {html.escape(claim.title)}</h2><pre>{html.escape(page(claim, r))}</pre>"
-            f"<img alt='measured against the bound' src='data:image/png;base64,{picture(r)}'>"
-        )
-    path.write_text("\n".join(parts), encoding="utf-8")
+    page_of = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
+    parts = [(claim, page(claim, r), picture(r)) for claim, r in zip(claims, results, strict=True)]
+    path.write_text(page_of.render(seed=seed, results=results, parts=parts, ratio=ratio_words), encoding="utf-8")
 
 
 def picture(r: Result) -> str:
