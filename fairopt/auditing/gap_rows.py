@@ -21,7 +21,7 @@ GAPS = ("quantity", *COLUMNS[:8], "low", "high", *COLUMNS[8:], "population", "in
 SUMMARY = (
     "quantity", "notion", "attribute", "given", "comparisons", "met", "broken", "absent", "gap", "low", "high", "limit", "groups", "status",
 )  # fmt: skip
-ONE_GROUP, UNDEFINED, NOTHING = "one group", "undefined", "nothing to compare"
+ONE_GROUP, UNDEFINED, VACUOUS, NOTHING = "one group", "undefined", "vacuous", "vacuous: nothing to compare"
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,9 @@ class ExactCheck:
     quantity      "score" or "decision";  notion  its words
     violation     constraint -> how far outside its limits (> 0) or inside (<= 0); None where a group is absent, so that nothing is asked
     max_violation the largest; None where no constraint could be checked
-    holds         no constraint is broken (also where there is nothing to compare: then ``checked`` is 0)
+    holds         no constraint is broken (also where there is nothing to compare: see ``vacuous``)
+    vacuous       ``checked`` is 0: nothing was asked, and nothing is certified
+    verdict       "holds", "broken" or "vacuous"
     """
 
     quantity: str
@@ -47,11 +49,21 @@ class ExactCheck:
     def holds(self) -> bool:
         return self.max_violation is None or self.max_violation <= 0
 
+    @property
+    def vacuous(self) -> bool:
+        return not self.checked
+
+    @property
+    def verdict(self) -> str:
+        return VACUOUS if self.vacuous else "holds" if self.holds else "broken"
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "quantity": self.quantity,
             "notion": self.notion,
+            "verdict": self.verdict,
             "holds": self.holds,
+            "vacuous": self.vacuous,
             "checked": self.checked,
             "max_violation": self.max_violation,
             "violation": dict(self.violation),
@@ -125,7 +137,7 @@ def _summary(key: tuple[Any, ...], rows: list[dict[str, Any]]) -> dict[str, Any]
     states = [row["status"] for row in rows]
     seen = [row for row in rows if row["gap"] is not None]
     worst = max(seen, key=lambda row: (row["gap"] - row["limit"], row["gap"]), default=None)
-    status = NOTHING if worst is None else "broken" if "broken" in states else "met"
+    status = VACUOUS if worst is None else "broken" if "broken" in states else "met"
     picked = dict.fromkeys(("gap", "low", "high", "limit")) if worst is None else {k: worst[k] for k in ("gap", "low", "high", "limit")}
     return {
         **dict(zip(SUMMARY[:4], key, strict=True)),

@@ -21,7 +21,11 @@ CAPTIONS = {
 }
 MEANINGS = (
     ("gap", "abs(value_a - value_b) of two group means; of one-sided and single limits the signed distance that the limit is about"),
-    ("status", "met: gap <= limit in exact arithmetic on the given numbers; broken; absent: nobody in a group; one group; undefined"),
+    (
+        "status",
+        "met: gap <= limit in exact arithmetic on the given numbers; broken; absent: nobody in a group; one group; undefined; "
+        "vacuous: nothing to compare, so nothing is said",
+    ),
     ("low, high", "the interval at the stated confidence, for data drawn like these; it takes the scores as given"),
     ("population", "where the whole interval lies: inside the limit, outside it, or open (on both sides)"),
     ("interval", "how it was made, or why there is none"),

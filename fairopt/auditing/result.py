@@ -49,8 +49,13 @@ class Audit:
 
     @property
     def holds(self) -> bool:
-        """Whether the scores meet every notion exactly. The decisions are another matter: see ``checks``."""
+        """Whether the scores meet every notion exactly. The decisions are another matter: see ``checks``, and see ``vacuous``."""
         return all(check.holds for check in self.checks if check.quantity == "score")
+
+    @property
+    def vacuous(self) -> bool:
+        """Whether some notion asks nothing of these scores (nobody to compare): then ``holds`` says nothing of it."""
+        return any(check.vacuous for check in self.checks if check.quantity == "score")
 
     @property
     def tables(self) -> dict[str, Table]:
@@ -69,6 +74,7 @@ class Audit:
             "n": self.n,
             "notions": list(self.notions),
             "holds": self.holds,
+            "vacuous": self.vacuous,
             "checks": [check.to_dict() for check in self.checks],
             "tables": {name: [{k: _plain(v) for k, v in row.items()} for row in table] for name, table in self.tables.items()},
             "notes": list(self.notes),
@@ -98,7 +104,8 @@ class Audit:
         return write_report(self, Path(path))
 
     def __str__(self) -> str:
-        checks = [f"{c.quantity}s: {'every constraint holds' if c.holds else 'broken'} ({c.notion})" for c in self.checks]
+        words = {"holds": "every constraint holds", "vacuous": "vacuous: nothing to compare"}
+        checks = [f"{c.quantity}s: {words.get(c.verdict, c.verdict)} ({c.notion})" for c in self.checks]
         lines = "\n".join([f"audit of {self.n:,} samples", *checks, "", str(self.summary), *(f"note: {note}" for note in self.notes)])
         return visible(lines, lines=True)
 

@@ -119,6 +119,10 @@ def _notes(sample: Sample, shown: list[Groups], gaps: Table, notions: tuple[Noti
         small = [f"{name} ({count})" for name, count in zip(groups.names, counts, strict=True) if 0 < count < FEWEST]
         if small:
             found.append(f"{groups.words}: groups too small for intervals of means: {', '.join(small)}")
+    asked = {row["notion"] for row in gaps if row["quantity"] == "score" and row["gap"] is not None}
+    silent = [row["notion"] for row in gaps if row["quantity"] == "score" and row["notion"] not in asked]
+    if silent:
+        found.append(f"vacuous: nothing is asked of these scores by {', '.join(dict.fromkeys(silent))}")
     if any(row["status"] == "undefined" for row in gaps):
         found.append("targets are not 0 or 1: residuals of decisions are not defined")
     if any(leaf.kind != "hard" for notion in notions for leaf in notion.leaves()):

@@ -145,7 +145,7 @@ def _show(found: fo.Audit, screen: Console) -> None:
     decided = "decisions as given" if settings["threshold"] is None else f"decisions: score >= {settings['threshold']:g}"
     say(screen, f"{found.n:,} samples; {decided}; intervals at {settings['confidence']:g}; seed {settings['seed']}")
     for check in found.checks:
-        result = "nothing to compare" if not check.checked else "every constraint holds exactly" if check.holds else "broken"
+        result = "vacuous: nothing to compare" if check.vacuous else "every constraint holds exactly" if check.holds else "broken"
         say(screen, f"{check.quantity}s, {check.notion}: {result}")
     tables = {"Summary, the worst comparison of each notion": found.summary}
     tables["Gaps"] = _columns(found.gaps, SHOWN["gaps"])

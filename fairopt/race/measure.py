@@ -86,7 +86,8 @@ def _measured(cell: Cell, like: BackendLike, settings: Settings, base: int) -> M
     solution.scores.backward(drawn.cotangent)
     setup = time.perf_counter() - start
     assert x.grad is not None
-    found = Measured("ok", solution.message, solution.status.name, solution.iterations, setup)
+    status = "VACUOUS" if solution.certificate.vacuous else solution.status.name
+    found = Measured("ok", solution.message, status, solution.iterations, setup)
     found.fingerprint = drawn.fingerprint
     found.y, found.gradient = solution.scores.detach().numpy(), x.grad.numpy()
     if not (torch.isfinite(solution.scores).all() and torch.isfinite(x.grad).all()):

@@ -81,7 +81,7 @@ class StreamReport:
 
     controller   the controller's name;  samples, steps  what it has sent
     pooled_gaps  by constraint and stratum, None while vacuous;  limits  what each must not exceed in the long run
-    pooled_gap   the largest of them relative to its limit, and its limit
+    pooled_gap   the largest of them relative to its limit, and its limit; None while all are vacuous
     bound        the proved bound on that gap now in force, None where none is proved (``why_no_bound`` says why)
     bounds       by constraint and stratum
     distortion   mean squared change of the scores
@@ -109,17 +109,22 @@ class StreamReport:
     curve: tuple[tuple[int, float | None, float | None, float], ...]
     extra: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def vacuous(self) -> bool:
+        """Whether nothing was compared so far: there were never two groups of one constraint."""
+        return self.pooled_gap is None
+
     def to_dict(self) -> dict[str, Any]:
-        return {"format": 1, **asdict(self)}
+        return {"format": 1, **asdict(self), "vacuous": self.vacuous}
 
     def __str__(self) -> str:
-        def show(x: float | None) -> str:
-            return "none" if x is None else f"{x:.5f}"
+        def show(x: float | None, none: str = "vacuous") -> str:
+            return none if x is None else f"{x:.5f}"
 
         lines = [
             f"{self.controller}: {self.samples:,} samples in {self.steps:,} steps",
             f"  pooled gap   {show(self.pooled_gap)}  (limit {self.limit:g})",
-            f"  bound        {show(self.bound)}" + (f"  ({self.why_no_bound})" if self.bound is None else ""),
+            f"  bound        {show(self.bound, 'none')}" + (f"  ({self.why_no_bound})" if self.bound is None else ""),
             f"  distortion   {self.distortion:.6f}  (mean squared change)",
         ]
         lines += [f"  {label}: gap {show(gap)}, price {self.prices[label]:.4g}" for label, gap in self.pooled_gaps.items()]

@@ -231,7 +231,8 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
         if self.certificate_ is not None and self.certificate_.dropped:
             dropped = self.certificate_.dropped
             words = f"{dropped[0][0]} ({dropped[0][1]})" + (f" and {len(dropped) - 1} more" if len(dropped) > 1 else "")
-            warnings.warn(f"{self.notion_!r} says nothing of absent groups: {words}", FairoptWarning, stacklevel=4)
+            silent = "is vacuous: nothing is asked of these scores, for" if self.certificate_.vacuous else "says nothing of absent groups:"
+            warnings.warn(f"{self.notion_!r} {silent} {words}", FairoptWarning, stacklevel=4)
         elif not self.guarantees_:
             warnings.warn(f"{self.notion_!r} changes nothing: the bounds of the scores imply it", FairoptWarning, stacklevel=4)
         with torch.no_grad():

@@ -37,7 +37,8 @@ class ParityCallback(Callback):  # type: ignore[misc]  # the package's types are
 
     Logged from the certificate of each batch: ``parity/train_violation`` and ``parity/val_violation`` (worst row; at most 0 where every
     row holds), ``parity/train_distance`` and ``parity/val_distance`` (root of the summed squared moves), ``parity/val_used_targets`` (1
-    where labels decided the scores: then it is no held-out figure).
+    where labels decided the scores: then it is no held-out figure), ``parity/val_vacuous`` (1 where the batch lacked the groups, so that
+    nothing was asked and the violation of 0 says nothing; over an epoch the share of such batches).
 
     A certificate is about one batch. Where ``validation_step`` returns a mapping with "scores", "sensitive_features" and, for notions about
     labels, "targets", the gap of all validation scores together is logged as ``parity/val_gap``, and by how much it is beyond its limit as
@@ -112,6 +113,7 @@ class ParityCallback(Callback):  # type: ignore[misc]  # the package's types are
             f"{self.prefix}/{stage}_violation", certificate.max_violation, batch_size=n, reduce_fx="max", on_step=False, on_epoch=True
         )
         pl_module.log(f"{self.prefix}/{stage}_distance", certificate.distance, batch_size=n, on_step=False, on_epoch=True)
+        pl_module.log(f"{self.prefix}/{stage}_vacuous", float(certificate.vacuous), batch_size=n, on_step=False, on_epoch=True)
 
     def _fresh(self, pl_module: nn.Module, step: str) -> Certificate:
         """The certificate of this batch. InputError where the step did not call the layer."""

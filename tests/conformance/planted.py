@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -60,6 +61,17 @@ class Honest(Backend):
 
     def limits_factor(self, n: int) -> float:
         return 1.0
+
+
+class WithoutPrices(Honest):
+    """Right as well: it returns scores alone, as the contract allows, and says so."""
+
+    name: ClassVar[str] = "without_prices"
+    capabilities: ClassVar[Capabilities] = replace(Honest.capabilities, prices=False, exact=False)
+
+    def solve(self, scores: Tensor, problem: ProjectionProblem) -> RawSolution:
+        raw = super().solve(scores, problem)
+        return RawSolution(raw.y, None, raw.status, message=raw.message)
 
 
 class _Native(torch.autograd.Function):
@@ -237,8 +249,6 @@ class IgnoresWeights(Honest):
     expected: ClassVar[str] = "raw_answer"
 
     def reference(self, scores: Array, problem: ProjectionProblem) -> OracleSolution:
-        from dataclasses import replace
-
         return solve_reference(scores, replace(problem, weights=None))
 
 

@@ -2,7 +2,8 @@
 
 Where that is not enough although the answer is nearly right (a row without a price, or a free sample, that touches its limit: no
 threshold tells it from an active one), at most REFINE Newton steps finish it. They may move no score by more than MOVES: nobody else's
-answer is searched for here. An answer that is farther off stays what it is and is reported INACCURATE. Source: DESIGN 6.
+answer is searched for here. An answer that is farther off stays what it is and is reported INACCURATE. A backend that returns scores and
+no prices gets those that the dual finds, if they stand for its scores. Source: DESIGN 6.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from fairopt.solve.dual.evaluate import Dual, SlicedDual, VectorDual
 from fairopt.solve.dual.newton import DualSolution, Goals, goals, solve_dual
 from fairopt.solve.dual.prox import residual
 from fairopt.solve.dual.structure import Numbers, Structure
+from fairopt.solve.finish.rounding import to_cell_order
 
 ROUNDS = 3
 REFINE = 3  # Newton steps
@@ -37,7 +39,7 @@ def polish(
     if raw.prices is not None and np.isfinite(raw.prices).all():
         candidates.append(np.asarray(raw.prices, dtype=np.float64))
     if raw.y is not None and bool(torch.isfinite(raw.y).all()):
-        candidates.append(least_squares_prices(dual, raw.y, scores, problem))
+        candidates.append(least_squares_prices(dual, structure, raw.y, scores, problem))
     reach = goals(dual, structure, numbers)
     goal = 1e3 * EPS * (dual.magnitude() + float(np.abs(numbers.offset / structure.unit).max(initial=0.0)))
     best: DualSolution | None = None
@@ -51,6 +53,8 @@ def polish(
         zero = np.zeros(structure.metric.shape[0])
         return DualSolution(zero, dual.evaluate(zero), float("inf"), 0, False)
     best = _refined(dual, structure, numbers, best, reach)
+    if raw.prices is None and raw.y is not None and not best.residual <= reach.bound(structure, best.p):
+        best = _rebuilt(dual, structure, numbers, best, to_cell_order(raw.y, problem), reach)
     bound = reach.bound(structure, best.p)
     return replace(best, converged=bool(best.residual <= bound), bound=bound)
 
@@ -62,6 +66,17 @@ def _refined(dual: Dual, structure: Structure, numbers: Numbers, found: DualSolu
     new = solve_dual(dual, structure, numbers, found.p, max_iter=REFINE)
     moved = float((dual.scores(new.p) - dual.scores(found.p)).abs().max())
     return new if new.residual < found.residual and moved <= MOVES * reach.magnitude else found
+
+
+def _rebuilt(dual: Dual, structure: Structure, numbers: Numbers, found: DualSolution, y: Tensor, reach: Goals) -> DualSolution:
+    """The prices of ``y`` (n,), the scores of a backend that tells none, in cell order: the dual's, kept only where their scores are ``y``.
+
+    Least squares cannot find them where the samples off their bounds, or the rows that bind, leave a choice: of all prices that fit those
+    samples only those with the right signs, and the right side at the clamped samples, are prices of ``y``.
+    """
+    new = solve_dual(dual, structure, numbers, found.p)
+    apart = float((dual.scores(new.p).to("cpu", torch.float64) - y.to("cpu", torch.float64)).abs().max())
+    return new if new.residual < found.residual and apart <= MOVES * reach.magnitude else found
 
 
 def _pieces(dual: Dual, structure: Structure, numbers: Numbers, start: Array, goal: float) -> DualSolution:
@@ -90,7 +105,7 @@ def _pieces(dual: Dual, structure: Structure, numbers: Numbers, start: Array, go
     return best
 
 
-def least_squares_prices(dual: Dual, y: Tensor, scores: Tensor, problem: ProjectionProblem) -> Array:
+def least_squares_prices(dual: Dual, structure: Structure, y: Tensor, scores: Tensor, problem: ProjectionProblem) -> Array:
     """Prices p that fit  A'p = w (z - y)  on the samples off their bounds, in least squares. For solvers that return none."""
     a = problem.rows
     y64, z64 = y.detach().to("cpu", torch.float64), scores.detach().to("cpu", torch.float64)
@@ -108,6 +123,8 @@ def least_squares_prices(dual: Dual, y: Tensor, scores: Tensor, problem: Project
     if a.dense is not None:
         full = a.matrix().numpy()
         r, M = full @ moved, (full * mass) @ full.T
-    s = np.sqrt(np.maximum(np.diag(M), 1e-300))
+    # a row whose samples are (nearly) all at their bounds says nothing here: divided by its own size, rounding would be its price
+    seen = np.diag(M) > 1e-12 * structure.metric
+    s = np.sqrt(np.where(seen, np.diag(M), np.inf))
     assert isinstance(dual, (VectorDual, SlicedDual))
     return np.asarray(np.linalg.pinv(M / s / s[:, None], rcond=1e-10, hermitian=True) @ (r / s) / s)

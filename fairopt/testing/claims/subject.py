@@ -74,10 +74,12 @@ class Layer:
 
     def case(self, rng: Generator, *, max_n: int = 24, hard: bool = True, strict: bool = False, avoid: tuple[str, ...] = ()) -> Case:
         """A problem that the backend takes. ``hard``: no soft constraint; ``strict``: the active set does not change nearby (1e-3)."""
+        asked = 0
         for _ in range(_TRIES):
             case = self._from_notion(rng, max_n) if self.notion is not None else self._drawn(rng, max_n, hard, avoid)
             if case is None or not case.problem.m:
                 continue  # nothing is asked on this batch
+            asked += 1
             problem = case.problem
             if self.capabilities is not None and not within(problem, self.capabilities):
                 continue
@@ -88,6 +90,8 @@ class Layer:
                 if not strictness(problem, case.z, y, p) >= 1e-3 or _idle_equality(problem, p):
                     continue
             return case
+        if not asked:
+            raise UnsupportedError(f"vacuous: {self.notion!r} asks nothing in {_TRIES} draws")
         raise UnsupportedError(f"no fitting problem in {_TRIES} draws")
 
     def _drawn(self, rng: Generator, max_n: int, hard: bool, avoid: tuple[str, ...]) -> Case:
