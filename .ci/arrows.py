@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-BASE = {"errors", "arrays", "sparse", "basics"}
+BASE = {"errors", "arrays", "sparse", "wide_rows", "basics"}
 DATA = BASE | {"groups", "table", "problem"}
 COMPILE = DATA | {"notions", "compiler", "numerics", "feasibility", "dual"}
 SOLVE = DATA | {"numerics", "feasibility", "dual", "contract"}
@@ -28,6 +28,7 @@ ARROWS: dict[str, set[str]] = {
     "arrays": set(),
     "errors": set(),
     "sparse": {"arrays"},
+    "wide_rows": {"arrays", "sparse"},
     "basics": {"errors", "arrays"},
     "table": BASE,
     # Text read from files and written to them; auditing and streaming read through it.

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from fairopt.contract.base import Backend, Capabilities, RawSolution
 from fairopt.dual.base import Evaluation
+from fairopt.dual.bordered import diagonal
 from fairopt.dual.make import make_dual
 from fairopt.dual.newton import ACCEPTED, DualSolution, goals
 from fairopt.dual.prox import prox, residual
 from fairopt.dual.structure import numbers, structure
 from fairopt.errors import UnsupportedError
 from fairopt.problem import ProjectionProblem
-from fairopt.sparse import diagonal
 from fairopt_backends.adapter import positive
 
 

@@ -27,6 +27,7 @@ from fairopt.dual.few_rows import few_rows
 from fairopt.dual.interior import InteriorPoint
 from fairopt.dual.model import ModelSolver, factor, factor_dense
 from fairopt.dual.piece import flow_of
+from fairopt.dual.pieces import minimise_by_pieces
 from fairopt.dual.prox import CONSTANTS, EPS, own_rounding, prox, residual
 from fairopt.dual.sliced import SlicedDual
 from fairopt.dual.structure import Numbers, Structure
@@ -112,6 +113,8 @@ class _Search:
             least = 1e-14 * (np.minimum(metric, self.softness) if flat else metric)
             slopes = np.maximum((self.dual.coefficients**2) @ cells, least)
             return prox(self.structure, self.numbers, f + slopes * p, slopes)
+        if self.structure.bordered:
+            return minimise_by_pieces(self.structure, self.numbers, self.dual.sandwich(cells), f, p, 0.1 * self.resolution)
         if ev.dense_model is None:
             B = factor(dense(self.dual.coefficients), cells, metric)
         else:

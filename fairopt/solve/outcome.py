@@ -16,6 +16,7 @@ from torch import Tensor
 from fairopt.arrays import Array
 from fairopt.contract.base import Backend, RawSolution, Status
 from fairopt.dual.base import Dual
+from fairopt.dual.bordered import Model
 from fairopt.dual.make import make_dual
 from fairopt.dual.newton import DualSolution
 from fairopt.dual.piece import Piece, read_piece
@@ -28,7 +29,7 @@ from fairopt.solve.pairs import as_pairs, untaken
 from fairopt.solve.polish import polish
 from fairopt.solve.repair import repair, shortfall
 from fairopt.solve.rounding import Check, Finisher, box_holds_numbers, inside_box, largest, to_cell_order
-from fairopt.sparse import Diagonal, Model, dense
+from fairopt.sparse import Diagonal, dense
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fairopt.arrays import Array
 from fairopt.contract.base import Status
+from fairopt.dual.bordered import Model
 from fairopt.dual.newton import ACCEPTED, DualSolution, solve_dual
 from fairopt.dual.piece import Piece
 from fairopt.dual.prox import residual
@@ -18,7 +19,6 @@ from fairopt.dual.structure import Numbers, Structure
 from fairopt.solve.grid import to_grid
 from fairopt.solve.rounding import Check, Finisher, largest
 from fairopt.solve.rows_check import constraint_bound
-from fairopt.sparse import Model
 
 ATTEMPTS = 8
 FARTHEST = 1e-6  # of the scores: a repair that moves them more is looked at again
