@@ -15,6 +15,7 @@ from fairopt.basics.errors import UnsupportedError
 from fairopt.basics.sparse import diagonal
 from fairopt.contract.backend import Backend, Capabilities, RawSolution
 from fairopt.contract.problem import ProjectionProblem
+from fairopt.solve.dual.bordered import diagonal
 from fairopt.solve.dual.evaluator import Evaluation
 from fairopt.solve.dual.make import make_dual
 from fairopt.solve.dual.newton import ACCEPTED, DualSolution, goals

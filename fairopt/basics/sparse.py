@@ -155,6 +155,15 @@ class SparseRows:
         return np.asarray(np.bincount(place, weights=self.values, minlength=size), dtype=np.float64)
 
     @property
+    def all_finite(self) -> bool:
+        return bool(np.isfinite(self.values).all())
+
+    @property
+    def most_in_a_column(self) -> int:
+        """The largest number of entries, other than 0, of a column."""
+        return int(np.bincount(self.index[self.values != 0], minlength=1).max())
+
+    @property
     def T(self) -> npt.NDArray[Any]:
         return np.asarray(self.toarray().T)
 
@@ -195,13 +204,13 @@ def entries_of(matrix: npt.NDArray[Any] | SparseRows, k: int) -> IntArray:
 
 
 def all_finite(matrix: Matrix) -> bool:
-    return bool(np.isfinite(matrix.values if isinstance(matrix, SparseRows) else matrix).all())
+    return matrix.all_finite if isinstance(matrix, SparseRows) else bool(np.isfinite(matrix).all())
 
 
 def most_in_a_column(matrix: Matrix) -> int:
     """The largest number of rows that share a column."""
     if isinstance(matrix, SparseRows):
-        return int(np.bincount(matrix.index[matrix.values != 0], minlength=1).max())
+        return matrix.most_in_a_column
     return int((matrix != 0).sum(0).max(initial=0))
 
 
@@ -238,11 +247,3 @@ class Diagonal:
 
     def toarray(self) -> Array:
         return np.asarray(np.diag(self.values))
-
-
-Model = Array | Diagonal
-
-
-def diagonal(model: Model) -> Array:
-    """(m,)"""
-    return model.values if isinstance(model, Diagonal) else np.diag(model)

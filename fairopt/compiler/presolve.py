@@ -24,6 +24,7 @@ from fairopt.basics.sparse import LARGE, Matrix, SparseRows, absolute, entries_o
 from fairopt.compiler.items import Item, Row
 from fairopt.contract.problem import Array, BoolArray, IntArray, shares_of_cells
 from fairopt.notions.amount import Amount
+from fairopt.wide_rows import WideRows
 
 _MARGIN = 1e-12
 _LEAST = 1e-280  # nothing is judged among numbers whose products underflow
@@ -103,6 +104,8 @@ class Box:
                 for v, s in row.dense.items():
                     whole[k] += s / self.cell.shape[0] * self.values[v].numpy()
             terms = [_product(whole, a, b) for a, b in ((lb, ub), (ub, lb))]
+        elif isinstance(weight, WideRows):
+            return self._reach_wide(weight, constants, cells.counts)
         elif self.sums is None:
             assert not isinstance(self.lb, Tensor)
             assert not isinstance(self.ub, Tensor)
@@ -114,6 +117,20 @@ class Box:
             error = _MARGIN + 2.0**-52 * self.cell.shape[0]
             hidden = np.array([error * (absolute(t).sum(1) + np.abs(constants)) for t in terms])
         return ends[0], ends[1], hidden
+
+    def _reach_wide(self, weight: WideRows, constants: Array, counts: IntArray) -> tuple[Array, Array, Array]:
+        """``reach`` of rows that share wide masks, from the cells' sums of the bounds."""
+        if self.sums is None:
+            assert not isinstance(self.lb, Tensor)
+            assert not isinstance(self.ub, Tensor)
+            with np.errstate(over="ignore"):
+                low, high = (np.asarray(b * counts, dtype=np.float64) for b in (self.lb, self.ub))
+        else:
+            low, high = self.sums
+        with np.errstate(invalid="ignore", over="ignore"):
+            ends = weight.reach(low, high) + constants, weight.reach(high, low) + constants
+            terms = [weight.parts_sum(np.maximum(np.abs(low), np.abs(high))) + np.abs(constants)] * 2
+            return ends[0], ends[1], (_MARGIN + 2.0**-52 * self.cell.shape[0]) * np.array(terms)
 
 
 def _product(weight: Matrix, below: Array | float, above: Array | float) -> Matrix:
@@ -217,10 +234,12 @@ def _merge_duplicates(items: list[Item], cells: Cells, removed: Removed) -> list
 
 def _direction_keys(rows: list[Row], cells: Cells) -> list[bytes | None]:
     """Equal keys for rows that are, up to rounding, multiples of each other; None for rows without scores."""
+    coefficients = cells.coefficients(rows)  # (rows, C)
+    if isinstance(coefficients, WideRows):
+        return _random_keys(coefficients, rows)
     values = sorted({v for row in rows for v in row.dense})
     dense = np.array([[row.dense.get(v, 0.0) for v in values] for row in rows]).reshape(len(rows), len(values))
     constants = np.array([[row.offset] for row in rows])
-    coefficients = cells.coefficients(rows)  # (rows, C)
     keys: list[bytes | None] = []
     for k in range(len(rows)):
         index, inside = coefficients.row(k) if isinstance(coefficients, SparseRows) else (None, coefficients[k])
@@ -234,6 +253,20 @@ def _direction_keys(rows: list[Row], cells: Cells) -> list[bytes | None]:
         line = np.round(line / (np.sign(line[pivot]) * largest), 10) + 0.0
         keys.append(line.tobytes() if index is None else index.tobytes() + line.tobytes())
     return keys
+
+
+def _random_keys(coefficients: WideRows, rows: list[Row]) -> list[bytes | None]:
+    """``_direction_keys`` from random combinations of the columns, in the first one's units: what has the same key is compared exactly."""
+    draw = np.random.default_rng(0)
+    values = sorted({v for row in rows for v in row.dense})
+    weights = draw.standard_normal((4, len(values) + 1))
+    marks = np.array([coefficients @ draw.standard_normal(coefficients.columns) for _ in range(4)])  # (4, rows)
+    marks += weights[:, :1] * np.array([row.offset for row in rows])
+    for k, row in enumerate(rows):
+        marks[:, k] += sum((weights[:, 1 + values.index(v)] * s for v, s in row.dense.items()), np.zeros(4))
+    with np.errstate(all="ignore"):
+        ratios = np.round(marks[1:] / marks[0], 8).T + 0.0
+    return [ratio.tobytes() if np.isfinite(ratio).all() else None for ratio in ratios]
 
 
 def _factor(a: Row, b: Row, cells: Cells) -> Fraction | None:

@@ -41,6 +41,7 @@ from torch import Tensor
 from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.basics.errors import InputError
 from fairopt.basics.sparse import Matrix, SparseRows, absolute, most_in_a_column, product
+from fairopt.wide_rows import WideRows, wide_shares
 
 __all__ = ["HARD", "Array", "BoolArray", "IntArray", "Limits", "ProjectionProblem", "Rows", "Softness", "SoftnessKind", "Stated"]
 
@@ -65,6 +66,10 @@ HARD = Softness()
 
 def shares_of_cells(scales: Matrix, masks: BoolArray | SparseRows, counts: IntArray) -> Matrix:
     """(rows, C): the weight in each row of one sample of each cell; ``counts`` (M,) samples of the masks."""
+    if isinstance(scales, SparseRows) and isinstance(masks, SparseRows):
+        apart = wide_shares(scales, masks, counts)
+        if apart is not None:
+            return apart
     if isinstance(scales, SparseRows) or isinstance(masks, SparseRows):
         left, right = (x if isinstance(x, SparseRows) else SparseRows.of_dense(x) for x in (scales, masks))
         return product(left / counts, right)
@@ -149,6 +154,11 @@ class Rows:
         if self.dense is None:
             return np.asarray(absolute(self.coefficients) @ self.counts)
         return np.asarray(self.matrix().abs().sum(1).numpy())
+
+    @cached_property
+    def term_sum(self) -> Array:
+        """(m,): sum of |terms| that make up row k if every score is 1; more than ``absolute_sum`` where a row is summed in two parts."""
+        return self.coefficients.parts_sum(self.counts) if isinstance(self.coefficients, WideRows) else self.absolute_sum
 
     def matrix(self) -> Tensor:
         """(m, n) float64: A written out. Only for small n, solvers without cell structure, and tests."""
@@ -281,7 +291,9 @@ class ProjectionProblem:
         )
 
 
-_CELL_CACHES = ("counts", "mask_counts", "coefficients", "order", "inverse_order", "starts", "absolute_sum", "one_row_a_cell")
+_CELL_CACHES = (
+    "counts", "mask_counts", "coefficients", "order", "inverse_order", "starts", "absolute_sum", "term_sum", "one_row_a_cell", "_split"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,6 +28,7 @@ from fairopt.feasibility.exact_rows import (
 )
 from fairopt.feasibility.farkas import FarkasProof, float_multipliers, from_floats, proof
 from fairopt.feasibility.least_violation import Region, least_violation
+from fairopt.wide_rows import WideRows
 
 SMALL = 4000  # terms of the constraints' rows that the simplex method in fractions takes
 WORK = 300_000  # its operations on fractions, about a second
@@ -117,10 +118,16 @@ def _reaches(problem: ProjectionProblem, constraints: list[int]) -> tuple[Array,
         region = normal_region(problem, constraints)
         return *region.reach(), [(lower, upper) for _, lower, upper in region.constraints]
     index = np.array(keep, dtype=np.int64)
-    weight = rows.coefficients.take(index) * rows.counts
-    with np.errstate(over="ignore", invalid="ignore"):
-        terms = [np.where(weight.values != 0, weight.values * _cell_means(problem, b)[weight.index], 0.0) for b in (problem.lb, problem.ub)]
-        low, high = (weight.like(t).sum(1) + rows.offset[index] for t in (np.minimum(*terms), np.maximum(*terms)))
+    if isinstance(rows.coefficients, WideRows):
+        below, above = (_cell_means(problem, b) * rows.counts for b in (problem.lb, problem.ub))
+        with np.errstate(over="ignore", invalid="ignore"):
+            low, high = ((rows.coefficients.reach(*side) + rows.offset)[index] for side in ((below, above), (above, below)))
+    else:
+        weight = rows.coefficients.take(index) * rows.counts
+        with np.errstate(over="ignore", invalid="ignore"):
+            ends = (_cell_means(problem, b) for b in (problem.lb, problem.ub))
+            terms = [np.where(weight.values != 0, weight.values * b[weight.index], 0.0) for b in ends]
+            low, high = (weight.like(t).sum(1) + rows.offset[index] for t in (np.minimum(*terms), np.maximum(*terms)))
     L = problem.linear
     return (
         low,

@@ -18,12 +18,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
+<<<<<<< HEAD:fairopt/solve/dual/active_piece.py
 from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.range_projection import level_shares, range_flow, width_shares
 from fairopt.basics.sparse import Diagonal, Matrix, Model, SparseRows, absolute, dense
 from fairopt.solve.dual.prox import prox
 from fairopt.solve.dual.separable import Quadratic, SeparableInverse
 from fairopt.solve.dual.structure import Numbers, Structure
+=======
+from fairopt.basics.arrays import Array, IntArray
+from fairopt.solve.dual.bordered import BorderedInverse, Model, Sandwich, symmetric_inverse
+from fairopt.solve.dual.prox import prox
+from fairopt.solve.dual.separable import Quadratic, SeparableInverse
+from fairopt.solve.dual.structure import Numbers, Structure
+from fairopt.basics.range_projection import level_shares, range_flow, width_shares
+from fairopt.basics.sparse import Diagonal, Matrix, SparseRows, absolute, dense
+
+Inverse = Array | SeparableInverse | BorderedInverse
+>>>>>>> w-many:fairopt/solve/dual/active_piece.py
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,14 +59,17 @@ class Piece:
     shares: Array
     owner: IntArray
 
-    def inverse(self, M: Model) -> Array | SeparableInverse:
+    def inverse(self, M: Model) -> Inverse:
         """Pseudo-inverse (k + q, k + q) of the saddle matrix for M (m, m). Symmetric; redundant rows take the least-norm solution.
 
         Kept for the next call with the same M: the repair and the gradient of one projection both need it.
         """
-        kept: tuple[Model, Array | SeparableInverse] | None = self.__dict__.get("_inverse")
+        kept: tuple[Model, Inverse] | None = self.__dict__.get("_inverse")
         if kept is None or kept[0] is not M:
-            kept = (M, self._separable(M) if isinstance(M, Diagonal) else self._inverse(M))
+            if isinstance(M, Sandwich):
+                kept = (M, BorderedInverse(M, self))
+            else:
+                kept = (M, self._separable(M) if isinstance(M, Diagonal) else self._inverse(M))
             self.__dict__["_inverse"] = kept
         return kept[1]
 
@@ -80,7 +95,7 @@ class Piece:
         if q:
             system[k:, :k] = self.E * d[:k] * d[k:, None]
             system[:k, k:] = system[k:, :k].T
-        return np.asarray(_symmetric_inverse(system) * d * d[:, None])
+        return np.asarray(symmetric_inverse(system) * d * d[:, None])
 
     def scale(self) -> Array:
         """(k + q,) what the saddle system is multiplied by from both sides to have rows of about 1.
@@ -91,7 +106,7 @@ class Piece:
         d = 1.0 / np.sqrt(self.metric if soft is None else self.metric + soft)
         return np.concatenate([d, 1.0 / absolute(self.E * d).max(1)]) if self.E.shape[0] else d
 
-    def prices(self, f: Array, p: Array, M: Model, inverse: Array | SeparableInverse) -> Array:
+    def prices(self, f: Array, p: Array, M: Model, inverse: Inverse) -> Array:
         """(m,) prices of this piece, from row values f at prices p and the linear model f(theta) = f + M (p - theta).
 
         Where redundant rows leave a choice, the prices nearest to p (in the metric of the rows): their signs stay right.
@@ -105,18 +120,6 @@ class Piece:
             rhs = np.concatenate([gap, self.e - self.E @ theta[self.index]])
             theta[self.index] += (inverse @ rhs)[: self.index.size]
         return theta
-
-
-def _symmetric_inverse(system: Array) -> Array:
-    """The inverse where the matrix is regular, else the pseudo-inverse, which costs ten times as much."""
-    if system.shape[0] > 8:
-        try:
-            inverse = np.linalg.inv(system)
-        except np.linalg.LinAlgError:
-            inverse = None
-        if inverse is not None and np.abs(inverse).max() < 1e9 and np.abs(system @ inverse - np.eye(system.shape[0])).max() < 1e-9:
-            return np.asarray(0.5 * (inverse + inverse.T))
-    return np.asarray(np.linalg.pinv(system, rcond=1e-12, hermitian=True))
 
 
 def _inverse_2x2(K: Array) -> Array:
@@ -165,7 +168,7 @@ def read_piece(structure: Structure, numbers: Numbers, f: Array, p: Array, drop:
             equations.add(members, shares[part], rho, L + r)
     gamma: Array | Quadratic | None = _gamma_inverse(structure, numbers, index, shares)
     E: Matrix = equations.matrix()
-    if not structure.diagonal:
+    if not structure.in_parts:
         E, gamma = dense(E), gamma.toarray() if isinstance(gamma, Quadratic) else None
     e, caps, owner = np.array(equations.e), tuple(equations.caps), structure.owner[index]
     return Piece(m, index, np.sign(theta[index]), E, e, caps, ell[index], gamma, s[index], shares[index], owner)

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from fairopt.basics.sparse import Diagonal, Matrix, Model
 from fairopt.contract.problem import Array, ProjectionProblem
-from fairopt.solve.dual.structure import structure
+from fairopt.solve.dual.bordered import Model, Sandwich
+from fairopt.solve.dual.structure import split_of, structure
 
 if TYPE_CHECKING:
     from fairopt.solve.dual.vector import VectorDual
@@ -52,10 +53,17 @@ class Dual(ABC):
         self._transition: Transition | None = None
 
     def model(self, evaluation: Evaluation) -> Model:
-        """(m, m) M, as its diagonal where the structure says so."""
-        if structure(self.problem).diagonal:
+        """(m, m) M, as its diagonal or by its parts where the structure says so."""
+        st = structure(self.problem)
+        if st.diagonal:
             return Diagonal((self.coefficients**2) @ evaluation.slope)
+        if st.bordered:
+            return self.sandwich(evaluation.slope)
         return evaluation.model(self.coefficients)
+
+    def sandwich(self, slope: Array) -> Sandwich:
+        """M for slopes (C,) of the cells, by its parts."""
+        return Sandwich(self.coefficients, slope, split_of(self.problem))
 
     @abstractmethod
     def evaluate(self, p: Array) -> Evaluation:

@@ -29,6 +29,7 @@ from fairopt.solve.dual.active_set import ModelSolver, factor, factor_dense
 from fairopt.solve.dual.chunked import SlicedDual
 from fairopt.solve.dual.evaluator import Dual, Evaluation
 from fairopt.solve.dual.interior import InteriorPoint
+from fairopt.solve.dual.pieces import minimise_by_pieces
 from fairopt.solve.dual.prox import CONSTANTS, EPS, own_rounding, prox, residual
 from fairopt.solve.dual.structure import Numbers, Structure
 from fairopt.solve.dual.tables import table_prices
@@ -112,6 +113,8 @@ class _Search:
             least = 1e-14 * (np.minimum(metric, self.softness) if flat else metric)
             slopes = np.maximum((self.dual.coefficients**2) @ cells, least)
             return prox(self.structure, self.numbers, f + slopes * p, slopes)
+        if self.structure.bordered:
+            return minimise_by_pieces(self.structure, self.numbers, self.dual.sandwich(cells), f, p, 0.1 * self.resolution)
         if ev.dense_model is None:
             B = factor(dense(self.dual.coefficients), cells, metric)
         else:

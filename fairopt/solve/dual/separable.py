@@ -49,7 +49,7 @@ class SeparableInverse:
         self.slopes = np.maximum(slopes, FLAT * metric)
         self.B, self.gamma = E, np.zeros(self.q)
         if quadratic is not None:
-            self.B = _stacked(E, quadratic.flows)
+            self.B = stacked(E, quadratic.flows)
             self.gamma = np.concatenate([self.gamma, 1.0 / quadratic.inverse])
         if self.B.shape[0]:
             self._factor(owner)
@@ -135,6 +135,7 @@ class SeparableInverse:
         return np.concatenate([theta + dtheta, (nu + dnu)[: self.q]])
 
 
-def _stacked(a: SparseRows, b: SparseRows) -> SparseRows:
+def stacked(a: SparseRows, b: SparseRows) -> SparseRows:
+    """The rows of a, then those of b."""
     starts = np.concatenate([a.starts, a.starts[-1] + b.starts[1:]])
     return SparseRows(starts, np.concatenate([a.index, b.index]), np.concatenate([a.values, b.values]), a.columns)

@@ -8,8 +8,10 @@ from typing import Literal
 import numpy as np
 
 from fairopt.contract.problem import Array, BoolArray, IntArray, Limits, ProjectionProblem
+from fairopt.solve.dual.bordered import Split, split
 
-MANY = 64  # rows from which a diagonal M is not written out
+MANY = 64  # rows from which a diagonal M, or one with a border, is not written out
+BORDER = 1500  # rows that share samples with others, and wide masks, up to which they are a border
 Shape = Literal["empty", "few_rows", "separable", "general"]
 
 
@@ -56,6 +58,7 @@ class Structure:
     coupled   (m,) bool: rows of a range or a budget
     owner     (m,) the constraint of each row
     diagonal  no sample is in two of many rows: M is kept as its diagonal, and pieces in sparse form
+    bordered  few of many rows share samples with others: M is kept by its parts (``fairopt.solve.dual.bordered``), and pieces in sparse form
     """
 
     shape: Shape
@@ -70,6 +73,12 @@ class Structure:
     coupled: BoolArray
     owner: IntArray
     diagonal: bool
+    bordered: bool
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether M and pieces are not written out."""
+        return self.diagonal or self.bordered
 
 
 def structure(problem: ProjectionProblem) -> Structure:
@@ -130,6 +139,7 @@ def _analyse(problem: ProjectionProblem) -> Structure:
     owner = np.concatenate([np.arange(L), L + np.repeat(np.arange(R), np.diff(problem.range_starts))]).astype(np.int64)
     unit = np.where(rows.absolute_sum > 0, rows.absolute_sum, 1.0)
     diagonal = problem.m > MANY and rows.one_row_a_cell
+    bordered = problem.m > MANY and rows.dense is None and not rows.one_row_a_cell and split_of(problem).border <= BORDER
     shape: Shape
     if problem.m == 0:
         shape = "empty"
@@ -152,7 +162,17 @@ def _analyse(problem: ProjectionProblem) -> Structure:
         coupled,
         owner,
         diagonal,
+        bordered,
     )
+
+
+def split_of(problem: ProjectionProblem) -> Split:
+    """How the rows fall into simple ones and a border; kept with them."""
+    kept = problem.rows.__dict__.get("_split")
+    if kept is None:
+        kept = problem.rows.__dict__["_split"] = split(problem.rows.coefficients)
+    assert isinstance(kept, Split)
+    return kept
 
 
 def _metric(problem: ProjectionProblem) -> Array:

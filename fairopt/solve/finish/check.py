@@ -30,7 +30,8 @@ def summation_bound(problem: ProjectionProblem, magnitude: float) -> Array:
     terms = (int(rows.counts.max(initial=1)) if rows.dense is None else rows.n) + rows.masks.shape[1] + 8
     offset = np.abs(rows.offset)
     tiny = (rows.n + terms) * TINY * max(1.0, magnitude)  # a coefficient that underflowed is off by that much for each score
-    return np.asarray(HALF_ULP * (terms * structure(problem).unit * magnitude + 8 * offset) + tiny)
+    size = structure(problem).unit if rows.term_sum is rows.absolute_sum else np.maximum(structure(problem).unit, rows.term_sum)
+    return np.asarray(HALF_ULP * (terms * size * magnitude + 8 * offset) + tiny)
 
 
 def violations(st: Structure, problem: ProjectionProblem, f: Array) -> Array:

@@ -19,6 +19,7 @@ from fairopt.contract.backend import Backend, RawSolution, Status
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.contract.ranges_as_pairs import as_pairs, untaken
 from fairopt.solve.dual.active_piece import Piece, read_piece
+from fairopt.solve.dual.bordered import Model
 from fairopt.solve.dual.chunked import SlicedDual
 from fairopt.solve.dual.evaluator import Dual
 from fairopt.solve.dual.make import make_dual

@@ -12,6 +12,7 @@ from fairopt.basics.arrays import Array
 from fairopt.basics.sparse import Model
 from fairopt.contract.backend import Status
 from fairopt.solve.dual.active_piece import Piece
+from fairopt.solve.dual.bordered import Model
 from fairopt.solve.dual.chunked import SlicedDual
 from fairopt.solve.dual.newton import ACCEPTED, DualSolution, solve_dual
 from fairopt.solve.dual.prox import residual

@@ -1,0 +1,204 @@
+"""Pieces of many rows of which some share samples: the rows that share none bordered by the few others, no (m, m) matrix.
+
+M = A S A' with A = narrow + left wide (``fairopt.wide_rows``) and S the slopes of the cells. Of narrow's rows the finest that share no cell
+are *simple*: among them M is diagonal, and ``SeparableInverse`` solves their part of the saddle system, with the balances and caps of their
+constraints. What is left is the border: the other rows (a second attribute), balances and caps that reach into them, and two
+unknowns for each wide mask, a = left' theta and b = wide S narrow' theta, with which
+
+    M theta = narrow S narrow' theta + left (wide S wide' a + b) + (narrow S wide') a.
+
+The border is solved by its Schur complement, and what rounding leaves by refinement with M itself. ``minimise_by_pieces`` walks from piece
+to piece of the model: the primal-dual active set method (Hintermueller, Ito & Kunisch 2003).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fairopt.basics.arrays import Array, BoolArray, IntArray
+from fairopt.basics.sparse import Diagonal, Matrix, SparseRows
+from fairopt.solve.dual.separable import Quadratic, SeparableInverse, stacked
+from fairopt.wide_rows import WideRows
+
+if TYPE_CHECKING:
+    from fairopt.solve.dual.active_piece import Piece
+
+REFINE = 2
+NOTHING = SparseRows(np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0), 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A = narrow + left wide, and which rows (m,) are simple. ``left`` (m, r) and ``wide`` (r, C) have r = 0 where no mask is wide."""
+
+    narrow: SparseRows
+    left: SparseRows
+    wide: SparseRows
+    simple: BoolArray
+
+    @property
+    def border(self) -> int:
+        return int((~self.simple).sum()) + 2 * self.wide.shape[0]
+
+
+def split(coefficients: Matrix) -> Split:
+    """Rows in the order of their number of cells; a row is simple where it is the first of all that count its cells."""
+    m, columns = coefficients.shape
+    if isinstance(coefficients, WideRows):
+        narrow, left, wide = coefficients.narrow, coefficients.left, coefficients.wide
+    else:
+        narrow = coefficients if isinstance(coefficients, SparseRows) else SparseRows.of_dense(coefficients)
+        left = SparseRows(np.zeros(m + 1, dtype=np.int64), NOTHING.index, NOTHING.values, 0)
+        wide = SparseRows(NOTHING.starts, NOTHING.index, NOTHING.values, columns)
+    rank = np.empty(m, dtype=np.int64)
+    rank[np.argsort(np.diff(narrow.starts), kind="stable")] = np.arange(m)
+    first = np.full(columns, m, dtype=np.int64)
+    np.minimum.at(first, narrow.index, rank[narrow.row_of])
+    beaten = first[narrow.index] < rank[narrow.row_of]
+    return Split(narrow, left, wide, np.bincount(narrow.row_of, weights=beaten, minlength=m) == 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Sandwich:
+    """M = A diag(slope) A' (m, m) by its parts."""
+
+    coefficients: Matrix
+    slope: Array
+    split: Split
+
+    def __matmul__(self, x: Array) -> Array:
+        return np.asarray(self.coefficients @ (self.slope * (x @ self.coefficients)))
+
+    def diagonal(self) -> Array:
+        """(m,)"""
+        return np.asarray((self.coefficients**2) @ self.slope)
+
+
+Model = Array | Diagonal | Sandwich
+
+
+def diagonal(model: Model) -> Array:
+    """(m,)"""
+    if isinstance(model, Diagonal):
+        return model.values
+    return model.diagonal() if isinstance(model, Sandwich) else np.diag(model)
+
+
+class BorderedInverse:
+    """``inverse @ (g, e)`` is (theta, nu) of a piece with the model M."""
+
+    def __init__(self, M: Sandwich, piece: Piece) -> None:
+        assert isinstance(piece.E, SparseRows)
+        assert not isinstance(piece.gamma_inverse, np.ndarray)
+        self.M, self.piece, self.E, self.quadratic = M, piece, piece.E, piece.gamma_inverse
+        self.q = self.E.shape[0]
+        simple = M.split.simple[piece.index]
+        self.inside, self.outside = np.flatnonzero(simple), np.flatnonzero(~simple)
+        inner = self._inner(simple)
+        self._border(inner)
+
+    def _inner(self, simple: BoolArray) -> SeparableInverse:
+        """The solver of the simple rows; the equations that it holds, and those of the border, are kept."""
+        piece, E, quadratic = self.piece, self.E, self.quadratic
+        equations = E if quadratic is None else stacked(E, quadratic.flows)
+        gamma = np.zeros(self.q) if quadratic is None else np.concatenate([np.zeros(self.q), 1.0 / quadratic.inverse])
+        size = np.diff(equations.starts)
+        own = np.zeros(equations.shape[0], dtype=np.bool_)
+        for k in np.flatnonzero(size).tolist():
+            held, _ = equations.row(k)
+            own[k] = simple[held].all() and (piece.owner[held] == piece.owner[held[0]]).all()
+        self.equations, self.gamma = equations, gamma
+        self.mine = np.flatnonzero(own[: self.q])
+        self.border_equations = np.flatnonzero(~own & (size > 0))
+        flows = np.flatnonzero(own[self.q :])
+        inner_quadratic = None
+        if quadratic is not None and flows.size:
+            inner_quadratic = Quadratic(_columns(quadratic.flows.take(flows), self.inside), quadratic.inverse[flows])
+        narrow = self.M.split.narrow.take(piece.index[self.inside])
+        slopes = (narrow**2) @ self.M.slope
+        own_equations = _columns(E.take(self.mine), self.inside)
+        return SeparableInverse(slopes, piece.metric[self.inside], own_equations, inner_quadratic, piece.owner[self.inside])
+
+    def _border(self, inner: SeparableInverse) -> None:
+        """F (simple unknowns, border), inner^-1 F, and the inverse of the border's Schur complement."""
+        parts, index, slope = self.M.split, self.piece.index, self.M.slope
+        inside, outside = index[self.inside], index[self.outside]
+        first, others = parts.narrow.take(inside), parts.narrow.take(outside)
+        wide = parts.wide
+        r, b, c = wide.shape[0], outside.size, self.border_equations.size
+        F = np.zeros((inside.size + self.mine.size, b + c + 2 * r))
+        G = np.zeros((b + c + 2 * r, b + c + 2 * r))
+        top = F[: inside.size]
+        for column, row in enumerate(others):
+            top[:, column] = first @ (slope * row)
+            G[:b, column] = others @ (slope * row)
+        for at, k in enumerate(self.border_equations.tolist()):
+            row = self.equations[k]
+            top[:, b + at], G[:b, b + at] = row[self.inside], row[self.outside]
+            G[b + at, b + at] = -self.gamma[k]
+        if r:
+            a = b + c
+            top[:, a : a + r], G[:b, a : a + r] = parts.left.take(inside).toarray(), parts.left.take(outside).toarray()
+            for j, row in enumerate(wide):
+                top[:, a + r + j], G[:b, a + r + j] = first @ (slope * row), others @ (slope * row)
+            G[a + r :, a : a + r] = G[a : a + r, a + r :] = -np.eye(r)
+            G[a + r :, a + r :] = np.diag((wide**2) @ slope)
+        G[b:, :b] = G[:b, b:].T
+        self.inner, self.F = inner, F
+        self.solved = np.stack([inner @ column for column in F.T], axis=1) if F.shape[1] else F
+        moved = F.T @ self.solved
+        size = np.abs(np.diag(G)) + np.abs(np.diag(moved))
+        d = 1.0 / np.sqrt(np.where(size > 0, size, 1.0))
+        S = (G - 0.5 * (moved + moved.T)) * d * d[:, None]
+        self.corner = symmetric_inverse(S) * d * d[:, None] if S.size else S
+
+    def _solve(self, g: Array, e: Array) -> tuple[Array, Array]:
+        b = self.outside.size
+        rest = np.zeros(self.F.shape[1])
+        rest[:b] = g[self.outside]
+        stated = np.concatenate([e, np.zeros(self.equations.shape[0] - self.q)])
+        rest[b : b + self.border_equations.size] = stated[self.border_equations]
+        u = self.inner @ np.concatenate([g[self.inside], e[self.mine]])
+        y = self.corner @ (rest - self.F.T @ u)
+        x = u - self.solved @ y
+        theta, nu = np.zeros(g.shape[0]), np.zeros(self.equations.shape[0])
+        theta[self.inside], theta[self.outside] = x[: self.inside.size], y[:b]
+        nu[self.mine] = x[self.inside.size :]
+        nu[self.border_equations] = y[b : b + self.border_equations.size]
+        return theta, nu[: self.q]
+
+    def __matmul__(self, rhs: Array) -> Array:
+        k, index = self.piece.index.size, self.piece.index
+        g, e = rhs[:k], rhs[k:]
+        theta, nu = self._solve(g, e)
+        full = np.zeros(self.piece.m)
+        for _ in range(REFINE):
+            full[index] = theta
+            left = g - (self.M @ full)[index] - nu @ self.E
+            if self.quadratic is not None:
+                left = left - self.quadratic @ theta
+            dtheta, dnu = self._solve(left, e - self.E @ theta)
+            theta, nu = theta + dtheta, nu + dnu
+        return np.concatenate([theta, nu])
+
+
+def symmetric_inverse(system: Array) -> Array:
+    """The inverse where the matrix is regular, else the pseudo-inverse, which costs ten times as much."""
+    if system.shape[0] > 8:
+        try:
+            inverse = np.linalg.inv(system)
+        except np.linalg.LinAlgError:
+            inverse = None
+        if inverse is not None and np.abs(inverse).max() < 1e9 and np.abs(system @ inverse - np.eye(system.shape[0])).max() < 1e-9:
+            return np.asarray(0.5 * (inverse + inverse.T))
+    return np.asarray(np.linalg.pinv(system, rcond=1e-12, hermitian=True))
+
+
+def _columns(matrix: SparseRows, columns: IntArray) -> SparseRows:
+    """Some columns (rising) of a matrix whose entries all lie in them."""
+    place = np.full(matrix.columns, -1, dtype=np.int64)
+    place[columns] = np.arange(columns.size)
+    return SparseRows(matrix.starts, place[matrix.index], matrix.values, columns.size)
