@@ -23,7 +23,7 @@ from fairopt.feasibility import infeasibility
 from fairopt.notions import Notion
 from fairopt.notions.groups import Missing
 from fairopt.solve import Solution, solve, solve_batch
-from fairopt.solve.front import check_scores
+from fairopt.solve.front import check_scores, quick
 from fairopt.solve.passthrough import unchanged
 from fairopt.solve.told import report, tell_closest
 
@@ -75,6 +75,11 @@ class Prepared:
         the backend cannot take the problem, InfeasibleError where solving proves that there are none (on_infeasible="raise"),
         BackendError where it failed; warns where the answer is inaccurate, or the closest to a notion that no scores meet.
         """
+        plain = backend == "auto" and gradient == "implicit" and certify and solver_tol is None and not return_solution
+        if plain and type(scores) is Tensor and self.compiled.moving is None:
+            found = quick(scores, self.compiled.problem)  # certified: nothing to warn of
+            if found is not None:
+                return found[0]
         tensor, like = working_tensor(scores)
         solution = self.solution(tensor, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
         return solution if return_solution else _handed_back(solution, like)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,10 +22,14 @@ from fairopt.solve.finish.gate import GRANTING, Stated, Verdict, judge, rows_hol
 from fairopt.solve.gradient.implicit import attach
 from fairopt.solve.gradient.native import native_scores, replaced
 from fairopt.solve.guard import guarded
+from fairopt.solve.road import fast
 from fairopt.solve.ruling import ruled
 from fairopt.solve.short_road import attach_one_row, one_row, project_one_row, strictly_inside
 from fairopt.solve.transforms import refuse_transforms
 from fairopt.solve.units import Units, find_units
+
+if TYPE_CHECKING:
+    from fairopt.solve.fast import Answer
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -52,7 +56,12 @@ def solve(
     """
     flat = check_shape(scores, problem.n)
     _check_gradient(gradient)
-    if limits is None and certify and solver_tol is None and gradient == "implicit" and isinstance(backend, str) and backend in _SHORT:
+    plain = limits is None and certify and solver_tol is None and gradient == "implicit" and isinstance(backend, str)
+    if plain:
+        found = _compiled(scores, problem, backend)  # type: ignore[arg-type]
+        if found is not None:
+            return found[1].solution(found[0])
+    if plain and backend in _SHORT:
         short = _short_road(scores, flat, problem)
         if short is not None:
             return short
@@ -60,6 +69,20 @@ def solve(
     if limits is not None:
         problem = with_numbers(problem, limits)
     return _solve(scores, problem, limits, _How(backend, gradient, certify, solver_tol), extent)
+
+
+def quick(scores: Tensor, problem: ProjectionProblem) -> tuple[Tensor, Answer] | None:
+    """Certified scores by the compiled road, with what a solution is made of; None where ``solve`` has to decide. Raises InputError."""
+    check_shape(scores, problem.n)
+    return _compiled(scores, problem, "auto")
+
+
+def _compiled(scores: Tensor, problem: ProjectionProblem, backend: str) -> tuple[Tensor, Answer] | None:
+    if not scores.is_cpu:
+        return None
+    road = fast(scores.dtype)
+    found: tuple[Tensor, Answer] | None = None if road is None else road.attempt(scores, problem, backend)
+    return found
 
 
 def solve_batch(

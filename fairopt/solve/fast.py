@@ -1,0 +1,164 @@
+"""The compiled road: certified scores and their gradient, each one compiled call, for the problems that have a ``plan``.
+
+What it does not certify it leaves to the general road: ``attempt`` returns None, and nothing has happened. Between the caller and the
+compiled call lies as little Python as can be: the plan is kept with the problem, and certificate and solution are made when asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairopt.basics.arrays import Array
+from fairopt.contract.backend import Status
+from fairopt.contract.problem import ProjectionProblem
+from fairopt.solve.certificate import Certificate, Solution
+from fairopt.solve.passes import project as passes
+from fairopt.solve.passes import stages
+from fairopt.solve.passes.search import NUMBERS
+from fairopt.solve.plan import Plan, plan_of
+from fairopt.solve.transforms import refuse_transforms
+
+_empty, _float64, _float32 = np.empty, torch.float64, torch.float32
+_project, _differentiate = passes.project, passes.differentiate
+_address = stages.ADDRESS
+
+
+class Answer:
+    """What one compiled solve found: scores z and y (n,) detached, and the numbers of ``fairopt.solve.passes.project``."""
+
+    __slots__ = ("backend", "code", "numbers", "plan", "problem", "y", "z")
+
+    def __init__(self, z: Tensor, y: Tensor, problem: ProjectionProblem, plan: Plan, code: Any, numbers: Array, backend: str) -> None:
+        self.z, self.y, self.problem, self.plan, self.code, self.numbers, self.backend = z, y, problem, plan, code, numbers, backend
+
+    def certificate(self) -> Certificate:
+        plan, numbers = self.plan, self.numbers
+        first = stages.HEAD + plan.m
+        return Certificate(
+            violation=numbers[first : first + plan.constraints].copy(),
+            bounds_violation=0.0,
+            kkt_residual=float(numbers[stages.RESIDUE]),
+            rounding_bound=float(numbers[stages.ERROR]),
+            moved_by_repair=float(numbers[stages.MOVED]),
+            status=Status.CERTIFIED,
+            backend=self.backend,
+            dtype="float64" if self.z.dtype is _float64 else "float32",
+            problem=self.problem,
+            _scores=(self.z, self.y),
+            kkt_bound=float(numbers[stages.BOUND]),
+        )
+
+    def solution(self, scores: Tensor) -> Solution:
+        """The solution with these ``scores``: y, connected and in the shape of the input."""
+        prices = torch.from_numpy(self.numbers[stages.HEAD : stages.HEAD + self.plan.m].copy())
+        return Solution(scores, prices, Status.CERTIFIED, self.certificate(), self.backend, int(self.numbers[stages.ITERATIONS]))
+
+
+def attempt(scores: Tensor, problem: ProjectionProblem, backend: str = "auto") -> tuple[Tensor, Answer] | None:
+    """The certified projection of ``scores`` (n,) or (n, 1), checked for type, shape and transforms, on the CPU: float32 or float64.
+
+    Returns the scores in the shape of the input, connected to it, and the answer; None where the general road has to decide.
+    """
+    plan = plan_of(problem)
+    if plan is None or (backend != "auto" and backend != plan.name and backend != "dual_newton"):
+        return None
+    dtype = scores.dtype
+    if dtype is _float32 and not plan.single:
+        return None
+    z = scores.detach()
+    if z.dim() == 2:
+        z = z.view(-1) if z.is_contiguous() else z.reshape(-1)
+    if not z.is_contiguous():
+        z = z.contiguous()
+    y = torch.empty_like(z)
+    code = _empty(z.shape[0], np.uint16) if plan.coded else plan.cell
+    numbers = _empty(plan.size)
+    values = z.numpy()
+    bits, ends = (np.int32, np.zeros(2, np.float32)) if dtype is _float32 else (np.int64, np.zeros(2))
+    if not _project(
+        _address, values, values.view(bits), ends, ends.view(bits), plan.cell, plan.whole, plan.real, plan.lb, plan.ub, plan.inverse, plan.part,
+        y.numpy(), code, numbers,
+    ):  # fmt: skip
+        return None
+    answer = Answer(z, y, problem, plan, code, numbers, plan.name if backend == "auto" else backend)
+    if scores.requires_grad and torch.is_grad_enabled():
+        flat = scores if scores.dim() == 1 else scores.reshape(-1)
+        out: Tensor = _Attached.apply(flat, y, Piece(plan, code, numbers))  # type: ignore[no-untyped-call]
+    else:
+        out = y
+    return (out if scores.dim() == 1 else out.view(scores.shape)), answer
+
+
+class Piece:
+    """The linear piece of one answer: what its derivative needs."""
+
+    __slots__ = ("code", "numbers", "plan")
+
+    def __init__(self, plan: Plan, code: Any, numbers: Array) -> None:
+        self.plan, self.code, self.numbers = plan, code, numbers
+
+    def times(self, v: Tensor, forward: bool) -> Tensor:
+        """J'v (n,), or J v where ``forward``; v on the CPU, float32 or float64, detached."""
+        if not v.is_contiguous():
+            v = v.contiguous()
+        out = torch.empty_like(v)
+        plan = self.plan
+        if not _differentiate(_address, v.numpy(), self.code, plan.whole, plan.real, plan.inverse, self.numbers, out.numpy(), forward):
+            raise RuntimeError("the piece of a certified answer has dependent rows")
+        return out
+
+
+class _Attached(torch.autograd.Function):
+    """The certified scores, connected to the input."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, y: Tensor, piece: Piece) -> Tensor:
+        ctx.piece = piece
+        return y.detach()  # another tensor: the node must not hold its own output, a cycle that only the collector frees
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        v = gradients[0]
+        refuse_transforms(v, "the gradient of the scores")
+        if torch.is_grad_enabled():
+            return _Linear.apply(v, ctx.piece, False), None, None  # type: ignore[no-untyped-call]
+        return ctx.piece.times(v, False), None, None
+
+
+class _Linear(torch.autograd.Function):
+    """v -> J'v or J v, which are constant on the piece: differentiable any number of times."""
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, piece: Piece, forward: bool) -> Tensor:
+        ctx.piece, ctx.way = piece, forward
+        return piece.times(v.detach(), forward)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return _Linear.apply(gradients[0], ctx.piece, not ctx.way), None, None  # type: ignore[no-untyped-call]
+
+
+def compile_for(dtype: torch.dtype) -> bool:
+    """Compiles both functions for scores of ``dtype``, or reads them from disk. Returns whether any was compiled."""
+    name = "float32" if dtype is _float32 else "float64"
+    bits = np.int32 if dtype is _float32 else np.int64
+    z, ends, cell = np.full(1, np.nan, dtype=name), np.zeros(2, dtype=name), np.zeros(1, dtype=np.uint16)
+    whole, real = np.zeros(stages.INTS + 2, dtype=np.int64), np.zeros(stages.FLOATS)
+    sizes = {stages.WHOLE_SIZE: whole.size, stages.REAL_SIZE: real.size, stages.WORK_SIZE: NUMBERS, stages.ANSWER_SIZE: stages.HEAD}
+    whole[list(sizes)] = list(sizes.values())
+    none, numbers = np.zeros(0), np.zeros(stages.HEAD)
+    before = _misses()
+    part = np.zeros(0, dtype=np.int64)  # a score that is NaN is left at once
+    _project(_address, z, z.view(bits), ends, ends.view(bits), cell, whole, real, none, none, none, part, z.copy(), cell.copy(), numbers)
+    _differentiate(_address, z[:0], cell[:0], whole, real, none, numbers, z[:0], False)
+    return _misses() > before
+
+
+def _misses() -> int:
+    """Signatures that were compiled and not found on disk."""
+    made = (passes.project, passes.differentiate)
+    return sum(sum(f.stats.cache_misses.values()) for f in made if hasattr(f, "stats"))

@@ -1,0 +1,78 @@
+"""Whether the compiled road is open: numba is there, FAIROPT_FAST is not 0, and its functions compiled on this machine.
+
+numba is imported by the first solve, not by ``import fairopt``. Functions are compiled for the dtype at hand at their first call, once a
+machine (they are kept on disk), and one log line says how long it took.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from types import ModuleType
+
+import torch
+
+logger = logging.getLogger("fairopt")
+_lock = threading.RLock()
+_closed = os.environ.get("FAIROPT_FAST", "1") == "0" or find_spec("numba") is None
+_fast: ModuleType | None = None
+_warm: set[torch.dtype] = set()
+DTYPES = (torch.float32, torch.float64)
+
+
+def fast(dtype: torch.dtype) -> ModuleType | None:
+    """``fairopt.solve.fast``, ready for scores of ``dtype`` on the CPU, or None."""
+    if _closed:
+        return None
+    return _fast if dtype in _warm else _opened(dtype)
+
+
+def _opened(dtype: torch.dtype) -> ModuleType | None:
+    global _closed, _fast
+    if dtype not in DTYPES:
+        return None
+    with _lock:
+        if dtype in _warm or _closed:
+            return None if _closed else _fast
+        start = time.perf_counter()
+        from fairopt.solve.passes.jit import module
+
+        numba = module()
+        if numba is None:
+            _closed = True
+            return None
+        try:
+            from fairopt.solve import fast
+
+            compiled = fast.compile_for(dtype)
+        except (numba.core.errors.NumbaError, OSError) as error:
+            logger.warning("the compiled solver is off, for it did not compile here: %s: %s", type(error).__name__, error)
+            _closed = True
+            return None
+        if compiled:
+            name = str(dtype).removeprefix("torch.")
+            logger.info("compiled the solver for %s scores in %.1f s, once on this machine", name, time.perf_counter() - start)
+        _fast = fast
+        _warm.add(dtype)
+    return _fast
+
+
+@contextmanager
+def closed() -> Iterator[None]:
+    """Solves go down the general road meanwhile, in all threads."""
+    global _closed
+    before, _closed = _closed, True
+    try:
+        yield
+    finally:
+        _closed = before
+
+
+def warm_up() -> bool:
+    """Compiles everything now. False where there is no compiled road."""
+    return all([fast(dtype) is not None for dtype in DTYPES])
