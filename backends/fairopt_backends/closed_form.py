@@ -12,7 +12,6 @@ import numpy as np
 from torch import Tensor
 
 from fairopt.basics.errors import UnsupportedError
-from fairopt.basics.sparse import diagonal
 from fairopt.contract.backend import Backend, Capabilities, RawSolution
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.dual.bordered import diagonal

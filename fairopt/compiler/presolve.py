@@ -21,10 +21,10 @@ from torch import Tensor
 
 from fairopt.basics.exact_sums import nearest_float
 from fairopt.basics.sparse import LARGE, Matrix, SparseRows, absolute, entries_of
+from fairopt.basics.wide_rows import WideRows
 from fairopt.compiler.items import Item, Row
 from fairopt.contract.problem import Array, BoolArray, IntArray, shares_of_cells
 from fairopt.notions.amount import Amount
-from fairopt.wide_rows import WideRows
 
 _MARGIN = 1e-12
 _LEAST = 1e-280  # nothing is judged among numbers whose products underflow

@@ -41,7 +41,7 @@ from torch import Tensor
 from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.basics.errors import InputError
 from fairopt.basics.sparse import Matrix, SparseRows, absolute, most_in_a_column, product
-from fairopt.wide_rows import WideRows, wide_shares
+from fairopt.basics.wide_rows import WideRows, wide_shares
 
 __all__ = ["HARD", "Array", "BoolArray", "IntArray", "Limits", "ProjectionProblem", "Rows", "Softness", "SoftnessKind", "Stated"]
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from fairopt.basics.exact_simplex import Forms, decide
 from fairopt.basics.sparse import SparseRows, all_finite
+from fairopt.basics.wide_rows import WideRows
 from fairopt.contract.problem import Array, ProjectionProblem
 from fairopt.feasibility.exact_rows import (
     cells_of,
@@ -28,7 +29,6 @@ from fairopt.feasibility.exact_rows import (
 )
 from fairopt.feasibility.farkas import FarkasProof, float_multipliers, from_floats, proof
 from fairopt.feasibility.least_violation import Region, least_violation
-from fairopt.wide_rows import WideRows
 
 SMALL = 4000  # terms of the constraints' rows that the simplex method in fractions takes
 WORK = 300_000  # its operations on fractions, about a second

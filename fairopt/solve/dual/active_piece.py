@@ -18,24 +18,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-<<<<<<< HEAD:fairopt/solve/dual/active_piece.py
 from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.range_projection import level_shares, range_flow, width_shares
-from fairopt.basics.sparse import Diagonal, Matrix, Model, SparseRows, absolute, dense
-from fairopt.solve.dual.prox import prox
-from fairopt.solve.dual.separable import Quadratic, SeparableInverse
-from fairopt.solve.dual.structure import Numbers, Structure
-=======
-from fairopt.basics.arrays import Array, IntArray
+from fairopt.basics.sparse import Diagonal, Matrix, SparseRows, absolute, dense
 from fairopt.solve.dual.bordered import BorderedInverse, Model, Sandwich, symmetric_inverse
 from fairopt.solve.dual.prox import prox
 from fairopt.solve.dual.separable import Quadratic, SeparableInverse
 from fairopt.solve.dual.structure import Numbers, Structure
-from fairopt.basics.range_projection import level_shares, range_flow, width_shares
-from fairopt.basics.sparse import Diagonal, Matrix, SparseRows, absolute, dense
 
 Inverse = Array | SeparableInverse | BorderedInverse
->>>>>>> w-many:fairopt/solve/dual/active_piece.py
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.basics.sparse import Diagonal, Matrix, Model
+from fairopt.basics.sparse import Diagonal, Matrix
 from fairopt.contract.problem import Array, ProjectionProblem
 from fairopt.solve.dual.bordered import Model, Sandwich
 from fairopt.solve.dual.structure import split_of, structure

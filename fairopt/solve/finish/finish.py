@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.arrays import Array
-from fairopt.basics.sparse import Diagonal, Model, dense
+from fairopt.basics.sparse import Diagonal, dense
 from fairopt.contract.backend import Backend, RawSolution, Status
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.contract.ranges_as_pairs import as_pairs, untaken
