@@ -165,7 +165,7 @@ class FairnessLayer(nn.Module):
             tell_closest([solution])
         if prepared.problem.vacuous and not self._warned_vacuous and self.on_missing != "warn":
             self._warned_vacuous = True
-            warn_vacuous(prepared.problem, stacklevel=4)
+            warn_vacuous(prepared.problem)
         return solution
 
     def prepare(self, n: int, sensitive_features: Any, targets: Any = None, weights: Any = None) -> Prepared:

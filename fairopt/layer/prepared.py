@@ -25,7 +25,7 @@ from fairopt.notions.groups import Missing
 from fairopt.solve import Solution, solve, solve_batch
 from fairopt.solve.front import check_scores, quick
 from fairopt.solve.passthrough import unchanged
-from fairopt.solve.told import report, tell_closest
+from fairopt.solve.told import callers_level, report, tell_closest
 
 
 class How(TypedDict, total=False):
@@ -152,11 +152,11 @@ def _passed(scores: Tensor, problem: ProjectionProblem) -> Solution:
     return unchanged(scores, problem)
 
 
-def warn_vacuous(problem: ProjectionProblem, *, stacklevel: int) -> None:
+def warn_vacuous(problem: ProjectionProblem) -> None:
     """Warn that a batch lacks the groups that the notion is about, so that nothing is asked of its scores and nothing certified."""
     words = "; ".join(f"{label} ({reason})" for label, reason in problem.dropped[:3]) or "the notion yields no constraint"
     more = f" and {len(problem.dropped) - 3} more" if len(problem.dropped) > 3 else ""
-    warnings.warn(f"vacuous: nothing is asked of these scores, for {words}{more}", FairoptWarning, stacklevel=stacklevel)
+    warnings.warn(f"vacuous: nothing is asked of these scores, for {words}{more}", FairoptWarning, stacklevel=callers_level())
 
 
 def compile(
@@ -198,7 +198,7 @@ def _compiled(notion: Notion, *, sensitive_features: Any, on_missing: OnMissing,
     n = length(features[name], f"sensitive_features[{name!r}]")
     compiled = compile_problem(notion, n=n, sensitive_features=features, on_missing=on_missing, on_infeasible=on_infeasible, **facts)
     if compiled.problem.vacuous and on_missing != "warn":  # that has warned already
-        warn_vacuous(compiled.problem, stacklevel=4)
+        warn_vacuous(compiled.problem)
     return Prepared(compiled, on_infeasible)
 
 

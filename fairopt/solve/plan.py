@@ -153,7 +153,7 @@ def _simple(problem: ProjectionProblem) -> bool:
 
 
 def _inward(bound: float | Tensor, *, up: bool) -> float:
-    return float(round_inward(torch.tensor(bound, dtype=torch.float64), torch.float32, up=up))
+    return float(round_inward(torch.tensor(bound, dtype=torch.float64, device="cpu"), torch.float32, up=up))
 
 
 def _apart(a: SparseRows, problem: ProjectionProblem) -> bool:
