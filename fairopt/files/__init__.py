@@ -9,12 +9,12 @@ from fairopt.files.delimited import Delimited, Place, Record
 from fairopt.files.dialect import Dialect
 from fairopt.files.encoding import legible
 from fairopt.files.names import column_name, column_names
-from fairopt.files.numbers import number, zero_or_one
+from fairopt.files.numbers import label, number, zero_or_one
 from fairopt.files.opened import Opened, open_input
 from fairopt.files.places import check_places
 from fairopt.files.writing import csv_line, csv_table, guarded, write_whole
 
 __all__ = [
     "Delimited", "Dialect", "Opened", "Place", "Record", "check_places", "column_name", "column_names", "csv_line", "csv_table", "guarded",
-    "legible", "number", "open_input", "write_whole", "zero_or_one",
+    "label", "legible", "number", "open_input", "write_whole", "zero_or_one",
 ]  # fmt: skip
