@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -11,8 +11,8 @@ import numpy as np
 from fairopt.basics.arrays import Array
 from fairopt.basics.errors import InputError
 from fairopt.basics.extras import missing
-from fairopt.basics.files import Delimited, Dialect, number, open_input, zero_or_one
-from fairopt.basics.files.numbers import fractional
+from fairopt.basics.files import Delimited, Dialect, label, number, open_input, zero_or_one
+from fairopt.basics.files.numbers import empty, fractional
 from fairopt.basics.files.opened import Opened
 
 
@@ -72,8 +72,8 @@ class TableFile:
         return Frame(
             scores=self._numbers(score),
             sensitive={c: self._numbers(c) if c in numeric else self._groups(c) for c in sensitive},
-            targets=None if target is None else self._numbers(target, labels=True) if pos_label is None else self._equal(target, pos_label),
-            decisions=None if decision is None else self._numbers(decision, labels=True),
+            targets=None if target is None else self._numbers(target, label) if pos_label is None else self._equal(target, pos_label),
+            decisions=None if decision is None else self._numbers(decision, zero_or_one),
         )
 
     def _groups(self, column: str) -> Any:
@@ -91,7 +91,7 @@ class TableFile:
     def _equal(self, column: str, value: str) -> Array:
         """1.0 where a cell is ``value``. InputError for an empty cell, and where none is."""
         cells = self._table.listed(column)
-        first = next((i for i, cell in enumerate(cells) if _empty(cell)), None)
+        first = next((i for i, cell in enumerate(cells) if empty(cell)), None)
         if first is not None:
             raise InputError(f"{self.name}: column {column!r} has an empty cell in row {first + 1} ({self._table.where(first)})")
         words = [str(cell) for cell in cells]
@@ -100,9 +100,9 @@ class TableFile:
             raise InputError(f"--pos-label: got {value!r}, expected a value of column {column!r}, such as {found}")
         return np.array([float(word == value) for word in words], dtype=np.float64)
 
-    def _numbers(self, column: str, *, labels: bool = False) -> Array:
+    def _numbers(self, column: str, read: Callable[[Any, str, str], float] = number) -> Array:
         """One column as float64. InputError with the first cell that holds no finite number."""
-        read, decimal = (zero_or_one if labels else number), self._dialect.decimal
+        decimal = self._dialect.decimal
         cells = self._table.listed(column)
         out = np.empty(len(cells), dtype=np.float64)
         for i, cell in enumerate(cells):
@@ -123,8 +123,8 @@ class TableFile:
                 bad += 1
                 said = said or str(error).removeprefix(": ")
         where = f"row {first + 1} ({self._table.where(first)})"
-        shown = "an empty cell" if _empty(cells[first]) else repr(str(cells[first]))
-        more = "" if _empty(cells[first]) else f": {said}"
+        shown = "an empty cell" if empty(cells[first]) else repr(str(cells[first]))
+        more = "" if empty(cells[first]) else f": {said}"
         return f"column {column!r} has {shown} in {where}, expected a number ({bad} such rows of {len(cells)}){more}"
 
 
@@ -220,7 +220,3 @@ def _number(text: str) -> bool:
     except InputError:
         return False
     return True
-
-
-def _empty(cell: Any) -> bool:
-    return cell is None or cell == "" or type(cell).__name__ == "NAType" or cell != cell

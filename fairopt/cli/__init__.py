@@ -28,7 +28,7 @@ def main() -> None:
     try:
         _app()()
     except FairoptError as error:
-        print(f"fairopt: {visible(_in_options(str(error)))}", file=sys.stderr)
+        print(f"fairopt: {visible(in_options(str(error)))}", file=sys.stderr)
         raise SystemExit(2) from error
     except OSError as error:  # standard output is full; every file of ours has an error of its own
         with contextlib.suppress(OSError, ValueError):  # else Python tries to write it once more at its end
@@ -37,7 +37,7 @@ def main() -> None:
         raise SystemExit(2) from error
 
 
-def _in_options(message: str) -> str:
+def in_options(message: str) -> str:
     """An error of the library, with its remedies as options."""
     for argument, option in REMEDIES.items():
         message = message.replace(argument, option)

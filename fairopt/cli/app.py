@@ -10,6 +10,8 @@ from typer.core import TyperGroup
 
 import fairopt
 
+TABLES = (".csv", ".tsv", ".tab", ".txt", ".gz", ".parquet", ".pq")  # how the names of inputs end
+
 
 class Command(NamedTuple):
     """Where a command is: a function of a module of ``fairopt.cli``; and what the list of commands says of it."""
@@ -42,12 +44,15 @@ class _OnDemand(TyperGroup):
 
 
 def _placed(args: list[str]) -> list[str]:
-    """``--json`` without a place means standard output: ``fairopt backends --json``."""
+    """``--json`` alone is standard output: before an option, at the end, and before a name that is a table's.
+
+    So ``fairopt audit --json scores.csv`` audits scores.csv, and never writes JSON over it. ``--json=PLACE`` takes any name.
+    """
     placed: list[str] = []
-    for k, word in enumerate(args):
-        placed.append(word)
-        if word == "--json" and (k + 1 == len(args) or (args[k + 1].startswith("-") and args[k + 1] != "-")):
-            placed.append("-")
+    for word, following in zip(args, [*args, ""][1:], strict=True):
+        option = following == "" or (following.startswith("-") and following != "-")
+        table = following.lower().endswith(TABLES)
+        placed.append("--json=-" if word == "--json" and (option or table) else word)
     return placed
 
 

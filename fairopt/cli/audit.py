@@ -67,7 +67,7 @@ def audit(
     draws: Annotated[int, typer.Option(help="Of the bootstrap.")] = 2000,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     html: Annotated[Path | None, typer.Option(help="One self-contained page with pictures.")] = None,
-    json: Annotated[Path | None, typer.Option(help="Every figure; '-' for standard output.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Every figure, on standard output, or to a file with its name behind.")] = None,
     csv: Annotated[Path | None, typer.Option("--csv", "--output", help="The gap table; '-' for standard output.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 where the scores break a constraint.")] = False,
 ) -> None:

@@ -23,7 +23,9 @@ ANY_SOFTNESS = ", ".join(sorted(ALL_SOFTNESS))
 
 
 def backends(
-    json: Annotated[Path | None, typer.Option(help="The list with every capability; '-' or nothing for standard output.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="The list with every capability, on standard output, or to a file with its name behind.")
+    ] = None,
 ) -> None:
     """List the backends, what each can do, and how to install those that are absent."""
     check_places({}, {"json": json})

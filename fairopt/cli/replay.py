@@ -23,7 +23,7 @@ def replay(
     order: Annotated[str, typer.Option(help=f"One of {', '.join(ORDERS)}.")] = "file",
     tolerance: Annotated[float, typer.Option(help="Largest pooled gap of the mean probability.")] = 0.05,
     picture: Annotated[Path, typer.Option(help="PNG of pooled gaps and bounds over time.")] = Path("fairopt-replay.png"),
-    json: Annotated[Path | None, typer.Option(help="The table; '-' or nothing for standard output.")] = None,
+    json: Annotated[Path | None, typer.Option(help="The table, on standard output, or to a file with its name behind.")] = None,
 ) -> None:
     """Send out-of-fold probabilities of a real data set through all controllers, one decision after the other."""
     ends_in(picture, ".png", "picture")

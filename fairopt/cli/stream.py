@@ -16,6 +16,7 @@ from rich.progress import TextColumn
 from fairopt.basics.errors import InputError, MissingExtraError
 from fairopt.basics.files import check_places, column_name, column_names, number, write_whole
 from fairopt.basics.words import notion_word
+from fairopt.cli import in_options
 from fairopt.cli.options import Decimal, Encoding, Separator, dialect, two_numbers
 from fairopt.cli.show import console, progress, say
 from fairopt.cli.show import output as standard
@@ -68,6 +69,9 @@ def stream(
     target: Annotated[
         str | None, typer.Option("--target", "--target-column", help="Column of targets, for notions that need them.")
     ] = None,
+    pos_label: Annotated[
+        str | None, typer.Option(help="The target that counts as 1, as written; every other one is 0. By default targets are numbers.")
+    ] = None,
     key: Annotated[
         str | None,
         typer.Option("--key-column", "--key", help="Column of request keys: a key that comes again is not counted again."),
@@ -93,6 +97,8 @@ def stream(
     screen = console(stderr=True)
     if input == "-" and keep_keys == str(KEEP_KEYS) and key is not None:
         keep_keys = "all"  # a pipe resumes by its keys alone
+    if pos_label is not None and target is None:
+        raise InputError("--pos-label: expected --target beside it")
     keep = None if keep_keys == "all" else _whole(keep_keys, "keep-keys")
     if batch > 1 and key is not None:
         raise InputError("--batch: expected 1 with --key-column")
@@ -106,12 +112,14 @@ def stream(
         job = runs.Job(
             output=output, rejects=rejects if rejects is not None else _beside(output, state), groups=made.plan.columns,
             score=column_name(score, source.columns, "score"), target=_one(target, source, "target"), key=_one(key, source, "key-column"),
-            batch=batch, missing_group=missing_group == "own", overwrite=overwrite, clip=clip,
+            pos_label=pos_label, batch=batch, missing_group=missing_group == "own", overwrite=overwrite, clip=clip,
         )  # fmt: skip
         job.check(source)
         _check_files(input, job, state, report, picture)
         with _state_of(source, job, made, state, durable, keep) as store:
-            run = runs.Run(source, store, job, sync=durable == "full", on_warning=lambda words: say(screen, f"warning: {words}"))
+            run = runs.Run(
+                source, store, job, sync=durable == "full", on_warning=lambda words: say(screen, f"warning: {in_options(words)}")
+            )
             if store.resumed:
                 say(screen, f"resuming {state}: {made.samples:,} samples were sent before")
             try:
@@ -172,7 +180,7 @@ def _finish(run: runs.Run, told: StreamReport, report: Path | None, picture: Pat
         except MissingExtraError as error:
             say(screen, f"no picture: {error}")
     for problem in run.tally.problems:
-        say(screen, f"problem: {problem}")
+        say(screen, f"problem: {in_options(problem)}")
     if run.tally.problems:
         raise typer.Exit(2)
 

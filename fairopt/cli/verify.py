@@ -28,7 +28,7 @@ def verify(
     claims: Annotated[str, typer.Option(help=f"Some of {', '.join(CHECKS)}, separated by commas. Default: all that apply.")] = "",
     instances: Annotated[int, typer.Option(min=1, help="Random and adversarial instances a claim.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="An instance is rebuilt from claim, seed and number.")] = 0,
-    json: Annotated[Path | None, typer.Option(help="The table; '-' or nothing for standard output.")] = None,
+    json: Annotated[Path | None, typer.Option(help="The table, on standard output, or to a file with its name behind.")] = None,
 ) -> None:
     """Measure the claims on a backend or a notion; exit code 1 if one does not hold."""
     check_places({}, {"json": json})

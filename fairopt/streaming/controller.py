@@ -252,7 +252,8 @@ class Controller(Stepping):
             if other._pending:
                 raise UnsupportedError("merge: the other controller has samples that wait for targets; observe them first")
             now = _snapshot(other._components, other.samples, other.steps, other._distortion, other._lineage.merged)
-            start = since(self._lineage, other._lineage, now)
+            own = _snapshot(self._components, self.samples, self.steps, self._distortion, self._lineage.merged)
+            start = since(self._lineage, other._lineage, now, own)
             if start is None:
                 return
             lineages = self._lineage.took(other._lineage, now), other._lineage.gave(now)

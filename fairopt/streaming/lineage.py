@@ -6,8 +6,9 @@ gives everything but the origin. A state that was merged is remembered by the on
 worker that went on gives only the new part, exactly; where the two do not fit (a copy went another way) merging is refused.
 
 A controller that was never forked or merged has no identity in its state (so that equal runs have equal states). One restored from such
-a state is named by its content: two restored from equal states are told to be the same, but not one restored and the live one. Workers
-made by ``fork`` are always told apart.
+a state is named by its content: two restored from equal states are told to be the same, and so are one restored and a live one of the
+same content, of which either is merged. One that went on since its state was taken is not known by it any more: make workers by ``fork``,
+which are always told apart.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from fairopt.streaming.state import count, group_value, number, text, whole
 
 KEEP_GIVEN = 4  # states given are remembered, the latest ones
 BY_CONTENT = "state-"
+SENT = "sent-"  # and its content's digest: what a controller without an identity in its state held when it was merged
 Part = dict[Group, tuple[float, Exact]]  # count and exact sum by group
 
 
@@ -95,7 +97,8 @@ class Lineage:
 
     def took(self, other: Lineage, now: Snapshot) -> Lineage:
         """After ``now`` of ``other`` was merged here."""
-        return Lineage(self.id, True, self.base, self.origin, {**self.merged, **other.merged, other.id: now.digest}, self.given)
+        names = {other.id: now.digest} if other.known else {other.id: now.digest, SENT + now.digest: now.digest}
+        return Lineage(self.id, True, self.base, self.origin, {**self.merged, **other.merged, **names}, self.given)
 
     def to_dict(self) -> dict[str, Any] | None:
         if not self.known:
@@ -121,7 +124,18 @@ def _texts(plain: Mapping[str, Any]) -> dict[str, str]:
     return {text(k, "lineage: merged"): text(v, "lineage: merged") for k, v in plain.items()}
 
 
-def since(mine: Lineage, theirs: Lineage, now: Snapshot) -> Snapshot | None:
+def _same_content(mine: Lineage, theirs: Lineage, now: Snapshot, own: Snapshot) -> bool:
+    """Whether one of two is a live controller without an identity in its state, and the other was restored from that state."""
+    restored = theirs.id.startswith(BY_CONTENT)
+    same = now.samples > 0 and now.digest == own.digest and not (mine.known or theirs.known)
+    if same and (restored or mine.id.startswith(BY_CONTENT)):
+        return True
+    if restored:
+        return SENT + theirs.id.removeprefix(BY_CONTENT) in mine.merged
+    return not theirs.known and BY_CONTENT + now.digest in mine.merged
+
+
+def since(mine: Lineage, theirs: Lineage, now: Snapshot, own: Snapshot) -> Snapshot | None:
     """What of ``now`` is counted here already (their origin, or the state last merged); None where all of it is.
 
     InputError where some of it is, and which part cannot be told.
@@ -129,6 +143,10 @@ def since(mine: Lineage, theirs: Lineage, now: Snapshot) -> Snapshot | None:
     if mine.id == theirs.id:
         raise InputError("merge: the other controller is a copy of this one, or this one of it: they hold the same samples")
     last = mine.merged.get(theirs.id)
+    if last is None and _same_content(mine, theirs, now, own):
+        raise InputError(
+            "merge: the other controller is one that was restored from a state of this one or of one merged before, or the other way round"
+        )
     if last is None:
         start = theirs.origin
     elif last == now.digest:

@@ -177,6 +177,26 @@ def test_controllers_without_a_common_past() -> None:
     assert main.samples == 2
 
 
+def test_a_plain_controller_and_one_restored_from_its_state_are_the_same() -> None:
+    live = fresh()
+    send(live, 3)
+    file = restored(live)
+    for mine, other in ((live, file), (file, live)):
+        with pytest.raises(fo.InputError, match="restored from a state"):
+            mine.merge(other)
+    for first, second in ((live, file), (file, live)):
+        main = fresh()
+        main.merge(copy.deepcopy(first))
+        for again in (main, restored(main)):
+            with pytest.raises(fo.InputError, match="restored from a state"):
+                again.merge(copy.deepcopy(second))
+            assert again.samples == 3
+    twin = fresh()
+    send(twin, 3)  # live ones are told apart, whatever they sent
+    twin.merge(live)
+    assert twin.samples == 6
+
+
 @pytest.mark.parametrize(("mine", "theirs"), [(1, "1"), (True, 1), ("True", True), (0, False)])
 def test_kinds_of_values_that_differ_are_refused_in_merge_and_load(mine: object, theirs: object) -> None:
     a, b = fresh(), fresh()

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 import fairopt as fo
 from fairopt import cli
+from fairopt.basics.errors import InputError
 from fairopt.basics.table import Table
 from fairopt.cli.app import COMMANDS, build
 from fairopt.cli.show import console, rich_table, say
@@ -208,6 +209,51 @@ def test_the_remedies_of_an_audit_are_options(odd: Path, monkeypatch: pytest.Mon
     gaps = ("audit", "gaps.csv", "--score", "score", "--sensitive", "sex", "--draws", "100")
     assert "--missing-group own" in said(gaps, monkeypatch, capsys)
     assert CliRunner().invoke(build(), [*gaps, "--missing-group", "own"]).exit_code == 0
+
+
+def test_json_before_a_file_is_a_flag_and_the_file_is_left_as_it_is(odd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (odd / "good.csv").read_bytes()
+    shown = CliRunner().invoke(build(), ["audit", "--json", "good.csv", "--score", "score", "--sensitive", "sex"])
+    assert shown.exit_code == 0
+    assert json.loads(shown.stdout)["n"] > 0
+    again = CliRunner().invoke(build(), ["audit", "good.csv", "--score", "score", "--sensitive", "sex", "--json"])
+    assert again.stdout == shown.stdout
+    shown = CliRunner().invoke(build(), ["backends", "--json", "good.csv"])
+    assert shown.exit_code == 2  # it takes no file
+    assert (odd / "good.csv").read_bytes() == before
+    for place in (["--json", "new"], ["--json=other.csv"], ["--json", "list.json"], ["--json", "list.json"]):
+        assert CliRunner().invoke(build(), ["backends", *place]).exit_code == 0
+        assert json.loads((odd / place[-1].removeprefix("--json=")).read_text())
+
+
+def test_text_targets_without_pos_label_name_it(odd: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("audit", "names.csv", "--score", "score", "--sensitive", GROUP, "--target", "word", "--notion", "EqualOpportunity")
+    assert "where targets are words, pass --pos-label, the one that counts as 1" in said(names, monkeypatch, capsys)
+
+
+def test_a_stream_takes_the_targets_that_an_audit_takes(odd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for target, more in (("y", []), ("word", ["--pos-label", "yes"]), ("sign", ["--pos-label", "1"])):
+        files = ["--input", "names.csv", "--output", f"{target}.csv", "--state", f"{target}.db", "--json", f"{target}.json"]
+        words = ["stream", *files, "--sensitive", GROUP, "--notion", "equal_opportunity", "--target", target, *more]
+        shown = CliRunner().invoke(build(), words)
+        assert shown.exit_code == 0, shown.output
+        found.append(json.loads((odd / f"{target}.json").read_text())["pooled_gaps"])
+    assert found[0] == found[1] == found[2]
+    assert set(found[0].values()) != {None}
+    again = CliRunner().invoke(build(), [*words[:-1], "-1"])
+    assert "--pos-label was '1', now '-1'" in str(again.exception)
+
+
+def test_a_label_that_no_target_has_is_a_problem_of_the_stream(odd: Path) -> None:
+    words = ["stream", "--input", "names.csv", "--state", "s.db", "--sensitive", GROUP, "--notion", "equal_opportunity", "--target", "word"]
+    shown = CliRunner().invoke(build(), [*words, "--pos-label", "Yes"])
+    assert shown.exit_code == 2
+    assert "problem: no target is 'Yes', which was to count as 1; the first ones found are 'no', 'yes'" in shown.stderr
+    shown = CliRunner().invoke(build(), [*words[:3], "--output", "n.csv", "--state", "n.db", *words[5:]])
+    assert shown.exit_code == 2
+    assert "pass --pos-label, the one that counts as 1" in shown.stderr
+    assert isinstance(CliRunner().invoke(build(), [*words[:-2], "--pos-label", "yes"]).exception, InputError)
 
 
 def test_pos_label_gives_the_figures_of_0_and_1(odd: Path) -> None:

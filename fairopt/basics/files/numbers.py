@@ -41,6 +41,25 @@ def zero_or_one(value: Any, name: str, decimal: str = ".") -> float:
     return number(value, name, decimal)
 
 
+def label(value: Any, name: str, decimal: str = ".", pos_label: str | None = None) -> float:
+    """A target: a number, or with ``pos_label`` 1.0 where the cell is that text as written and 0.0 elsewhere. InputError says what came."""
+    if pos_label is not None:
+        if empty(value):
+            raise InputError(f"{name}: an empty cell is no label")
+        return float(str(value) == pos_label)
+    try:
+        return zero_or_one(value, name, decimal)
+    except InputError as error:
+        if empty(value) or not isinstance(value, str) or _COMMA.fullmatch(value) or _NOT_FINITE.fullmatch(value):
+            raise
+        raise InputError(f"{error}; where targets are words, pass pos_label= the one that counts as 1") from error
+
+
+def empty(value: Any) -> bool:
+    """A cell of text or a typed value that holds nothing."""
+    return value is None or type(value).__name__ == "NAType" or value == "" or value != value
+
+
 def _of_text(text: str, name: str, decimal: str) -> float:
     pattern = _POINT if decimal == "." else _COMMA
     if not pattern.fullmatch(text):

@@ -16,6 +16,7 @@ from fairopt.streaming.durable.store import DurableStream
 _OPTIONS = {
     "kind": "the input's kind", "pipe": "whether the input is a pipe", "columns": "the input's header", "encoding": "--encoding",
     "separator": "--separator", "decimal": "--decimal", "score": "--score", "groups": "--sensitive", "target": "--target",
+    "pos_label": "--pos-label",
     "key": "--key-column", "batch": "--batch", "missing_group": "--missing-group", "fair": "the name of the fair scores",
     "output": "--output", "rejects": "--rejects",
 }  # fmt: skip
@@ -25,6 +26,7 @@ _OPTIONS = {
 class Job:
     """What to read and where to write. groups: the columns of sensitive features; batch: rows a step (1 where a key column is used).
 
+    pos_label: the target that counts as 1, as written; every other one is 0. None: targets are numbers.
     output: Path('-') is standard output. overwrite: files that are in the way are lost. clip: scores outside the bounds are meant to be
     clipped, and are no problem.
     """
@@ -34,6 +36,7 @@ class Job:
     groups: tuple[str, ...]
     score: str = "score"
     target: str | None = None
+    pos_label: str | None = None
     key: str | None = None
     batch: int = 1
     fair: str = "fair_score"
@@ -50,6 +53,8 @@ class Job:
             raise InputError(f"input: it has a column {self.fair!r} already; choose another name for the fair scores")
         if self.batch < 1 or (self.key is not None and self.batch > 1):
             raise InputError(f"batch: expected 1 with a key column, else a number >= 1, got {self.batch}")
+        if self.pos_label is not None and self.target is None:
+            raise InputError("pos_label: expected a column of targets beside it")
         if self.rejects == STDOUT:
             raise InputError("rejects: expected a file, got '-' (standard output)")
 
@@ -59,6 +64,7 @@ def facts(source: Source, job: Job, state: Path) -> dict[str, Any]:
     return {
         "by": "fairopt stream", "kind": source.kind, "pipe": source.pipe, "columns": list(source.columns), "encoding": source.encoding,
         "separator": source.separator, "decimal": source.decimal, "score": job.score, "groups": list(job.groups), "target": job.target,
+        "pos_label": job.pos_label,
         "key": job.key, "batch": job.batch, "missing_group": job.missing_group, "fair": job.fair, "output": _names(job.output, state),
         "rejects": _names(job.rejects, state),
     }  # fmt: skip

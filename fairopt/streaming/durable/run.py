@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from fairopt.basics.errors import FairoptWarning, InputError
-from fairopt.basics.files import Place, csv_line, guarded, legible, number, zero_or_one
+from fairopt.basics.files import Place, csv_line, guarded, label, legible, number
 from fairopt.streaming.durable.identity import Job, facts, same_run
 from fairopt.streaming.durable.outputs import STDOUT, Outputs
 from fairopt.streaming.durable.sources import Row, Source
@@ -126,7 +126,7 @@ class Run:
             raise InputError(row.reason)
         job, fields = self.job, row.fields
         score = number(fields[job.score], job.score, self.source.decimal)
-        target = None if job.target is None else zero_or_one(fields[job.target], job.target, self.source.decimal)
+        target = None if job.target is None else label(fields[job.target], job.target, self.source.decimal, job.pos_label)
         for name in job.groups:
             value = fields[name]
             if (value is None or value == "") and not job.missing_group:
@@ -171,6 +171,8 @@ class Run:
 
         def writes(step: StreamStep) -> list[tuple[str, str]]:
             self.tally.accept(scores, groups, batch[0].row.line, self.store.controller)
+            if job.pos_label is not None and job.target is not None:
+                self.tally.labels([good.row.fields[job.target] for good in batch], job.pos_label)
             consumed.extend(self.tally.keep(place))
             sent = [step.scores] if one else step.scores
             rows = [

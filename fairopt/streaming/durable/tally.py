@@ -10,6 +10,7 @@ from fairopt.basics.table import group_word, joined_words
 from fairopt.streaming.durable.sources import Row
 
 _MANY = 20  # refused rows of one group, none of it sent: said at once
+_SHOWN = 6
 _NAMED = 200  # groups of which refused rows are counted apart
 
 
@@ -22,7 +23,8 @@ class Tally:
     """Rows of this process by their fate; outside, refused, broken: of the whole run, kept in the state with each commit.
 
     refused: rows refused, by column and group, of groups of which no row was sent. broken: rows of several lines whose quoting is
-    broken. delivered: bytes that standard output took. line, digest: of the input, as they were kept.
+    broken. positives: targets that were ``pos_label``. delivered: bytes that standard output took. line, digest: of the input, as they
+    were kept.
     """
 
     def __init__(self, kept: Sequence[Any] | None, warn: Callable[[str], None], *, clip: bool) -> None:
@@ -30,21 +32,31 @@ class Tally:
         more = rest[0] if rest else {}
         self.rows = self.accepted = self.rejected = self.repeated = 0
         self.outside, self.broken = int(more.get("outside", 0)), int(more.get("broken", 0))
+        self.positives = int(more.get("positives", 0))
         self.refused: dict[str, dict[str, int]] = {name: dict(groups) for name, groups in more.get("refused", {}).items()}
         self.delivered: int | None = more.get("delivered")
         self.problems: list[str] = []
         self._sent: set[tuple[str, str]] = set()
         self._warn = warn
         self._warned: set[Any] = set()
+        self._pos_label: str | None = None
+        self._words: dict[str, None] = {}  # the first targets of this process
         self._clip = clip  # scores outside the bounds are meant to be clipped
 
     def keep(self, place: Place) -> list[Any]:
         """What is kept with each commit, short: line, hash, sent and rejected in all, and what else there is."""
         kept = [place.line, place.digest, self.sent_in_all, self.rejected_in_all]
-        if self.outside or self.broken or self.refused or self.delivered:
-            more = {"outside": self.outside, "broken": self.broken, "refused": self.refused, "delivered": self.delivered}
-            kept.append({k: v for k, v in more.items() if v})
-        return kept
+        more = {name: getattr(self, name) for name in ("outside", "broken", "positives", "refused", "delivered")}
+        said = {k: v for k, v in more.items() if v}
+        return [*kept, said] if said else kept
+
+    def labels(self, targets: Sequence[Any], pos_label: str) -> None:
+        """Targets of rows that are sent."""
+        self._pos_label = pos_label
+        for target in map(str, targets):
+            self.positives += target == pos_label
+            if len(self._words) < _SHOWN:
+                self._words.setdefault(target)
 
     def accept(self, scores: Sequence[float], groups: Mapping[str, Sequence[Any]], line: int, box: Bounded) -> None:
         """Rows that are sent, from line ``line`` on."""
@@ -91,6 +103,9 @@ class Tally:
                 words = (f" & {name}={word} & ", f" & {name}={joined_words([word])} & ")
                 if (name, group) not in self._sent and not any(w in other for w in words for other in sent):
                     self.problems.append(f"{name} '{group}': every one of its {count:,} rows was rejected")
+        if self._pos_label is not None and not self.positives:
+            found = ", ".join(repr(legible(word)) for word in self._words)
+            self.problems.append(f"no target is {legible(self._pos_label)!r}, which was to count as 1; the first ones found are {found}")
         if self.broken:
             self.problems.append(f"{self.broken:,} rows of several lines are broken: an opened quote may have swallowed good rows")
         if self.rejected_in_all and not self.sent_in_all:
