@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fairopt.auditing.result import Audit
+from fairopt.auditing.findings import Findings
 from fairopt.basics.figures import drawing, legend, legible, png
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ ROWS = 24  # comparisons in the first picture: the widest gaps
 PANEL = 10  # groups in a panel: the largest
 
 
-def draw_pictures(audit: Audit) -> dict[str, bytes]:
+def draw_pictures(audit: Findings) -> dict[str, bytes]:
     """Name -> PNG. A picture without a mark is not drawn."""
     drawn: dict[str, bytes] = {}
     with drawing("the pictures need", "audit") as canvas:
@@ -29,7 +29,7 @@ def draw_pictures(audit: Audit) -> dict[str, bytes]:
     return drawn
 
 
-def gap_picture(figure: Figure, audit: Audit) -> bool:
+def gap_picture(figure: Figure, audit: Findings) -> bool:
     """A line a comparison: gap and interval of scores and of decisions, and the limit."""
     lines = widest(audit)
     if not lines:
@@ -53,7 +53,7 @@ def gap_picture(figure: Figure, audit: Audit) -> bool:
     return True
 
 
-def widest(audit: Audit) -> list[tuple[str, dict[str, dict[str, Any]]]]:
+def widest(audit: Findings) -> list[tuple[str, dict[str, dict[str, Any]]]]:
     """(words, quantity -> row) of the comparisons, the ones furthest beyond their limit first."""
     found: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
     for row in audit.gaps:
@@ -69,7 +69,7 @@ def _comparison(notion: str, attribute: str, given: str, a: str, b: str) -> str:
     return f"{legible(notion)}({where}): {' / '.join(legible(w) for w in (a, b) if w)}"
 
 
-def group_picture(figure: Figure, audit: Audit) -> bool:
+def group_picture(figure: Figure, audit: Findings) -> bool:
     """A line an attribute of panels: mean score and selection rate of each group, with intervals."""
     panels = _panels(audit)
     if not panels:
@@ -92,7 +92,7 @@ def group_picture(figure: Figure, audit: Audit) -> bool:
     return True
 
 
-def score_picture(figure: Figure, audit: Audit) -> bool:
+def score_picture(figure: Figure, audit: Findings) -> bool:
     """A panel an attribute: the share of each group's scores in equal bins, and the threshold."""
     panels = _panels(audit)
     if not panels:
@@ -124,7 +124,7 @@ def score_picture(figure: Figure, audit: Audit) -> bool:
     return True
 
 
-def _panels(audit: Audit) -> list[tuple[str, list[str]]]:
+def _panels(audit: Findings) -> list[tuple[str, list[str]]]:
     """(attribute, its present groups, the largest at most), in the order of the table."""
     sizes: dict[str, list[tuple[str, int]]] = {}
     for row in audit.groups:
@@ -151,4 +151,4 @@ def _unique(axes: Axes) -> tuple[list[Any], list[str]]:
     return list(found.values()), list(found)
 
 
-PICTURES: dict[str, Callable[[Figure, Audit], bool]] = {"gaps": gap_picture, "groups": group_picture, "scores": score_picture}
+PICTURES: dict[str, Callable[[Figure, Findings], bool]] = {"gaps": gap_picture, "groups": group_picture, "scores": score_picture}

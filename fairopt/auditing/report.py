@@ -6,8 +6,8 @@ import base64
 from pathlib import Path
 from typing import Any
 
+from fairopt.auditing.findings import Findings
 from fairopt.auditing.pictures import PANEL, ROWS, draw_pictures
-from fairopt.auditing.result import Audit
 from fairopt.basics.extras import missing
 from fairopt.basics.files import write_whole
 from fairopt.basics.table import Table
@@ -33,7 +33,7 @@ MEANINGS = (
 TEMPLATE = Path(__file__).parent / "report.html"
 
 
-def write_report(audit: Audit, path: Path) -> Path:
+def write_report(audit: Findings, path: Path) -> Path:
     """Write the page. MissingExtraError without Jinja2 and matplotlib; InputError where the file cannot be written."""
     try:
         from jinja2 import Environment
