@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.contract.problem import Array, ProjectionProblem
+from fairopt.basics.arrays import Array
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve import Solution
 from fairopt.testing.active import piece_at
 from fairopt.testing.claims.subject import Case, Layer, clipped

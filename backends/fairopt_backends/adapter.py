@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.arrays import Array
 from fairopt.basics.errors import BackendError, InfeasibleError, InputError, UnsupportedError
 from fairopt.contract.backend import Backend, RawSolution, Status
-from fairopt.contract.problem import Array, Limits, ProjectionProblem
+from fairopt.contract.problem import Limits, ProjectionProblem
 from fairopt_backends.lowering import Lowered, Numbers, lower
 from fairopt_backends.multipliers import at_a_vertex, recovered
 from fairopt_backends.programme import Programme, unit_of

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.arrays import Array
 from fairopt.basics.errors import BackendError
 from fairopt.contract.backend import ALL_SOFTNESS, Capabilities
-from fairopt.contract.problem import Array
 from fairopt_backends.adapter import Adapter, Answer, one_of, positive, positive_integer
 from fairopt_backends.cache import Cache
 from fairopt_backends.cone_attempts import attempts, best_answer

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.errors import BackendError
 from fairopt.contract.backend import ALL_SOFTNESS, Capabilities
-from fairopt.contract.problem import Array, IntArray
 from fairopt_backends.adapter import Adapter, Answer, one_of, positive, positive_integer
 from fairopt_backends.cone_attempts import attempts, best_answer
 from fairopt_backends.lowering import Lowered, Numbers

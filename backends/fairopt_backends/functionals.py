@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.contract.problem import Array, IntArray, ProjectionProblem
+from fairopt.basics.arrays import Array, IntArray
+from fairopt.contract.problem import ProjectionProblem
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,7 +35,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.contract.problem import Array, BoolArray, IntArray, Limits, ProjectionProblem
+from fairopt.basics.arrays import Array, BoolArray, IntArray
+from fairopt.contract.problem import Limits, ProjectionProblem
 from fairopt_backends.functionals import Functionals, functionals
 from fairopt_backends.modules import load
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fairopt.contract.problem import Array
+from fairopt.basics.arrays import Array
 from fairopt_backends.programme import Programme
 
 NEAR = 1e-7  # how near a limit counts as active, in scaled rows

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.contract.problem import Array, BoolArray, IntArray
+from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt_backends.lowering import Lowered, Numbers
 from fairopt_backends.modules import load
 

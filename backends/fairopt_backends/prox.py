@@ -23,8 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.arrays import Array, BoolArray
 from fairopt.basics.range_projection import at_apex, range_flow, range_prices
-from fairopt.contract.problem import Array, BoolArray, ProjectionProblem
+from fairopt.contract.problem import ProjectionProblem
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fairopt.basics.arrays import IntArray
 from fairopt.basics.errors import InputError
 from fairopt.contract.backend import ALL_SOFTNESS, Capabilities
-from fairopt.contract.problem import IntArray
 from fairopt_backends.adapter import Adapter, Answer, one_of, positive, positive_integer
 from fairopt_backends.modules import INSTALL, load
 from fairopt_backends.programme import Programme, sides

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.arrays import Array
 from fairopt.basics.errors import BackendError
 from fairopt.contract.backend import Capabilities
-from fairopt.contract.problem import Array
 from fairopt_backends.adapter import Adapter, Answer, positive, positive_integer
 from fairopt_backends.lowering import Lowered, Numbers
 from fairopt_backends.modules import INSTALL, load

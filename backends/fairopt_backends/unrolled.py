@@ -23,9 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.range_projection import range_flow
 from fairopt.contract.backend import ALL_SOFTNESS, Backend, Capabilities, RawSolution, Status
-from fairopt.contract.problem import Array, IntArray, Limits, ProjectionProblem
+from fairopt.contract.problem import Limits, ProjectionProblem
 from fairopt_backends.adapter import SOLVED, clip, one_of, positive, positive_integer
 from fairopt_backends.prox import DualProx
 

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from fairopt.basics.arrays import Array
 from fairopt.basics.columns import numbers, read_features
 from fairopt.basics.errors import InputError
 from fairopt.basics.exact_sums import exact_cell_sums, exact_dot
 from fairopt.basics.table import Table
-from fairopt.contract.problem import Array
 from fairopt.notions.algebra import Leaf, Notion, constraints_on
 from fairopt.notions.batch import Batch
 from fairopt.notions.cells import combine

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.arrays import Array
 from fairopt.basics.columns import read_features
 from fairopt.basics.errors import FairoptWarning, InputError
 from fairopt.basics.exact_sums import exact_cell_sums, nearest_float
@@ -24,7 +25,7 @@ from fairopt.compiler.infeasible import OnInfeasible, settle
 from fairopt.compiler.items import Item, Row
 from fairopt.compiler.limits import MovingLimits, widened_limits
 from fairopt.compiler.presolve import Box, Cells, Removed, presolve, scales_of
-from fairopt.contract.problem import HARD, Array, Limits, ProjectionProblem, Rows, Softness
+from fairopt.contract.problem import HARD, Limits, ProjectionProblem, Rows, Softness
 from fairopt.notions.algebra import Notion
 from fairopt.notions.batch import Batch
 from fairopt.notions.cells import merge

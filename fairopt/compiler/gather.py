@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fairopt.basics.arrays import BoolArray, IntArray
 from fairopt.basics.errors import InputError
 from fairopt.basics.sparse import SparseRows, entries_of
 from fairopt.compiler.items import Item, Row, Soft
-from fairopt.contract.problem import BoolArray, IntArray
 from fairopt.notions.algebra import Leaf, Notion, constraints_on
 from fairopt.notions.amount import Amount, amount
 from fairopt.notions.batch import Batch

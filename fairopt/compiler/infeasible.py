@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.arrays import Array
 from fairopt.basics.errors import InfeasibleError
 from fairopt.basics.sparse import absolute
-from fairopt.contract.problem import Array, ProjectionProblem, Stated
+from fairopt.contract.problem import ProjectionProblem, Stated
 from fairopt.feasibility import FarkasProof, conflict, infeasibility
 from fairopt.feasibility.closest import least_values
 from fairopt.feasibility.exact_rows import hard_constraints, ratio_of

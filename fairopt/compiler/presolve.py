@@ -19,11 +19,12 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
+from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.basics.exact_sums import nearest_float
 from fairopt.basics.sparse import LARGE, Matrix, SparseRows, absolute, entries_of
 from fairopt.basics.wide_rows import WideRows
 from fairopt.compiler.items import Item, Row
-from fairopt.contract.problem import Array, BoolArray, IntArray, shares_of_cells
+from fairopt.contract.problem import shares_of_cells
 from fairopt.notions.amount import Amount
 
 _MARGIN = 1e-12

@@ -12,8 +12,9 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from fairopt.basics.arrays import Array
 from fairopt.basics.errors import UnsupportedError
-from fairopt.contract.problem import Array, Limits, ProjectionProblem, SoftnessKind
+from fairopt.contract.problem import Limits, ProjectionProblem, SoftnessKind
 
 GradientKind = Literal["implicit", "native"]
 ALL_SOFTNESS: frozenset[SoftnessKind] = frozenset({"hard", "priced", "budget", "quadratic"})

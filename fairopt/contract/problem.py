@@ -43,7 +43,7 @@ from fairopt.basics.errors import InputError
 from fairopt.basics.sparse import Matrix, SparseRows, absolute, most_in_a_column, product
 from fairopt.basics.wide_rows import WideRows, wide_shares
 
-__all__ = ["HARD", "Array", "BoolArray", "IntArray", "Limits", "ProjectionProblem", "Rows", "Softness", "SoftnessKind", "Stated"]
+__all__ = ["HARD", "Limits", "ProjectionProblem", "Rows", "Softness", "SoftnessKind", "Stated"]
 
 SoftnessKind = Literal["hard", "priced", "budget", "quadratic"]
 

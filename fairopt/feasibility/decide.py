@@ -12,10 +12,11 @@ from fractions import Fraction
 
 import numpy as np
 
+from fairopt.basics.arrays import Array
 from fairopt.basics.exact_simplex import Forms, decide
 from fairopt.basics.sparse import SparseRows, all_finite
 from fairopt.basics.wide_rows import WideRows
-from fairopt.contract.problem import Array, ProjectionProblem
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.feasibility.exact_rows import (
     cells_of,
     coefficients,

@@ -19,7 +19,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from fairopt.contract.problem import Array, ProjectionProblem
+from fairopt.basics.arrays import Array
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.feasibility.exact_rows import exact_offsets, limits_of, ratio_of, rows_of, unknowns, weights
 
 DROPS = (0.0, 1e-13, 1e-10, 1e-8, 1e-6, 1e-4)  # shares of the largest multiplier under which one counts as rounding

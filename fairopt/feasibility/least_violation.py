@@ -15,9 +15,9 @@ from functools import cached_property
 
 import numpy as np
 
+from fairopt.basics.arrays import Array, BoolArray
 from fairopt.basics.interior_point import minimise
 from fairopt.basics.range_projection import range_prices
-from fairopt.contract.problem import Array, BoolArray
 
 _NEAR = 1e-9  # share of the largest unknown within which one counts as at its bound
 _FEW = 400  # unknowns plus constraints that the interior point method takes

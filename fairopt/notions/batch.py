@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.arrays import BoolArray
 from fairopt.basics.columns import Value, numbers, read_features
 from fairopt.basics.errors import InputError
 from fairopt.basics.table import joined_words
-from fairopt.contract.problem import BoolArray
 from fairopt.notions.amount import is_number
 from fairopt.notions.events import Column, Mask, boolean_array
 from fairopt.notions.functional import Functional, Range

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from fairopt.basics.arrays import BoolArray, IntArray
 from fairopt.basics.sparse import LARGE, SparseRows
-from fairopt.contract.problem import BoolArray, IntArray
 from fairopt.notions.events import Column, columns_of, evaluate
 
 _DENSE = 1 << 16  # combinations counted in one table

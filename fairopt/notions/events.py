@@ -14,7 +14,7 @@ from typing import Any, NoReturn, Protocol
 import numpy as np
 import torch
 
-from fairopt.contract.problem import BoolArray, IntArray
+from fairopt.basics.arrays import BoolArray, IntArray
 from fairopt.notions.trap import trap
 
 

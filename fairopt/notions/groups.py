@@ -17,10 +17,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fairopt.basics.arrays import IntArray
 from fairopt.basics.columns import Value, group_values, plain_value
 from fairopt.basics.errors import InputError
 from fairopt.basics.table import group_word
-from fairopt.contract.problem import IntArray
 
 Missing = Literal["error", "own"]
 

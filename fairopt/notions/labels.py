@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.arrays import BoolArray
 from fairopt.basics.columns import numbers
 from fairopt.basics.errors import InputError
 from fairopt.basics.labels import explained, refusal, shown, target_numbers
-from fairopt.contract.problem import BoolArray
 from fairopt.notions.events import Mask
 from fairopt.notions.trap import trap
 

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.arrays import Array
 from fairopt.basics.errors import BackendError, InputError, UnsupportedError
 from fairopt.contract.backend import Backend, Capabilities, GradientKind, RawSolution, Status
-from fairopt.contract.problem import Array, Limits, ProjectionProblem
+from fairopt.contract.problem import Limits, ProjectionProblem
 from fairopt.contract.ranges_as_pairs import untaken
 from fairopt.contract.registry import BackendLike, instance, resolve
 from fairopt.contract.registry import backend as named

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairopt.contract.problem import Array, BoolArray, ProjectionProblem
+from fairopt.basics.arrays import Array, BoolArray
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.testing.optimality import Dense, price_unit, size_of, written_out
 
 

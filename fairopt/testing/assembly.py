@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from fairopt.contract.problem import HARD, Array, BoolArray, IntArray, ProjectionProblem, Rows, Softness
+from fairopt.basics.arrays import Array, BoolArray, IntArray
+from fairopt.contract.problem import HARD, ProjectionProblem, Rows, Softness
 
 INF = float("inf")
 

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.arrays import Array
 from fairopt.basics.errors import InputError
 from fairopt.basics.extras import missing
-from fairopt.contract.problem import Array, ProjectionProblem
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.testing import mutate
 from fairopt.testing.assembly import INF, Assembly
 from fairopt.testing.structures import STRUCTURES, Setting, add_structure, make_setting

@@ -14,7 +14,8 @@ from fractions import Fraction
 import numpy as np
 from torch import Tensor
 
-from fairopt.contract.problem import Array, IntArray, ProjectionProblem
+from fairopt.basics.arrays import Array, IntArray
+from fairopt.contract.problem import ProjectionProblem
 
 _LOW = 26  # mantissas of 53 bits are added in two halves, so that int64 never overflows below 2^36 terms
 

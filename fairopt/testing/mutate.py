@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from fairopt.contract.problem import HARD, Array, Softness
+from fairopt.basics.arrays import Array
+from fairopt.contract.problem import HARD, Softness
 from fairopt.testing.assembly import INF, Assembly, Linear
 
 Generator = np.random.Generator

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fairopt.contract.problem import Array, ProjectionProblem
+from fairopt.basics.arrays import Array
+from fairopt.contract.problem import ProjectionProblem
 
 
 @dataclass(frozen=True)

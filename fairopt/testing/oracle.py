@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from fairopt.basics.arrays import Array
 from fairopt.basics.errors import BackendError
 from fairopt.basics.extras import missing
-from fairopt.contract.problem import Array, ProjectionProblem, Softness
+from fairopt.contract.problem import ProjectionProblem, Softness
 from fairopt.testing.active import crossover
 from fairopt.testing.draws import Draw
 from fairopt.testing.optimality import Dense, residuals, written_out

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fairopt.contract.problem import Array, ProjectionProblem
+from fairopt.basics.arrays import Array
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.testing.active import Piece, piece_at
 from fairopt.testing.draws import Draw
 from fairopt.testing.optimality import price_unit, size_of, written_out

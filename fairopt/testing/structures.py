@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairopt.contract.problem import Array, BoolArray, IntArray
+from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.testing.assembly import INF, Assembly, Functional, Linear, Range
 
 Generator = np.random.Generator

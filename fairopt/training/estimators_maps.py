@@ -27,9 +27,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.sparse import absolute
-from fairopt.contract.problem import HARD, Array, IntArray, ProjectionProblem, Rows
+from fairopt.contract.problem import HARD, ProjectionProblem, Rows
 from fairopt.layer.fairness_layer import FairnessLayer
 from fairopt.layer.freezing import group_keys
 from fairopt.layer.frozen import FrozenLayer

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 import fairopt as fo
+from fairopt.basics.arrays import Array
 from fairopt.basics.sparse import dense
-from fairopt.contract.problem import Array, ProjectionProblem
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.testing.claims.subject import excess
 from proofs_checks.claim import Claim, Generator, Measurement, worst
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 import fairopt as fo
-from fairopt.contract.problem import Array, ProjectionProblem
+from fairopt.basics.arrays import Array
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.testing.claims.closed import groups_case
 from fairopt.testing.claims.subject import Case, Layer, clipped
 from fairopt.testing.claims.tolerance import check_cost_of_fairness

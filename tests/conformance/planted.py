@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.arrays import Array
 from fairopt.basics.errors import BackendError
 from fairopt.contract.backend import ALL_SOFTNESS, Backend, Capabilities, RawSolution, Status
-from fairopt.contract.problem import Array, Limits, ProjectionProblem
+from fairopt.contract.problem import Limits, ProjectionProblem
 from fairopt.testing.active import piece_at
 from fairopt.testing.draws import Draw
 from fairopt.testing.optimality import written_out

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from fairopt.basics.arrays import Array
 from fairopt.contract.backend import Status
-from fairopt.contract.problem import Array
 from fairopt.solve import Solution, solve
 from fairopt.testing.draws import Draw, draw, drawn_problems, infeasible, wild
 from fairopt.testing.optimality import residuals, size_of

@@ -11,8 +11,9 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from fairopt.basics.arrays import Array
 from fairopt.basics.errors import BackendError
-from fairopt.contract.problem import HARD, Array, ProjectionProblem, Softness
+from fairopt.contract.problem import HARD, ProjectionProblem, Softness
 from fairopt.testing.active import crossover
 from fairopt.testing.draws import MUTATIONS, SOFT, Draw, draw, drawn_problems, infeasible, wild
 from fairopt.testing.exact import cell_sums_exact, dot_exact, row_values_exact, violation_exact

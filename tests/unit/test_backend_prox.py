@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairopt.contract.problem import HARD, Array, Limits, ProjectionProblem, Rows, Softness
+from fairopt.basics.arrays import Array
+from fairopt.contract.problem import HARD, Limits, ProjectionProblem, Rows, Softness
 from fairopt.testing.oracle import solve_reference
 from fairopt_backends.unrolled import Unrolled, make_dual
 

@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairopt.auditing.gap_table import gaps
+from fairopt.basics.arrays import Array
 from fairopt.basics.errors import FairoptWarning, InputError
 from fairopt.basics.exact_sums import exact_cell_sums
 from fairopt.compiler import Compiled, compile_problem
-from fairopt.contract.problem import Array, ProjectionProblem
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.feasibility import infeasibility
 from fairopt.notions import (
     Batch,

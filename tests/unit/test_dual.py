@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from fairopt.basics.arrays import Array
 from fairopt.contract.problem import ProjectionProblem
-from fairopt.solve.dual.evaluate import SlicedDual, VectorDual
+from fairopt.solve.dual.chunked import SlicedDual
+from fairopt.solve.dual.evaluator import VectorDual
 from fairopt.solve.dual.make import make_dual
 from fairopt.solve.dual.newton import MAX_ITER, DualSolution, solve_dual
 from fairopt.solve.dual.prox import residual

@@ -11,7 +11,7 @@ from fairopt.basics.arrays import Array
 from fairopt.basics.sparse import dense
 from fairopt.contract.problem import Softness
 from fairopt.solve.dual.active_set import ModelSolver, factor
-from fairopt.solve.dual.evaluate import VectorDual
+from fairopt.solve.dual.evaluator import VectorDual
 from fairopt.solve.dual.interior import InteriorPoint
 from fairopt.solve.dual.newton import _Search, solve_dual
 from fairopt.solve.dual.prox import prox, residual

@@ -12,7 +12,7 @@ from torch import Tensor
 from fairopt.contract.backend import ALL_SOFTNESS, Backend, Capabilities, RawSolution, Status
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve import solve
-from fairopt.solve.dual.evaluate import Dual
+from fairopt.solve.dual.evaluator import Dual
 from fairopt.solve.dual.make import make_dual
 from fairopt.solve.dual.newton import DualSolution, goals
 from fairopt.solve.dual.prox import residual

@@ -14,7 +14,7 @@ to piece of the model: the primal-dual active set method (Hintermueller, Ito & K
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
@@ -23,8 +23,24 @@ from fairopt.basics.sparse import Diagonal, Matrix, SparseRows
 from fairopt.basics.wide_rows import WideRows
 from fairopt.solve.dual.separable import Quadratic, SeparableInverse, stacked
 
-if TYPE_CHECKING:
-    from fairopt.solve.dual.active_piece import Piece
+
+class ActiveRows(Protocol):
+    """What of a piece (``active_piece.Piece``) its system is made of: ``index`` (k,) the active rows of m, ``owner`` (k,) their
+    constraints, ``metric`` (k,), ``E`` (q, k) the equations between prices, ``gamma_inverse`` the quadratic softness."""
+
+    @property
+    def index(self) -> IntArray: ...
+    @property
+    def owner(self) -> IntArray: ...
+    @property
+    def metric(self) -> Array: ...
+    @property
+    def m(self) -> int: ...
+    @property
+    def E(self) -> Matrix: ...
+    @property
+    def gamma_inverse(self) -> Array | Quadratic | None: ...
+
 
 REFINE = 2
 NOTHING = SparseRows(np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0), 0)
@@ -90,7 +106,7 @@ def diagonal(model: Model) -> Array:
 class BorderedInverse:
     """``inverse @ (g, e)`` is (theta, nu) of a piece with the model M."""
 
-    def __init__(self, M: Sandwich, piece: Piece) -> None:
+    def __init__(self, M: Sandwich, piece: ActiveRows) -> None:
         assert isinstance(piece.E, SparseRows)
         assert not isinstance(piece.gamma_inverse, np.ndarray)
         self.M, self.piece, self.E, self.quadratic = M, piece, piece.E, piece.gamma_inverse

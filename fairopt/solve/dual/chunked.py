@@ -16,8 +16,7 @@ from torch import Tensor
 from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.basics.sparse import absolute
 from fairopt.contract.problem import ProjectionProblem
-from fairopt.solve.dual.evaluator import Dual, Evaluation, Transition, round_inward
-from fairopt.solve.dual.vector import VectorDual, VectorPlan
+from fairopt.solve.dual.evaluator import Dual, Evaluation, Transition, VectorDual, VectorPlan, round_inward
 
 SAMPLE = 12_000  # scores from which the prices are first guessed
 INF = float("inf")

@@ -21,8 +21,8 @@ from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.interior_point import direction, factor, reach
 from fairopt.solve.dual.active_set import PROXIMAL
 from fairopt.solve.dual.domain import Domain, domain
+from fairopt.solve.dual.evaluator import VectorDual
 from fairopt.solve.dual.structure import Numbers, Structure
-from fairopt.solve.dual.vector import VectorDual
 
 
 @dataclass

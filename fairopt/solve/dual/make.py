@@ -1,4 +1,4 @@
-"""The evaluator that suits a problem and its scores."""
+"""The evaluator of the dual that suits a problem and its scores: whole vectors (``evaluator``) or slices of a tensor (``chunked``)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from fairopt.contract.problem import ProjectionProblem
-from fairopt.solve.dual.evaluate import SMALL, Dual, SlicedDual, VectorDual
+from fairopt.solve.dual.chunked import SlicedDual
+from fairopt.solve.dual.evaluator import Dual, VectorDual
 
+SMALL = 4096  # below it numpy on whole vectors beats sliced torch
 MANY, CELL = 64, 2000
 
 

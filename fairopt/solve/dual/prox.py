@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.range_projection import range_flow, range_prices
-from fairopt.contract.problem import Array, IntArray
 from fairopt.solve.dual.structure import Numbers, Structure
 
 EPS = 0.5 * float(np.finfo(np.float64).eps)

@@ -7,7 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from fairopt.contract.problem import Array, BoolArray, IntArray, Limits, ProjectionProblem
+from fairopt.basics.arrays import Array, BoolArray, IntArray
+from fairopt.contract.problem import Limits, ProjectionProblem
 from fairopt.solve.dual.bordered import Split, split
 
 MANY = 64  # rows from which a diagonal M, or one with a border, is not written out

@@ -19,8 +19,8 @@ import numpy as np
 
 from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.basics.sparse import row_of_columns
+from fairopt.solve.dual.evaluator import VectorDual
 from fairopt.solve.dual.structure import Numbers, Structure
-from fairopt.solve.dual.vector import VectorDual
 
 STEPS = 200  # halvings of a bracket
 FAR = 1e30  # a price that reaches no value

@@ -21,11 +21,10 @@ from fairopt.contract.ranges_as_pairs import as_pairs, untaken
 from fairopt.solve.dual.active_piece import Piece, read_piece
 from fairopt.solve.dual.bordered import Model
 from fairopt.solve.dual.chunked import SlicedDual
-from fairopt.solve.dual.evaluator import Dual
+from fairopt.solve.dual.evaluator import Dual, VectorDual
 from fairopt.solve.dual.make import make_dual
 from fairopt.solve.dual.newton import DualSolution
 from fairopt.solve.dual.structure import Numbers, Structure, numbers, structure
-from fairopt.solve.dual.vector import VectorDual
 from fairopt.solve.finish.polish import polish
 from fairopt.solve.finish.repair import repair, shortfall
 from fairopt.solve.finish.rounding import Check, Finisher, box_holds_numbers, inside_box, largest, to_cell_order

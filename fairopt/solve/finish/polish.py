@@ -18,7 +18,8 @@ from fairopt.basics.arrays import Array
 from fairopt.contract.backend import RawSolution
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.dual.active_piece import read_piece
-from fairopt.solve.dual.evaluate import Dual, SlicedDual, VectorDual
+from fairopt.solve.dual.chunked import SlicedDual
+from fairopt.solve.dual.evaluator import Dual, VectorDual
 from fairopt.solve.dual.newton import DualSolution, Goals, goals, solve_dual
 from fairopt.solve.dual.prox import residual
 from fairopt.solve.dual.structure import Numbers, Structure

@@ -13,9 +13,8 @@ from fairopt.basics.arrays import Array
 from fairopt.basics.exact_sums import nearest_float
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.dual.chunked import SlicedDual, cell_sums
-from fairopt.solve.dual.evaluator import Dual, round_inward
+from fairopt.solve.dual.evaluator import Dual, VectorDual, round_inward
 from fairopt.solve.dual.structure import numbers, structure
-from fairopt.solve.dual.vector import VectorDual
 from fairopt.solve.finish.check import constraint_bound, exact_violations, summation_bound, violations
 
 EPS = 2.0**-52

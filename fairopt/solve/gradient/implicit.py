@@ -25,7 +25,8 @@ from fairopt.basics.errors import BackendError
 from fairopt.basics.sparse import Diagonal, row_of_columns
 from fairopt.contract.problem import Limits, ProjectionProblem
 from fairopt.solve.dual.active_piece import gamma_pattern
-from fairopt.solve.dual.evaluate import SlicedDual, VectorDual
+from fairopt.solve.dual.chunked import SlicedDual
+from fairopt.solve.dual.evaluator import VectorDual
 from fairopt.solve.dual.separable import Quadratic, SeparableInverse
 from fairopt.solve.dual.structure import structure
 from fairopt.solve.finish.finish import Outcome

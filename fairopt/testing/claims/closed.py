@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 import fairopt.testing.claims.formulas as formulas
-from fairopt.contract.problem import Array
+from fairopt.basics.arrays import Array
 from fairopt.layer.prepared import compile as compile_notion
 from fairopt.notions import DemographicParity
 from fairopt.testing.claims.measurement import Measurement

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from fairopt.contract.problem import Array
+from fairopt.basics.arrays import Array
 from fairopt.testing.active import piece_at
 from fairopt.testing.claims.measurement import Measurement, worst
 from fairopt.testing.claims.subject import Generator, Layer

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from fairopt.contract.problem import Array, ProjectionProblem, Softness
+from fairopt.basics.arrays import Array
+from fairopt.contract.problem import ProjectionProblem, Softness
 from fairopt.testing.active import piece_at
 from fairopt.testing.claims.measurement import Measurement, worst
 from fairopt.testing.claims.projection import ROOM

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from fairopt.contract.problem import Array
+from fairopt.basics.arrays import Array
 from fairopt.testing.claims.measurement import Measurement, worst
 from fairopt.testing.claims.subject import Case, Generator, Layer, excess, norm, scale_of
 

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.arrays import Array
 from fairopt.basics.errors import InfeasibleError, UnsupportedError
 from fairopt.contract.backend import Backend
-from fairopt.contract.problem import Array, ProjectionProblem
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.contract.registry import resolve
 from fairopt.layer.prepared import compile as compile_notion
 from fairopt.notions import Notion, ScoreCovariance

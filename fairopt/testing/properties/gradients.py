@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.arrays import Array
 from fairopt.basics.errors import BackendError, UnsupportedError
 from fairopt.contract.backend import GradientKind
-from fairopt.contract.problem import Array, Limits
+from fairopt.contract.problem import Limits
 from fairopt.testing.sensitivity import exact_jacobian
 from fairopt.testing.subject import Case, Subject, fail, limit_step, moved, reference_at, rescored
 

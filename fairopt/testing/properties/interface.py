@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.arrays import Array
 from fairopt.basics.errors import BackendError, InfeasibleError, InputError, UnsupportedError
 from fairopt.contract.backend import ALL_SOFTNESS, Backend
-from fairopt.contract.problem import Array, ProjectionProblem
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.testing.draws import Draw, wild
 from fairopt.testing.oracle import accepted_oracle
 from fairopt.testing.properties.accuracy import RAW, SOLVED
