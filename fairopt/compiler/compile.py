@@ -240,7 +240,7 @@ def _rows(gathered: Gathered, rows: list[Row], values: list[Tensor], n: int) -> 
         dense=torch.stack(dense) if dense else None,
         dense_rows=np.array(dense_rows, dtype=np.int64),
     )
-    result.__dict__["counts"] = counts  # known already: saves a pass over the samples
+    result.know({"counts": counts})
     return result
 
 

@@ -44,12 +44,7 @@ def as_asked(problem: ProjectionProblem, proof: FarkasProof, on_infeasible: OnIn
         raise infeasible(problem, proof)
     if on_infeasible == "passthrough":
         return replace(problem, feasible=False)
-    key = "_widened"
-    if key not in problem.__dict__:
-        problem.__dict__[key] = _widened(problem)
-    widened = problem.__dict__[key]
-    assert isinstance(widened, ProjectionProblem)
-    return widened
+    return problem.workspace.keep("widened", lambda: _widened(problem))
 
 
 OR_CLOSEST = ", or pass on_infeasible='closest'"  # what a layer takes; callers that have no such argument leave it out

@@ -29,10 +29,11 @@ Source: DESIGN 1; the dual form is claim L8.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -42,6 +43,7 @@ from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.basics.errors import InputError
 from fairopt.basics.sparse import Matrix, SparseRows, absolute, most_in_a_column, product
 from fairopt.basics.wide_rows import WideRows, wide_shares
+from fairopt.contract.workspace import Workspace
 
 __all__ = ["HARD", "Limits", "ProjectionProblem", "Rows", "Softness", "SoftnessKind", "Stated"]
 
@@ -100,6 +102,7 @@ class Rows:
     values: tuple[Tensor, ...] = ()
     dense: Tensor | None = None
     dense_rows: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    workspace: Workspace = field(default_factory=Workspace, init=False, repr=False)
 
     @property
     def n(self) -> int:
@@ -160,6 +163,14 @@ class Rows:
         """(m,): sum of |terms| that make up row k if every score is 1; more than ``absolute_sum`` where a row is summed in two parts."""
         return self.coefficients.parts_sum(self.counts) if isinstance(self.coefficients, WideRows) else self.absolute_sum
 
+    def known(self, *names: str) -> dict[str, Any]:
+        """Those of the cached properties ``names`` that have been worked out."""
+        return {name: self.__dict__[name] for name in names if name in self.__dict__}
+
+    def know(self, known: Mapping[str, Any]) -> None:
+        """Cached properties that are known already, from elsewhere: saves their passes over the samples."""
+        self.__dict__.update(known)
+
     def matrix(self) -> Tensor:
         """(m, n) float64: A written out. Only for small n, solvers without cell structure, and tests."""
         a = torch.from_numpy(np.asarray(self.coefficients))[:, self.cell]
@@ -214,6 +225,7 @@ class ProjectionProblem:
     feasible: bool = True
     stated: Stated | None = None
     ratio: Array = field(default_factory=lambda: np.ones(0))
+    workspace: Workspace = field(default_factory=Workspace, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.ratio.shape != self.width.shape:
@@ -274,9 +286,9 @@ class ProjectionProblem:
         numbers = limits.numpy()
         rows = self.rows
         if not np.array_equal(numbers["offset"], rows.offset):
-            cached = {k: v for k, v in rows.__dict__.items() if k in _CELL_CACHES}
             rows = replace(rows, offset=numbers["offset"], offset_terms=())  # the terms described the old offset
-            rows.__dict__.update(cached)
+            rows.know(self.rows.known(*_OF_MATRIX))
+            rows.workspace.take(self.rows.workspace, "split", "products")
         softness = tuple(replace(s, weight=float(w)) for s, w in zip(self.softness, numbers["softness_weight"], strict=True))
         return replace(self, rows=rows, lower=numbers["lower"], upper=numbers["upper"], width=numbers["width"], softness=softness)
 
@@ -291,9 +303,9 @@ class ProjectionProblem:
         )
 
 
-_CELL_CACHES = (
-    "counts", "mask_counts", "coefficients", "order", "inverse_order", "starts", "absolute_sum", "term_sum", "one_row_a_cell", "_split"
-)  # fmt: skip
+# what depends on the cells alone, and what on the cells and the coefficients
+OF_CELLS = ("counts", "mask_counts", "order", "inverse_order", "starts")
+_OF_MATRIX = (*OF_CELLS, "coefficients", "absolute_sum", "term_sum", "one_row_a_cell")
 
 
 @dataclass(frozen=True, eq=False)

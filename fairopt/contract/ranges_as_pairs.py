@@ -32,10 +32,7 @@ def untaken(problem: ProjectionProblem, can: Capabilities) -> tuple[int, ...]:
 def as_pairs(problem: ProjectionProblem, chosen: tuple[int, ...] | None = None) -> Pairs:
     """The same problem without the ranges ``chosen`` (None: all), which must be hard. Kept with the problem."""
     chosen = tuple(range(problem.ranges)) if chosen is None else chosen
-    kept: dict[tuple[int, ...], Pairs] = problem.__dict__.setdefault("_pairs", {})
-    if chosen not in kept:
-        kept[chosen] = _convert(problem, chosen)
-    return kept[chosen]
+    return problem.workspace.keep(("pairs", chosen), lambda: _convert(problem, chosen))
 
 
 def _couples(part: slice, ratio: float) -> list[tuple[int, int]]:

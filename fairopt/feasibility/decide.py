@@ -38,12 +38,7 @@ CHECKS = 200  # searches for fewer constraints
 
 def infeasibility(problem: ProjectionProblem) -> FarkasProof | None:
     """A proof that no scores inside the bounds meet the hard constraints, or None; kept with the problem."""
-    key = "_infeasibility"
-    if key not in problem.__dict__:
-        problem.__dict__[key] = contradiction(problem, hard_constraints(problem))
-    found = problem.__dict__[key]
-    assert found is None or isinstance(found, FarkasProof)
-    return found
+    return problem.workspace.keep("infeasibility", lambda: contradiction(problem, hard_constraints(problem)))
 
 
 def conflict(problem: ProjectionProblem, found: FarkasProof) -> FarkasProof:

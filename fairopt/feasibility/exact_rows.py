@@ -39,17 +39,19 @@ def mask_means(rows: Rows, sums: list[Fraction]) -> list[Fraction]:
 
 def offset_parts(rows: Rows) -> list[dict[int, Fraction]]:
     """(m,) the rows' constants by the mask that each part is a mean over; -1: what is no mean. Kept with the rows."""
-    cached: list[dict[int, Fraction]] | None = rows.__dict__.get("_offset_parts")
-    if cached is None:
-        cached = [{} for _ in range(rows.m)] if rows.offset_terms else [{-1: Fraction(float(v))} if v else {} for v in rows.offset]
-        means: dict[int, list[Fraction]] = {}
-        for k, scale, mask, value in rows.offset_terms:
-            if mask >= 0 and value not in means:
-                means[value] = mask_means(rows, exact_cell_sums(rows.values[value].numpy(), rows.cell.numpy(), rows.masks.shape[1]))
-            part = Fraction(scale) * (means[value][mask] if mask >= 0 else 1)
-            cached[k][max(mask, -1)] = cached[k].get(max(mask, -1), Fraction(0)) + part
-        rows.__dict__["_offset_parts"] = cached
-    return cached
+    return rows.workspace.keep("offset parts", lambda: _offset_parts(rows))
+
+
+def _offset_parts(rows: Rows) -> list[dict[int, Fraction]]:
+    found: list[dict[int, Fraction]]
+    found = [{} for _ in range(rows.m)] if rows.offset_terms else [{-1: Fraction(float(v))} if v else {} for v in rows.offset]
+    means: dict[int, list[Fraction]] = {}
+    for k, scale, mask, value in rows.offset_terms:
+        if mask >= 0 and value not in means:
+            means[value] = mask_means(rows, exact_cell_sums(rows.values[value].numpy(), rows.cell.numpy(), rows.masks.shape[1]))
+        part = Fraction(scale) * (means[value][mask] if mask >= 0 else 1)
+        found[k][max(mask, -1)] = found[k].get(max(mask, -1), Fraction(0)) + part
+    return found
 
 
 def exact_offsets(rows: Rows) -> list[Fraction]:
@@ -74,14 +76,13 @@ def unknowns(problem: ProjectionProblem, rows: Iterable[int]) -> Unknowns:
     """The unknowns of some rows of the problem, with their bounds; kept with the problem."""
     dense = set(problem.rows.dense_rows.tolist())
     samples = any(k in dense for k in rows)
-    key = f"_exact_bounds_{samples}"
-    cached = problem.__dict__.get(key)
-    if cached is None:
-        sides = [_sample_bounds(b, problem.n) if samples else _cell_bounds(b, problem.rows) for b in (problem.lb, problem.ub)]
-        cached = Unknowns(samples, *sides)
-        problem.__dict__[key] = cached
-    assert isinstance(cached, Unknowns)
-    return cached
+
+    def made() -> Unknowns:
+        return Unknowns(
+            samples, *(_sample_bounds(b, problem.n) if samples else _cell_bounds(b, problem.rows) for b in (problem.lb, problem.ub))
+        )
+
+    return problem.workspace.keep(("exact bounds", samples), made)
 
 
 def _sample_bounds(bound: float | Tensor, n: int) -> list[Fraction | None]:

@@ -64,10 +64,7 @@ class OneRowOutcome:
 
 def one_row(problem: ProjectionProblem) -> OneRow | None:
     """The plan of a problem that this road takes, or None."""
-    if "_one_row" not in problem.__dict__:
-        problem.__dict__["_one_row"] = _plan(problem)
-    plan: OneRow | None = problem.__dict__["_one_row"]
-    return plan
+    return problem.workspace.keep("one row", lambda: _plan(problem))
 
 
 def _plan(problem: ProjectionProblem) -> OneRow | None:

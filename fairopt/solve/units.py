@@ -21,7 +21,7 @@ from torch import Tensor
 from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.exact_sums import nearest_float
 from fairopt.basics.sparse import Matrix, SparseRows, absolute
-from fairopt.contract.problem import Limits, ProjectionProblem, Rows, Softness
+from fairopt.contract.problem import OF_CELLS, Limits, ProjectionProblem, Rows, Softness
 from fairopt.feasibility.exact_rows import exact_offsets
 
 NEAR = 30  # scores and rows within 2^-30 .. 2^30 are solved as they are
@@ -34,7 +34,6 @@ ROOM = 40  # a dtype that ends within 2^ROOM of the scores bounds them
 STEP = 16  # s is a multiple of it: scores that grow slowly do not make a new problem each time
 SOFT = 200  # rho and gamma within 2^-200 .. 2^200
 NOTHING = -(1 << 20)  # the exponent of 0
-_CELLS = ("counts", "mask_counts", "order", "inverse_order", "starts")
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,20 +137,16 @@ def find_units(problem: ProjectionProblem, extent: float, dtype: torch.dtype, *,
     end = int(np.frexp(torch.finfo(dtype).max)[1])
     tacit = torch.finfo(dtype).max if bounded or (bounded is None and end - s < ROOM) else np.inf
     key = (s, tacit)
-    kept: tuple[tuple[int, float], Units] | None = problem.__dict__.get("_units")
-    if kept is None or kept[0] != key:
-        kept = (key, Units(s, known.weights, known.rows, _scaled(problem, s, known, tacit), tacit < np.inf))
-        problem.__dict__["_units"] = kept
+    kept: tuple[tuple[int, float], Units] | None = problem.workspace.get("units")
+    if kept is None or kept[0] != key:  # one at a time: scores keep their size from step to step
+        made = Units(s, known.weights, known.rows, _scaled(problem, s, known, tacit), tacit < np.inf)
+        kept = problem.workspace.put("units", (key, made))
     return kept[1]
 
 
 def span(problem: ProjectionProblem) -> Span:
     """The span of a problem, kept with it."""
-    known: Span | None = problem.__dict__.get("_span")
-    if known is None:
-        known = _span(problem)
-        problem.__dict__["_span"] = known
-    return known
+    return problem.workspace.keep("span", lambda: _span(problem))
 
 
 def _span(problem: ProjectionProblem) -> Span:
@@ -338,5 +333,5 @@ def _scaled_rows(rows: Rows, s: int, u: IntArray) -> Rows:
         values=tuple(torch.from_numpy(_ldexp(v.numpy(), -s)) for v in rows.values),
         dense=None if rows.dense is None else torch.from_numpy(_ldexp(rows.dense.numpy(), -u[rows.dense_rows][:, None])),
     )
-    result.__dict__.update({name: value for name, value in rows.__dict__.items() if name in _CELLS})
+    result.know(rows.known(*OF_CELLS))
     return result

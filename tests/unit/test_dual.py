@@ -277,7 +277,7 @@ def test_other_limits_keep_the_structure_and_the_plans() -> None:
     limits = drawn.problem.limits()
     changed = with_numbers(drawn.problem, limits)
     assert structure(changed) is structure(drawn.problem)
-    assert changed.__dict__["_vector_plan"] is drawn.problem.__dict__["_vector_plan"]
+    assert changed.workspace.get("vector plan") is drawn.problem.workspace.get("vector plan") is not None
 
 
 @settings(max_examples=30)

@@ -48,25 +48,23 @@ def cell_sums(y: Tensor, starts: IntArray) -> Array:
 
 
 def sliced_plan(problem: ProjectionProblem, like: Tensor) -> SlicedPlan:
-    key = f"_sliced_plan_{like.dtype}_{like.device}"
-    plan = problem.__dict__.get(key)
-    if plan is None:
-        rows = problem.rows
-        order, starts = rows.order, rows.starts.tolist()
-        weights = None if problem.weights is None else problem.weights[order]
-        size = SlicedDual.CHUNK if like.device.type == "cpu" else problem.n
-        plan = SlicedPlan(
-            tuple((c, k, min(k + size, b)) for c, (a, b) in enumerate(pairwise(starts)) for k in range(a, b, size)),
-            _bound(problem.lb, order, like, up=True),
-            _bound(problem.ub, order, like, up=False),
-            None if weights is None else weights.to(like) if _fits(weights) else weights.to(like.device),
-            np.asarray(absolute(rows.coefficients).sum(0) != 0),
-            rows.counts.astype(np.float64) if weights is None else np.add.reduceat(1.0 / weights.numpy(), rows.starts[:-1]),
-            _strided(rows.counts, rows.starts) if problem.has_box and problem.n > 3 * SAMPLE else None,
-        )
-        problem.__dict__[key] = plan
-    assert isinstance(plan, SlicedPlan)
-    return plan
+    return problem.workspace.keep(("sliced plan", like.dtype, like.device), lambda: _sliced_plan(problem, like))
+
+
+def _sliced_plan(problem: ProjectionProblem, like: Tensor) -> SlicedPlan:
+    rows = problem.rows
+    order, starts = rows.order, rows.starts.tolist()
+    weights = None if problem.weights is None else problem.weights[order]
+    size = SlicedDual.CHUNK if like.device.type == "cpu" else problem.n
+    return SlicedPlan(
+        tuple((c, k, min(k + size, b)) for c, (a, b) in enumerate(pairwise(starts)) for k in range(a, b, size)),
+        _bound(problem.lb, order, like, up=True),
+        _bound(problem.ub, order, like, up=False),
+        None if weights is None else weights.to(like) if _fits(weights) else weights.to(like.device),
+        np.asarray(absolute(rows.coefficients).sum(0) != 0),
+        rows.counts.astype(np.float64) if weights is None else np.add.reduceat(1.0 / weights.numpy(), rows.starts[:-1]),
+        _strided(rows.counts, rows.starts) if problem.has_box and problem.n > 3 * SAMPLE else None,
+    )
 
 
 class SlicedDual(Dual):
@@ -189,19 +187,7 @@ class SlicedDual(Dual):
             return None
         index = self.plan.sample
         problem = self.problem
-        key = "_sampled_plan"
-        cached = problem.__dict__.get(key)
-        if cached is None:
-            order = problem.rows.order
-            cell = np.repeat(np.arange(problem.rows.counts.shape[0]), problem.rows.counts)[index]
-            counts = np.bincount(cell, minlength=problem.rows.counts.shape[0])
-            starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-            inverse = None if problem.weights is None else 1.0 / problem.weights[order].numpy()[index]
-            lb, ub = (b[order].numpy()[index] if isinstance(b, Tensor) else b for b in (problem.lb, problem.ub))
-            open_slope = counts.astype(np.float64) if inverse is None else np.add.reduceat(inverse, starts)
-            cached = VectorPlan(starts, counts, lb, ub, inverse, None, open_slope), problem.rows.counts / counts, torch.from_numpy(index)
-            problem.__dict__[key] = cached
-        plan, scale, positions = cached
+        plan, scale, positions = problem.workspace.keep("sampled plan", lambda: _sampled_plan(problem, index))
         z = self.z[positions.to(self.z.device)].to("cpu", torch.float64).numpy()
         return VectorDual(problem, z, plan, scale)
 
@@ -257,3 +243,15 @@ def _bound(bound: float | Tensor, order: Tensor, like: Tensor, *, up: bool) -> f
     exact = bound[order] if isinstance(bound, Tensor) else torch.tensor(bound, dtype=torch.float64, device="cpu")
     rounded = round_inward(exact, like.dtype, up=up)
     return rounded.to(like.device) if isinstance(bound, Tensor) else float(rounded)
+
+
+def _sampled_plan(problem: ProjectionProblem, index: IntArray) -> tuple[VectorPlan, Array, Tensor]:
+    """The plan of the samples ``index`` (k,) of the cell order, how many each of them stands for by cell (C,), and ``index`` again."""
+    order = problem.rows.order
+    cell = np.repeat(np.arange(problem.rows.counts.shape[0]), problem.rows.counts)[index]
+    counts = np.bincount(cell, minlength=problem.rows.counts.shape[0])
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    inverse = None if problem.weights is None else 1.0 / problem.weights[order].numpy()[index]
+    lb, ub = (b[order].numpy()[index] if isinstance(b, Tensor) else b for b in (problem.lb, problem.ub))
+    open_slope = counts.astype(np.float64) if inverse is None else np.add.reduceat(inverse, starts)
+    return VectorPlan(starts, counts, lb, ub, inverse, None, open_slope), problem.rows.counts / counts, torch.from_numpy(index)

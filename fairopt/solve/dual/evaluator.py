@@ -118,23 +118,22 @@ class VectorPlan:
 
 
 def vector_plan(problem: ProjectionProblem) -> VectorPlan:
-    plan = problem.__dict__.get("_vector_plan")
-    if plan is None:
-        rows = problem.rows
-        inverse = None if problem.weights is None else 1.0 / problem.weights[rows.order].numpy()
-        starts = rows.starts[:-1]
-        plan = VectorPlan(
-            starts,
-            rows.counts,
-            _bound(problem.lb, rows.order),
-            _bound(problem.ub, rows.order),
-            inverse,
-            None if rows.dense is None else rows.dense[:, rows.order].numpy(),
-            rows.counts.astype(np.float64) if inverse is None else np.add.reduceat(inverse, starts),
-        )
-        problem.__dict__["_vector_plan"] = plan
-    assert isinstance(plan, VectorPlan)
-    return plan
+    return problem.workspace.keep("vector plan", lambda: _vector_plan(problem))
+
+
+def _vector_plan(problem: ProjectionProblem) -> VectorPlan:
+    rows = problem.rows
+    inverse = None if problem.weights is None else 1.0 / problem.weights[rows.order].numpy()
+    starts = rows.starts[:-1]
+    return VectorPlan(
+        starts,
+        rows.counts,
+        _bound(problem.lb, rows.order),
+        _bound(problem.ub, rows.order),
+        inverse,
+        None if rows.dense is None else rows.dense[:, rows.order].numpy(),
+        rows.counts.astype(np.float64) if inverse is None else np.add.reduceat(inverse, starts),
+    )
 
 
 class VectorDual(Dual):

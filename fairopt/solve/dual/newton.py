@@ -315,17 +315,17 @@ def _constants(structure: Structure, numbers: Numbers) -> tuple[Array, float, fl
     """(2, L) the mean absolute score where each lower and upper limit binds, 0 where open; the largest of these, and of the rows'
     constants, in score units. Kept with the numbers.
     """
-    kept: tuple[Array, float, float] | None = numbers.__dict__.get("_constants")
-    if kept is None:
+
+    def made() -> tuple[Array, float, float]:
         L = structure.linear
         both = np.stack([numbers.lower, numbers.upper])
         with np.errstate(invalid="ignore", over="ignore"):
             asked = np.where(np.isfinite(both), np.abs(both - numbers.offset[:L]) / structure.unit[:L], 0.0)
             widths = [float(w) / float(structure.unit[part].max()) for w, part in zip(numbers.width, structure.slices, strict=True)]
             constant = float(np.abs(numbers.offset / structure.unit).max(initial=0.0))
-        kept = asked, float(asked.max(initial=0.0)), constant + max((w for w in widths if np.isfinite(w)), default=0.0)
-        numbers.__dict__["_constants"] = kept
-    return kept
+        return asked, float(asked.max(initial=0.0)), constant + max((w for w in widths if np.isfinite(w)), default=0.0)
+
+    return numbers.workspace.keep("constants", made)
 
 
 def _hidden(structure: Structure, p: Array) -> float:

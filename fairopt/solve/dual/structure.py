@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
 from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.contract.problem import Limits, ProjectionProblem
+from fairopt.contract.workspace import Workspace
 from fairopt.solve.dual.bordered import Split, split
 
 MANY = 64  # rows from which a diagonal M, or one with a border, is not written out
@@ -26,6 +27,7 @@ class Numbers:
     offset: Array
     rho: Array
     gamma: Array
+    workspace: Workspace = field(default_factory=Workspace, init=False, repr=False)
 
     def tightened(self, margin: Array, hard: BoolArray, ratio: Array | None = None) -> Numbers:
         """Limits of the hard constraints moved inward by ``margin`` (L + R,); where they would cross, both go to the middle.
@@ -84,41 +86,32 @@ class Structure:
 
 def structure(problem: ProjectionProblem) -> Structure:
     """The structure of a problem, cached with it."""
-    cached = problem.__dict__.get("_structure")
-    if cached is None:
-        with np.errstate(all="ignore"):  # of a problem that is solved in other units (fairopt.solve.units) the shape alone is read
-            cached = _analyse(problem)
-        problem.__dict__["_structure"] = cached
-    assert isinstance(cached, Structure)
-    return cached
+    return problem.workspace.keep("structure", lambda: _analyse(problem))
 
 
 def numbers(problem: ProjectionProblem) -> Numbers:
     """The numeric limits of a problem, cached with it."""
-    cached = problem.__dict__.get("_numbers")
-    if cached is None:
-        weight = problem.softness_weight
-        kinds = np.array([s.kind for s in problem.softness], dtype=object)
-        capped = (kinds == "priced") | (kinds == "budget")
-        rho = np.where(capped, weight, np.inf)
-        gamma = np.where(kinds == "quadratic", weight, np.inf)
-        cached = Numbers(problem.lower, problem.upper, problem.width, problem.rows.offset, rho, gamma)
-        problem.__dict__["_numbers"] = cached
-    assert isinstance(cached, Numbers)
-    return cached
+    return problem.workspace.keep("numbers", lambda: _numbers(problem))
+
+
+def _numbers(problem: ProjectionProblem) -> Numbers:
+    weight = problem.softness_weight
+    kinds = np.array([s.kind for s in problem.softness], dtype=object)
+    capped = (kinds == "priced") | (kinds == "budget")
+    rho = np.where(capped, weight, np.inf)
+    gamma = np.where(kinds == "quadratic", weight, np.inf)
+    return Numbers(problem.lower, problem.upper, problem.width, problem.rows.offset, rho, gamma)
 
 
 def with_numbers(problem: ProjectionProblem, limits: Limits) -> ProjectionProblem:
     """The problem with other limits, keeping its structure: limits change no shape."""
-    kept = structure(problem)
+    structure(problem)
     changed = problem.with_limits(limits)
-    changed.__dict__["_structure"] = kept
-    for key, plan in problem.__dict__.items():
-        if key.startswith(("_vector_plan", "_sliced_plan", "_sampled_plan")):
-            changed.__dict__[key] = plan
+    changed.workspace.take(problem.workspace, "structure", "vector plan", "sliced plan", "sampled plan")
     return changed
 
 
+@np.errstate(all="ignore")  # of a problem that is solved in other units (fairopt.solve.units) the shape alone is read
 def _analyse(problem: ProjectionProblem) -> Structure:
     rows = problem.rows
     L, R = problem.linear, problem.ranges
@@ -169,11 +162,7 @@ def _analyse(problem: ProjectionProblem) -> Structure:
 
 def split_of(problem: ProjectionProblem) -> Split:
     """How the rows fall into simple ones and a border; kept with them."""
-    kept = problem.rows.__dict__.get("_split")
-    if kept is None:
-        kept = problem.rows.__dict__["_split"] = split(problem.rows.coefficients)
-    assert isinstance(kept, Split)
-    return kept
+    return problem.rows.workspace.keep("split", lambda: split(problem.rows.coefficients))
 
 
 def _metric(problem: ProjectionProblem) -> Array:

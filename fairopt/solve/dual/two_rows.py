@@ -110,12 +110,12 @@ def few_rows(dual: Dual, structure: Structure, numbers: Numbers, start: Array | 
 
 def _products(dual: Dual) -> Array:
     """(1 or 3, C): what each cell's slope adds to M_00, M_01, M_11; kept with the problem's rows."""
-    cached = dual.problem.rows.__dict__.get("_products")
-    if cached is None:
+
+    def made() -> Array:
         a = dense(dual.coefficients)
-        cached = a * a if a.shape[0] == 1 else np.stack([a[0] * a[0], a[0] * a[1], a[1] * a[1]])
-        dual.problem.rows.__dict__["_products"] = cached
-    return np.asarray(cached)
+        return a * a if a.shape[0] == 1 else np.stack([a[0] * a[0], a[0] * a[1], a[1] * a[1]])
+
+    return dual.problem.rows.workspace.keep("products", made)
 
 
 def _inside(row: Row, p: float) -> float:

@@ -161,26 +161,21 @@ def inside_box(problem: ProjectionProblem, sorted_z: Tensor, low: float, high: f
 
 def dtype_box(problem: ProjectionProblem, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """The box in cell order, rounded inward to ``dtype``; kept with the problem."""
-    key = f"_box_{dtype}"
-    cached = problem.__dict__.get(key)
-    if cached is None:
-        sides = (
-            to_cell_order(b, problem) if isinstance(b, Tensor) else torch.tensor(b, dtype=torch.float64, device="cpu")
-            for b in (problem.lb, problem.ub)
-        )
-        cached = tuple(round_inward(side, dtype, up=up) for side, up in zip(sides, (True, False), strict=True))
-        problem.__dict__[key] = cached
-    return cached[0], cached[1]
+
+    def side(bound: float | Tensor, *, up: bool) -> Tensor:
+        exact = to_cell_order(bound, problem) if isinstance(bound, Tensor) else torch.tensor(bound, dtype=torch.float64, device="cpu")
+        return round_inward(exact, dtype, up=up)
+
+    return problem.workspace.keep(("box", dtype), lambda: (side(problem.lb, up=True), side(problem.ub, up=False)))
 
 
 def box_holds_numbers(problem: ProjectionProblem, dtype: torch.dtype) -> bool:
     """Whether every sample's box holds a number of ``dtype``: between two neighbouring ones there is none."""
     if not problem.has_box or dtype == torch.float64:
         return True
-    key = f"_holds_{dtype}"
-    holds: bool | None = problem.__dict__.get(key)
-    if holds is None:
+
+    def holds() -> bool:
         low, high = dtype_box(problem, dtype)
-        holds = bool((low <= high).all())
-        problem.__dict__[key] = holds
-    return holds
+        return bool((low <= high).all())
+
+    return problem.workspace.keep(("box holds", dtype), holds)

@@ -51,10 +51,7 @@ class FewRows:
 
 def few_rows(problem: ProjectionProblem) -> FewRows | None:
     """The plan of a problem that this road takes, or None."""
-    if "_few_rows" not in problem.__dict__:
-        problem.__dict__["_few_rows"] = _plan(problem)
-    plan: FewRows | None = problem.__dict__["_few_rows"]
-    return plan
+    return problem.workspace.keep("two rows", lambda: _plan(problem))
 
 
 def _plan(problem: ProjectionProblem) -> FewRows | None:
