@@ -102,7 +102,6 @@ class Rows:
     values: tuple[Tensor, ...] = ()
     dense: Tensor | None = None
     dense_rows: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    workspace: Workspace = field(default_factory=Workspace, init=False, repr=False)
 
     @property
     def n(self) -> int:
@@ -111,6 +110,11 @@ class Rows:
     @property
     def m(self) -> int:
         return int(self.scales.shape[0])
+
+    @cached_property
+    def workspace(self) -> Workspace:
+        """What is worked out of these rows and kept with them."""
+        return Workspace()
 
     @cached_property
     def counts(self) -> IntArray:
@@ -225,7 +229,6 @@ class ProjectionProblem:
     feasible: bool = True
     stated: Stated | None = None
     ratio: Array = field(default_factory=lambda: np.ones(0))
-    workspace: Workspace = field(default_factory=Workspace, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.ratio.shape != self.width.shape:
@@ -250,6 +253,11 @@ class ProjectionProblem:
     def ranges(self) -> int:
         """R, the number of range constraints."""
         return int(self.width.shape[0])
+
+    @cached_property
+    def workspace(self) -> Workspace:
+        """What is worked out of the problem and kept with it."""
+        return Workspace()
 
     @cached_property
     def range_slices(self) -> tuple[slice, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -27,7 +28,11 @@ class Numbers:
     offset: Array
     rho: Array
     gamma: Array
-    workspace: Workspace = field(default_factory=Workspace, init=False, repr=False)
+
+    @cached_property
+    def workspace(self) -> Workspace:
+        """What is worked out of these limits and kept with them."""
+        return Workspace()
 
     def tightened(self, margin: Array, hard: BoolArray, ratio: Array | None = None) -> Numbers:
         """Limits of the hard constraints moved inward by ``margin`` (L + R,); where they would cross, both go to the middle.
