@@ -17,7 +17,7 @@ from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.dual.bordered import diagonal
 from fairopt.solve.dual.evaluator import Evaluation
 from fairopt.solve.dual.make import make_dual
-from fairopt.solve.dual.newton import ACCEPTED, DualSolution, goals
+from fairopt.solve.dual.newton import ACCEPTED, DualSolution, SolvedDual, goals
 from fairopt.solve.dual.prox import prox, residual
 from fairopt.solve.dual.structure import numbers, structure
 from fairopt_backends.adapter import positive
@@ -63,4 +63,4 @@ class ClosedForm(Backend):
         bound = ACCEPTED * float(np.abs(start.f / st.unit).max(initial=0.0))  # the rows' values are no larger than the scores
         if not gap <= bound:
             bound = goals(dual, st, nums).bound(st, p)
-        return RawSolution(None, p, None, 0, extra={"dual": dual, "dual_solution": DualSolution(p, end, gap, 0, bool(gap <= bound), bound)})
+        return SolvedDual(None, p, None, 0, dual=dual, solution=DualSolution(p, end, gap, 0, bool(gap <= bound), bound))

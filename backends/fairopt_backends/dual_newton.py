@@ -9,7 +9,7 @@ from torch import Tensor
 from fairopt.contract.backend import ALL_SOFTNESS, Backend, Capabilities, RawSolution, Status
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.dual.make import make_dual
-from fairopt.solve.dual.newton import MAX_ITER, solve_dual
+from fairopt.solve.dual.newton import MAX_ITER, SolvedDual, solve_dual
 from fairopt.solve.dual.structure import numbers, structure
 from fairopt_backends.adapter import positive, positive_integer
 
@@ -41,4 +41,4 @@ class DualNewton(Backend):
         status = None
         if not solution.converged:
             status = Status.ITERATION_LIMIT if solution.iterations >= self.max_iter else Status.INACCURATE
-        return RawSolution(None, solution.p, status, solution.iterations, extra={"dual": dual, "dual_solution": solution})
+        return SolvedDual(None, solution.p, status, solution.iterations, dual=dual, solution=solution)

@@ -6,7 +6,7 @@ A backend knows nothing of fairness: it sees a ``ProjectionProblem`` and returns
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, Literal
 
@@ -91,7 +91,6 @@ class RawSolution:
     status: Status | None = None
     iterations: int = 0
     message: str = ""
-    extra: dict[str, object] = field(default_factory=dict)
 
 
 class Backend(ABC):

@@ -71,6 +71,7 @@ class SlicedDual(Dual):
     """``z`` (n,) in cell order, any float dtype and device; no dense rows."""
 
     CHUNK = 1 << 16
+    large = True
 
     def __init__(self, problem: ProjectionProblem, z: Tensor) -> None:
         super().__init__(problem)
@@ -78,6 +79,7 @@ class SlicedDual(Dual):
         plan = self.plan = sliced_plan(problem, z)
         self.bounds, self.active = plan.bounds, plan.active
         self.lb, self.ub, self.weights = plan.lb, plan.ub, plan.weights
+        self.precision = z.dtype
         self.has_box = problem.has_box
         self._vector: VectorDual | None = None
         self._base: Array | None = None  # (C,) sums of z
@@ -88,6 +90,10 @@ class SlicedDual(Dual):
         lb = self.lb[a:b] if isinstance(self.lb, Tensor) else self.lb
         ub = self.ub[a:b] if isinstance(self.ub, Tensor) else self.ub
         return lb, ub
+
+    def values_of(self, y: Tensor) -> Array:
+        rows = self.problem.rows
+        return np.asarray(rows.coefficients @ cell_sums(y, rows.starts) + rows.offset)
 
     # -- sums and slopes -----------------------------------------------------------------------------------------------------
 

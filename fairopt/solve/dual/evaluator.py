@@ -42,6 +42,8 @@ class Dual(ABC):
     """Scores in cell order, evaluated at prices. ``offset`` is the rows' offset: evaluators outlive no change of it."""
 
     resolution = float(np.finfo(np.float64).eps)  # relative, of the row values
+    large = False  # whether a pass over the samples costs more than all the rest
+    precision = torch.float64  # in which scores are passed over
 
     def __init__(self, problem: ProjectionProblem) -> None:
         self.problem = problem
@@ -69,6 +71,14 @@ class Dual(ABC):
     @abstractmethod
     def cells(self, shift: Array) -> tuple[Array, Array]:
         """(C,) sums of the scores and (C,) slopes where every sample of cell c moves by -shift_c / w. Not for dense rows."""
+
+    @abstractmethod
+    def values_of(self, y: Tensor) -> Array:
+        """(m,) float64 row values of scores (n,) in cell order, of any dtype."""
+
+    def sampled(self) -> VectorDual | None:
+        """Some scores of each cell, standing for the others; None where that saves nothing."""
+        return None
 
     @abstractmethod
     def scores(self, p: Array) -> Tensor:
@@ -168,6 +178,9 @@ class VectorDual(Dual):
         if self.dense is not None:
             f[self.dense_rows] += self.dense @ y
         return np.asarray(f)
+
+    def values_of(self, y: Tensor) -> Array:
+        return self.row_values((y if y.dtype == torch.float64 else y.to(torch.float64)).numpy())
 
     def model_of(self, mass: Array) -> Array:
         """(m, m) A diag(mass) A'."""

@@ -15,7 +15,7 @@ Source: Qi & Sun 1993 (semismooth Newton); DESIGN 7 for what failed before.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -24,9 +24,9 @@ import numpy as np
 from fairopt.basics.arrays import Array
 from fairopt.basics.range_projection import flow_derivative, in_domain, range_flow
 from fairopt.basics.sparse import dense
+from fairopt.contract.backend import RawSolution
 from fairopt.solve.dual.active_piece import flow_of
 from fairopt.solve.dual.active_set import ModelSolver, factor, factor_dense
-from fairopt.solve.dual.chunked import SlicedDual
 from fairopt.solve.dual.evaluator import Dual, Evaluation
 from fairopt.solve.dual.interior import InteriorPoint
 from fairopt.solve.dual.pieces import minimise_by_pieces
@@ -55,6 +55,14 @@ class DualSolution:
     iterations: int
     converged: bool
     bound: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class SolvedDual(RawSolution):
+    """A backend's answer with the evaluator and the solution that it comes from: the front door goes on from them, without a new pass."""
+
+    dual: Dual = field(kw_only=True)
+    solution: DualSolution = field(kw_only=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -335,7 +343,7 @@ def _hidden(structure: Structure, p: Array) -> float:
 
 def _guess(dual: Dual, structure: Structure, numbers: Numbers) -> Array | None:
     """Prices that solve the problem of a sample of the scores."""
-    sample = dual.sampled() if isinstance(dual, SlicedDual) else None
+    sample = dual.sampled()
     if sample is None:
         return None
     found = solve_dual(sample, structure, numbers, tol=1e-6 * dual.magnitude(), max_iter=GUESSES)

@@ -20,10 +20,9 @@ from fairopt.contract.problem import ProjectionProblem
 from fairopt.contract.ranges_as_pairs import as_pairs, untaken
 from fairopt.solve.dual.active_piece import Piece, read_piece
 from fairopt.solve.dual.bordered import Model
-from fairopt.solve.dual.chunked import SlicedDual
-from fairopt.solve.dual.evaluator import Dual, VectorDual
+from fairopt.solve.dual.evaluator import Dual
 from fairopt.solve.dual.make import make_dual
-from fairopt.solve.dual.newton import DualSolution
+from fairopt.solve.dual.newton import DualSolution, SolvedDual
 from fairopt.solve.dual.structure import Numbers, Structure, numbers, structure
 from fairopt.solve.finish.polish import polish
 from fairopt.solve.finish.repair import repair, shortfall
@@ -84,11 +83,9 @@ def finish(
         if unchanged is not None:
             return unchanged
     raw = solved(working[None], problem, backend)[0] if raw is None else raw
-    solution = raw.extra.get("dual_solution")
-    if isinstance(solution, DualSolution):
-        dual = raw.extra["dual"]
-        assert isinstance(dual, (VectorDual, SlicedDual))
-        finisher = Finisher(scores, problem, dual, extent)
+    if isinstance(raw, SolvedDual):
+        solution = raw.solution
+        finisher = Finisher(scores, problem, raw.dual, extent)
         # nearly no price: perhaps none is needed, and only rounding asked for one
         if float((np.abs(solution.p) * st.metric / st.unit).max(initial=0.0)) <= 1e-6 * extent:
             unchanged = _unchanged(finisher)
@@ -161,7 +158,7 @@ def _finish_few(finisher: Finisher, raw: RawSolution, solution: DualSolution, pl
         return None
     M = solution.evaluation.model(dual.coefficients)
     magnitude = finisher.magnitude(solution.p)
-    passing = dual.z.dtype if isinstance(dual, SlicedDual) else torch.float64
+    passing = dual.precision
     repaired = repaired_prices(
         plan, dense(dual.coefficients), solution.p, solution.evaluation.f, M, (magnitude, finisher.extent), (finisher.dtype, passing)
     )

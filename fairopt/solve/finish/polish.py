@@ -18,8 +18,7 @@ from fairopt.basics.arrays import Array
 from fairopt.contract.backend import RawSolution
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.dual.active_piece import read_piece
-from fairopt.solve.dual.chunked import SlicedDual
-from fairopt.solve.dual.evaluator import Dual, VectorDual
+from fairopt.solve.dual.evaluator import Dual
 from fairopt.solve.dual.newton import DualSolution, Goals, goals, solve_dual
 from fairopt.solve.dual.prox import residual
 from fairopt.solve.dual.structure import Numbers, Structure
@@ -127,5 +126,4 @@ def least_squares_prices(dual: Dual, structure: Structure, y: Tensor, scores: Te
     # a row whose samples are (nearly) all at their bounds says nothing here: divided by its own size, rounding would be its price
     seen = np.diag(M) > 1e-12 * structure.metric
     s = np.sqrt(np.where(seen, np.diag(M), np.inf))
-    assert isinstance(dual, (VectorDual, SlicedDual))
     return np.asarray(np.linalg.pinv(M / s / s[:, None], rcond=1e-10, hermitian=True) @ (r / s) / s)

@@ -12,7 +12,6 @@ from fairopt.basics.arrays import Array
 from fairopt.contract.backend import Status
 from fairopt.solve.dual.active_piece import Piece
 from fairopt.solve.dual.bordered import Model
-from fairopt.solve.dual.chunked import SlicedDual
 from fairopt.solve.dual.newton import ACCEPTED, DualSolution, solve_dual
 from fairopt.solve.dual.prox import residual
 from fairopt.solve.dual.structure import Numbers, Structure
@@ -39,7 +38,7 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *
     """Scores that hold every hard row, and how they came about."""
     dual, st, nums = finisher.dual, finisher.st, finisher.nums
     # large problems: one pass less, the repaired scores stand for the plain ones
-    plain = None if certify and isinstance(dual, SlicedDual) else dual.scores(solution.p)
+    plain = None if certify and dual.large else dual.scores(solution.p)
     if not certify or not st.hard.any():
         plain = dual.scores(solution.p) if plain is None else plain
         sorted_y = finisher.rounded(plain)

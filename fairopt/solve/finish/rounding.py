@@ -12,8 +12,7 @@ from torch import Tensor
 from fairopt.basics.arrays import Array
 from fairopt.basics.exact_sums import nearest_float
 from fairopt.contract.problem import ProjectionProblem
-from fairopt.solve.dual.chunked import SlicedDual, cell_sums
-from fairopt.solve.dual.evaluator import Dual, VectorDual, round_inward
+from fairopt.solve.dual.evaluator import Dual, round_inward
 from fairopt.solve.dual.structure import numbers, structure
 from fairopt.solve.finish.check import constraint_bound, exact_violations, summation_bound, violations
 
@@ -57,15 +56,7 @@ class Finisher:
 
     def row_values(self, sorted_y: Tensor) -> Array:
         """(m,) float64 values of scores in cell order."""
-        rows = self.problem.rows
-        if isinstance(self.dual, SlicedDual):
-            return np.asarray(rows.coefficients @ cell_sums(sorted_y, rows.starts) + rows.offset)
-        assert isinstance(self.dual, VectorDual)
-        y = (sorted_y if sorted_y.dtype == torch.float64 else sorted_y.to(torch.float64)).numpy()
-        f = rows.coefficients @ np.add.reduceat(y, self.dual.starts) + rows.offset
-        if self.dual.dense is not None:
-            f[rows.dense_rows] += self.dual.dense @ y
-        return np.asarray(f)
+        return self.dual.values_of(sorted_y)
 
     def check(self, sorted_y: Tensor, magnitude: float) -> Check:
         """Whether all hard rows hold, decided exactly where floats cannot. NaN and infinity prove nothing."""
@@ -96,8 +87,8 @@ class Finisher:
         """
         shift = min(self.shift(p), self.extent + magnitude)
         row = self.st.unit * (0.5 * torch.finfo(self.dtype).eps * magnitude + EPS * shift) + 2.0 * summation_bound(self.problem, magnitude)
-        if isinstance(self.dual, SlicedDual) and self.dual.z.dtype != torch.float64:
-            row = row + self.st.unit * torch.finfo(self.dual.z.dtype).eps * (magnitude + shift)
+        if self.dual.precision != torch.float64:
+            row = row + self.st.unit * torch.finfo(self.dual.precision).eps * (magnitude + shift)
         return constraint_bound(self.st, row)
 
     def shift(self, p: Array) -> float:
