@@ -84,8 +84,8 @@ class Units:
         return _times(y, self.score)
 
     def size(self, value: float) -> float:
-        """A size of scores in these units, in the problem's own."""
-        return float(_ldexp(value, self.score))
+        """A size of scores in these units, in the problem's own; the largest float64 stands for what float64 cannot hold."""
+        return min(float(_ldexp(value, self.score)), float(np.finfo(np.float64).max)) if value < np.inf else value
 
     def extent(self, extent: float) -> float:
         return float(_ldexp(extent, -self.score))
