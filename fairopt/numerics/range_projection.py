@@ -25,7 +25,7 @@ import numpy as np
 from fairopt.arrays import Array
 
 INF = float("inf")
-LEAST = 5e-324  # weights that vanish (slopes beyond float64) pass no flow, and divide nothing by 0
+LEAST, MOST = 5e-324, 1e290  # weights where slopes are beyond float64 either way: nothing is divided by 0
 SPLIT = 1e-12  # prices this near to balance, relative to N, are split
 
 
@@ -40,7 +40,7 @@ def range_prices(a: Array, slopes: Array, width: float, *, ratio: float = 1.0, r
     start = ratio * top - bottom - width
     if start <= 0.0:
         return np.zeros_like(a)
-    inverse = 1.0 / slopes
+    inverse = np.minimum(1.0 / slopes, MOST)
     weight = inverse[order]
     upper, lower = _Side(top - low[::-1], weight[::-1]), _Side(low - bottom, weight)
     # the excess falls and is convex in q: Newton from q = 0 is monotone and ends on the piece of its root
