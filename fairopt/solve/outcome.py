@@ -26,7 +26,6 @@ from fairopt.problem import ProjectionProblem
 from fairopt.solve.few_rows import FewRows, few_rows, repaired_prices
 from fairopt.solve.pairs import as_pairs, untaken
 from fairopt.solve.polish import polish
-from fairopt.solve.recentre import ENOUGH, recentred
 from fairopt.solve.repair import repair, shortfall
 from fairopt.solve.rounding import Check, Finisher, box_holds_numbers, inside_box, largest, to_cell_order
 from fairopt.sparse import Diagonal, Model, dense
@@ -90,8 +89,6 @@ def finish(
         dual = raw.extra["dual"]
         assert isinstance(dual, (VectorDual, SlicedDual))
         finisher = Finisher(scores, problem, dual, extent)
-        if solution.residual > ENOUGH * extent and raw.status is not Status.ITERATION_LIMIT and solver_tol_of(backend) is None:
-            solution = recentred(scores, problem, dual, solution, extent)
         # nearly no price: perhaps none is needed, and only rounding asked for one
         if float((np.abs(solution.p) * st.metric / st.unit).max(initial=0.0)) <= 1e-6 * extent:
             unchanged = _unchanged(finisher)
@@ -106,11 +103,6 @@ def finish(
             finisher = Finisher(scores, problem, make_dual(working, problem), extent)
         solution = polish(finisher.dual, st, nums, raw, working, problem)
     return _finish_prices(finisher, raw, solution, st, nums, certify=certify)
-
-
-def solver_tol_of(backend: Backend) -> float | None:
-    """The tolerance that was asked of a backend, where it has one."""
-    return getattr(backend, "solver_tol", None)
 
 
 def as_working(scores: Tensor) -> Tensor:

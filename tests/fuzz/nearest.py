@@ -291,9 +291,9 @@ def prices_from(s: Scaled, at: Point, near: float, delta: float, *, pinned: bool
         return prices
     count = len(columns)
     if pinned:
-        low, high = np.flatnonzero(at.above <= near), np.flatnonzero((at.below <= near) & (at.above > near))
+        at_low, at_high = np.flatnonzero(at.above <= near), np.flatnonzero((at.below <= near) & (at.above > near))
         eye, free, root = np.eye(s.n), np.ones(s.n, dtype=bool), np.sqrt(s.w)
-        columns += [-s.w[i] * eye[i] for i in low] + [s.w[i] * eye[i] for i in high]
+        columns += [-s.w[i] * eye[i] for i in at_low] + [s.w[i] * eye[i] for i in at_high]
     matrix = np.array(columns).T[free] / root[:, None] if free.any() else np.zeros((0, len(columns)))
     right = -s.w[free] * at.move[free] / root
     extra, extra_right = [], []

@@ -41,14 +41,14 @@ def solved(z: list[float], notion: Any, **options: Any) -> fo.Solution:
 def test_a_constant_beyond_float64_counts_as_it_is(times: float, upper: bool) -> None:
     """times * mean(targets) is 3.4e308. Where the nearest scores are float64s, they are found."""
     z, targets = [math.copysign(v, times) for v in (1e308, 0.9e308, 1.1e308)], [1.7e308, 1.75e308, 1.6e308]
-    constant = Fraction(times) * sum(map(Fraction, targets)) / 3
+    constant = Fraction(times) * sum(map(Fraction, targets), Fraction(0)) / 3
     assert abs(constant) > Fraction(np.finfo(np.float64).max)
     granted = 0
     for scale, limit in itertools.product((4.0, 1.0, 0.5), (0.0, 1e308, -1e308)):
         notion = with_constant("g", scale, times, limit, upper)
         solution = solved(z, notion, sensitive_features={"g": [0, 1, 0]}, targets=targets)
         goal = (Fraction(limit) - constant) / Fraction(scale)  # of the mean
-        off = goal - sum(map(Fraction, z)) / 3
+        off = goal - sum(map(Fraction, z), Fraction(0)) / 3
         shift = off if (off < 0) == upper else Fraction(0)
         inside = all(abs(Fraction(v) + shift) <= Fraction(np.finfo(np.float64).max) for v in z)
         if inside:
