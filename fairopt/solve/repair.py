@@ -90,7 +90,9 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *
     assert plain is not None
     unmoved = finisher.rounded(plain)
     check = finisher.check(unmoved, magnitude)
-    return Repaired(unmoved, plain, check, 0.0, solution.p) if _excess(st, check) < _excess(st, nearest.check) else nearest
+    # no margin fits: larger ones would break the rows less, of scores that are no longer the nearest
+    farther = not nearest.moved <= ULPS * torch.finfo(finisher.dtype).eps * max(magnitude, finisher.extent)
+    return Repaired(unmoved, plain, check, 0.0, solution.p) if farther or _excess(st, check) < _excess(st, nearest.check) else nearest
 
 
 def _excess(st: Structure, check: Check) -> float:

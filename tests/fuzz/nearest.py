@@ -229,7 +229,9 @@ def objective(s: Scaled, at: Point) -> float:
 
 
 def kink(s: Scaled, at: Point, delta: float) -> float:
-    """What soft rows cost that are broken only because scores moved by ``delta`` each: their limit was the goal."""
+    """What soft rows cost that are broken only because scores moved by ``delta`` each: their limit was the goal, or in a budget the tie of
+    its largest excesses: one of them falls where another rises, at the whole weight.
+    """
     total, k = 0.0, 0
     for b, block in enumerate(s.blocks):
         index = list(range(k, k + len(block.constraints)))
@@ -237,6 +239,8 @@ def kink(s: Scaled, at: Point, delta: float) -> float:
         if block.kind in ("priced", "budgeted") and index:
             d = max(excess_of_block(s, at, b, index), 0.0)
             total += s.weight[b] * d if 0.0 < d <= delta * widest(s, index) else 0.0
+            tied = [i for i in index if excess_of_block(s, at, b, [i]) >= d - delta * widest(s, index)] if block.kind == "budgeted" else []
+            total += s.weight[b] * delta * widest(s, tied) if d > delta * widest(s, index) and len(tied) > 1 else 0.0
     return total
 
 
