@@ -31,6 +31,7 @@ from fairopt.feasibility.exact_rows import (
 from fairopt.feasibility.farkas import FarkasProof, float_multipliers, from_floats, proof
 from fairopt.feasibility.least_violation import Region, least_violation
 
+ROUNDED = 2.0**-44  # of the terms of a proof: what the rounding of a dense row's weights may decide
 SMALL = 4000  # terms of the constraints' rows that the simplex method in fractions takes
 WORK = 300_000  # its operations on fractions, about a second
 CHECKS = 200  # searches for fewer constraints
@@ -38,7 +39,18 @@ CHECKS = 200  # searches for fewer constraints
 
 def infeasibility(problem: ProjectionProblem) -> FarkasProof | None:
     """A proof that no scores inside the bounds meet the hard constraints, or None; kept with the problem."""
-    return problem.workspace.keep("infeasibility", lambda: contradiction(problem, hard_constraints(problem)))
+    return problem.workspace.keep("infeasibility", lambda: _infeasibility(problem))
+
+
+def _infeasibility(problem: ProjectionProblem) -> FarkasProof | None:
+    proved = contradiction(problem, hard_constraints(problem))
+    return None if proved is None or _rests_on_rounding(problem, proved) else proved
+
+
+def _rests_on_rounding(problem: ProjectionProblem, found: FarkasProof) -> bool:
+    """Whether a proof names a dense row and leaves less than that row's own rounding: centred weights are no numbers that were given."""
+    dense = set(problem.rows.dense_rows.tolist())
+    return not found.margin >= ROUNDED and any(k in dense for c in found.constraints for k in rows_of(problem, c))
 
 
 def conflict(problem: ProjectionProblem, found: FarkasProof) -> FarkasProof:

@@ -25,7 +25,7 @@ from fairopt.solve.finish.rounding import exactly
 
 GRANTING = (Status.CERTIFIED, Status.WITHIN_ROUNDING)
 INF = float("inf")
-ROUNDINGS = 64.0  # ulps of the largest score that count as rounding
+ROUNDINGS = 32.0  # ulps of the largest score that count as rounding
 
 
 class Claim(Protocol):
@@ -140,7 +140,8 @@ def _denied(y: Tensor, z: Tensor, problem: ProjectionProblem, claim: Claim) -> V
         words = f"optimality residual {claim.residual:.1e}, at most {claim.kkt_bound:.1e} is allowed"
         return Verdict(kept, Status.INACCURATE, violation, beyond, words)
     moved = float((kept.to(torch.float64) - y.to(torch.float64)).abs().max())
-    rounding = ROUNDINGS * torch.finfo(y.dtype).eps * float(kept.to(torch.float64).abs().max())
+    info = torch.finfo(y.dtype)
+    rounding = ROUNDINGS * info.eps * (float(kept.to(torch.float64).abs().max()) + info.tiny)
     st = structure(problem)
     reach = np.concatenate([st.unit[: st.linear], [2.0 * st.unit[part].max() for part in st.slices]]) * rounding
     if holds and beyond <= 0.0 and moved <= 0.0:
