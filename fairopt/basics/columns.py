@@ -139,7 +139,7 @@ def plain_value(value: Any, where: str) -> Value:
         return plain_value(int(value), where)
     if is_tensor(value) and value.ndim == 0:
         return plain_value(value.item(), where)
-    raise InputError(f"{where} holds {value!r} of type {type(value).__name__}; {GROUPS_ARE}")
+    raise InputError(f"{where} holds {value!r} of type {type(value).__name__}, which is no int, string or bool; {GROUPS_ARE}")
 
 
 def numbers(column: Any, n: int | None, what: str) -> Tensor:
