@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from fairopt.basics.columns import plain_values, read_features, working_tensor
 from fairopt.basics.extras import missing
-from fairopt.basics.facts import from_tensor, to_tensor
+from fairopt.basics.facts import differing, from_tensor, to_tensor
 from fairopt.errors import InputError, UnsupportedError
 from fairopt.problem import ProjectionProblem
 from fairopt.sparse import absolute, same_columns
@@ -143,8 +143,6 @@ class FrozenLayer(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, local_metadata: Any, strict: bool, *lists: Any) -> None:
         told, shifts = state_dict.get(f"{prefix}{SETTING}"), state_dict.get(f"{prefix}shifts")
         if told is not None:
-            if isinstance(told, Tensor) and told.is_floating_point():  # a loop averaged equal texts
-                told = told.round().to(torch.uint8)
             theirs = from_tensor(told, FORMAT, f"state: {prefix}{SETTING}")
             self._compare(theirs)
         elif shifts is not None and self._strict:
@@ -164,12 +162,11 @@ class FrozenLayer(nn.Module):
 
     def _compare(self, theirs: Mapping[str, Any]) -> None:
         """InputError that names both sides where a state was fitted for something else."""
-        for what, mine in self._facts().items():
-            other = theirs.get(what)
-            if json.dumps(other) == json.dumps(mine, default=repr) or (what == "notion" and not (self._strict and other and mine)):
+        facts = self._facts()
+        whole = {name: theirs.get(name) for name in facts}  # what is not said differs too
+        for what, other, mine in differing(whole, facts, facts):
+            if what == "notion" and not (self._strict and other and mine):
                 continue  # a layer that was made by hand knows no notion
-            if what == "format":
-                raise InputError(f"state: format {other!r}, this fairopt reads {FORMAT}; upgrade fairopt")
             raise InputError(f"state: {what} is {other!r}, this layer has {mine!r}")
 
     @property
