@@ -30,7 +30,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from fairopt.basics.columns import plain_values, read_features, working_tensor
+from fairopt.basics.columns import is_one, numbers, plain_values, read_features, unwrapped, working_tensor
 from fairopt.basics.extras import missing
 from fairopt.basics.facts import differing, from_tensor, to_tensor
 from fairopt.errors import InputError, UnsupportedError
@@ -176,9 +176,22 @@ class FrozenLayer(nn.Module):
 
     def forward(self, scores: Tensor, groups: Tensor) -> Tensor:
         """Fair scores for ``scores`` (n,) and ``groups`` (n,) int64 in [0, unknown]; same shape, dtype and device."""
+        if not torch.compiler.is_compiling():  # an exported program gathers what it is given
+            self._check_index(groups)
         z = torch.sigmoid(scores) if self.space == "probability" else scores
         y = z - self.shifts.to(device=z.device)[groups].to(z.dtype)
         return y.clamp(self.lb, self.ub)
+
+    def _check_index(self, groups: Tensor) -> None:
+        """InputError for what is no index of a group: -1 would be the last entry, "unknown", in silence."""
+        if groups.dtype not in (torch.int64, torch.int32):
+            raise InputError(f"groups: got {groups.dtype}, expected int64, as index(...) gives it")
+        if groups.numel():
+            low, high = (int(v) for v in torch.aminmax(groups))
+            if not 0 <= low <= high <= self.unknown:
+                raise InputError(
+                    f"groups: got {low if low < 0 else high}, expected 0 to {self.unknown} ({self.unknown}: unknown, no shift)"
+                )
 
     def index(self, sensitive_features: Any) -> Tensor:
         """(n,) int64 for values by attribute. A single row: single values. Values that calibration had not: InputError, or ``unknown``."""
@@ -201,8 +214,7 @@ class FrozenLayer(nn.Module):
             if name not in given:
                 raise InputError(f"sensitive_features: no {name!r}; this layer reads {', '.join(self.attributes)}")
             raw = given[name]
-            single = raw is None or isinstance(raw, (str, bool, int, float, np.generic))
-            columns.append(plain_values([raw] if single else raw, f"sensitive_features[{name!r}]"))
+            columns.append(plain_values([unwrapped(raw)] if is_one(raw) else raw, f"sensitive_features[{name!r}]"))
         if len({len(c) for c in columns}) != 1:
             raise InputError(f"sensitive_features: columns of different lengths {[len(c) for c in columns]}")
         return list(zip(*columns, strict=True))
@@ -219,12 +231,17 @@ class FrozenLayer(nn.Module):
         )
 
     def predict(self, scores: Any, *, sensitive_features: Any) -> Any:
-        """Fair scores from group values; a number gives a number, and any container of scores gives the same container."""
-        if isinstance(scores, (int, float)):
+        """Fair scores from group values; a number gives a number, and any container of scores gives the same container.
+
+        InputError for scores that are missing, NaN or infinite.
+        """
+        if is_one(scores):
             with torch.no_grad():
-                one = torch.tensor([float(scores)], dtype=torch.float64, device=self.shifts.device)
+                one = numbers([unwrapped(scores)], 1, "scores").to(self.shifts.device)
                 return float(self(one, self.index(sensitive_features).to(one.device))[0])
         z, like = working_tensor(scores)
+        if like is None:
+            numbers(z.detach(), None, "scores")
         groups = self.index(sensitive_features).to(z.device)
         if groups.shape[0] != z.shape[0]:
             raise InputError(f"sensitive_features: expected {z.shape[0]} values, got {groups.shape[0]}")

@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
 
+from fairopt.basics.columns import is_one
 from fairopt.errors import InputError
-from fairopt.streaming.intake import features_of, is_one, read_keys, read_scores, read_targets
+from fairopt.streaming.intake import features_of, read_keys, read_scores, read_targets
 
 _ONE = struct.Struct("=d")
 
