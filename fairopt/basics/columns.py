@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Value = int | str | bool | None
+HOLDS_SEVERAL = ("__len__", "__iter__", "__array__", "__arrow_c_stream__", "__arrow_c_array__", "__dataframe__")
 GROUPS_ARE = "groups are ints, strings, bools or integral floats"
 
 
@@ -139,7 +140,7 @@ def plain_value(value: Any, where: str) -> Value:
         return plain_value(int(value), where)
     if is_tensor(value) and value.ndim == 0:
         return plain_value(value.item(), where)
-    raise InputError(f"{where} holds {value!r} of type {type(value).__name__}; {GROUPS_ARE}")
+    raise InputError(f"{where} holds {value!r} of type {type(value).__name__}, which is no int, string or bool; {GROUPS_ARE}")
 
 
 def numbers(column: Any, n: int | None, what: str) -> Tensor:
@@ -213,6 +214,18 @@ def is_missing(value: Any) -> bool:
     if value is None or value is np.ma.masked or type(value).__name__ in ("NAType", "NaTType"):
         return True
     return isinstance(value, (float, np.floating, Decimal)) and value != value
+
+
+def is_one(value: Any) -> bool:
+    """Whether it is one value, and no column."""
+    if value is None or isinstance(value, (str, int, float, Decimal, np.generic)) or is_missing(value):
+        return True
+    return getattr(value, "ndim", 1) == 0 or not any(hasattr(value, name) for name in HOLDS_SEVERAL)
+
+
+def unwrapped(value: Any) -> Any:
+    """The value in an array or tensor of no dimension."""
+    return value.item() if getattr(value, "ndim", 1) == 0 and hasattr(value, "item") else value
 
 
 @dataclass(frozen=True, eq=False)

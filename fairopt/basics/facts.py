@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,10 @@ def to_tensor(facts: dict[str, Any]) -> Tensor:
 
 
 def from_tensor(saved: object, newest: int, what: str) -> dict[str, Any]:
-    """The facts. InputError where they are no such tensor, are damaged, or have a format above ``newest``."""
+    """The facts, also out of a loop that averaged equal texts. InputError where they are no such tensor, are damaged, or have a format
+    above ``newest``."""
+    if isinstance(saved, Tensor) and saved.is_floating_point() and bool(((saved >= 0) & (saved <= 255)).all()):
+        saved = saved.round().to(torch.uint8)
     if not isinstance(saved, Tensor) or saved.dtype != torch.uint8 or saved.dim() != 1:
         raise InputError(f"{what}: got {type(saved).__name__}, expected a uint8 tensor that a state_dict of fairopt holds")
     try:
@@ -32,6 +36,12 @@ def from_tensor(saved: object, newest: int, what: str) -> dict[str, Any]:
         raise InputError(f"{what}: it is damaged, and no JSON any more: {error}") from error
     check_format(facts, newest, what)
     return dict(facts)
+
+
+def differing(saved: Mapping[str, Any], mine: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str, Any, Any]]:
+    """(name, saved, mine) of each fact that a state says otherwise; one that it does not say differs from nothing. 1 and True differ."""
+    pairs = [(name, saved[name], mine[name]) for name in names if name in saved]
+    return [(name, theirs, own) for name, theirs, own in pairs if json.dumps(theirs) != json.dumps(own, default=repr)]
 
 
 def check_format(facts: object, newest: int, what: str) -> None:

@@ -89,4 +89,9 @@ def distinct(values: Sequence[Any]) -> list[Any]:
 def shown(values: Sequence[Any]) -> str:
     """The first values, for a message."""
     more = "" if len(values) <= SHOWN else f" and {len(values) - SHOWN} more"
-    return ", ".join(f"{v:g}" if isinstance(v, float) else repr(v) for v in values[:SHOWN]) + more
+    return ", ".join(_short(v) for v in values[:SHOWN]) + more
+
+
+def _short(value: Any) -> str:
+    """-1 for -1.0; what six digits would round to another number stays whole."""
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else repr(value)

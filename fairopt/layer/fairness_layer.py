@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fairopt.basics.columns import read_features
 from fairopt.basics.errors import InputError
-from fairopt.basics.facts import check_format, described_bounds, from_tensor, to_tensor
+from fairopt.basics.facts import check_format, described_bounds, differing, from_tensor, to_tensor
 from fairopt.compiler import OnInfeasible, OnMissing, compile_problem
 from fairopt.compiler.facts import read_bounds
 from fairopt.compiler.memory import CompiledMemory, composition
@@ -308,10 +308,8 @@ class FairnessLayer(nn.Module):
 
     def _difference(self, saved: Mapping[str, Any]) -> str:
         """What a saved state says otherwise than this layer, in words; '' where nothing."""
-        mine = self.facts()
-        return "; ".join(
-            f"{k}: saved with {saved[k]!r}, this layer has {mine[k]!r}" for k in _IDENTITY if k in saved and saved[k] != mine[k]
-        )
+        others = differing(saved, self.facts(), _IDENTITY)
+        return "; ".join(f"{name}: saved with {theirs!r}, this layer has {mine!r}" for name, theirs, mine in others)
 
     def _take(self, saved: Mapping[str, Any]) -> None:
         vocabularies = {

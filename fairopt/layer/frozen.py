@@ -13,14 +13,13 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fairopt.basics.columns import plain_values, read_features, working_tensor
+from fairopt.basics.columns import is_one, numbers, plain_values, read_features, unwrapped, working_tensor
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.extras import missing
-from fairopt.basics.facts import from_tensor, to_tensor
+from fairopt.basics.facts import differing, from_tensor, to_tensor
 from fairopt.layer.population_bound import PopulationBound
 
 FORMAT = 1
@@ -108,8 +107,6 @@ class FrozenLayer(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, local_metadata: Any, strict: bool, *lists: Any) -> None:
         told, shifts = state_dict.get(f"{prefix}{SETTING}"), state_dict.get(f"{prefix}shifts")
         if told is not None:
-            if isinstance(told, Tensor) and told.is_floating_point():  # a loop averaged equal texts
-                told = told.round().to(torch.uint8)
             theirs = from_tensor(told, FORMAT, f"state: {prefix}{SETTING}")
             self._compare(theirs)
         elif shifts is not None and self._strict:
@@ -129,12 +126,11 @@ class FrozenLayer(nn.Module):
 
     def _compare(self, theirs: Mapping[str, Any]) -> None:
         """InputError that names both sides where a state was fitted for something else."""
-        for what, mine in self._facts().items():
-            other = theirs.get(what)
-            if json.dumps(other) == json.dumps(mine, default=repr) or (what == "notion" and not (self._strict and other and mine)):
+        facts = self._facts()
+        whole = {name: theirs.get(name) for name in facts}  # what is not said differs too
+        for what, other, mine in differing(whole, facts, facts):
+            if what == "notion" and not (self._strict and other and mine):
                 continue  # a layer that was made by hand knows no notion
-            if what == "format":
-                raise InputError(f"state: format {other!r}, this fairopt reads {FORMAT}; upgrade fairopt")
             raise InputError(f"state: {what} is {other!r}, this layer has {mine!r}")
 
     @property
@@ -144,9 +140,22 @@ class FrozenLayer(nn.Module):
 
     def forward(self, scores: Tensor, groups: Tensor) -> Tensor:
         """Fair scores for ``scores`` (n,) and ``groups`` (n,) int64 in [0, unknown]; same shape, dtype and device."""
+        if not torch.compiler.is_compiling():  # an exported program gathers what it is given
+            self._check_index(groups)
         z = torch.sigmoid(scores) if self.space == "probability" else scores
         y = z - self.shifts.to(device=z.device)[groups].to(z.dtype)
         return y.clamp(self.lb, self.ub)
+
+    def _check_index(self, groups: Tensor) -> None:
+        """InputError for what is no index of a group: -1 would be the last entry, "unknown", in silence."""
+        if groups.dtype not in (torch.int64, torch.int32):
+            raise InputError(f"groups: got {groups.dtype}, expected int64, as index(...) gives it")
+        if groups.numel():
+            low, high = (int(v) for v in torch.aminmax(groups))
+            if not 0 <= low <= high <= self.unknown:
+                raise InputError(
+                    f"groups: got {low if low < 0 else high}, expected 0 to {self.unknown} ({self.unknown}: unknown, no shift)"
+                )
 
     def index(self, sensitive_features: Any) -> Tensor:
         """(n,) int64 for values by attribute. A single row: single values. Values that calibration had not: InputError, or ``unknown``."""
@@ -169,8 +178,7 @@ class FrozenLayer(nn.Module):
             if name not in given:
                 raise InputError(f"sensitive_features: no {name!r}; this layer reads {', '.join(self.attributes)}")
             raw = given[name]
-            single = raw is None or isinstance(raw, (str, bool, int, float, np.generic))
-            columns.append(plain_values([raw] if single else raw, f"sensitive_features[{name!r}]"))
+            columns.append(plain_values([unwrapped(raw)] if is_one(raw) else raw, f"sensitive_features[{name!r}]"))
         if len({len(c) for c in columns}) != 1:
             raise InputError(f"sensitive_features: columns of different lengths {[len(c) for c in columns]}")
         return list(zip(*columns, strict=True))
@@ -187,12 +195,17 @@ class FrozenLayer(nn.Module):
         )
 
     def predict(self, scores: Any, *, sensitive_features: Any) -> Any:
-        """Fair scores from group values; a number gives a number, and any container of scores gives the same container."""
-        if isinstance(scores, (int, float)):
+        """Fair scores from group values; a number gives a number, and any container of scores gives the same container.
+
+        InputError for scores that are missing, NaN or infinite.
+        """
+        if is_one(scores):
             with torch.no_grad():
-                one = torch.tensor([float(scores)], dtype=torch.float64, device=self.shifts.device)
+                one = numbers([unwrapped(scores)], 1, "scores").to(self.shifts.device)
                 return float(self(one, self.index(sensitive_features).to(one.device))[0])
         z, like = working_tensor(scores)
+        if like is None:
+            numbers(z.detach(), None, "scores")
         groups = self.index(sensitive_features).to(z.device)
         if groups.shape[0] != z.shape[0]:
             raise InputError(f"sensitive_features: expected {z.shape[0]} values, got {groups.shape[0]}")

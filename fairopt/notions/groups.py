@@ -180,7 +180,9 @@ def _encode_listed(column: Sequence[Any], known: Vocabulary, *, grow: bool, miss
     """Values looked at through a dictionary: each distinct one is checked once."""
     try:
         distinct = dict.fromkeys(zip(map(type, column), column, strict=True))  # 1, True and 1.0 stay apart
-    except TypeError as error:
+    except TypeError as error:  # what has no hash is no value of a group
+        for value in column:
+            plain_value(value, where)
         raise InputError(f"{where} holds a value that is no int, string or bool ({error})") from error
     plain = {key: plain_value(key[1], where) for key in distinct}
     if missing == "error" and None in plain.values():

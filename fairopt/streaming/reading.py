@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from math import isfinite
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from fairopt.basics.columns import Like, is_missing, listed, plain_value, plain_values, real_vector
+from fairopt.basics.columns import Like, is_one, listed, plain_value, plain_values, real_vector, unwrapped
 from fairopt.basics.columns import read_features as columns_of_features
 from fairopt.basics.containers import is_tensor
 from fairopt.basics.errors import InputError
@@ -26,7 +25,6 @@ from fairopt.streaming.vocabulary import Column, Value
 FloatArray = npt.NDArray[np.float64]
 Container = Literal["number", "numpy", "torch", "other"]
 EPS = 2.0**-52
-_HOLDS_SEVERAL = ("__len__", "__iter__", "__array__", "__arrow_c_stream__", "__arrow_c_array__", "__dataframe__")
 _FLOATS = ("torch.float64", "torch.float32", "torch.float16", "torch.bfloat16")
 
 
@@ -152,36 +150,24 @@ def read_features(features: Any, columns: Mapping[str, Column], n: int) -> dict[
 def features_of(features: Any, names: Sequence[str], n: int) -> dict[str, list[Value]]:
     """{name: n values as int, str, bool or None (missing)}, without regard to what came before."""
     if n == 1 and features is not None and len(names) == 1 and is_one(features):
-        return {names[0]: [plain_value(_unwrapped(features), f"sensitive_features[{names[0]!r}]")]}
+        return {names[0]: [plain_value(unwrapped(features), f"sensitive_features[{names[0]!r}]")]}
     named = features if type(features) is dict else columns_of_features(features, names)
     out = {}
     for name in names:
         if name not in named:
             raise InputError(f"sensitive_features has no attribute {name!r}; it has {', '.join(map(repr, named)) or 'none'}")
         raw, where = named[name], f"sensitive_features[{name!r}]"
-        values = [plain_value(_unwrapped(raw), where)] if n == 1 and is_one(raw) else plain_values(raw, where)
+        values = [plain_value(unwrapped(raw), where)] if n == 1 and is_one(raw) else plain_values(raw, where)
         if len(values) != n:
             raise InputError(f"{where} has {len(values)} values for {n} samples")
         out[name] = values
     return out
 
 
-def is_one(value: Any) -> bool:
-    """Whether it is one value, and no column."""
-    if value is None or isinstance(value, (str, int, float, Decimal, np.generic)) or is_missing(value):
-        return True
-    return getattr(value, "ndim", 1) == 0 or not any(hasattr(value, name) for name in _HOLDS_SEVERAL)
-
-
-def _unwrapped(value: Any) -> Any:
-    """The value in an array or tensor of no dimension."""
-    return value.item() if getattr(value, "ndim", 1) == 0 and hasattr(value, "item") else value
-
-
 def read_targets(targets: Any, n: int, pos_label: Any = None) -> FloatArray:
     """(n,) float64, finite; with ``pos_label``, 1.0 where a target equals it and 0.0 elsewhere. One value where n is 1."""
     one = n == 1 and targets is not None and is_one(targets)
-    return target_numbers([_unwrapped(targets)] if one else targets, n, pos_label, whole=False)
+    return target_numbers([unwrapped(targets)] if one else targets, n, pos_label, whole=False)
 
 
 def read_bounds(bounds: Any) -> tuple[float, float]:
@@ -201,7 +187,7 @@ def read_bounds(bounds: Any) -> tuple[float, float]:
 
 def read_pos_label(label: Any) -> Any:
     """One plain value that targets are compared with, or None."""
-    plain = _unwrapped(label)
+    plain = unwrapped(label)
     if label is not None and (not isinstance(plain, (str, bool, int, float)) or plain != plain):
         raise InputError(f"pos_label: got {label!r}, expected one of the targets' values: text, a number or a boolean")
     return plain
@@ -209,7 +195,7 @@ def read_pos_label(label: Any) -> Any:
 
 def read_keys(key: Any, n: int | None = None) -> list[str | int]:
     """n keys (as many as there are, without n): strings or whole numbers (numpy's too), all different."""
-    given = [_unwrapped(key)] if is_one(key) else listed(key, "key")
+    given = [unwrapped(key)] if is_one(key) else listed(key, "key")
     if n is not None and len(given) != n:
         raise InputError(f"key: expected {n} keys, one a score, got {len(given)}")
     keys: list[str | int] = []

@@ -1,11 +1,7 @@
-"""Streams read through the one reader of columns: each container gives the groups and numbers of the other doors, or their words.
-
-A short list of the containers of tests/unit/test_columns.py.
-"""
+"""Streams read through the one reader of columns: each container gives the groups and numbers of the other doors, or their words."""
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable
 from typing import Any
 
@@ -14,62 +10,12 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-import torch
 
 import fairopt as fo
 from fairopt.streaming import Controller, Cumulative, DurableStream, PooledParity, PrimalDual, parity
 from fairopt.training import FairClassifier
+from tests.column_kinds import BOOLS, COLUMNS, FRAMES, INTS, MISSING, NUMBERS, REFUSED, SCORES, TARGETS, WORDS
 
-WORDS = ["white", "black", "white", "hispan"] * 3
-INTS = [3, 1, 3, 2] * 3
-BOOLS = [True, False, False, True] * 3
-SCORES = [k / 16 for k in (1, 14, 3, 9, 11, 2, 7, 5, 15, 4, 8, 6)]
-TARGETS = [0, 1, 1, 0, 1, 1, 0, 0, 1, 0, 1, 0]
-
-
-class ArrowOnly:
-    """A column that offers Arrow's C interface alone."""
-
-    def __init__(self, values: list[Any]) -> None:
-        self._array = pa.chunked_array([values])
-
-    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
-        return self._array.__arrow_c_stream__(requested_schema)
-
-
-class ArrayOnly:
-    """A column that offers ``__array__`` alone."""
-
-    def __init__(self, values: list[Any]) -> None:
-        self._values = values
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        return np.array(self._values, dtype=dtype)
-
-
-CONTAINERS: dict[str, Callable[[list[Any]], Any]] = {
-    "list": list,
-    "tuple": tuple,
-    "nested list": lambda v: [[x] for x in v],
-    "numpy": np.array,
-    "numpy (n, 1)": lambda v: np.array(v)[:, None],
-    "numpy objects": lambda v: np.array(v, dtype=object),
-    "masked": lambda v: np.ma.array(v, mask=[False] * len(v)),
-    "pandas": pd.Series,
-    "pandas odd index": lambda v: pd.Series(v, index=range(100, 100 - len(v), -1), name="p"),
-    "pandas category": lambda v: pd.Series(v, dtype="category"),
-    "pandas nullable": lambda v: pd.Series(v).convert_dtypes(),
-    "pandas arrow": lambda v: pd.Series(v).convert_dtypes(dtype_backend="pyarrow"),
-    "pandas index": pd.Index,
-    "pandas frame of one": lambda v: pd.DataFrame({"g": v}),
-    "polars": pl.Series,
-    "polars frame of one": lambda v: pl.DataFrame({"g": v}),
-    "pyarrow": pa.array,
-    "pyarrow chunked": lambda v: pa.chunked_array([v[:5], v[5:]]),
-    "pyarrow dictionary": lambda v: pa.array(v).dictionary_encode(),
-    "arrow interface": ArrowOnly,
-    "array interface": ArrayOnly,
-}
 OPPORTUNITY = parity("g", tolerance=0.05, name="EqualOpportunity", condition=1)
 CONTROLLERS: dict[str, Callable[..., Controller]] = {
     "pooled": lambda **more: PooledParity(parity("g", tolerance=0.05), bounds=(0, 1), **more),
@@ -88,24 +34,26 @@ def told(controller: Controller, scores: Any, groups: Any, targets: Any = None) 
 
 
 @pytest.mark.parametrize("name", CONTROLLERS)
-@pytest.mark.parametrize("make", CONTAINERS.values(), ids=CONTAINERS)
-def test_a_batch_in_any_container_is_the_same_step(name: str, make: Callable[[list[Any]], Any]) -> None:
+@pytest.mark.parametrize(("make", "values"), COLUMNS)
+def test_a_batch_with_groups_in_any_container_is_the_same_step(name: str, make: Callable[[list[Any]], Any], values: list[Any]) -> None:
     targets = TARGETS if name == "targets" else None
-    for values in (WORDS, INTS, BOOLS):
-        expected = told(CONTROLLERS[name](), SCORES, {"g": values}, targets)
-        assert {type(g) for counts in expected[1].values() for g in counts} == {str}
-        for groups in ({"g": make(values)}, make(values)):
-            assert told(CONTROLLERS[name](), SCORES, groups, targets) == expected
-        assert told(CONTROLLERS[name](), make(SCORES), {"g": values}, None if targets is None else make(targets)) == expected
+    expected = told(CONTROLLERS[name](), SCORES, {"g": values}, targets)
+    assert {type(g) for counts in expected[1].values() for g in counts} == {str}
+    assert told(CONTROLLERS[name](), SCORES, {"g": make(values)}, targets) == expected
+    bare = make(values)
+    if isinstance(bare, (pd.DataFrame, pl.DataFrame)):
+        with pytest.raises(fo.InputError, match="no attribute 'g'; it has 'x'"):  # a frame names its attributes
+            told(CONTROLLERS[name](), SCORES, bare, targets)
+    else:
+        assert told(CONTROLLERS[name](), SCORES, bare, targets) == expected
 
 
-FRAMES: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "pandas": pd.DataFrame,
-    "polars": pl.DataFrame,
-    "pyarrow": pa.table,
-    "record batch": lambda d: pa.table(d).to_batches()[0],
-    "numpy record": lambda d: pd.DataFrame(d).to_records(index=False),
-}
+@pytest.mark.parametrize("name", CONTROLLERS)
+@pytest.mark.parametrize("make", NUMBERS.values(), ids=NUMBERS)
+def test_scores_and_targets_in_any_container_are_the_same_step(name: str, make: Callable[[list[Any]], Any]) -> None:
+    targets = TARGETS if name == "targets" else None
+    expected = told(CONTROLLERS[name](), SCORES, {"g": WORDS}, targets)
+    assert told(CONTROLLERS[name](), make(SCORES), {"g": WORDS}, None if targets is None else make(targets)) == expected
 
 
 @pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
@@ -131,24 +79,7 @@ def test_scores_come_back_as_they_came() -> None:
     assert (low.astype(float) <= 0.7).all()  # what is sent lies in the box, in the caller's dtype too
 
 
-WRONG: dict[str, tuple[Any, str]] = {
-    "None": (["a", None, "b"], "missing value at position 1"),
-    "masked": (np.ma.array(["a", "x", "b"], mask=[False, True, False]), "missing value at position 1"),
-    "pandas": (pd.Series(["a", pd.NA, "b"], dtype="string"), "missing value at position 1"),
-    "polars": (pl.Series([1, None, 2]), "missing value at position 1"),
-    "pyarrow": (pa.array([1, None, 2]), "missing value at position 1"),
-    "1, True and text": ([1, True, "1"], "mixes bool and int and str"),
-    "1 and True": ([1, True, 0], "mixes bool and int"),
-    "datetime64": (np.array(["2020-01-01"] * 3, dtype="datetime64[D]"), "dates or durations"),
-    "polars date": (pl.Series([datetime.date(2020, 1, 1)] * 3), "dates or durations"),
-    "frame of two": (pd.DataFrame({"x": [1, 2, 3], "y": [1, 2, 3]}), "one column, came a DataFrame with 2"),
-    "a set": ({"a", "b", "c"}, "came set"),
-    "text": ("abc", "came str"),
-    "continuous": ([0.5, 1.0, 2.0], "continuous"),
-    "too large": ([2**63, 1, 2], "does not fit int64"),
-    "complex": (torch.tensor([1j, 2, 3]), "complex"),
-    "lists": ([["a", "b"], ["a"], ["b"]], "no int, string or bool|of type list"),
-}
+WRONG = {**{f"missing: {name}": (column, "missing value at position 1") for name, column in MISSING.items()}, **REFUSED}
 
 
 @pytest.mark.parametrize(("column", "words"), WRONG.values(), ids=WRONG)

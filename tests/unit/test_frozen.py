@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -287,3 +289,34 @@ def test_without_bounds_there_is_no_population_bound():
     z, features, _ = data(7)
     frozen = fo.FairnessLayer(NOTIONS["pairs"]()).freeze(z, sensitive_features={"g": features["g"]})
     assert [b.bound for b in frozen.guarantees] == [None]
+
+
+ONE_VALUES = [0.5, np.float32(0.5), np.float64(0.5), np.array(0.5), torch.tensor(0.5), Decimal("0.5"), Fraction(1, 2)]
+
+
+@pytest.mark.parametrize("score", ONE_VALUES, ids=lambda v: f"{type(v).__name__} {v}")
+@pytest.mark.parametrize("group", [1, 1.0, np.int8(1), np.array(1), torch.tensor(1), Decimal(1)], ids=lambda v: type(v).__name__)
+def test_one_score_and_one_group_of_any_kind_are_one_row(score, group):
+    frozen = FrozenLayer(["g"], [(1,), (2,)], [0.25, -0.25], lb=0, ub=1, space="value", bounds=())
+    answer = frozen.predict(score, sensitive_features={"g": group})
+    assert type(answer) is float
+    assert answer == 0.25
+
+
+@pytest.mark.parametrize(
+    "score", [float("nan"), None, "0.5", np.float32("inf"), torch.tensor([float("nan")]), torch.tensor([0.5, float("inf")])]
+)
+def test_a_score_that_is_no_number_is_refused_when_served(score):
+    frozen = FrozenLayer(["g"], [(1,), (2,)], [0.25, -0.25], lb=0, ub=1, space="value", bounds=())
+    groups = [1] * len(score) if isinstance(score, torch.Tensor) else 1
+    with pytest.raises(fo.InputError, match="scores"):
+        frozen.predict(score, sensitive_features={"g": groups})
+
+
+@pytest.mark.parametrize("index", [[-1], [3], [0, -3], [100]])
+def test_an_index_that_is_none_is_refused(index):
+    frozen = FrozenLayer(["g"], [(1,), (2,)], [0.25, -0.25], lb=0, ub=1, space="value", bounds=())
+    with pytest.raises(fo.InputError, match="groups: got .*expected 0 to 2"):
+        frozen(torch.full((len(index),), 0.5), torch.tensor(index))
+    with pytest.raises(fo.InputError, match="int64"):
+        frozen(torch.tensor([0.5]), torch.tensor([1.0]))

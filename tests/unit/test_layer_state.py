@@ -98,15 +98,36 @@ def test_a_state_without_facts_is_a_missing_key() -> None:
     assert model.load_state_dict(bare, strict=False).missing_keys == ["layer.facts"]
 
 
-def test_an_averaging_loop_over_the_state_goes_through() -> None:
-    model = fo.FairModel(nn.Linear(1, 1), trained())
+@pytest.mark.parametrize("over", ["floats alone", "all"])
+def test_an_averaging_loop_over_the_state_goes_through(over: str) -> None:
+    """The average of the weights is loaded, and the facts stay what they are, also where a loop averages them as numbers."""
+    network, loaded = nn.Linear(1, 1), nn.Linear(1, 1)
+    model = fo.FairModel(network, trained())
     averaged = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    first = averaged["network.weight"].clone()
+    with torch.no_grad():
+        network.weight.add_(1.0)
     for name, tensor in model.state_dict().items():
-        if averaged[name].is_floating_point():
-            averaged[name].mul_(0.9).add_(tensor, alpha=0.1)
+        if over == "all" or averaged[name].is_floating_point():
+            averaged[name] = 0.9 * averaged[name] + 0.1 * tensor
         else:
             averaged[name].copy_(tensor)
-    model.load_state_dict(averaged)
+    fresh = fo.FairModel(loaded, fo.FairnessLayer(PARITY))
+    assert not any(fresh.load_state_dict(averaged))
+    assert torch.allclose(loaded.weight, first + 0.1)
+    assert fresh.layer.groups == {"g": ["a", "b"]}
+    assert torch.equal(fresh.state_dict()["layer.facts"], model.state_dict()["layer.facts"])
+    other = fo.FairModel(nn.Linear(1, 1), fo.FairnessLayer(fo.DemographicParity("g", tolerance=0.2)))
+    with pytest.raises(fo.InputError, match=r"tolerance=0.05.*tolerance=0.2"):
+        other.load_state_dict(averaged)
+
+
+def test_facts_that_are_damaged_are_refused() -> None:
+    layer = trained()
+    text = layer.state_dict()["facts"]
+    for bad in (text.float() * 0.5, text.float() - 300.0, text.float() * float("nan"), text[:-1], text.long(), text[None]):
+        with pytest.raises(fo.InputError, match="facts"):
+            fo.FairnessLayer(PARITY).load_state_dict({"facts": bad})
 
 
 def test_copies_made_before_groups_are_learned_say_what_to_do() -> None:

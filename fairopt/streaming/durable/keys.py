@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
 
+from fairopt.basics.columns import is_one
 from fairopt.basics.errors import InputError
 from fairopt.streaming.reading import features_of, is_one, read_keys, read_scores, read_targets
 
