@@ -14,12 +14,13 @@ to piece of the model: the primal-dual active set method (Hintermueller, Ito & K
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 
 from fairopt.basics.arrays import Array, BoolArray, IntArray
-from fairopt.basics.sparse import Diagonal, Matrix, SparseRows
+from fairopt.basics.sparse import Diagonal, Matrix, SparseRows, row_of_columns
 from fairopt.basics.wide_rows import WideRows
 from fairopt.solve.dual.separable import Quadratic, SeparableInverse, stacked
 
@@ -43,6 +44,7 @@ class ActiveRows(Protocol):
 
 
 REFINE = 2
+PAIRS = 5_000_000
 NOTHING = SparseRows(np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0), 0)
 
 
@@ -58,6 +60,42 @@ class Split:
     @property
     def border(self) -> int:
         return int((~self.simple).sum()) + 2 * self.wide.shape[0]
+
+    @cached_property
+    def others(self) -> IntArray:
+        """(b,) the rows that are not simple."""
+        return np.flatnonzero(~self.simple)
+
+    @cached_property
+    def crossings(self) -> tuple[IntArray, IntArray, Array]:
+        """(e,) each: where simple rows and others share a cell: place in (m, b), the cell, the product of their entries."""
+        row_of, factor = row_of_columns(self.narrow.take(np.flatnonzero(self.simple)))
+        held = self.narrow.take(self.others)
+        at = np.flatnonzero(row_of[held.index] >= 0)
+        cell = held.index[at]
+        place = np.flatnonzero(self.simple)[row_of[cell]] * self.others.size + held.row_of[at]
+        return place, cell, held.values[at] * factor[cell]
+
+    @cached_property
+    def pairs(self) -> tuple[IntArray, IntArray, Array] | None:
+        """(e,) each: where two of the others share a cell: place in (b, b), the cell, the product; None where that is very often."""
+        held = self.narrow.take(self.others)
+        by_cell = held.transposed
+        size = np.diff(by_cell.starts)[held.index]
+        if int(size.sum()) > PAIRS:
+            return None
+        ends = np.cumsum(size)
+        second = np.repeat(by_cell.starts[:-1][held.index] - (ends - size), size) + np.arange(int(size.sum()))
+        place = np.repeat(held.row_of, size) * self.others.size + by_cell.index[second]
+        return place, np.repeat(held.index, size), np.repeat(held.values, size) * by_cell.values[second]
+
+    @cached_property
+    def wide_crossings(self) -> tuple[IntArray, Array]:
+        """(entries of narrow,) each: place in (m, r + 1), the last column standing for none; the product with the wide mask's weight."""
+        r = self.wide.shape[0]
+        of, weight = np.full(self.narrow.columns, r, dtype=np.int64), np.zeros(self.narrow.columns)
+        of[self.wide.index], weight[self.wide.index] = self.wide.row_of, self.wide.values
+        return self.narrow.row_of * (r + 1) + of[self.narrow.index], self.narrow.values * weight[self.narrow.index]
 
 
 def split(coefficients: Matrix) -> Split:
@@ -86,11 +124,46 @@ class Sandwich:
     split: Split
 
     def __matmul__(self, x: Array) -> Array:
-        return np.asarray(self.coefficients @ (self.slope * (x @ self.coefficients)))
+        parts, others = self.split, self.split.others
+        crossed, own = self.cross
+        out = np.where(parts.simple, self.narrow_diagonal * x, 0.0) + crossed @ x[others]
+        out[others] = crossed.T @ x + own @ x[others]
+        if parts.wide.shape[0]:
+            moved, mass = self.wide_cross
+            a, b = x @ parts.left, moved.T @ x
+            out += parts.left @ (mass * a + b) + moved @ a
+        return np.asarray(out)
 
     def diagonal(self) -> Array:
         """(m,)"""
         return np.asarray((self.coefficients**2) @ self.slope)
+
+    @cached_property
+    def narrow_diagonal(self) -> Array:
+        """(m,) of narrow S narrow'."""
+        return (self.split.narrow**2) @ self.slope
+
+    @cached_property
+    def cross(self) -> tuple[Array, Array]:
+        """narrow S narrow' between all rows and the others (m, b): of simple rows and of the others themselves, (b, b)."""
+        parts, m = self.split, self.split.simple.shape[0]
+        b = parts.others.size
+        place, cell, value = parts.crossings
+        simple = _binned(place, value * self.slope[cell], m, b)
+        if parts.pairs is None:
+            held = parts.narrow.take(parts.others)
+            return simple, np.asarray(np.stack([held @ (self.slope * row) for row in held]))
+        place, cell, value = parts.pairs
+        return simple, _binned(place, value * self.slope[cell], b, b)
+
+    @cached_property
+    def wide_cross(self) -> tuple[Array, Array]:
+        """narrow S wide' (m, r) and the diagonal (r,) of wide S wide'."""
+        parts, m = self.split, self.split.simple.shape[0]
+        r = parts.wide.shape[0]
+        place, value = parts.wide_crossings
+        both = _binned(place, value * self.slope[parts.narrow.index], m, r + 1)
+        return both[:, :r], (parts.wide**2) @ self.slope
 
 
 Model = Array | Diagonal | Sandwich
@@ -133,24 +206,22 @@ class BorderedInverse:
         inner_quadratic = None
         if quadratic is not None and flows.size:
             inner_quadratic = Quadratic(_columns(quadratic.flows.take(flows), self.inside), quadratic.inverse[flows])
-        narrow = self.M.split.narrow.take(piece.index[self.inside])
-        slopes = (narrow**2) @ self.M.slope
+        slopes = self.M.narrow_diagonal[piece.index[self.inside]]
         own_equations = _columns(E.take(self.mine), self.inside)
         return SeparableInverse(slopes, piece.metric[self.inside], own_equations, inner_quadratic, piece.owner[self.inside])
 
     def _border(self, inner: SeparableInverse) -> None:
         """F (simple unknowns, border), inner^-1 F, and the inverse of the border's Schur complement."""
-        parts, index, slope = self.M.split, self.piece.index, self.M.slope
+        parts, index = self.M.split, self.piece.index
         inside, outside = index[self.inside], index[self.outside]
-        first, others = parts.narrow.take(inside), parts.narrow.take(outside)
-        wide = parts.wide
-        r, b, c = wide.shape[0], outside.size, self.border_equations.size
+        place = np.searchsorted(parts.others, outside)  # of the active ones among the others
+        r, b, c = parts.wide.shape[0], outside.size, self.border_equations.size
         F = np.zeros((inside.size + self.mine.size, b + c + 2 * r))
         G = np.zeros((b + c + 2 * r, b + c + 2 * r))
         top = F[: inside.size]
-        for column, row in enumerate(others):
-            top[:, column] = first @ (slope * row)
-            G[:b, column] = others @ (slope * row)
+        if b:
+            crossed, own = self.M.cross
+            top[:, :b], G[:b, :b] = crossed[np.ix_(inside, place)], own[np.ix_(place, place)]
         for at, k in enumerate(self.border_equations.tolist()):
             row = self.equations[k]
             top[:, b + at], G[:b, b + at] = row[self.inside], row[self.outside]
@@ -158,13 +229,13 @@ class BorderedInverse:
         if r:
             a = b + c
             top[:, a : a + r], G[:b, a : a + r] = parts.left.take(inside).toarray(), parts.left.take(outside).toarray()
-            for j, row in enumerate(wide):
-                top[:, a + r + j], G[:b, a + r + j] = first @ (slope * row), others @ (slope * row)
+            crossed, own = self.M.wide_cross
+            top[:, a + r :], G[:b, a + r :] = crossed[inside], crossed[outside]
             G[a + r :, a : a + r] = G[a : a + r, a + r :] = -np.eye(r)
-            G[a + r :, a + r :] = np.diag((wide**2) @ slope)
+            G[a + r :, a + r :] = np.diag(own)
         G[b:, :b] = G[:b, b:].T
         self.inner, self.F = inner, F
-        self.solved = np.stack([inner @ column for column in F.T], axis=1) if F.shape[1] else F
+        self.solved = inner.solve_many(F)
         moved = F.T @ self.solved
         size = np.abs(np.diag(G)) + np.abs(np.diag(moved))
         d = 1.0 / np.sqrt(np.where(size > 0, size, 1.0))
@@ -218,3 +289,9 @@ def _columns(matrix: SparseRows, columns: IntArray) -> SparseRows:
     place = np.full(matrix.columns, -1, dtype=np.int64)
     place[columns] = np.arange(columns.size)
     return SparseRows(matrix.starts, place[matrix.index], matrix.values, columns.size)
+
+
+def _binned(place: IntArray, values: Array, rows: int, columns: int) -> Array:
+    """(rows, columns) the sums of the values of each place."""
+    sums = np.bincount(place, weights=values, minlength=rows * columns)
+    return np.asarray(sums, dtype=np.float64).reshape(rows, columns)

@@ -39,6 +39,7 @@ MAX_ITER = 50  # Newton steps and iterations of the interior point method togeth
 ACCEPTED = 2e-10  # relative KKT residual that still counts as solved, where the search gets no further
 TRUST = 8  # Newton steps before the interior point method
 INTERIOR = 30
+WRITTEN = 600  # rows up to which M may be written out where parts of it do not settle
 GUESSES = 12  # Newton steps on a sample of the scores
 
 
@@ -122,7 +123,9 @@ class _Search:
             slopes = np.maximum((self.dual.coefficients**2) @ cells, least)
             return prox(self.structure, self.numbers, f + slopes * p, slopes)
         if self.structure.bordered:
-            return minimise_by_pieces(self.structure, self.numbers, self.dual.sandwich(cells), f, p, 0.1 * self.resolution)
+            q, left = minimise_by_pieces(self.structure, self.numbers, self.dual.sandwich(cells), f, p, 0.1 * self.resolution)
+            if left <= max(0.1 * state.res, self.resolution) or p.shape[0] > WRITTEN:
+                return q
         if ev.dense_model is None:
             B = factor(dense(self.dual.coefficients), cells, metric)
         else:
@@ -142,10 +145,10 @@ class _Search:
         return self.line_search(state, self.model_minimiser(state))
 
     def line_search(self, state: _State, q: Array) -> _State:
-        """The point on [p, q] where Phi is (nearly) least; the full step if Phi still falls there or the residual is 10 times smaller."""
+        """The point on [p, q] where Phi is (nearly) least; the full step if Phi still falls there or the residual is much smaller."""
         d = q - state.p
         new = self.at(q)
-        if new.res <= 0.1 * state.res:
+        if new.res <= (0.5 if state.res <= self.solved else 0.1) * state.res:  # near the end slopes of Phi are rounding
             return new
         slope_new = -self.derivative(new, -d)
         slope_old = self.derivative(state, d)
@@ -217,9 +220,12 @@ class _Search:
             total += (float(nums.width[r]) * dflow if dflow else 0.0) + range_flow(pr, ratio) * dflow / float(nums.gamma[L + r])
         return total
 
-    def interior(self, max_iter: int) -> tuple[_State, int]:
+    def interior(self, state: _State, max_iter: int) -> tuple[_State, int]:
+        """Where another method gets to, and its iterations; ``state`` itself where there is none for so many rows."""
         if self.structure.diagonal:  # the interior point method would write out M
             return self.at(self.solver.feasible(table_prices(self.dual.vector(), self.structure, self.numbers))), 1
+        if self.structure.bordered and self.structure.metric.shape[0] > WRITTEN:
+            return state, 1
         method = InteriorPoint(self.dual.vector(), self.structure, self.numbers)
         method.run(max_iter)
         return self.at(self.solver.feasible(method.prices())), method.iterations
@@ -284,7 +290,7 @@ def _newton(search: _Search, state: _State, goal: float, iteration: int, max_ite
         settled = interior or best.res <= search.solved
         if iteration >= TRUST and not settled:
             interior = True
-            new, used = search.interior(min(INTERIOR, max_iter - iteration))
+            new, used = search.interior(state, min(INTERIOR, max_iter - iteration))
             iteration += used
             state = new if new.res < state.res else state
         else:

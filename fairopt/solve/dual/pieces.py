@@ -20,8 +20,11 @@ STEPS = 40
 SHORTEST = 1.0 / 16.0
 
 
-def minimise_by_pieces(structure: Structure, numbers: Numbers, M: Sandwich, f0: Array, p0: Array, goal: float) -> Array:
-    """(m,) prices in the domain, about those that minimise the model at (p0, f0). ``goal``: residual, in score units, that is enough."""
+def minimise_by_pieces(structure: Structure, numbers: Numbers, M: Sandwich, f0: Array, p0: Array, goal: float) -> tuple[Array, float]:
+    """(m,) prices in the domain, about those that minimise the model at (p0, f0), and the model's residual there, in score units.
+
+    ``goal``: the residual that is enough.
+    """
 
     def values(q: Array) -> tuple[Array, float]:
         f = f0 - M @ (q - p0)
@@ -49,4 +52,4 @@ def minimise_by_pieces(structure: Structure, numbers: Numbers, M: Sandwich, f0: 
         if best_res <= goal:
             break
     q, f = best
-    return prox(structure, numbers, f + s * q, s)  # in the price domain; q itself at the minimum
+    return prox(structure, numbers, f + s * q, s), best_res  # in the price domain; q itself at the minimum

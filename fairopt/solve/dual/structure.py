@@ -14,6 +14,7 @@ from fairopt.contract.workspace import Workspace
 from fairopt.solve.dual.bordered import Split, split
 
 MANY = 64  # rows from which a diagonal M, or one with a border, is not written out
+ENTRIES = 1 << 25  # rows times border
 BORDER = 1500  # rows that share samples with others, and wide masks, up to which they are a border
 Shape = Literal["empty", "few_rows", "separable", "general"]
 
@@ -139,6 +140,7 @@ def _analyse(problem: ProjectionProblem) -> Structure:
     unit = np.where(rows.absolute_sum > 0, rows.absolute_sum, 1.0)
     diagonal = problem.m > MANY and rows.one_row_a_cell
     bordered = problem.m > MANY and rows.dense is None and not rows.one_row_a_cell and split_of(problem).border <= BORDER
+    bordered = bordered and problem.m * split_of(problem).border <= ENTRIES
     shape: Shape
     if problem.m == 0:
         shape = "empty"
