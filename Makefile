@@ -58,8 +58,8 @@ check: $(INSTALLED) ## ruff, mypy --strict, the arrows between the rooms
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/mypy --strict $(TYPED)
 
-bench: $(INSTALLED) ## forward + backward against torch.clamp and hardtanh, one thread
-	$(ONE_THREAD) $(BIN)/python tests/bench/test_speed.py
+bench: $(INSTALLED) ## forward + backward against torch.clamp and hardtanh, one thread (FAST=0: without the compiled solver)
+	$(if $(FAST),FAIROPT_FAST=$(FAST)) $(ONE_THREAD) $(BIN)/python tests/bench/test_speed.py
 
 bench-epoch: $(INSTALLED) ## time of a training epoch with the layer and without, one thread (a minute or two)
 	$(ONE_THREAD) $(BIN)/python tests/bench/epoch_time.py

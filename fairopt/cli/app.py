@@ -32,6 +32,7 @@ COMMANDS = {
     "reproduce": Command("reproduce", "reproduce", "Run one of the experiments, with the paper's figures beside it."),
     "stream": Command("stream", "stream", "Send a file's scores through a streaming controller: the pooled gap stays near the tolerance."),
     "verify": Command("verify", "verify", "Measure the claims on a backend or a notion; exit code 1 if one does not hold."),
+    "warmup": Command("warmup", "warmup", "Compile the solver now, rather than at the first projection (needs the extra 'fast')."),
 }
 
 

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.arrays import Array
+from fairopt.basics.errors import BackendError
 from fairopt.contract.backend import Status
 from fairopt.contract.problem import ProjectionProblem
-from fairopt.solve.certificate import Certificate, Solution
+from fairopt.solve.certificate import Certificate, Solution, problem_hash
 from fairopt.solve.passes import project as passes
 from fairopt.solve.passes import stages
 from fairopt.solve.passes.search import NUMBERS
@@ -28,12 +29,22 @@ _address = stages.ADDRESS
 
 
 class Answer:
-    """What one compiled solve found: scores z and y (n,) detached, and the numbers of ``fairopt.solve.passes.project``."""
+    """What one compiled solve found: scores z and y (n,) detached, and the numbers of ``fairopt.solve.passes.stages``."""
 
-    __slots__ = ("backend", "code", "numbers", "plan", "problem", "y", "z")
+    __slots__ = ("asked", "numbers", "plan", "problem", "y", "z")
 
-    def __init__(self, z: Tensor, y: Tensor, problem: ProjectionProblem, plan: Plan, code: Any, numbers: Array, backend: str) -> None:
-        self.z, self.y, self.problem, self.plan, self.code, self.numbers, self.backend = z, y, problem, plan, code, numbers, backend
+    def __init__(self, z: Tensor, y: Tensor, problem: ProjectionProblem, plan: Plan, numbers: Array, asked: str) -> None:
+        self.z, self.y, self.problem, self.plan, self.numbers, self.asked = z, y, problem, plan, numbers, asked
+
+    @property
+    def backend(self) -> str:
+        """The backend that was asked for, or the one that "auto" stands for."""
+        plan = self.plan
+        if self.asked != "auto":
+            return self.asked
+        if plan.boxed and plan.m == 1 and self.numbers[-2 * plan.cells : -plan.cells].sum() == self.z.shape[0]:
+            return "closed_form"  # one row, and no score touches its bounds
+        return plan.name
 
     def certificate(self) -> Certificate:
         plan, numbers = self.plan, self.numbers
@@ -79,15 +90,16 @@ def attempt(scores: Tensor, problem: ProjectionProblem, backend: str = "auto") -
     numbers = _empty(plan.size)
     values = z.numpy()
     bits, ends = (np.int32, np.zeros(2, np.float32)) if dtype is _float32 else (np.int64, np.zeros(2))
-    if not _project(
-        _address, values, values.view(bits), ends, ends.view(bits), plan.cell, plan.whole, plan.real, plan.lb, plan.ub, plan.inverse, plan.part,
-        y.numpy(), code, numbers,
-    ):  # fmt: skip
+    done = _project(
+        _address, values, values.view(bits), ends, ends.view(bits), plan.cell, plan.whole, plan.real, plan.lb, plan.ub,
+        plan.inverse, plan.part, y.numpy(), code, numbers,
+    )  # fmt: skip
+    if not done:
         return None
-    answer = Answer(z, y, problem, plan, code, numbers, plan.name if backend == "auto" else backend)
+    answer = Answer(z, y, problem, plan, numbers, backend)
     if scores.requires_grad and torch.is_grad_enabled():
         flat = scores if scores.dim() == 1 else scores.reshape(-1)
-        out: Tensor = _Attached.apply(flat, y, Piece(plan, code, numbers))  # type: ignore[no-untyped-call]
+        out: Tensor = _Attached.apply(flat, y, Piece(problem, plan, code, numbers))  # type: ignore[no-untyped-call]
     else:
         out = y
     return (out if scores.dim() == 1 else out.view(scores.shape)), answer
@@ -96,10 +108,10 @@ def attempt(scores: Tensor, problem: ProjectionProblem, backend: str = "auto") -
 class Piece:
     """The linear piece of one answer: what its derivative needs."""
 
-    __slots__ = ("code", "numbers", "plan")
+    __slots__ = ("code", "numbers", "plan", "problem")
 
-    def __init__(self, plan: Plan, code: Any, numbers: Array) -> None:
-        self.plan, self.code, self.numbers = plan, code, numbers
+    def __init__(self, problem: ProjectionProblem, plan: Plan, code: Any, numbers: Array) -> None:
+        self.problem, self.plan, self.code, self.numbers = problem, plan, code, numbers
 
     def times(self, v: Tensor, forward: bool) -> Tensor:
         """J'v (n,), or J v where ``forward``; v on the CPU, float32 or float64, detached."""
@@ -108,7 +120,7 @@ class Piece:
         out = torch.empty_like(v)
         plan = self.plan
         if not _differentiate(_address, v.numpy(), self.code, plan.whole, plan.real, plan.inverse, self.numbers, out.numpy(), forward):
-            raise RuntimeError("the piece of a certified answer has dependent rows")
+            raise BackendError(f"in the gradient: the rows of the piece contradict each other, problem {problem_hash(self.problem)}")
         return out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,27 +13,26 @@ from torch import Tensor
 from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.sparse import SparseRows, most_in_a_column
 from fairopt.contract.problem import ProjectionProblem
-from fairopt.solve.dual.evaluator import round_inward
 from fairopt.solve.dual.structure import numbers, structure
 from fairopt.solve.finish.check import TINY
 from fairopt.solve.finish.rounding import box_holds_numbers
 from fairopt.solve.passes import stages as fields
 from fairopt.solve.passes.search import NUMBERS
-from fairopt.solve.units import span
+from fairopt.solve.units import NEAR, span
 
 MOST_ROWS = 4096  # of rows that share no cell; of others
 MOST_COUPLED = 256
 MOST_CELLS = 1 << 14
-SAMPLE = 12_000  # scores that prices are guessed from, where there are more than three times as many and a box
+SAMPLE, LARGE = 12_000, 200_000  # scores that prices are guessed from, where there are so many and a box
 NOTHING: Array = np.zeros(0)
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """cell (n,) uint16; whole, real: see ``fairopt.solve.passes.project``; lb, ub, inverse: (n,), (1,) or (0,); part (k,) positions.
+    """cell (n,) uint16; whole, real: see ``passes.stages``; lb, ub, inverse: (n,), (1,) or (0,); part (k,) positions of a sample.
 
-    size: of an answer; m, constraints: of its prices and violations; boxed: some bound is finite; coded: the pass writes codes; name: the
-    backend that "auto" stands for; single: every box holds a float32.
+    size: of an answer; m, cells, constraints: of its prices, cells and violations; boxed: some bound is finite; coded: the pass writes
+    codes; name: the backend that "auto" stands for; single: every box holds a float32.
     """
 
     cell: Any
@@ -44,6 +44,7 @@ class Plan:
     part: IntArray
     size: int
     m: int
+    cells: int
     constraints: int
     boxed: bool
     coded: bool
@@ -53,97 +54,107 @@ class Plan:
 
 def plan_of(problem: ProjectionProblem) -> Plan | None:
     """The plan of a problem, or None where the general road takes it."""
-    kept = problem.__dict__.get("_fast")
-    if kept is None:
-        kept = (_plan(problem),)
-        problem.__dict__["_fast"] = kept
-    plan: Plan | None = kept[0]
-    return plan
+    return problem.workspace.keep("compiled", lambda: _plan(problem))
 
 
 def _taken(problem: ProjectionProblem) -> bool:
     rows = problem.rows
-    C = int(rows.masks.shape[1])
     if problem.m == 0 or problem.stated is not None or not problem.feasible or rows.dense is not None:
         return False
-    if C > MOST_CELLS or problem.m > MOST_ROWS or not span(problem).plain or not (problem.ratio == 1.0).all():
+    if rows.masks.shape[1] > MOST_CELLS or problem.m > MOST_ROWS or (problem.m > MOST_COUPLED and not rows.one_row_a_cell):
         return False
-    st = structure(problem)
-    if st.blocks or (problem.m > MOST_COUPLED and not rows.one_row_a_cell):
+    if problem.ranges and not bool((problem.ratio == 1.0).all()):
         return False
-    limits = (problem.lower, problem.upper, problem.width)
+    st, L = structure(problem), problem.linear
     # no room for a margin: the general road goes to the grid of equal means
-    narrow = np.concatenate([problem.lower == problem.upper, problem.width <= 0.0])
-    return not any(np.isnan(v).any() for v in limits) and not (narrow & st.hard).any()
+    if bool((st.hard[:L] & ~(problem.lower < problem.upper)).any()) or bool((st.hard[L:] & ~(problem.width > 0.0)).any()):
+        return False
+    return not st.blocks
+
+
+def _extents(problem: ProjectionProblem) -> tuple[float, float]:
+    """The largest absolute scores, from and to, that are solved in the problem's own units; none where it needs others."""
+    rows = problem.rows
+    bounds = [np.atleast_1d(b.numpy()) if isinstance(b, Tensor) else np.array([b]) for b in (problem.lb, problem.ub)]
+    soft = np.array([s.weight for s in problem.softness])
+    numbers_ = (rows.offset, problem.lower, problem.upper, problem.width, *bounds, soft, structure(problem).unit)
+    sizes = np.abs(np.concatenate(numbers_))
+    near = (sizes == 0.0) | (sizes == np.inf) | ((sizes >= 2.0**-NEAR) & (sizes <= 2.0**NEAR))
+    weights = problem.weights is None or bool((problem.weights > 2.0**-NEAR).all() & (problem.weights < 2.0**NEAR).all())
+    if weights and bool(near.all()):
+        return 2.0**-NEAR, 2.0**NEAR
+    known = span(problem)
+    return (known.low, known.high) if known.plain else (np.inf, -np.inf)
 
 
 def _plan(problem: ProjectionProblem) -> Plan | None:
     if not _taken(problem):
         return None
+    lowest, highest = _extents(problem)
+    if not lowest <= highest:
+        return None
     rows, st, nums = problem.rows, structure(problem), numbers(problem)
     n, m, L, R, C = problem.n, problem.m, problem.linear, problem.ranges, int(rows.masks.shape[1])
-    a = rows.coefficients if isinstance(rows.coefficients, SparseRows) else SparseRows.of_dense(rows.coefficients)
+    starts, index, entries, apart = _entries(problem)
     boxed, weights = problem.has_box, problem.weights
     uniform = problem.uniform_box and weights is None
+    plain = uniform or (not boxed and weights is None)
     cell = rows.cell.numpy().astype(np.uint16)
-    lb, ub = (np.atleast_1d(b.numpy() if isinstance(b, Tensor) else np.float64(b)) for b in (problem.lb, problem.ub))
+    lb, ub = (np.ascontiguousarray(np.atleast_1d(b.numpy() if isinstance(b, Tensor) else np.float64(b))) for b in (problem.lb, problem.ub))
+    lowest_bound, highest_bound = float(lb.min()), float(ub.max())
     inverse = NOTHING if weights is None else 1.0 / weights.numpy()
     opened = rows.counts.astype(np.float64) if weights is None else np.bincount(cell, weights=inverse, minlength=C)
-    part, scale = _sample(cell, rows.counts) if boxed and uniform and n > 3 * SAMPLE else (np.zeros(0, dtype=np.int64), np.ones(C))
-    known = span(problem)
+    part, scale = _sample(cell, rows.counts) if boxed and uniform and n > LARGE else (np.zeros(0, dtype=np.int64), np.ones(C))
     terms = int(rows.counts.max(initial=1)) + C + 8
-    ends = [_inward(problem.lb, up=True), _inward(problem.ub, up=False)] if uniform else [-np.inf, np.inf]
+    low32, high32 = (_inward(lowest_bound), -_inward(-highest_bound)) if uniform else (-np.inf, np.inf)
     head = np.zeros(fields.INTS, dtype=np.int64)
-    head[[fields.M_, fields.C_, fields.L_, fields.R_, fields.ENTRIES]] = m, C, L, R, a.values.shape[0]
-    head[[fields.DIAGONAL, fields.APART, fields.BOXED, fields.UNIFORM]] = rows.one_row_a_cell, _apart(a, problem), boxed, uniform
+    head[fields.M_], head[fields.C_], head[fields.L_], head[fields.R_], head[fields.ENTRIES] = m, C, L, R, entries.shape[0]
+    head[fields.DIAGONAL], head[fields.APART], head[fields.BOXED], head[fields.UNIFORM] = rows.one_row_a_cell, apart, boxed, uniform
     numbers_ = np.zeros(fields.FLOATS)
-    numbers_[[fields.LOW, fields.HIGH, fields.LOW32, fields.HIGH32]] = float(lb.min()), float(ub.max()), ends[0], ends[1]
-    numbers_[[fields.TERMS, fields.TINY]] = terms, (n + terms) * TINY
-    numbers_[[fields.SPAN_LOW, fields.SPAN_HIGH]] = known.low, known.high
+    numbers_[fields.LOW], numbers_[fields.HIGH] = lowest_bound, highest_bound
+    numbers_[fields.LOW32], numbers_[fields.HIGH32] = low32, high32
+    numbers_[fields.TERMS], numbers_[fields.TINY] = terms, (n + terms) * TINY
+    numbers_[fields.SPAN_LOW], numbers_[fields.SPAN_HIGH] = lowest, highest
     numbers_[fields.FORCED] = max(float(lb.max()), float(-ub.min()), 0.0)  # scores are at least so far from 0
     numbers_[fields.FARTHEST] = max(float(np.abs(lb).max()), float(np.abs(ub).max()))  # and at most so far
     numbers_[fields.LIGHT] = 1.0 if weights is None else float(inverse.max())
-    whole = np.concatenate([head, a.starts, a.index, problem.range_starts, st.hard.astype(np.int64)]).astype(np.int64)
+    whole = np.concatenate([head, starts, index, problem.range_starts, st.hard]).astype(np.int64)
     soft = 1.0 / nums.gamma
-    parts = (
-        numbers_,
-        a.values,
-        problem.lower,
-        problem.upper,
-        problem.width,
-        nums.rho,
-        soft,
-        rows.offset,
-        st.unit,
-        st.metric,
-        opened,
-        scale,
-    )
-    plain = uniform or (not boxed and weights is None)
-    real = np.ascontiguousarray(np.concatenate(parts), dtype=np.float64)
+    parts = (numbers_, entries, problem.lower, problem.upper, problem.width, nums.rho, soft, rows.offset, st.unit, st.metric, opened, scale)
+    real: Array = np.concatenate(parts, dtype=np.float64)
     size = fields.HEAD + m + (L + R) + m + R + 2 * C
-    whole[[fields.WHOLE_SIZE, fields.REAL_SIZE, fields.WORK_SIZE, fields.ANSWER_SIZE]] = (
-        whole.size,
-        real.size,
-        NUMBERS + 4 * m + 2 * C,
-        size,
-    )
+    whole[fields.WHOLE_SIZE], whole[fields.REAL_SIZE] = whole.size, real.size
+    whole[fields.WORK_SIZE], whole[fields.ANSWER_SIZE] = NUMBERS + 4 * m + 2 * C, size
     return Plan(
         cell=cell,
         whole=whole,
         real=real,
-        lb=NOTHING if plain else np.ascontiguousarray(lb),
-        ub=NOTHING if plain else np.ascontiguousarray(ub),
+        lb=NOTHING if plain else lb,
+        ub=NOTHING if plain else ub,
         inverse=inverse if weights is not None or plain else np.ones(1),
         part=part,
         size=size,
         m=m,
+        cells=C,
         constraints=L + R,
         boxed=boxed,
         coded=boxed or weights is not None,
         name="closed_form" if not boxed and _simple(problem) else "dual_newton",
-        single=box_holds_numbers(problem, torch.float32),
+        single=low32 <= high32 if uniform else box_holds_numbers(problem, torch.float32),
     )
+
+
+def _entries(problem: ProjectionProblem) -> tuple[IntArray, IntArray, Array, bool]:
+    """The rows' entries (starts (m + 1,), index, value), and whether no cell is in two rows of one range."""
+    rows, a = problem.rows, problem.rows.coefficients
+    spans = [(p, q) for p, q in pairwise(problem.range_starts.tolist())]
+    if isinstance(a, SparseRows):
+        apart = rows.one_row_a_cell or all(most_in_a_column(a.take(np.arange(p, q))) <= 1 for p, q in spans)
+        return a.starts, a.index, a.values, apart
+    row, column = np.nonzero(a)
+    starts = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=problem.m))])
+    apart = rows.one_row_a_cell or all(int(np.count_nonzero(a[p:q], axis=0).max(initial=0)) <= 1 for p, q in spans)
+    return starts, column, a[row, column], apart
 
 
 def _simple(problem: ProjectionProblem) -> bool:
@@ -152,14 +163,11 @@ def _simple(problem: ProjectionProblem) -> bool:
     return not budget and (structure(problem).shape in ("separable", "empty") or problem.m == 1)
 
 
-def _inward(bound: float | Tensor, *, up: bool) -> float:
-    return float(round_inward(torch.tensor(bound, dtype=torch.float64, device="cpu"), torch.float32, up=up))
-
-
-def _apart(a: SparseRows, problem: ProjectionProblem) -> bool:
-    """Whether no cell is in two rows of one range."""
-    starts = problem.range_starts.tolist()
-    return all(most_in_a_column(a.take(np.arange(p, q))) <= 1 for p, q in zip(starts[:-1], starts[1:], strict=True))
+def _inward(bound: float) -> float:
+    """The least float32 that is not below ``bound``."""
+    with np.errstate(over="ignore"):
+        near = np.float32(bound)
+    return float(near if float(near) >= bound else np.nextafter(near, np.float32(np.inf)))
 
 
 def _sample(cell: Any, counts: IntArray) -> tuple[IntArray, Array]:

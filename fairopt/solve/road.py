@@ -19,7 +19,8 @@ import torch
 
 logger = logging.getLogger("fairopt")
 _lock = threading.RLock()
-_closed = os.environ.get("FAIROPT_FAST", "1") == "0" or find_spec("numba") is None
+_SWITCHED_OFF = os.environ.get("FAIROPT_FAST", "1") == "0"
+_closed = _SWITCHED_OFF or find_spec("numba") is None
 _fast: ModuleType | None = None
 _warm: set[torch.dtype] = set()
 DTYPES = (torch.float32, torch.float64)
@@ -75,4 +76,13 @@ def closed() -> Iterator[None]:
 
 def warm_up() -> bool:
     """Compiles everything now. False where there is no compiled road."""
-    return all([fast(dtype) is not None for dtype in DTYPES])
+    return all(fast(dtype) is not None for dtype in DTYPES)
+
+
+def reason() -> str:
+    """Why there is no compiled road, where there is none."""
+    if _SWITCHED_OFF:
+        return "FAIROPT_FAST=0 switches it off"
+    if find_spec("numba") is None:
+        return "numba is not installed (pip install 'fairopt[fast]')"
+    return "it did not compile here (the log says why)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,15 @@ from torch import Tensor
 import fairopt as fo
 from fairopt.solve import Solution
 from fairopt.solve import short_road as road
+from fairopt.solve.road import closed
 
 Bounds = tuple[Any, Any]
+
+
+@pytest.fixture(autouse=True)
+def _general_road() -> Iterator[None]:
+    with closed():
+        yield
 
 
 def prepared(n: int, bounds: Bounds | None, tolerance: float = 0.05, kind: str = "hard") -> fo.Prepared:

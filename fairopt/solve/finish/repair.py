@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.arrays import Array
-from fairopt.basics.sparse import Model
 from fairopt.contract.backend import Status
 from fairopt.solve.dual.active_piece import Piece
 from fairopt.solve.dual.bordered import Model

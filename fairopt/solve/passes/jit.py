@@ -1,8 +1,8 @@
 """The one decorator of functions that numba compiles where it is installed, and that run as plain Python where it is not.
 
-Modules with compiled functions import numba: ``import fairopt`` imports none of them, the first solve does (``fairopt.solve.road``). Machine code is
-kept on disk: beside the sources, where that is read-only in the user's own cache folder, and where there is none nowhere. What is kept
-is stamped with every file that compiled functions stand in, for one holds the code of the others.
+Modules with compiled functions import numba: ``import fairopt`` imports none of them, the first solve does (``fairopt.solve.road``).
+Machine code is kept on disk: beside the sources, where that is read-only in the user's own cache folder, and where there is none nowhere.
+What is kept is stamped with every file that compiled functions stand in, for one holds the code of the others.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ def by_address(function: F) -> tuple[Any, int]:
     """
     numba = module()
     from llvmlite import ir
-    from numba.core import types
+
+    types: Any = numba.types
     from numba.extending import intrinsic
 
     @intrinsic  # type: ignore[untyped-decorator]

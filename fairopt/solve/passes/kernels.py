@@ -75,26 +75,38 @@ def cell_sums(z: Any, cell: Any, sums: Any) -> None:
     join(banks, sums)
 
 
+@inner
+def next_above(v: float) -> float:
+    """The next larger float64, none of the subnormal ones (a slow loop where many scores are clipped to it)."""
+    near = np.nextafter(v, np.inf)
+    return near if abs(near) > 2.0**-1022 else 2.0**-1022
+
+
 @compiled
 def clipped_sums(z: Any, cell: Any, shift: Any, low: float, high: float, sums: Any, free: Any) -> None:
-    """(C,) sums of clip(z - shift, low, high) and the number of scores strictly between the bounds, for each cell."""
+    """(C,) sums of clip(z - shift, low, high) and the number of scores strictly between the bounds, for each cell.
+
+    Clipped to the floats next to the bounds, a score is free where that changes nothing: one comparison, and the sums are off by an ulp of
+    a bound for each clamped score, as any rounding.
+    """
     n = z.shape[0]
-    S, N = np.zeros((BANKS, sums.shape[0])), np.zeros((BANKS, sums.shape[0]))
+    S, N = np.zeros((BANKS, sums.shape[0])), np.zeros((BANKS, sums.shape[0]), np.int64)
+    least, most = next_above(low), -next_above(-high)
     whole = n - n % BANKS
     for i in range(0, whole, BANKS):
         for b in range(BANKS):
             c = cell[i + b]
             v = np.float64(z[i + b]) - shift[c]
-            above, below = v > low, v < high
-            w = v if above else low
-            w = w if below else high
+            w = v if v > least else least
+            w = w if w < most else most
             S[b, c] += w
-            N[b, c] += 1.0 if above & below else 0.0
+            N[b, c] += np.int64(w == v)
     for i in range(whole, n):
         c = cell[i]
         v = np.float64(z[i]) - shift[c]
-        S[0, c] += min(max(v, low), high)
-        N[0, c] += 1.0 if (v > low) & (v < high) else 0.0
+        w = min(max(v, least), most)
+        S[0, c] += w
+        N[0, c] += np.int64(w == v)
     join(S, sums)
     join(N, free)
 
@@ -112,6 +124,19 @@ def weighted_sums(z: Any, cell: Any, shift: Any, lb: Any, ub: Any, inverse: Any,
         v, low, high = np.float64(z[i]) - shift[c] * mass, lb[i * sl], ub[i * su]
         sums[c] += min(max(v, low), high)
         free[c] += mass if (v > low) & (v < high) else 0.0
+
+
+@compiled
+def largest(z: Any, cell: Any, shift: Any, low: float, high: float, lb: Any, ub: Any, inverse: Any) -> float:
+    """The largest absolute score at these shifts; bounds and 1 / w as in ``weighted_sums``, or (0,): low and high, and 1."""
+    sl, su, sw = int(lb.shape[0] > 1), int(ub.shape[0] > 1), int(inverse.shape[0] > 1)
+    plain, alike = lb.shape[0] == 0, inverse.shape[0] == 0
+    most = 0.0
+    for i in range(z.shape[0]):
+        v = np.float64(z[i]) - shift[cell[i]] * (1.0 if alike else inverse[i * sw])
+        v = abs(min(max(v, low if plain else lb[i * sl]), high if plain else ub[i * su]))
+        most = v if v > most else most
+    return most
 
 
 @compiled
@@ -134,7 +159,7 @@ def shifted(z: Any, cell: Any, shift: Any, y: Any, sums: Any) -> None:
 
 @compiled
 def clipped(z: Any, cell: Any, shift: Any, box: Any, inner: Any, y: Any, code: Any, sums: Any, free: Any) -> None:
-    """Writes clip(z - shift) to y (n,), rounded to its dtype, inside the box ``box`` (2,) float64 whose ends in that dtype are ``inner`` (2,).
+    """Writes clip(z - shift) to y (n,), rounded to its dtype; box (2,) float64, whose ends in that dtype are ``inner`` (2,).
 
     ``code`` (n,): the cell of a score strictly between its bounds before rounding, else C. ``sums`` (C,) of what was written; ``free`` (C,)
     the scores that are not coded C.
@@ -142,31 +167,29 @@ def clipped(z: Any, cell: Any, shift: Any, box: Any, inner: Any, y: Any, code: A
     n = z.shape[0]
     C = sums.shape[0]
     low, high, low_t, high_t = box[0], box[1], inner[0], inner[1]
-    S, N = np.zeros((BANKS, C)), np.zeros((BANKS, C))
+    S, N = np.zeros((BANKS, C)), np.zeros((BANKS, C), np.int64)
     whole = n - n % BANKS
     for i in range(0, whole, BANKS):
         for b in range(BANKS):
             c = cell[i + b]
             v = np.float64(z[i + b]) - shift[c]
-            above, below = v > low, v < high
-            w = v if above else low
-            w = w if below else high
-            y[i + b] = w
+            y[i + b] = v
             x = y[i + b]
             x = x if x > low_t else low_t
             x = x if x < high_t else high_t
             y[i + b] = x
             S[b, c] += np.float64(x)
-            N[b, c] += 1.0 if above & below else 0.0
-            code[i + b] = c if above & below else C
+            inside = (v > low) & (v < high)
+            N[b, c] += np.int64(inside)
+            code[i + b] = c if inside else C
     for i in range(whole, n):
         c = cell[i]
         v = np.float64(z[i]) - shift[c]
-        y[i] = min(max(v, low), high)
+        y[i] = v
         y[i] = min(max(y[i], low_t), high_t)
         S[0, c] += np.float64(y[i])
         inside = (v > low) & (v < high)
-        N[0, c] += 1.0 if inside else 0.0
+        N[0, c] += np.int64(inside)
         code[i] = c if inside else C
     join(S, sums)
     join(N, free)

@@ -13,6 +13,7 @@ from fairopt.solve.passes.stages import (
     ADVANCE,
     BOXED,
     C_,
+    FARTHEST,
     FULL,
     GUESS,
     HEAD,
@@ -22,9 +23,11 @@ from fairopt.solve.passes.stages import (
     L_,
     LARGEST,
     LEAST,
+    LEFT_AT,
     LOW,
     LOW32,
     M_,
+    MAGNITUDE,
     OPEN,
     R_,
     RESPOND,
@@ -75,7 +78,7 @@ def project(
     bits (n,), ends_bits (2,): z and ends as whole numbers; ends (2,) in the dtype of z; cell (n,) uint16; whole, real: the plan (see
     ``stages``); lb, ub, inverse: (n,) or (1,), or (0,) where the box is one for all and there are no weights; part (k,) int64: positions
     of a sample of the scores, from which prices are guessed; code (n,) as in ``kernels.clipped``, not written without a box and weights;
-    answer: see ``stages``.
+    answer: see ``stages``; LEFT_AT says how far it came.
     """
     m, C, R = whole[M_], whole[C_], whole[R_]
     work, none = np.zeros(whole[WORK_SIZE]), np.zeros(C)
@@ -83,6 +86,7 @@ def project(
     kernels.extremes(bits, ends_bits)
     answer[LEAST], answer[LARGEST] = ends[0], ends[1]
     work[EPS] = 2.0**-23 if z.itemsize == 4 else 2.0**-52
+    answer[LEFT_AT] = OPEN
     if not staged(address, OPEN, whole, real, work, answer, none, none):
         return 0
     if part.shape[0] > 0:
@@ -95,11 +99,16 @@ def project(
         else:
             staged(address, OPEN, whole, real, work, answer, none, none)
     staged(address, FULL, whole, real, work, answer, none, none)
+    answer[LEFT_AT] = FULL
     if not found(address, z, cell, whole, real, lb, ub, inverse, work, answer, False):
         return 0
+    shift = work[work.shape[0] - C :]
+    answer[MAGNITUDE] = -1.0  # known from the box and the extent
+    if inverse.shape[0] > 0 or (whole[BOXED] and real[FARTHEST] > 4.0 * max(abs(answer[LEAST]), abs(answer[LARGEST]))):
+        answer[MAGNITUDE] = kernels.largest(z, cell, shift, real[LOW], real[HIGH], lb, ub, inverse)
+    answer[LEFT_AT] = SETTLE
     if not staged(address, SETTLE, whole, real, work, answer, none, none):
         return 0
-    shift = work[work.shape[0] - C :]
     if not whole[BOXED] and inverse.shape[0] == 0:
         kernels.shifted(z, cell, shift, y, sums)
         kernels.copy(free, real[real.shape[0] - 2 * C : real.shape[0] - C])
@@ -114,6 +123,7 @@ def project(
         kernels.weighted(z, cell, shift, lb, ub, inverse, y, code, sums, free)
     a = HEAD + 2 * m + whole[L_] + 2 * R
     kernels.copy(answer[a : a + C], free)
+    answer[LEFT_AT] = JUDGE
     return staged(address, JUDGE, whole, real, work, answer, sums, free)
 
 

@@ -16,6 +16,7 @@ from fairopt.solve.passes.kernels import fill
 
 HALF_ULP = 2.0**-53
 SMALLEST_PIVOT = 1e-11  # of a system whose rows are scaled to about 1: below it rows depend on each other
+CONTRADICTION = 1e-9  # what is left of the right-hand side of such rows, over the others': more is a contradiction
 
 
 class Cells(NamedTuple):
@@ -241,7 +242,7 @@ def read_piece(q: Cells, f: Any, p: Any, slopes: Any, state: Any, capped: Any) -
 
 @inner
 def gaps(q: Cells, limits: Any, f: Any, p: Any, M: Any, diagonal: Any, state: Any, capped: Any, g: Any, e: Any, theta: Any) -> None:
-    """What the prices of a piece have to make up for, from p: g (m,) of the rows and e (2 R,) of the equations; theta (m,) = p on the piece.
+    """What the prices of a piece make up for, from p: g (m,) of the rows and e (2 R,) of the equations; theta (m,) = p on the piece.
 
     ``limits`` (3, max(L, R)): lower, upper and width, as given or tighter. The row values on the piece are f + M (p - theta).
     """
@@ -388,28 +389,47 @@ def _coupled(q: Cells, M: Any, diagonal: Any, state: Any, capped: Any, g: Any, e
 
 @inner
 def eliminate(K: Any, h: Any) -> bool:
-    """Solves K x = h (size,) in place, with partial pivots. False where K is singular to rounding."""
+    """Solves K x = h (size,), rows of about 1, and leaves x in h. An unknown that depends on those before it is 0. False where such rows
+    contradict each other.
+    """
     size = h.shape[0]
+    place = np.full(size, -1, np.int64)  # the row that each unknown is read from
+    row = 0
     for c in range(size):
-        best = c
-        for i in range(c + 1, size):
+        best = row
+        for i in range(row + 1, size):
             if abs(K[i, c]) > abs(K[best, c]):
                 best = i
         if not abs(K[best, c]) > SMALLEST_PIVOT:
-            return False
-        if best != c:
+            continue
+        if best != row:
             for j in range(c, size):
-                K[c, j], K[best, j] = K[best, j], K[c, j]
-            h[c], h[best] = h[best], h[c]
-        for i in range(c + 1, size):
-            factor = K[i, c] / K[c, c]
+                K[row, j], K[best, j] = K[best, j], K[row, j]
+            h[row], h[best] = h[best], h[row]
+        for i in range(row + 1, size):
+            factor = K[i, c] / K[row, c]
             if factor != 0.0:
                 for j in range(c + 1, size):
-                    K[i, j] -= factor * K[c, j]
-                h[i] -= factor * h[c]
+                    K[i, j] -= factor * K[row, j]
+                h[i] -= factor * h[row]
+        place[c] = row
+        row += 1
+        if row == size:
+            break
+    largest = 0.0
+    for i in range(row):
+        largest = max(largest, abs(h[i]))
+    for i in range(row, size):
+        if not abs(h[i]) <= CONTRADICTION * largest:
+            return False
+    x = np.zeros(size)
     for c in range(size - 1, -1, -1):
-        total = h[c]
-        for j in range(c + 1, size):
-            total -= K[c, j] * h[j]
-        h[c] = total / K[c, c]
+        i = place[c]
+        if i >= 0:
+            total = h[i]
+            for j in range(c + 1, size):
+                total -= K[i, j] * x[j]
+            x[c] = total / K[i, c]
+    for c in range(size):
+        h[c] = x[c]
     return True

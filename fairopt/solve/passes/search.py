@@ -65,8 +65,16 @@ def begin(w: Search, goal: float, loose: float, noise: float) -> None:
 
 
 @inner
+def _ended(q: Cells, w: Search) -> int:
+    combine(q, w.p, w.shift)
+    return SOLVED
+
+
+@inner
 def advance(q: Cells, w: Search, sums: Any, free: Any) -> int:
-    """The next move, after an evaluation at ``w.shift``: sums (C,) of the scores and slopes (C,) of the cells."""
+    """The next move, after an evaluation at ``w.shift``: sums (C,) of the scores and slopes (C,) of the cells. In the end ``w.shift``
+    is that of the prices found.
+    """
     m, number = w.p.shape[0], w.number
     f = np.empty(m)
     values(q, sums, f)
@@ -78,7 +86,7 @@ def advance(q: Cells, w: Search, sums: Any, free: Any) -> int:
         copy(w.free, free)
         number[RESIDUAL], number[TRIES] = new, 0.0
         if new <= number[GOAL] or (new > 0.5 * old and new <= number[LOOSE]):
-            return SOLVED
+            return _ended(q, w)
         good = number[STEPS] < MOST_STEPS
         if good:  # w.step: the way to the model's minimiser
             M, diagonal = np.zeros((1, 1)) if q.diagonal else np.zeros((m, m)), np.zeros(m)
@@ -94,12 +102,12 @@ def advance(q: Cells, w: Search, sums: Any, free: Any) -> int:
             for k in range(m):
                 w.step[k] -= w.p[k]
         if not good:
-            return SOLVED if new <= number[LOOSE] else GIVEN_UP
+            return _ended(q, w) if new <= number[LOOSE] else GIVEN_UP
         number[STEPS] += 1.0
         number[LENGTH] = 1.0
     else:
         if old <= number[LOOSE]:
-            return SOLVED
+            return _ended(q, w)
         number[TRIES] += 1.0
         number[LENGTH] *= 0.3
         if number[TRIES] > 4.0 or not old < np.inf:
@@ -130,7 +138,7 @@ def minimise(q: Cells, w: Search, M: Any, diagonal: Any, p: Any) -> bool:
         read_piece(q, f, p, slopes, state, capped)
         if solved and _same(state, before) and _same(capped, caps):
             return True
-        if pivot % BEFORE_SWEEPS == BEFORE_SWEEPS - 1 or not solved and pivot > 0:
+        if pivot % BEFORE_SWEEPS == BEFORE_SWEEPS - 1 or (not solved and pivot > 0):
             if not q.apart:
                 return False
             for _ in range(SWEEPS):
@@ -194,7 +202,7 @@ def sweep(q: Cells, M: Any, slopes: Any, f: Any, p: Any) -> None:
 
 @inner
 def _same(a: Any, b: Any) -> bool:
+    same = True
     for k in range(a.shape[0]):
-        if a[k] != b[k]:
-            return False
-    return True
+        same &= a[k] == b[k]
+    return same

@@ -23,9 +23,9 @@ WHOLE_SIZE, REAL_SIZE, WORK_SIZE, ANSWER_SIZE, M_, C_, L_, R_, ENTRIES, DIAGONAL
 # numbers of a plan: its head, then value, lower, upper, width, rho, soft, offset, unit, metric, open, scale
 LOW, HIGH, TERMS, TINY, SPAN_LOW, SPAN_HIGH, FORCED, FARTHEST, LIGHT, LOW32, HIGH32, FLOATS = range(12)
 # numbers of an answer: its head, then p (m,), violation (L + R,), state (m,), capped (R,), free (C,) at these prices and at those found
-VERDICT, ITERATIONS, LEAST, LARGEST, MAGNITUDE, RESIDUE, BOUND, MOVED, ERROR, HEAD = range(10)
+LEFT_AT, ITERATIONS, LEAST, LARGEST, MAGNITUDE, RESIDUE, BOUND, MOVED, ERROR, HEAD = range(10)
 ACCEPTED = 2e-10  # of the scores' size: a residual that counts as nearest (as in fairopt.solve.dual.newton)
-STALLED = 1e-12  # what this road leaves of it at most
+STALLED = 1e-13  # what this road leaves of it at most
 FAR = 1e-6  # of the scores' size: what a repair may move them by
 
 
@@ -49,7 +49,7 @@ def unpack(whole: Any, real: Any) -> Cells:
 @inner
 def row_error(q: Cells, k: int, magnitude: float, real: Any) -> float:
     """How far a float64 value of row k can be from the exact one (as ``fairopt.solve.finish.check.summation_bound``)."""
-    return HALF_ULP * (real[TERMS] * q.unit[k] * magnitude + 8.0 * abs(q.offset[k])) + real[TINY] * max(1.0, magnitude)
+    return float(HALF_ULP * (real[TERMS] * q.unit[k] * magnitude + 8.0 * abs(q.offset[k])) + real[TINY] * max(1.0, magnitude))
 
 
 @inner
@@ -112,15 +112,14 @@ def settled(q: Cells, w: Search, real: Any, whole: Any, answer: Any) -> bool:
     """From the prices that the search found to those of the tighter limits, with their shifts in ``w.shift``. False: not on this road."""
     m, C, L, R, number = w.p.shape[0], w.shift.shape[0], q.lower.shape[0], q.width.shape[0], w.number
     answer[ITERATIONS], answer[RESIDUE], answer[BOUND] = number[STEPS], number[RESIDUAL], ACCEPTED * number[OWN]
-    combine(q, w.p, w.shift)
     shift = farthest(w.shift) * real[LIGHT]
     if not shift < np.inf:
         return False
     extent = max(abs(answer[LEAST]), abs(answer[LARGEST]))
-    magnitude = extent + shift
-    if whole[BOXED]:
-        magnitude = real[FARTHEST] if real[FARTHEST] <= 4.0 * extent else min(real[FARTHEST], max(magnitude, real[FORCED]))
-    answer[MAGNITUDE] = magnitude
+    magnitude = answer[MAGNITUDE]
+    if magnitude < 0.0:
+        magnitude = real[FARTHEST] if whole[BOXED] else extent + shift
+        answer[MAGNITUDE] = magnitude
     limits = np.zeros((3, max(L, R)))
     if not tightened(q, limits, magnitude, min(shift, extent + magnitude), number[EPS], real):
         return False
@@ -140,7 +139,7 @@ def settled(q: Cells, w: Search, real: Any, whole: Any, answer: Any) -> bool:
     combine(q, x, w.shift)
     answer[MOVED] = farthest(w.shift) * real[LIGHT]
     combine(q, p, w.shift)
-    return answer[MOVED] <= max(FAR, 64.0 * number[EPS]) * magnitude
+    return bool(answer[MOVED] <= max(FAR, 64.0 * number[EPS]) * magnitude)
 
 
 @inner
@@ -220,7 +219,7 @@ def stage(which: int, whole: Any, real: Any, work: Any, answer: Any, sums: Any, 
         begin(w, 1e-6 * own, 1e-3 * own, 1e-9 * own)
     else:
         goal = max(8.0 * 2.0**-52, 1e-4 * w.number[EPS] if w.number[EPS] > 2.0**-52 else 0.0) * own
-        begin(w, goal, max(STALLED * own, goal), 4.0 * 2.0**-52 * own)
+        begin(w, goal, max(STALLED * own, goal), 1e-13 * own)
     return 1
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from fairopt.basics.columns import is_one
 from fairopt.basics.errors import InputError
-from fairopt.streaming.reading import features_of, is_one, read_keys, read_scores, read_targets
+from fairopt.streaming.reading import features_of, read_keys, read_scores, read_targets
 
 _ONE = struct.Struct("=d")
 
