@@ -67,7 +67,7 @@ class Structure:
     coupled   (m,) bool: rows of a range or a budget
     owner     (m,) the constraint of each row
     diagonal  no sample is in two of many rows: M is kept as its diagonal, and pieces in sparse form
-    bordered  few of many rows share samples with others: M is kept by its parts (``fairopt.solve.dual.bordered``), and pieces in sparse form
+    bordered  few of many rows share samples with others: M is kept by its parts (``bordered``), and pieces in sparse form
     """
 
     shape: Shape

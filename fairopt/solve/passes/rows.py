@@ -1,7 +1,7 @@
-"""Prices and row values in cell space: the proximal map, the residual and the pieces of ``fairopt.solve.dual``, written once for numba and numpy.
+"""Prices and row values in cell space: the proximal map, the residual and the pieces of ``solve.dual``, once for numba and numpy.
 
 Nothing here sees a sample. A problem is a ``Cells``: rows that are sums over cells, limits, softness. Rows ``0 .. L-1`` are linear, then
-come the ranges (ratio 1). The mathematics is that of ``fairopt.solve.dual.prox`` and ``fairopt.solve.dual.active_piece``, with one saving: the system of a
+come the ranges (ratio 1). The mathematics is that of ``prox`` and ``active_piece``, with one saving: the system of a
 piece is solved for a change of the prices, so that repair and gradient are the same call with another right-hand side.
 """
 
