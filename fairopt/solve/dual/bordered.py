@@ -1,8 +1,8 @@
 """Pieces of many rows of which some share samples: the rows that share none bordered by the few others, no (m, m) matrix.
 
 M = A S A' with A = narrow + left wide (``basics.wide_rows``) and S the slopes of the cells. Of narrow's rows the finest that share no
-cell are *simple*: among them M is diagonal, and ``SeparableInverse`` solves their part of the saddle system, with the balances and caps of their
-constraints. What is left is the border: the other rows (a second attribute), balances and caps that reach into them, and two
+cell are *simple*: among them M is diagonal, and ``SeparableInverse`` solves their part of the saddle system, with the balances and caps
+of their constraints. What is left is the border: the other rows (a second attribute), balances and caps that reach into them, and two
 unknowns for each wide mask, a = left' theta and b = wide S narrow' theta, with which
 
     M theta = narrow S narrow' theta + left (wide S wide' a + b) + (narrow S wide') a.
