@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -93,6 +95,7 @@ def stream(
     """Send a file's scores through a streaming controller: the pooled gap stays near the tolerance, each row is written once.
 
     Exit code 2 where something is wrong with the input: scores outside the bounds, a group of which every row was rejected.
+    130 and 143 where an interrupt or SIGTERM ended it: the same command goes on.
     """
     screen = console(stderr=True)
     if input == "-" and keep_keys == str(KEEP_KEYS) and key is not None:
@@ -123,10 +126,11 @@ def stream(
             if store.resumed:
                 say(screen, f"resuming {state}: {made.samples:,} samples were sent before")
             try:
-                told = _watch(run, screen)
-            except KeyboardInterrupt:
+                with _termination():
+                    told = _watch(run, screen)
+            except KeyboardInterrupt as stopped:
                 say(screen, f"stopped; all that was sent is in {state}: the same command goes on from there")
-                raise typer.Exit(130) from None
+                raise typer.Exit(143 if isinstance(stopped, _Terminated) else 130) from None
     _finish(run, told, report, picture, screen, notion)
 
 
@@ -144,6 +148,27 @@ def _state_of(source: Source, job: runs.Job, made: Controller, state: Path, dura
         if new and empty:
             for end in ("", *_BESIDE):
                 Path(f"{state}{end}").unlink(missing_ok=True)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: the process is asked to end."""
+
+
+@contextmanager
+def _termination() -> Iterator[None]:
+    """SIGTERM ends the run as an interrupt does: what was sent is written out first."""
+
+    def stop(number: int, frame: object) -> None:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # handlers belong to the main thread
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _watch(run: runs.Run, screen: Console) -> StreamReport:

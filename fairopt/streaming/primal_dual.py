@@ -22,6 +22,7 @@ import numpy as np
 
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.streaming.controller import Controller
+from fairopt.streaming.exact import ZERO
 from fairopt.streaming.journal import Journal
 from fairopt.streaming.ledger import Component
 from fairopt.streaming.state import field, number, whole
@@ -182,14 +183,18 @@ class PrimalDual(Controller):
 def _empty_twin(component: Component) -> Component:
     """The same groups with nothing sent: the rows of one batch alone."""
     twin = Component(component.family, ("",) * len(component.family.given), exact=False)
-    for group in component.index:
-        twin.code(group)
+    twin.index, twin.names = component.index, component.names  # no group comes to it that is not there already
+    size = len(component.counts)
+    twin.counts, twin.heads, twin.means_, twin.weights = [0.0] * size, [0.0] * size, [0.0] * size, [0.0] * size
+    twin.sums, twin.times = [ZERO] * size, [0] * size
     return twin
 
 
 def _batch_gap(touch: Touch, y: FloatArray) -> float | None:
     """The gap of one constraint within the batch; None where vacuous."""
     values = y[touch.where] if touch.targets is None else y[touch.where] - touch.targets
+    if len(values) == 1:
+        return abs(float(values[0])) if touch.component.family.kind == "anchored" else None
     size = len(touch.component.counts)
     counts = np.bincount(touch.codes, minlength=size)
     means = np.bincount(touch.codes, weights=values, minlength=size)[counts > 0] / counts[counts > 0]

@@ -12,7 +12,7 @@ from fairopt.testing import check_backend
 
 DRAWS = int(os.environ.get("FAIROPT_DRAWS", "30"))
 MEMBERS = {"qpsolvers": ("clarabel", "osqp", "piqp", "daqp", "highs", "scs")}
-SLOW = {"theseus": 4, "qpth": 15, "unrolled": 10}  # draws in the short run: these take tens of milliseconds a solve
+SLOW = {"theseus": 2, "qpth": 15, "unrolled": 10}  # draws in the short run: these take tens of milliseconds a solve
 NAMES = [full for name in installed() for full in ([f"{name}:{m}" for m in MEMBERS[name]] if name in MEMBERS else [name])]
 
 

@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from contextlib import closing
@@ -503,12 +504,39 @@ def test_a_run_that_cannot_begin_leaves_nothing_behind(tmp_path):
         (["--output", "o.csv", "--window", "sliding:\u0661"], "whole number"),
         (["--output", "-", "--report", "-"], "standard output is the output's already"),
         (["--output", "o.csv", "--rejects", "-"], "rejects: expected a file"),
+        (["--output", "o.csv.gz"], "output: got o.csv.gz, expected the name of a text file such as o.csv"),
+        (["--output", "o.csv", "--rejects", "r.Parquet"], "rejects: got r.Parquet, expected the name of a text file such as r:"),
     ):
         done = call("--input", "in.csv", "--group", "race", "--state", "s.db", *words)
         assert isinstance(done.exception, fo.FairoptError), (words, done.output, done.exception)
         assert said in str(done.exception), words
         assert sorted(p.name for p in tmp_path.iterdir()) == kept, words
     assert (tmp_path / "there.csv").read_text() == "precious"
+
+
+@pytest.mark.parametrize("after", [1, 5, 12])
+def test_sigterm_writes_out_what_was_sent_and_the_run_goes_on(tmp_path, monkeypatch, after):
+    file(tmp_path / "in.csv", TEXT)
+    words = ("--input", "in.csv", "--group", "race", "--state", "s.db", "--output", "o.csv")
+    seen, one, before = [], Run._one, signal.getsignal(signal.SIGTERM)
+
+    def counted(self, batch, bad):
+        one(self, batch, bad)
+        seen.append(len(batch))
+        if len(seen) == after:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "_one", counted)
+        stopped = call(*words)
+    assert (stopped.exit_code, len(seen)) == (143, after), stopped.output
+    assert signal.getsignal(signal.SIGTERM) is before
+    with (tmp_path / "o.csv").open() as rows:
+        assert len(list(csv.reader(rows))) == 1 + after
+    assert call(*words).exit_code == 0
+    assert (tmp_path / "o.csv").read_text().startswith("score,race,note,fair_score\n")
+    with (tmp_path / "o.csv").open() as rows:
+        assert [row[0] for row in csv.reader(rows)][1:] == [f"0.{i:02d}" for i in range(12)]
 
 
 def test_exit_codes(tmp_path):

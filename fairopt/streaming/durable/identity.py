@@ -22,6 +22,9 @@ _OPTIONS = {
 }  # fmt: skip
 
 
+_NOT_TEXT = {".gz", ".bz2", ".xz", ".zst", ".zip", ".parquet"}
+
+
 @dataclass(frozen=True)
 class Job:
     """What to read and where to write. groups: the columns of sensitive features; batch: rows a step (1 where a key column is used).
@@ -57,6 +60,12 @@ class Job:
             raise InputError("pos_label: expected a column of targets beside it")
         if self.rejects == STDOUT:
             raise InputError("rejects: expected a file, got '-' (standard output)")
+        for option, path in (("output", self.output), ("rejects", self.rejects)):
+            if path.suffix.lower() in _NOT_TEXT:
+                raise InputError(
+                    f"{option}: got {path}, expected the name of a text file such as {path.with_suffix('').name}: "
+                    f"it is written row by row and put right after an interruption, which a {path.suffix} file cannot be"
+                )
 
 
 def facts(source: Source, job: Job, state: Path) -> dict[str, Any]:
