@@ -35,7 +35,6 @@ FORMAT = 2
 FACTS = "facts"  # the key in a state_dict
 _IDENTITY = ("notion", "bounds", "space", "pos_label")
 _LEARNED = re.compile(r"Parameter\([^)]*\)")
-_NUMPY, _WHOLE = re.compile(r"np\.\w+\(([^()]*)\)"), re.compile(r"(?<=[=(])(-?\d+)\.0(?=[,)])")
 CHOICES: dict[str, tuple[str, ...]] = {
     "space": ("value", "probability", "logit"),
     "gradient": ("implicit", "native"),
@@ -308,10 +307,7 @@ class FairnessLayer(nn.Module):
 
     def _difference(self, saved: Mapping[str, Any]) -> str:
         """What a saved state says otherwise than this layer, in words; '' where nothing."""
-        mine = self.facts()
-        if "notion" in saved:
-            mine, saved = ({**facts, "notion": _same_words(facts["notion"])} for facts in (mine, saved))
-        others = differing(saved, mine, _IDENTITY)
+        others = differing(saved, self.facts(), _IDENTITY)
         return "; ".join(f"{name}: saved with {theirs!r}, this layer has {mine!r}" for name, theirs, mine in others)
 
     def _take(self, saved: Mapping[str, Any]) -> None:
@@ -337,11 +333,6 @@ class FairnessLayer(nn.Module):
     def extra_repr(self) -> str:
         backend = self.backend if isinstance(self.backend, str) else getattr(self.backend, "name", self.backend)
         return f"{self._given!r}, bounds={self.bounds}, backend={backend!r}, gradient={self.gradient!r}, space={self.space!r}"
-
-
-def _same_words(notion: str) -> str:
-    """A notion's words with one way to write a number: np.float64(0.05) as 0.05, 1.0 as 1."""
-    return _WHOLE.sub(r"\1", _NUMPY.sub(r"\1", notion))
 
 
 def _samples(bounds: Any) -> int:
