@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,6 +16,8 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.errors import InputError
+
+_NUMPY, _WHOLE = re.compile(r"np\.\w+\(([^()]*)\)"), re.compile(r"(?<=[=(])(-?\d+)\.0(?=[,)])")
 
 
 def to_tensor(facts: dict[str, Any]) -> Tensor:
@@ -39,9 +42,17 @@ def from_tensor(saved: object, newest: int, what: str) -> dict[str, Any]:
 
 
 def differing(saved: Mapping[str, Any], mine: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str, Any, Any]]:
-    """(name, saved, mine) of each fact that a state says otherwise; one that it does not say differs from nothing. 1 and True differ."""
+    """(name, saved, mine) of each fact that a state says otherwise; one that it does not say differs from nothing. 1 and True differ.
+
+    The words of a "notion" have one way to write a number: np.float64(0.05) is 0.05, 1.0 is 1.
+    """
     pairs = [(name, saved[name], mine[name]) for name in names if name in saved]
-    return [(name, theirs, own) for name, theirs, own in pairs if json.dumps(theirs) != json.dumps(own, default=repr)]
+    return [(name, theirs, own) for name, theirs, own in pairs if _text(name, theirs) != _text(name, own)]
+
+
+def _text(name: str, fact: Any) -> str:
+    text = json.dumps(fact, default=repr)
+    return _WHOLE.sub(r"\1", _NUMPY.sub(r"\1", text)) if name == "notion" else text
 
 
 def check_format(facts: object, newest: int, what: str) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -101,7 +102,7 @@ class Notion(ABC):
         return hash((type(self), self.name, self.attributes))
 
     def __repr__(self) -> str:
-        shown = [repr(v) if k == "attribute" else f"{k}={_shown(v)}" for k, v in self.arguments.items() if v is not None]
+        shown = [_shown(v) if k == "attribute" else f"{k}={_shown(v)}" for k, v in self.arguments.items() if v is not None]
         return f"{self.name}({', '.join(shown)})"
 
 
@@ -199,6 +200,8 @@ def _same(a: Any, b: Any) -> bool:
 def _shown(value: Any) -> str:
     if isinstance(value, Tensor) and value.numel() == 1:
         return f"{type(value).__name__}({float(value.detach()):g})"
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        return repr(value.item())
     return repr(value)
 
 

@@ -26,6 +26,7 @@ from fairopt.notions.algebra import Notion
 from fairopt.notions.amount import check_at_least
 from fairopt.notions.batch import Attribute, Batch, attribute_words, normal_attribute
 from fairopt.notions.functional import Constraint
+from fairopt.notions.trap import misuse
 
 Generator = Callable[..., Any]
 
@@ -86,6 +87,15 @@ class DecoratedNotion(Notion):
         return self.factory.needs_targets
 
     def constraints(self, batch: Batch) -> Iterator[Constraint]:
+        try:
+            yield from self._constraints(batch)
+        except (TypeError, AttributeError) as error:
+            explained = misuse(error, self.name)
+            if explained is None:
+                raise
+            raise explained from error
+
+    def _constraints(self, batch: Batch) -> Iterator[Constraint]:
         produced = self.factory.function(batch, **self._arguments)
         if isinstance(produced, Constraint):
             produced = (produced,)

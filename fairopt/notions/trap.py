@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import linecache
+import os
+import re
 import sys
+import traceback
 from typing import NoReturn
 
-from fairopt.basics.errors import InputError
+from fairopt.basics.errors import FairoptError, InputError
+
+_HERE = os.path.dirname(__file__)
 
 
 def notion_line() -> str:
@@ -27,6 +32,25 @@ class NoSuchName(InputError, AttributeError):
         line = notion_line()
         super().__init__(f"{message}\n  {line}" if line else message)
         self.name = name
+
+
+_OURS = re.compile(r"\b(Functional|AbsoluteValue|Range|Constraint|Mask|Targets|Batch)\b|'method' object is not subscriptable")
+_WAY = (
+    "a functional is made of batch.mean(event), +, -, a number times it, and division by a number; abs(f) <= t, f <= t and f >= t are "
+    "constraints of it (Python's abs, no function of numpy, torch or math). The groups are batch.groups(attribute), the labels "
+    "batch.targets == 1"
+)
+
+
+def misuse(error: Exception, notion: str) -> InputError | None:
+    """What Python says of an operation that a batch, a functional or an event has not, with the way and the line; None for other errors."""
+    if isinstance(error, FairoptError) or not _OURS.search(str(error)):
+        return None
+    line = ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        if not frame.filename.startswith(_HERE):
+            line = f"\n  {frame.filename}:{frame.lineno}: {frame.line}"
+    return InputError(f"the notion {notion}: {error}; {_WAY}{line}")
 
 
 def trap(message: str) -> NoReturn:

@@ -26,7 +26,7 @@ from fairopt.basics.errors import FairoptWarning, InputError
 from fairopt.notions.groups import Missing, Vocabulary, encode
 from fairopt.training.state import FORMAT, check_format
 
-Remainder = Literal["keep", "oversample", "discard"]
+Remainder = Literal["keep", "last", "oversample", "discard"]
 NAMED = 5
 
 
@@ -35,7 +35,9 @@ class StratifiedBatches(Sampler[list[int]]):
 
     sensitive_features  attribute name -> n values; their combinations are the cells that are kept in proportion. A label is one more column
     batch_size          the most rows of a batch
-    remainder           "keep": each row once an epoch, each cell's count in a batch is its share rounded down or up
+    remainder           "keep": each row once an epoch, each cell's count in a batch is its share rounded down or up; sizes differ by 1
+                        "last": each row once; every batch has exactly ``batch_size`` rows but the last of an epoch, which has what is left
+                        (none is left where ``batch_size`` divides n) in the groups' shares too, other rows each epoch
                         "oversample": some rows twice an epoch, never twice in a batch; every batch has the same counts
                         "discard": of each cell fewer rows than there are batches are left out, others each epoch; every batch
                         has the same counts
@@ -132,9 +134,24 @@ class StratifiedBatches(Sampler[list[int]]):
             line.append(_level(rows, m, self.remainder))
         dealt = torch.cat(line)  # (rows of the epoch,)
         cells = torch.repeat_interleave(torch.tensor([len(rows) for rows in line], device="cpu"))  # (rows of the epoch,)
+        if self.remainder == "last":
+            return self._of_one_size(dealt, cells, draw)
         # shuffled: else the larger batches would always come first
         turn = torch.randperm(m, generator=draw, device="cpu").tolist() if self.shuffle else range(m)
         return [dealt[k::m][_spread(cells[k::m])].tolist() for k in turn]
+
+    def _of_one_size(self, dealt: Tensor, cells: Tensor, draw: torch.Generator) -> list[list[int]]:
+        """Every ``n / rest``-th row of the line makes the last batch, so that each cell gives its share of it; the others are dealt out."""
+        n, size = len(dealt), self.batch_size
+        full, rest = divmod(n, size)
+        last = torch.zeros(n, dtype=torch.bool, device="cpu")
+        if rest:
+            start = float(torch.rand((), generator=draw, dtype=torch.float64, device="cpu")) if self.shuffle else 0.5
+            last[((torch.arange(rest, dtype=torch.float64, device="cpu") + start) * (n / rest)).long().clamp_(max=n - 1)] = True
+        others = torch.nonzero(~last).reshape(-1)
+        turn = torch.randperm(full, generator=draw, device="cpu").tolist() if self.shuffle else range(full)
+        places = [others[k::full] for k in turn] + ([torch.nonzero(last).reshape(-1)] if rest else [])
+        return [dealt[at][_spread(cells[at])].tolist() for at in places]
 
 
 def _spread(cells: Tensor) -> Tensor:
@@ -148,7 +165,7 @@ def _level(rows: Tensor, m: int, remainder: Remainder) -> Tensor:
     """``rows`` of one cell, made a multiple of ``m`` long unless the remainder is kept."""
     n = len(rows)
     rest = n % m
-    if remainder == "keep" or rest == 0:
+    if remainder in ("keep", "last") or rest == 0:
         return rows
     if remainder == "discard":
         return rows[: n - rest]
@@ -197,7 +214,7 @@ def _mixed(seed: int, epoch: int) -> int:
 def _check(batch_size: object, remainder: object, seed: object) -> None:
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"batch_size: got {batch_size!r}, expected a whole number >= 1")
-    if remainder not in ("keep", "oversample", "discard"):
-        raise InputError(f"remainder: got {remainder!r}, expected 'keep', 'oversample' or 'discard'")
+    if remainder not in ("keep", "last", "oversample", "discard"):
+        raise InputError(f"remainder: got {remainder!r}, expected 'keep', 'last', 'oversample' or 'discard'")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise InputError(f"seed: got {seed!r}, expected a whole number >= 0")

@@ -8,6 +8,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -60,6 +61,25 @@ def test_a_state_of_another_layer_is_refused_inside_any_module() -> None:
     with pytest.raises(fo.InputError, match=r"tolerance=0.05.*tolerance=0.2"):
         pair[1].load_state_dict(pair[0].state_dict())
     assert all(torch.equal(a, b) for a, b in zip(pair[1].parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("saved", "mine"),
+    [
+        (0.05, np.float64(0.05)),
+        (np.float64(0.05), 0.05),
+        (0.5, np.float32(0.5)),
+        (0, 0.0),
+        (1.0, 1),
+        (np.int64(1), 1.0),
+    ],
+)
+def test_the_same_number_written_otherwise_is_no_mismatch(saved: Any, mine: Any) -> None:
+    first, second = (trained(fo.DemographicParity("g", tolerance=t).penalised(max(t, 1))) for t in (saved, mine))
+    assert not any(second.load_state_dict(first.state_dict()))
+    assert not any(
+        trained(PARITY, pos_label=None).load_state_dict(trained(fo.DemographicParity(np.str_("g"), tolerance=0.05)).state_dict())
+    )
 
 
 def test_a_learned_tolerance_is_no_mismatch() -> None:

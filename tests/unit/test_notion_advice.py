@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import fairopt as fo
 
@@ -29,6 +32,19 @@ ATTEMPTS: dict[str, tuple[Callable[[Any, Any, Any], Any], str]] = {
     "sorted": (lambda b, f, g: sorted([f, g]), r"batch\.range\(\.\.\.\)"),
     "equal": (lambda b, f, g: f == g, r"abs\(f - g\) <= 0"),
     "if": (lambda b, f, g: f if f else g, "no truth value"),
+    "numpy's abs": (lambda b, f, g: np.abs(f) <= 1, r"ufuncs.*Python's abs"),
+    "torch's abs": (lambda b, f, g: torch.abs(f) <= 1, r"abs\(\): argument.*Python's abs"),
+    "a root": (lambda b, f, g: math.sqrt(f) <= 1, r"must be real number, not Functional; a functional is made of"),
+    "a float": (lambda b, f, g: float(f) <= 1, "a functional is made of"),
+    "rounded": (lambda b, f, g: round(f) <= 1, "a functional is made of"),
+    "floor": (lambda b, f, g: f // 2 <= 1, "a functional is made of"),
+    "remainder": (lambda b, f, g: f % 2 <= 1, "a functional is made of"),
+    "number to its power": (lambda b, f, g: 2**f <= 1, "a functional is made of"),
+    "minus abs": (lambda b, f, g: -abs(f) <= 1, "a functional is made of"),
+    "length": (lambda b, f, g: f <= len(b), r"the groups are|The groups are"),
+    "indexed batch": (lambda b, f, g: b["g"] == "a", r"The groups are batch\.groups\(attribute\)"),
+    "indexed method": (lambda b, f, g: b.groups["g"], r"The groups are batch\.groups\(attribute\)"),
+    "mean of targets": (lambda b, f, g: f <= b.targets.mean(), r"the labels batch\.targets == 1"),
     "and of events": (lambda b, f, g: b.mean(b.everyone and b.everyone), "&"),
 }
 
@@ -65,3 +81,12 @@ def test_looking_for_a_name_is_no_error() -> None:
         yield batch.mean() <= 1
 
     assert len(fo.gaps([0.1, 0.2], asks("g"), sensitive_features=["a", "b"])) == 1
+
+
+def test_an_error_of_the_notion_s_own_stays_what_it_is() -> None:
+    @fo.notion
+    def wrong(batch: Any, attribute: Any) -> Any:
+        yield batch.mean() <= len(3)  # type: ignore[arg-type]
+
+    with pytest.raises(TypeError, match="object of type 'int' has no len"):
+        fo.gaps([0.1, 0.2], wrong("g"), sensitive_features=["a", "b"])

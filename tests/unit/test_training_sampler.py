@@ -54,6 +54,28 @@ def test_kept_remainders_give_each_batch_its_share_and_each_row_once(table: Any,
 
 
 @settings(max_examples=150, deadline=None)
+@given(tables(), st.integers(0, 1000), st.booleans())
+def test_batches_of_one_size_leave_the_rest_to_the_last(table: Any, seed: int, shuffle: bool) -> None:
+    a, b, batch_size = table
+    sampler = _sampler(a, b, batch_size, remainder="last", seed=seed, shuffle=shuffle)
+    n = len(a)
+    for _ in range(2):  # epochs
+        batches = list(sampler)
+        assert len(batches) == len(sampler) == math.ceil(n / batch_size)
+        assert sorted(row for batch in batches for row in batch) == list(range(n))
+        sizes = [len(batch) for batch in batches]
+        assert sizes[:-1] == [batch_size] * (len(sizes) - 1)
+        assert sizes[-1] == (n % batch_size or batch_size)
+        for key, whole in Counter(zip(a, b, strict=True)).items():
+            counts = [sum((a[row], b[row]) == key for row in batch) for batch in batches]
+            assert all(abs(count - whole * size / n) < 2 for count, size in zip(counts, sizes, strict=True))
+            if sizes[-1] < batch_size:
+                assert abs(counts[-1] - whole * sizes[-1] / n) < 1 + 1e-9
+            else:
+                assert all(abs(count - whole / len(sizes)) < 1 for count in counts)
+
+
+@settings(max_examples=150, deadline=None)
 @given(tables(), st.integers(0, 1000))
 def test_oversampling_gives_every_batch_the_same_counts(table: Any, seed: int) -> None:
     a, b, batch_size = table
