@@ -25,6 +25,7 @@ import numpy as np
 from fairopt.arrays import Array
 
 INF = float("inf")
+LEAST, MOST = 5e-324, 1e290  # weights where slopes are beyond float64 either way: nothing is divided by 0
 SPLIT = 1e-12  # prices this near to balance, relative to N, are split
 
 
@@ -39,7 +40,7 @@ def range_prices(a: Array, slopes: Array, width: float, *, ratio: float = 1.0, r
     start = ratio * top - bottom - width
     if start <= 0.0:
         return np.zeros_like(a)
-    inverse = 1.0 / slopes
+    inverse = np.minimum(1.0 / slopes, MOST)
     weight = inverse[order]
     upper, lower = _Side(top - low[::-1], weight[::-1]), _Side(low - bottom, weight)
     # the excess falls and is convex in q: Newton from q = 0 is monotone and ends on the piece of its root
@@ -54,12 +55,13 @@ def range_prices(a: Array, slopes: Array, width: float, *, ratio: float = 1.0, r
             break
     q = min(q, rho)
     up = ratio * q
-    highest, lowest = top - upper.depth(up, upper.pushed(up)), bottom + lower.depth(q, lower.pushed(q))
-    if ratio < 1.0 and highest < lowest:
+    i, j = upper.pushed(up), lower.pushed(q)
+    if ratio < 1.0 and top - upper.depth(up, i) < bottom + lower.depth(q, j):
         return _apex(a, inverse, width, ratio, softness, rho)
-    above = np.maximum(a - highest, 0.0) * inverse
-    below = np.maximum(lowest - a, 0.0) * inverse
-    return _balanced(above, inverse, up) - _balanced(below, inverse, q)
+    theta = np.zeros_like(a)
+    theta[order[: j + 1]] = -lower.parts(q, j)
+    theta[order[::-1][: i + 1]] += upper.parts(up, i)
+    return theta
 
 
 def range_flow(theta: Array, ratio: float) -> float:
@@ -126,10 +128,14 @@ class _Side:
     ``flows``: the flow at which the level reaches each member; ``total``: weight of the members up to each.
     """
 
+    # Prices come from the depth below the last member that is pushed, never from the level itself: what a level rounds to beside huge
+    # weights (samples of weight 1e-12 among others of 1e12) is more than the whole flow.
+
     def __init__(self, depths: Array, weights: Array) -> None:
-        total = weights.cumsum()
+        total = np.maximum(weights.cumsum(), LEAST)
         flows = np.zeros_like(depths)
         np.cumsum(np.diff(depths) * total[:-1], out=flows[1:])  # terms of one sign: no digit is lost beside a huge weight
+        self.members, self.weights = depths, weights
         self.depths: list[float] = depths.tolist()
         self.flows: list[float] = flows.tolist()
         self.total: list[float] = total.tolist()
@@ -142,13 +148,9 @@ class _Side:
         """The level's depth at flow q where members 0 .. k are pushed."""
         return self.depths[k] + (q - self.flows[k]) / self.total[k]
 
-
-def _balanced(flows: Array, inverse: Array, q: float) -> Array:
-    """``flows`` (K,) with sum q to rounding: a level is only known to rounding, which a tiny slope magnifies."""
-    excess = float(flows.sum()) - q
-    if abs(excess) <= 4e-16 * q:
-        return flows
-    pushed = flows > 0.0
-    if not pushed.any():
-        return flows
-    return np.maximum(np.where(pushed, flows - excess * (inverse / inverse[pushed].sum()), 0.0), 0.0)
+    def parts(self, q: float, k: int) -> Array:
+        """(k + 1,) what each member that is pushed takes of the flow q: they sum to it, to rounding."""
+        below = (self.depths[k] - self.members[: k + 1]) + max(q - self.flows[k], 0.0) / self.total[k]
+        parts = np.asarray(self.weights[: k + 1] * below)
+        total = float(parts.sum())
+        return parts * (q / total) if total > 0.0 else parts

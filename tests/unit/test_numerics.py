@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,28 @@ def test_a_tiny_slope_does_not_unbalance_the_flows() -> None:
     """A cell without a free sample has slope 1e-14 next to others: prices must still sum to 0 to rounding of the large ones."""
     theta = range_prices(np.array([1.0, 0.3, 0.1, 0.7]), np.array([1e-14, 1.0, 1.0, 1e-13]), 0.05)
     assert abs(theta.sum()) <= 1e-15 * np.abs(theta).max()
+
+
+@given(SEEDS)
+def test_range_prices_of_slopes_many_decades_apart_are_exact(seed: int) -> None:
+    """Samples of weight 1e-12 beside 1e12, far from 0: the level of the members is an ulp wide, the prices are not."""
+    rng = np.random.default_rng(seed)
+    K = int(rng.integers(2, 7))
+    a = 64.0 * (1.0 + rng.uniform(-1, 1, K) * 10.0 ** -rng.uniform(0, 9))
+    s = 10.0 ** rng.uniform(-12, 12, K)
+    theta = range_prices(a, s, 0.0)
+    inverse = [1 / Fraction(v) for v in s.tolist()]
+    level = sum((Fraction(v) * w for v, w in zip(a.tolist(), inverse, strict=True)), Fraction(0)) / sum(inverse, Fraction(0))
+    exact = [(Fraction(v) - level) * w for v, w in zip(a.tolist(), inverse, strict=True)]  # their mean, in the slopes' metric
+    flow = sum((abs(v) for v in exact), Fraction(0)) / 2
+    assert max(abs(Fraction(t) - e) for t, e in zip(theta.tolist(), exact, strict=True)) <= flow / 10**12
+
+
+@pytest.mark.parametrize(("slope", "other"), [(1e-320, 1.0), (np.inf, 1.0), (1e-320, np.inf), (np.inf, np.inf)])
+def test_range_prices_of_slopes_beyond_float64_are_numbers(slope: float, other: float) -> None:
+    with np.errstate(all="ignore"):
+        theta = range_prices(np.array([1.0, 0.0, 0.5]), np.array([slope, other, slope]), 0.1)
+    assert np.isfinite(theta).all()
 
 
 def soft_problem(rng: np.random.Generator) -> tuple[Structure, Numbers]:
