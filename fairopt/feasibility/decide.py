@@ -29,6 +29,7 @@ from fairopt.numerics.exact_simplex import Forms, decide
 from fairopt.problem import Array, ProjectionProblem
 from fairopt.sparse import SparseRows, all_finite
 
+ROUNDED = 2.0**-44  # of the terms of a proof: what the rounding of a dense row's weights may decide
 SMALL = 4000  # terms of the constraints' rows that the simplex method in fractions takes
 WORK = 300_000  # its operations on fractions, about a second
 CHECKS = 200  # searches for fewer constraints
@@ -38,10 +39,17 @@ def infeasibility(problem: ProjectionProblem) -> FarkasProof | None:
     """A proof that no scores inside the bounds meet the hard constraints, or None; kept with the problem."""
     key = "_infeasibility"
     if key not in problem.__dict__:
-        problem.__dict__[key] = contradiction(problem, hard_constraints(problem))
+        proved = contradiction(problem, hard_constraints(problem))
+        problem.__dict__[key] = None if proved is None or _rests_on_rounding(problem, proved) else proved
     found = problem.__dict__[key]
     assert found is None or isinstance(found, FarkasProof)
     return found
+
+
+def _rests_on_rounding(problem: ProjectionProblem, found: FarkasProof) -> bool:
+    """Whether a proof names a dense row and leaves less than that row's own rounding: centred weights are no numbers that were given."""
+    dense = set(problem.rows.dense_rows.tolist())
+    return not found.margin >= ROUNDED and any(k in dense for c in found.constraints for k in rows_of(problem, c))
 
 
 def conflict(problem: ProjectionProblem, found: FarkasProof) -> FarkasProof:

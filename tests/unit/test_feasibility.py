@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -278,3 +279,19 @@ def test_a_large_batch_with_dense_rows_is_settled() -> None:
     tight = ScoreCovariance("s", tolerance=0.01) & MeanResidual("g", tolerance=0.1)
     rows = conflict(tight, n=n, sensitive_features=features, targets=targets, bounds=(0.0, 1.0))
     assert "ScoreCovariance(s): covariance" in rows
+
+
+def test_the_rounding_of_a_centred_row_proves_nothing() -> None:
+    """Pinned scores whose covariance, in rationals, is the tolerance: the weights s - mean(s) are rounded, an ulp beyond is no proof."""
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        n = int(rng.integers(3, 40))
+        s, y = rng.normal(size=n), rng.normal(size=n)
+        mean = sum(map(Fraction, s.tolist()), Fraction(0)) / n
+        exact = abs(sum(((Fraction(a) - mean) * Fraction(b) for a, b in zip(s.tolist(), y.tolist(), strict=True)), Fraction(0)) / n)
+        limit = float(exact) if Fraction(float(exact)) >= exact else float(np.nextafter(float(exact), np.inf))
+        pinned = (torch.from_numpy(y), torch.from_numpy(y))
+        for tolerance, proved in ((limit, False), (0.999 * limit, True)):
+            notion = ScoreCovariance("s", tolerance=tolerance)
+            options: dict[str, Any] = {"n": n, "sensitive_features": {"s": s}, "bounds": pinned, "on_infeasible": "passthrough"}
+            assert (infeasibility(compile_problem(notion, **options).problem) is not None) == proved
