@@ -452,4 +452,5 @@ def _always_met(item: Item, reach: Reach | None, removed: Removed) -> bool:
 
 def _beyond(limit: float, end: float, hidden: float) -> bool:
     """Whether values up to ``end``, known to ``hidden``, stay under an upper limit beyond doubt. False for NaN."""
-    return limit == math.inf or limit - end >= max(hidden + _MARGIN * abs(limit), _LEAST)
+    known = end > -math.inf and hidden < math.inf  # sums of bounds may overflow: then they say nothing
+    return limit == math.inf or (known and limit - end >= max(hidden + _MARGIN * abs(limit), _LEAST))

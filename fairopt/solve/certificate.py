@@ -88,10 +88,11 @@ class Certificate:
         if any(not t.is_inference() and t._version != v for t, v in zip(self._scores, self.__dict__["_versions"], strict=True)):
             return None
         z, y = (t.detach().to("cpu", torch.float64) for t in self._scores)
-        moves = y - z
-        if self.problem.weights is not None:
-            moves = moves * self.problem.weights.sqrt()
-        return _norm(moves)
+        roots = 1.0 if self.problem.weights is None else self.problem.weights.sqrt()
+        distance = _norm((y - z) * roots)
+        if distance < float("inf"):
+            return distance
+        return 4.0 * _norm((0.25 * y - 0.25 * z) * roots)  # a move may be beyond float64 where its weighted square is not
 
     @property
     def group_counts(self) -> dict[str, int]:

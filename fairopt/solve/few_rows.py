@@ -15,6 +15,7 @@ from fairopt.arrays import Array
 from fairopt.dual.piece import Piece
 from fairopt.dual.structure import structure
 from fairopt.problem import ProjectionProblem
+from fairopt.solve.rounding import lightest_of
 from fairopt.solve.rows_check import TINY
 
 HALF_ULP = 2.0**-53
@@ -33,7 +34,7 @@ class FewRows:
     offset: tuple[float, ...]
     terms: int
     tiny: float  # what products among the subnormal numbers lose, as in ``rows_check.summation_bound``
-    lightest: float  # least distance weight
+    lightest: Array | float  # least distance weight of each cell
 
     def error(self, magnitude: float) -> list[float]:
         """How far a float64 row value can be from the exact one, for scores of at most ``magnitude``."""
@@ -62,6 +63,7 @@ def _plan(problem: ProjectionProblem) -> FewRows | None:
     if st.shape != "few_rows" or not problem.all_hard or problem.rows.dense is not None:
         return None
     rows = problem.rows
+    lightest, _ = lightest_of(problem)
     terms = int(rows.counts.max(initial=1)) + rows.masks.shape[1] + 8
     return FewRows(
         lower=tuple(problem.lower.tolist()),
@@ -71,7 +73,7 @@ def _plan(problem: ProjectionProblem) -> FewRows | None:
         offset=tuple(np.abs(rows.offset).tolist()),
         terms=terms,
         tiny=(rows.n + terms) * TINY,
-        lightest=1.0 if problem.weights is None else float(problem.weights.min()),
+        lightest=1.0 if lightest is None else lightest,
     )
 
 
@@ -99,7 +101,7 @@ def repaired_prices(
     """
     prices, values = p.tolist(), f.tolist()
     magnitude, extent = sizes
-    shift = min(float(np.abs(p @ coefficients).max(initial=0.0)) / plan.lightest, extent + magnitude)
+    shift = min(float((np.abs(p @ coefficients) / plan.lightest).max(initial=0.0)), extent + magnitude)
     passing = torch.finfo(dtypes[1]).eps * (magnitude + shift) if dtypes[1] != torch.float64 else 0.0
     spread = 0.5 * torch.finfo(dtypes[0]).eps * magnitude + 2.0 * HALF_ULP * shift + passing
     error = plan.error(magnitude)

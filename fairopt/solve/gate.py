@@ -25,7 +25,8 @@ from fairopt.solve.rounding import exactly
 
 GRANTING = (Status.CERTIFIED, Status.WITHIN_ROUNDING)
 INF = float("inf")
-ROUNDINGS = 64.0  # ulps of the largest score that count as rounding
+LARGEST = float(np.finfo(np.float64).max)
+ROUNDINGS = 32.0  # ulps of the largest score that count as rounding
 
 
 class Claim(Protocol):
@@ -99,13 +100,15 @@ def inside(y: Tensor, problem: ProjectionProblem, finite: bool) -> bool:
 
 
 def outside(y: Tensor, problem: ProjectionProblem) -> float:
-    """How far scores lie outside the box, at most; 0.0 inside. Infinite for scores that are not finite."""
+    """How far scores lie outside the box, at most; 0.0 inside. Infinite for scores that are not finite, the largest float64 for finite
+    ones that are farther out than it holds.
+    """
     wide = y.detach().to("cpu", torch.float64)
     with np.errstate(all="ignore"):
         gap = float(torch.maximum(problem.lb - wide, wide - problem.ub).max())
     if not bool(torch.isfinite(wide).all()):
         return INF
-    return max(gap, 0.0)
+    return min(max(gap, 0.0), LARGEST)
 
 
 def clipped(y: Tensor, problem: ProjectionProblem) -> Tensor:
@@ -140,7 +143,8 @@ def _denied(y: Tensor, z: Tensor, problem: ProjectionProblem, claim: Claim) -> V
         words = f"optimality residual {claim.residual:.1e}, at most {claim.kkt_bound:.1e} is allowed"
         return Verdict(kept, Status.INACCURATE, violation, beyond, words)
     moved = float((kept.to(torch.float64) - y.to(torch.float64)).abs().max())
-    rounding = ROUNDINGS * torch.finfo(y.dtype).eps * float(kept.to(torch.float64).abs().max())
+    info = torch.finfo(y.dtype)
+    rounding = ROUNDINGS * info.eps * (float(kept.to(torch.float64).abs().max()) + info.tiny)
     st = structure(problem)
     reach = np.concatenate([st.unit[: st.linear], [2.0 * st.unit[part].max() for part in st.slices]]) * rounding
     if holds and beyond <= 0.0 and moved <= 0.0:

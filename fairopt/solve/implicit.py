@@ -189,6 +189,8 @@ def _saddle(outcome: Outcome, r: Array) -> tuple[Array, Array]:
     k = piece.index.size
     inverse = piece.inverse(outcome.model)
     solved = inverse @ np.concatenate([r[piece.index], np.zeros(piece.E.shape[0])])
+    if not np.isfinite(solved).all():  # rows beyond float64, of an answer that is not granted: the derivative in the box alone
+        solved = np.zeros_like(solved)
     theta = np.zeros(piece.m)
     theta[piece.index] = solved[:k]
     return theta, solved[k:]

@@ -13,7 +13,7 @@ from fairopt.dual.make import make_dual
 from fairopt.dual.structure import structure
 from fairopt.problem import ProjectionProblem
 from fairopt.solve.certificate import Certificate, Solution
-from fairopt.solve.gate import outside, rows_hold
+from fairopt.solve.gate import LARGEST, outside, rows_hold
 from fairopt.solve.rows_check import summation_bound, violations
 
 
@@ -36,7 +36,7 @@ def unchanged(scores: Tensor, problem: ProjectionProblem) -> Solution:
         violation=violation,
         bounds_violation=outside(flat, problem),
         kkt_residual=float("inf"),
-        rounding_bound=bound,
+        rounding_bound=min(bound, LARGEST),
         moved_by_repair=0.0,
         status=Status.INFEASIBLE,
         backend="none",

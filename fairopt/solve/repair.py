@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fairopt.arrays import Array
 from fairopt.contract.base import Status
-from fairopt.dual.newton import ACCEPTED, DualSolution, solve_dual
+from fairopt.dual.newton import DualSolution, solve_dual
 from fairopt.dual.piece import Piece
 from fairopt.dual.prox import residual
 from fairopt.dual.sliced import SlicedDual
@@ -21,7 +21,9 @@ from fairopt.solve.rows_check import constraint_bound
 from fairopt.sparse import Model
 
 ATTEMPTS = 8
-FARTHEST = 1e-6  # of the scores: a repair that moves them more is looked at again
+LEFT = 64.0  # margins that the residual after a repair may be: rounding is a share of one
+ULPS, SUMS = 16.0, 128.0 * 2.0**-52  # rounding: ulps of the returned dtype, and of float64 sums, of the largest score
+FARTHEST = 2.0**-38  # of the scores: a repair that moves them more is looked at again
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +57,7 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *
         if attempt == 0 and inverse is not None:
             p = replace(piece, ell=_ell(st, tight, piece)).prices(f, solution.p, M, inverse)
             far = max(FARTHEST, 64.0 * torch.finfo(finisher.dtype).eps) * magnitude
-            if not _moved(finisher, p, solution.p) <= far and not _solves(finisher, tight, p, solution.residual):
+            if not _moved(finisher, p, solution.p) <= far and not _solves(finisher, tight, p, solution.residual, margin):
                 p = solution.p  # the piece was misread: search at the tighter limits
                 continue
         elif attempt > 0:
@@ -88,7 +90,9 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *
     assert plain is not None
     unmoved = finisher.rounded(plain)
     check = finisher.check(unmoved, magnitude)
-    return Repaired(unmoved, plain, check, 0.0, solution.p) if _excess(st, check) < _excess(st, nearest.check) else nearest
+    # no margin fits: larger ones would break the rows less, of scores that are no longer the nearest
+    farther = not nearest.moved <= ULPS * torch.finfo(finisher.dtype).eps * max(magnitude, finisher.extent)
+    return Repaired(unmoved, plain, check, 0.0, solution.p) if farther or _excess(st, check) < _excess(st, nearest.check) else nearest
 
 
 def _excess(st: Structure, check: Check) -> float:
@@ -96,11 +100,11 @@ def _excess(st: Structure, check: Check) -> float:
     return float(check.violation[st.hard].max(initial=-np.inf))
 
 
-def _solves(finisher: Finisher, tight: Numbers, p: Array, before: float) -> bool:
-    """Whether prices p solve the problem at the tighter limits as well as those before solved it at its own."""
+def _solves(finisher: Finisher, tight: Numbers, p: Array, before: float, margin: Array) -> bool:
+    """Whether prices p solve the problem at limits tightened by ``margin`` (L + R,) as well as those before solved it at its own."""
     st = finisher.st
-    left = residual(st, tight, finisher.dual.evaluate(p).f, p)  # (m,)
-    return bool(np.abs(left).max(initial=0.0) <= max(10.0 * before, ACCEPTED * finisher.magnitude(p)))
+    left = np.abs(residual(st, tight, finisher.dual.evaluate(p).f, p))  # (m,)
+    return bool((left <= 10.0 * before + LEFT * margin[st.owner] / st.unit).all())
 
 
 def _moved(finisher: Finisher, p: Array, before: Array) -> float:
@@ -110,8 +114,10 @@ def _moved(finisher: Finisher, p: Array, before: Array) -> float:
 
 def shortfall(finisher: Finisher, check: Check, magnitude: float, p: Array) -> Status:
     """What to call scores that break a hard row: within rounding, or off."""
-    # rows of very different size: what the search leaves (ACCEPTED, relative) can be more than rounding does
-    allowed = 16.0 * finisher.margin(magnitude, p) + ACCEPTED * magnitude * constraint_bound(finisher.st, finisher.st.unit)
+    size = max(magnitude, finisher.extent)
+    info = torch.finfo(finisher.dtype)
+    row = finisher.st.unit * (ULPS * info.eps * (size + info.tiny) + SUMS * size) + SUMS * np.abs(finisher.nums.offset)
+    allowed = np.minimum(16.0 * finisher.margin(magnitude, p), constraint_bound(finisher.st, row))
     hard = finisher.st.hard
     return Status.WITHIN_ROUNDING if (check.violation[hard] <= allowed[hard]).all() else Status.INACCURATE
 

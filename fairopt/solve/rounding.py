@@ -103,11 +103,10 @@ class Finisher:
 
     def shift(self, p: Array) -> float:
         """The farthest that prices p move a free score."""
-        shift = float(np.abs(p @ self.dual.coefficients).max(initial=0.0))
-        rows = self.problem.rows
-        if rows.dense is not None:
-            shift += float(np.abs(p[rows.dense_rows]) @ rows.dense.abs().amax(1).numpy())
-        return shift if self.problem.weights is None else shift / float(self.problem.weights.min())
+        lightest, dense = lightest_of(self.problem)
+        pulls = np.abs(p @ self.dual.coefficients)  # (C,)
+        shift = float((pulls if lightest is None else pulls / lightest).max(initial=0.0))
+        return shift if dense is None else shift + float(np.abs(p[self.problem.rows.dense_rows]) @ dense)
 
     def magnitude(self, p: Array, y: Tensor | None = None) -> float:
         """A bound of the absolute scores at prices p; with ``y`` at hand their own where no cheaper bound is as good."""
@@ -117,6 +116,21 @@ class Finisher:
         if not self.problem.has_box and y is None:
             return self.extent + self.shift(p)
         return largest(self.dual.scores(p) if y is None else y)
+
+
+def lightest_of(problem: ProjectionProblem) -> tuple[Array | None, Array | None]:
+    """(C,) the least distance weight of each cell, None where all are 1; and for each dense row the largest |weight in the row| / w, None
+    without dense rows. Kept with the problem.
+
+    A light sample moves far, but only by the prices of its own rows.
+    """
+    if "_lightest" not in problem.__dict__:
+        rows, w = problem.rows, problem.weights
+        cells = None if w is None else np.minimum.reduceat(w[rows.order].numpy(), rows.starts[:-1])
+        dense = None if rows.dense is None else (rows.dense.abs() if w is None else rows.dense.abs() / w).amax(1).numpy()
+        problem.__dict__["_lightest"] = cells, dense
+    kept: tuple[Array | None, Array | None] = problem.__dict__["_lightest"]
+    return kept
 
 
 def exactly(problem: ProjectionProblem, y: Tensor, constraints: list[int], violation: Array) -> bool:

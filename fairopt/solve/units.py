@@ -47,6 +47,7 @@ class Span:
     rows: IntArray  # (m,) exponents u
     weights: int  # exponent b
     plain: bool
+    faint: dict[int, int]  # constraints of a budget whose rows are far smaller than its largest one: the exponent that u leaves
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +85,8 @@ class Units:
         return _times(y, self.score)
 
     def size(self, value: float) -> float:
-        """A size of scores in these units, in the problem's own."""
-        return float(_ldexp(value, self.score))
+        """A size of scores in these units, in the problem's own; the largest float64 stands for what float64 cannot hold."""
+        return min(float(_ldexp(value, self.score)), float(np.finfo(np.float64).max)) if value < np.inf else value
 
     def extent(self, extent: float) -> float:
         return float(_ldexp(extent, -self.score))
@@ -162,10 +163,13 @@ def _span(problem: ProjectionProblem) -> Span:
     for part in problem.range_slices:
         u[part] = u[part].max()  # the rows of a range are compared with one another
     blocks = {s.block for s in problem.softness if s.kind == "budget"}
+    faint: dict[int, int] = {}
     for block in blocks:  # and a budget's with its one cap
         members = [k for k, s in enumerate(problem.softness) if s.kind == "budget" and s.block == block]
         mine = np.concatenate([_rows_of(problem, k) for k in members])
         u[mine] = u[mine].max()
+        left = {k: int((size - u)[_rows_of(problem, k)].max()) for k in members}
+        faint |= {k: e for k, e in left.items() if NOTHING < e < -SOFT}
     b = 0
     if problem.weights is not None:
         light, heavy = (_exponent(float(v)) for v in torch.aminmax(problem.weights))
@@ -179,13 +183,13 @@ def _span(problem: ProjectionProblem) -> Span:
     ends += [_largest(v, u[:L]) for v in (problem.lower, problem.upper)]
     ends.append(_largest(problem.width, u[problem.range_starts[:-1]]))
     soft = np.array([s.weight for s in problem.softness if s.kind != "hard"])
-    plain = b == 0 and not u.any() and max(ends, default=NOTHING) <= FAR
+    plain = b == 0 and not u.any() and not faint and max(ends, default=NOTHING) <= FAR
     plain = plain and bool(np.isfinite(rows.offset).all())
     plain = plain and all(abs(e) <= SOFT for e in map(_exponent, soft.tolist()) if e != NOTHING)
     if not plain or forced > NEAR:
-        return Span(np.inf, -np.inf, forced, u, b, plain)
+        return Span(np.inf, -np.inf, forced, u, b, plain, faint)
     low = 0.0 if forced >= -NEAR else 2.0**-NEAR
-    return Span(low, 2.0**NEAR, forced, u, b, plain)
+    return Span(low, 2.0**NEAR, forced, u, b, plain, faint)
 
 
 def _row_exponents(rows: Rows) -> IntArray:
@@ -278,12 +282,19 @@ def _scaled(problem: ProjectionProblem, s: int, known: Span, tacit: float) -> Pr
     weights = problem.weights
     if weights is not None and b:
         weights = torch.from_numpy(np.minimum(_ldexp(weights.numpy(), -b), 2.0**HEAVY))
+    width = _limit(problem.width, s + u[problem.range_starts[:-1]], up=False)
+    for k, e in known.faint.items():
+        if softness[k].weight < 2.0 ** min(-e - WIDE - ROUNDED, 1000):  # its whole price moves no score
+            if k < L:
+                lower[k], upper[k] = -np.inf, np.inf
+            else:
+                width[k - L] = np.inf
     return replace(
         problem,
         rows=_scaled_rows(problem.rows, s, u),
         lower=lower,
         upper=np.maximum(upper, lower),  # equal limits stay equal
-        width=_limit(problem.width, s + u[problem.range_starts[:-1]], up=False),
+        width=width,
         lb=_bound(problem.lb, s, -tacit, up=True),
         ub=_bound(problem.ub, s, tacit, up=False),
         weights=weights,

@@ -400,6 +400,47 @@ def test_soft_rows_of_any_size(size: float) -> None:
         torch.testing.assert_close(answer(size, soften), (scores, prices), rtol=0.0, atol=1e-12)
 
 
+@pytest.mark.parametrize("size", [1e-154, 1e-250])
+def test_a_row_of_a_budget_that_is_too_small_to_count_leaves_the_others_alone(size: float) -> None:
+    """The largest excess of the two decides the cost: a row of size 1e-154 has none, but its square is no float64."""
+    z = f64([-100000000.30661817, -100000000.94703935, -100000000.5])
+    features: dict[str, Any] = {"g": list("bab"), "s": np.array([4.11, 4.15, -3.0]) * size}
+    parity = DP("g", tolerance=0.05)
+    both = (parity & fo.ScoreCovariance("s", tolerance=0.0)).budgeted(0.1)
+    solution = fo.project(z, both, sensitive_features=features, return_solution=True)
+    alone = fo.project(z, parity.budgeted(0.1), sensitive_features=features, return_solution=True)
+    assert solution.status is Status.CERTIFIED
+    assert float((alone.scores - z).abs().max()) > 0.01
+    torch.testing.assert_close(solution.scores, alone.scores, rtol=0.0, atol=1e-6)
+
+
+def test_rows_of_a_budget_154_decades_apart_give_a_status_and_numbers() -> None:
+    z = f64([-0.4648668638063249, 0.9523226835470302, -0.8150633267636096]).requires_grad_(True)
+    notion = (DP("g", tolerance=0.0) & fo.ScoreCovariance("s", tolerance=0.01)).budgeted(0.1)
+    features: dict[str, Any] = {"g": [0, 2, 1], "s": [-8.579016571778978e154, -8.494438083119798e154, 1.9757401851531725e154]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", fo.FairoptWarning)
+        solution = fo.project(z, notion, sensitive_features=features, return_solution=True)
+    assert all(np.isfinite(v) for v in (solution.certificate.kkt_residual, solution.certificate.moved_by_repair))
+    solution.scores.sum().backward()
+    assert z.grad is not None
+    assert bool(torch.isfinite(z.grad).all())
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_light_sample_loosens_no_margin_of_other_groups(seed: int) -> None:
+    """Margins are a few ulps of the scores that there are, not of how far one group's price would move the lightest sample of another."""
+    rng = np.random.default_rng(seed)
+    groups = np.arange(8) % 2
+    z = f64(rng.normal(size=8) + 5.0)
+    weights = f64(10.0 ** rng.uniform(-1, 1, 8) * 10.0 ** (-6.0 * groups))
+    notion = fo.GroupMeanBound("g", upper=0.5)
+    solution = fo.project(z, notion, sensitive_features={"g": groups}, weights=weights, return_solution=True)
+    assert solution.status is Status.CERTIFIED
+    means = np.array([float(solution.scores[groups == g].mean()) for g in range(2)])
+    assert float(np.abs(means - 0.5).max()) <= 1e-13 * float(solution.scores.abs().max())
+
+
 @pytest.mark.parametrize("gamma", [1e-12, 1e-18, 1e-30])
 def test_a_tiny_gamma_leaves_the_other_rows_alone(gamma: float) -> None:
     """1 / gamma in the saddle system of the active rows outweighs them by more than the pseudo-inverse's cut."""
