@@ -19,8 +19,10 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.optimize import nnls
 
+from tests.fuzz.draw import DTYPES
 from tests.fuzz.rows import Block, Constraint, box_of, member_value
 
 F = Fraction
@@ -65,7 +67,7 @@ def scaled(d: dict[str, Any], blocks: list[Block], y: list[float], unit: Fractio
     n = d["n"]
     weights = np.ones(n) if d["weights"] is None else np.array(d["weights"])
     heavy = float(power(float(weights.max())))
-    lb, ub = box_of(d)
+    lb, ub = reachable(d, unit)
     rows, sizes, costs = [], [], []
     for block in blocks:
         coefficients = [[m.coefficients(n) for m in c.members] for c in block.constraints]
@@ -81,6 +83,15 @@ def scaled(d: dict[str, Any], blocks: list[Block], y: list[float], unit: Fractio
             costs.append(small(F(block.weight) * size / F(heavy) / unit))
     ratios = [float(c.ratio) for block in blocks for c in block.constraints]
     return Scaled(n, weights / heavy, unit, [F(v) for v in d["scores"]], lb, ub, blocks, rows, sizes, costs, ratios)
+
+
+def reachable(d: dict[str, Any], unit: Fraction) -> tuple[list[float], list[float]]:
+    """The box, closed at the largest number of the dtype where that is within 2^40 units: no answer lies beyond it."""
+    lb, ub = box_of(d)
+    end = float(torch.finfo(DTYPES[d["dtype"]]).max)
+    if F(end) > unit * 2**40:
+        return lb, ub
+    return [max(v, -end) for v in lb], [min(v, end) for v in ub]
 
 
 @dataclass
@@ -218,7 +229,9 @@ def objective(s: Scaled, at: Point) -> float:
 
 
 def kink(s: Scaled, at: Point, delta: float) -> float:
-    """What soft rows cost that are broken only because scores moved by ``delta`` each: their limit was the goal."""
+    """What soft rows cost that are broken only because scores moved by ``delta`` each: their limit was the goal, or in a budget the tie of
+    its largest excesses: one of them falls where another rises, at the whole weight.
+    """
     total, k = 0.0, 0
     for b, block in enumerate(s.blocks):
         index = list(range(k, k + len(block.constraints)))
@@ -226,6 +239,8 @@ def kink(s: Scaled, at: Point, delta: float) -> float:
         if block.kind in ("priced", "budgeted") and index:
             d = max(excess_of_block(s, at, b, index), 0.0)
             total += s.weight[b] * d if 0.0 < d <= delta * widest(s, index) else 0.0
+            tied = [i for i in index if excess_of_block(s, at, b, [i]) >= d - delta * widest(s, index)] if block.kind == "budgeted" else []
+            total += s.weight[b] * delta * widest(s, tied) if d > delta * widest(s, index) and len(tied) > 1 else 0.0
     return total
 
 
@@ -234,8 +249,11 @@ def widest(s: Scaled, index: list[int]) -> float:
     return max(float(np.abs(row).sum()) * (1 if len(s.a[i]) == 1 else 2) for i in index for row in s.a[i])
 
 
-def prices_from(s: Scaled, at: Point, near: float, delta: float) -> list[np.ndarray]:
-    """Prices that explain the displacements of the free samples, by non-negative least squares over the active sides."""
+def prices_from(s: Scaled, at: Point, near: float, delta: float, *, pinned: bool = False) -> list[np.ndarray]:
+    """Prices that explain the displacements of the free samples, by non-negative least squares over the active sides.
+
+    ``pinned``: those of samples at a bound as well, which may be pulled beyond it: where no sample is free they alone tell the prices.
+    """
     free = (at.above > near) & (at.below > near)
     root = np.sqrt(s.w[free])
     columns: list[np.ndarray] = []
@@ -275,6 +293,11 @@ def prices_from(s: Scaled, at: Point, near: float, delta: float) -> list[np.ndar
     prices = no_prices(s)
     if not columns:
         return prices
+    count = len(columns)
+    if pinned:
+        at_low, at_high = np.flatnonzero(at.above <= near), np.flatnonzero((at.below <= near) & (at.above > near))
+        eye, free, root = np.eye(s.n), np.ones(s.n, dtype=bool), np.sqrt(s.w)
+        columns += [-s.w[i] * eye[i] for i in at_low] + [s.w[i] * eye[i] for i in at_high]
     matrix = np.array(columns).T[free] / root[:, None] if free.any() else np.zeros((0, len(columns)))
     right = -s.w[free] * at.move[free] / root
     extra, extra_right = [], []
@@ -303,7 +326,7 @@ def prices_from(s: Scaled, at: Point, near: float, delta: float) -> list[np.ndar
         found, _ = nnls(matrix / norm, right / height, maxiter=30 * len(columns) + 100)
     except (RuntimeError, ValueError):
         return prices
-    found = found * height / norm
+    found = (found * height / norm)[:count]
     for b, members in blocks.items():
         if s.blocks[b].kind in ("priced", "budgeted"):
             mass = float(found[members].sum())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from tests.fuzz import nearest
 from tests.fuzz.draw import Draw
 from tests.fuzz.reference import clarabel_point
 from tests.fuzz.rows import Block, F, violation
-from tests.fuzz.witness import clipped
+from tests.fuzz.witness import inside
 
+PINNED = 100  # samples up to which those at a bound get columns of their own
 PULLS = 256 * 2.0**-52  # of the sum of all pulls on one score
 
 
@@ -54,26 +56,30 @@ def is_nearest(d: Draw, blocks: list[Block], y: list[float], allowed: float, tin
         tried.append(g)
         return g <= slack_of(prices, pull)
 
-    if any(near_enough(nearest.prices_from(s, at, near, delta)) for near in (2 * delta, delta / 16, 500 * delta)):
+    thresholds = (2 * delta, delta / 16, 500 * delta)
+    if any(near_enough(nearest.prices_from(s, at, near, delta)) for near in thresholds):
+        return Answer("near")
+    if s.n <= PINNED and any(near_enough(nearest.prices_from(s, at, near, delta, pinned=True)) for near in thresholds):
         return Answer("near")
     found = clarabel_point(s, at)
     if found is None:
         return Answer("undecided", "no reference")
     move, prices = found
     references: list[tuple[list[Any], list[np.ndarray]]] = []
-    start = clipped(d, [F(v) + F(float(m)) * unit for v, m in zip(y, move, strict=True)])
+    start = inside(s.lb, s.ub, [F(v) + F(float(m)) * unit for v, m in zip(y, move, strict=True)])
     references.append((start, prices))
     theirs = nearest.point(s, start)
     for near in (1e-6, 1e-9, 1e-4):  # the same active set, its equations solved once more
         polished = nearest.prices_from(s, theirs, near, 0.0)
-        references.append(
-            (clipped(d, [F(z) + F(float(v)) * unit for z, v in zip(d["scores"], nearest.shift(s, polished), strict=True)]), polished)
-        )
+        moves = nearest.shift(s, polished)
+        moved = [F(z) + F(float(v)) * unit for z, v in zip(d["scores"], moves, strict=True)]
+        references.append((inside(s.lb, s.ub, moved), polished))
         references.append((start, polished))
     if any(near_enough(p) for _, p in references):
         return Answer("near")
     best: tuple[float, str] | None = None
     for other, p in references:
+        other, whole = held(d, blocks, y, other, step)
         theirs = nearest.point(s, other)
         their_goal = nearest.objective(s, theirs)
         uncertainty, pull = nearest.gap(s, theirs, p)
@@ -86,7 +92,7 @@ def is_nearest(d: Draw, blocks: list[Block], y: list[float], allowed: float, tin
             ),
             default=0.0,
         )
-        margin = 10 * (abs(uncertainty) + pull * max(broken, 0.0)) + slack_of(p, pull)
+        margin = 10 * ((abs(uncertainty) if whole else 0.0) + pull * max(broken, 0.0)) + slack_of(p, pull)
         off = max(abs(F(v) - o) for v, o in zip(y, other, strict=True))
         if goal - their_goal > margin and math.isfinite(margin) and off > F(rounding(p)) * unit and (best is None or margin < best[0]):
             best = (
@@ -97,3 +103,19 @@ def is_nearest(d: Draw, blocks: list[Block], y: list[float], allowed: float, tin
     if best is not None:
         return Answer("far", best[1])
     return Answer("undecided", f"gaps {', '.join(f'{g:.3g}' for g in tried)} of {goal:.3g}")
+
+
+def held(d: Draw, blocks: list[Block], y: list[float], other: list[Any], step: Fraction) -> tuple[list[Any], bool]:
+    """``other``, moved towards y until it breaks no hard row by more than y does and moves of every score by ``step`` may; whether it was
+    there already. A reference that breaks a row is nearer to the scores than anything that meets it: it shows nothing.
+    """
+    share = F(1)
+    for b in blocks:
+        for c in b.constraints if b.kind == "hard" else ():
+            mine, theirs = violation(c, y), violation(c, other)
+            room = max(mine, F(0)) + step * sum((sum((abs(a) for a in m.coefficients(d["n"])), F(0)) for m in c.members), F(0))
+            if theirs > room:  # convex along the way
+                share = min(share, (room - mine) / (theirs - mine))
+    if share == 1:
+        return other, True
+    return [F(v) + share * (F(o) - F(v)) for v, o in zip(y, other, strict=True)], False

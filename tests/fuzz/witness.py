@@ -26,7 +26,11 @@ class Found:
 
 def clipped(d: Draw, y: list[Any]) -> list[Any]:
     """The nearest point of the box, in rationals."""
-    lb, ub = box_of(d)
+    return inside(*box_of(d), y)
+
+
+def inside(lb: list[float], ub: list[float], y: list[Any]) -> list[Any]:
+    """The nearest point between ``lb`` and ``ub``, in rationals."""
     result = []
     for lo, v, hi in zip(lb, y, ub, strict=True):
         v = F(v)
