@@ -18,7 +18,7 @@ import hashlib
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import hypot, isfinite, sqrt
 from typing import Any
 
 import numpy as np
@@ -190,6 +190,7 @@ class Estimator:
         n = self._batch.n
         return np.asarray(own * scores + n * weight * self._values + n * sum((b * self._other(v) for v, b in of.items()), np.zeros(n)))
 
+    @np.errstate(over="ignore", invalid="ignore")  # what is beyond float64 has no interval, and says so
     def _part(self, who: BoolArray, weight: float, x: Array, kind: Any, *, rate: bool = False) -> Part | None:
         """The cell ``who``; ``rate``: its x are 0 or 1. None where nobody is in it."""
         key = (hashlib.sha256(np.packbits(who).tobytes()).digest(), kind)
@@ -209,7 +210,7 @@ class Estimator:
         rng = np.random.default_rng([self.seed, int.from_bytes(cell[:8], "little")])
         n, off = x.size, x - x.mean()
         square = float((off**2).mean())
-        if n > LARGE and abs(float((off**3).mean())) <= SKEW * sqrt(n) * square**1.5:
+        if n > LARGE and abs(float((off**3).mean())) <= SKEW * sqrt(n) * square * sqrt(square):
             return rng.standard_normal(self.draws) * sqrt(square / n), np.full(self.draws, square)
         means, variances = np.empty(self.draws), np.empty(self.draws)
         rows = max(1, _BLOCK // n)
@@ -232,7 +233,7 @@ class Estimator:
         small = min(p.n for p in parts)
         if small < FEWEST:
             return Interval(None, None, f"{small} sample{'s' if small > 1 else ''}: too few")
-        if any(p.variance <= 1e-30 * p.mean**2 for p in parts):
+        if any(sqrt(p.variance) <= 1e-15 * abs(p.mean) for p in parts):
             return Interval(None, None, "no spread in a group")
         return self._bootstrap_t(parts, constant)
 
@@ -251,12 +252,14 @@ class Estimator:
 
     def _bootstrap_t(self, parts: Sequence[Part], constant: float) -> Interval:
         value = constant + sum(p.weight * p.mean for p in parts)
-        error = sqrt(sum(p.weight**2 * p.variance / p.n for p in parts))
+        error = hypot(*(p.weight * sqrt(p.variance / p.n) for p in parts))
+        if not (isfinite(value) and isfinite(error)):
+            return Interval(None, None, "values beyond float64")
         moved, squares = np.zeros(self.draws), np.zeros(self.draws)
         for p in parts:
             means, variances = self._draws_of(p)
             moved += p.weight * means
-            squares += p.weight**2 * variances / p.n
+            squares += p.weight * p.weight * variances / p.n
         with np.errstate(divide="ignore", invalid="ignore"):
             t = np.where(moved == 0.0, 0.0, moved / np.sqrt(squares))  # no spread in any cell: infinite
         low, high = np.quantile(t, [(1 - self.confidence) / 2, (1 + self.confidence) / 2], method="inverted_cdf").tolist()

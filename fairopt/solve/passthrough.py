@@ -14,7 +14,7 @@ from fairopt.solve.certificate import Certificate, Solution
 from fairopt.solve.dual.make import make_dual
 from fairopt.solve.dual.structure import structure
 from fairopt.solve.finish.check import summation_bound, violations
-from fairopt.solve.finish.gate import outside, rows_hold
+from fairopt.solve.finish.gate import LARGEST, outside, rows_hold
 
 
 def unchanged(scores: Tensor, problem: ProjectionProblem) -> Solution:
@@ -36,7 +36,7 @@ def unchanged(scores: Tensor, problem: ProjectionProblem) -> Solution:
         violation=violation,
         bounds_violation=outside(flat, problem),
         kkt_residual=float("inf"),
-        rounding_bound=bound,
+        rounding_bound=min(bound, LARGEST),
         moved_by_repair=0.0,
         status=Status.INFEASIBLE,
         backend="none",

@@ -254,6 +254,51 @@ def test_honest_answers_to_the_same_draws_pass() -> None:
         assert verdict == Verdict([], [], "CERTIFIED"), (d, verdict)
 
 
+END = float(torch.finfo(torch.float64).max)
+LOW, HIGH = 0.469437425340979, 0.4694382233736099  # a box whose lower end alone meets the row below
+ROW = {"terms": [[1e6, "group", "a"], [7.0, "group", "b"]], "constant": 0.0, "op": "le", "limit": 469440.7114029564}
+TWO = [
+    {"terms": [[-1.0, "group", "a"]], "constant": -1.4433394921834, "op": "ge", "limit": 0.05},
+    {"terms": [[1e6, "group", "a"]], "constant": 0.0, "op": "ge", "limit": -0.3},
+]
+
+
+def custom_rows(*rows: dict[str, Any]) -> dict[str, Any]:
+    return {"name": "custom", "attribute": "g", "rows": list(rows)}
+
+
+EDGES: dict[str, tuple[Draw, list[float]]] = {  # a draw, and scores that are feasible but not nearest; none where nothing else is
+    # unbounded scores still end where the dtype does: a point beyond it is no better answer
+    "the end of the dtype": (plain(parity(0.0), [-3.4e307, -END, -END], ["b", "a", "b"]), [-END, -END, -END]),
+    # every score at a bound: the displacements of free samples tell no price
+    "no free sample": (plain(custom_rows(ROW), [0.52, 0.87], ["a", "b"], bounds=[LOW, HIGH]), []),
+    # the limit is a single point; what is nearer to the scores breaks it
+    "one feasible point": (
+        plain(custom_rows({"terms": [[1.0, "all"]], "constant": 0.0, "op": "le", "limit": 0.0}), [4.8e-31], ["a"], bounds=[0.0, 3e-30]),
+        [],
+    ),
+    # two rows of a budget tie at the optimum, one a million times as steep
+    "a tie in a budget": (
+        {**plain(custom_rows(*TWO), [0.018257139782143494, 0.5739928177930936], ["a", "a"]),
+         "parts": [{"members": [custom_rows(*TWO)], "soft": ["budgeted", 100.0]}]},
+        [0.018257139782143494 - 0.29, 0.5739928177930936 - 0.29],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_the_judge_calls_no_nearest_answer_far_and_still_sees_others(name: str) -> None:
+    d, other = EDGES[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", fo.FairoptWarning)
+        assert examine(d).faults == []
+        wrong = torch.tensor(other, dtype=torch.float64)
+        if not other:
+            return
+        verdict = examine(d, lambda scores, notion, **arguments: lied(scores, notion, arguments, lambda _: wrong))
+    assert any(kind.startswith("not nearest") for kind, _ in verdict.faults), verdict
+
+
 def test_a_hang_is_caught() -> None:
     def endless(*_: Any, **__: Any) -> None:
         while True:

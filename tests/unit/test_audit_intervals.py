@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import combinations
-from math import comb
+from math import comb, isfinite
 from typing import Any
 
 import numpy as np
@@ -227,6 +227,18 @@ def test_no_interval_is_a_reason(scores: list[float], said: str) -> None:
     made, batch = estimator(scores, {"g": [0] * 6 + [1] * (n - 6)})
     (interval,) = made.pairs([batch.mean(g) for g in batch.groups("g")])
     assert interval == Interval(None, None, said)
+
+
+@pytest.mark.parametrize("size", [1e308, 1e200, 1e-200, 1e-308])
+def test_values_of_any_size_have_an_interval_or_a_reason(size: float) -> None:
+    """Squares of 1e308 are no floats: a reason, no OverflowError; at 1e-200 there is nothing to compare but sizes."""
+    rng = np.random.default_rng(0)
+    scores = rng.uniform(0.5, 1.0, 60) * size
+    with np.errstate(over="raise", invalid="raise"):
+        made, batch = estimator(scores, {"g": (np.arange(60) % 2).tolist()}, draws=200)
+        (found,) = made.pairs([batch.mean(g) for g in batch.groups("g")])
+    assert found.low is None or (found.high is not None and isfinite(found.high - found.low))
+    assert found.how
 
 
 def test_too_few_distinct_values_is_a_reason() -> None:

@@ -111,6 +111,17 @@ def test_the_distance_is_a_number_where_its_square_is_none() -> None:
         assert math.isfinite(solution.certificate.to_dict()[word])
 
 
+def test_the_numbers_about_passed_scores_are_numbers() -> None:
+    """3.5e308 outside the box, with a constant of 1.7e308."""
+    end = float(np.finfo(np.float64).max)
+    box = (torch.tensor([1.7e308], dtype=torch.float64), torch.tensor([1.75e308], dtype=torch.float64))
+    notion = fo.MeanResidual("g", tolerance=0.0)
+    solution = solved([-end], notion, sensitive_features={"g": [0]}, targets=[-1.7e308], bounds=box, on_infeasible="passthrough")
+    assert solution.status is fo.Status.INFEASIBLE
+    assert solution.certificate.bounds_violation == end
+    assert math.isfinite(solution.certificate.rounding_bound)
+
+
 def test_scores_that_are_passed_through_are_judged_by_every_row() -> None:
     """Rows that cannot be broken inside the box are left out of the solve; scores returned as they came lie outside it."""
     bounds = tuple(torch.tensor(b, dtype=torch.float64) for b in ([0.296875, 0.8046875], [0.2972559558940996, 0.8046875]))

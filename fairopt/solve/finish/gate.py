@@ -25,6 +25,7 @@ from fairopt.solve.finish.rounding import exactly
 
 GRANTING = (Status.CERTIFIED, Status.WITHIN_ROUNDING)
 INF = float("inf")
+LARGEST = float(np.finfo(np.float64).max)
 ROUNDINGS = 32.0  # ulps of the largest score that count as rounding
 
 
@@ -99,13 +100,15 @@ def inside(y: Tensor, problem: ProjectionProblem, finite: bool) -> bool:
 
 
 def outside(y: Tensor, problem: ProjectionProblem) -> float:
-    """How far scores lie outside the box, at most; 0.0 inside. Infinite for scores that are not finite."""
+    """How far scores lie outside the box, at most; 0.0 inside. Infinite for scores that are not finite, the largest float64 for finite
+    ones that are farther out than it holds.
+    """
     wide = y.detach().to("cpu", torch.float64)
     with np.errstate(all="ignore"):
         gap = float(torch.maximum(problem.lb - wide, wide - problem.ub).max())
     if not bool(torch.isfinite(wide).all()):
         return INF
-    return max(gap, 0.0)
+    return min(max(gap, 0.0), LARGEST)
 
 
 def clipped(y: Tensor, problem: ProjectionProblem) -> Tensor:
