@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fairopt.basics.columns import read_features
-from fairopt.basics.errors import InputError
+from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.facts import check_format, described_bounds, differing, from_tensor, to_tensor
 from fairopt.compiler import OnInfeasible, OnMissing, compile_problem
 from fairopt.compiler.facts import read_bounds
@@ -25,7 +25,9 @@ from fairopt.notions import Notion
 from fairopt.notions.groups import Missing, Vocabulary, declare
 from fairopt.solve import Certificate, Solution
 from fairopt.solve.front import check_scores, check_solver_tol
+from fairopt.solve.operator import in_graph, token_of
 from fairopt.solve.told import tell_closest
+from fairopt.solve.transforms import transformed
 
 if TYPE_CHECKING:
     from fairopt.layer.frozen import FrozenLayer
@@ -109,6 +111,7 @@ class FairnessLayer(nn.Module):
         self._memory = CompiledMemory()
         self._told_closest = False  # the warning comes once a layer
         self._warned_vacuous = False
+        self._token = token_of(self)
         self._given = notion
         self._learned: dict[str, str] = {}  # the notion's word for a parameter -> the name it is registered under
         for name, tensor in notion.parameters.items():
@@ -140,7 +143,38 @@ class FairnessLayer(nn.Module):
 
     def forward(self, scores: Tensor, *, sensitive_features: Any, targets: Any = None, weights: Any = None) -> Tensor:
         """Fair scores for ``scores`` (n,) or (n, 1). See ``solution`` for prices and status."""
+        if torch.compiler.is_compiling():
+            return self._in_graph(scores, sensitive_features, targets, weights)
+        if isinstance(scores, Tensor) and transformed(scores):
+            return self._transformed(scores, sensitive_features, targets, weights)
         return self.solution(scores, sensitive_features=sensitive_features, targets=targets, weights=weights).scores
+
+    def _in_graph(self, scores: Tensor, sensitive_features: Any, targets: Any, weights: Any) -> Tensor:
+        """Calling the layer while torch.compile or torch.export traces it: groups, targets and weights must be tensors."""
+        if self._learned:
+            raise UnsupportedError(
+                "learned tolerances, rho or gamma: not supported under torch.compile or torch.export; call the layer outside"
+            )
+        several = isinstance(sensitive_features, Mapping)
+        facts = {f"group {k}": v for k, v in sensitive_features.items()} if several else {"group": sensitive_features}
+        facts.update({name: v for name, v in (("targets", targets), ("weights", weights)) if v is not None})
+        return in_graph(scores, facts, self._token)
+
+    def traced(self, scores: Tensor, facts: Mapping[str, Tensor]) -> Tensor:
+        """What ``fairopt.solve.operator`` calls when the graph runs."""
+        named = {name.removeprefix("group "): v for name, v in facts.items() if name.startswith("group ")}
+        groups = facts.get("group", named)
+        return self.forward(scores, sensitive_features=groups, targets=facts.get("targets"), weights=facts.get("weights"))
+
+    def _transformed(self, scores: Tensor, sensitive_features: Any, targets: Any, weights: Any) -> Tensor:
+        """Calling the layer inside torch.func or forward mode. There is no certificate of such a call."""
+        if (self._given.needs_targets and targets is None) or scores.dim() not in (1, 2):
+            return self.solution(
+                scores, sensitive_features=sensitive_features, targets=targets, weights=weights
+            ).scores  # says what is wrong
+        prepared = self.prepare(scores.shape[0], sensitive_features, targets, weights)
+        inputs = torch.sigmoid(scores) if self.space == "probability" else scores
+        return prepared.project(inputs, backend=self.backend, gradient=self.gradient, certify=self.certify, solver_tol=self.solver_tol)
 
     def solution(self, scores: Tensor, *, sensitive_features: Any, targets: Any = None, weights: Any = None) -> Solution:
         """As calling the layer, with prices, status and certificate."""
@@ -325,11 +359,12 @@ class FairnessLayer(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and deepcopy: everything but the lock, the threads' certificates and the compositions remembered."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_local", "_memory")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_local", "_memory", "_token")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._lock, self._local, self._memory = threading.Lock(), threading.local(), CompiledMemory()
+        self._token = token_of(self)
 
     def extra_repr(self) -> str:
         backend = self.backend if isinstance(self.backend, str) else getattr(self.backend, "name", self.backend)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.columns import Like, length, read_features, working_tensor
-from fairopt.basics.errors import FairoptWarning, InputError
+from fairopt.basics.errors import FairoptWarning, InputError, UnsupportedError
 from fairopt.compiler import Compiled, OnInfeasible, OnMissing, compile_problem
 from fairopt.compiler.infeasible import as_asked
 from fairopt.compiler.limits import widened_limits
@@ -24,8 +24,10 @@ from fairopt.notions import Notion
 from fairopt.notions.groups import Missing
 from fairopt.solve import Solution, solve, solve_batch
 from fairopt.solve.front import check_scores, quick
+from fairopt.solve.operator import in_graph, token_of
 from fairopt.solve.passthrough import unchanged
 from fairopt.solve.told import callers_level, report, tell_closest
+from fairopt.solve.transforms import project_transformed, transformed
 
 
 class How(TypedDict, total=False):
@@ -47,9 +49,20 @@ class Prepared:
     compiled: Compiled
     on_infeasible: OnInfeasible = "raise"
 
+    def __post_init__(self) -> None:
+        self.__dict__["_token"] = token_of(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _token=token_of(self))
+
     @property
     def problem(self) -> ProjectionProblem:
         return self.compiled.problem
+
+    def traced(self, scores: Tensor, facts: Mapping[str, Tensor]) -> Tensor:
+        """What ``fairopt.solve.operator`` calls when a graph runs."""
+        projected: Tensor = self.project(scores)
+        return projected
 
     @overload
     def project(self, scores: Tensor, *, return_solution: Literal[False] = ..., **how: Unpack[How]) -> Tensor: ...
@@ -75,6 +88,10 @@ class Prepared:
         the backend cannot take the problem, InfeasibleError where solving proves that there are none (on_infeasible="raise"),
         BackendError where it failed; warns where the answer is inaccurate, or the closest to a notion that no scores meet.
         """
+        if torch.compiler.is_compiling() and not return_solution:
+            return in_graph(scores, {}, self.__dict__["_token"])
+        if isinstance(scores, Tensor) and not return_solution and transformed(scores):
+            return self._transformed(scores, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
         plain = backend == "auto" and gradient == "implicit" and certify and solver_tol is None and not return_solution
         if plain and type(scores) is Tensor and self.compiled.moving is None:
             found = quick(scores, self.compiled.problem)  # certified: nothing to warn of
@@ -83,6 +100,15 @@ class Prepared:
         tensor, like = working_tensor(scores)
         solution = self.solution(tensor, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
         return solution if return_solution else _handed_back(solution, like)
+
+    def _transformed(self, scores: Tensor, **how: Unpack[How]) -> Tensor:
+        """``project`` of scores inside torch.func or forward mode."""
+        if self.compiled.moving is not None:
+            raise UnsupportedError(
+                "tolerances, targets, rho or gamma that are tensors: not supported inside torch.func or forward mode; use backward()"
+            )
+        project = self.project
+        return project_transformed(scores, self.problem.n, lambda row: project(row, **how), self.problem.weights)
 
     def solution(
         self,
@@ -256,6 +282,8 @@ def project(
         notion, sensitive_features=sensitive_features, targets=targets, bounds=bounds, weights=weights, groups=groups,
         missing_group=missing_group, on_missing=on_missing, on_infeasible=on_infeasible, pos_label=pos_label,
     )  # fmt: skip
+    if isinstance(scores, Tensor) and not return_solution:
+        return prepared.project(scores, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
     tensor, like = working_tensor(scores)
     solution = prepared.solution(tensor, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
     return solution if return_solution else _handed_back(solution, like)

@@ -21,7 +21,7 @@ from fairopt.solve.passes import project as passes
 from fairopt.solve.passes import stages
 from fairopt.solve.passes.search import NUMBERS
 from fairopt.solve.plan import Plan, plan_of
-from fairopt.solve.transforms import refuse_transforms
+from fairopt.solve.transforms import row_by_row
 
 _empty, _float64, _float32 = np.empty, torch.float64, torch.float32
 _project, _differentiate = passes.project, passes.differentiate
@@ -134,11 +134,10 @@ class _Attached(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        v = gradients[0]
-        refuse_transforms(v, "the gradient of the scores")
+        v, piece = gradients[0], ctx.piece
         if torch.is_grad_enabled():
-            return _Linear.apply(v, ctx.piece, False), None, None  # type: ignore[no-untyped-call]
-        return ctx.piece.times(v, False), None, None
+            return row_by_row(v, lambda row: _Linear.apply(row, piece, False)), None, None  # type: ignore[no-untyped-call]
+        return row_by_row(v, lambda row: piece.times(row, False)), None, None
 
 
 class _Linear(torch.autograd.Function):
@@ -147,7 +146,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, v: Tensor, piece: Piece, forward: bool) -> Tensor:
         ctx.piece, ctx.way = piece, forward
-        return piece.times(v.detach(), forward)
+        return row_by_row(v, lambda row: piece.times(row.detach(), forward))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fairopt.basics.arrays import Array
 from fairopt.contract.problem import ProjectionProblem
-from fairopt.solve.transforms import refuse_transforms
+from fairopt.solve.transforms import row_by_row
 from fairopt.solve.units import span
 
 SMALL = 4096
@@ -239,9 +239,10 @@ class _Attached(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        (v,) = gradients
-        refuse_transforms(v, "the gradient of the scores")
-        return (_Linear.apply(v, ctx.outcome) if torch.is_grad_enabled() else gradient(ctx.outcome, v)[0]), None  # type: ignore[no-untyped-call]
+        (v,), outcome = gradients, ctx.outcome
+        if torch.is_grad_enabled():
+            return row_by_row(v, lambda row: _Linear.apply(row, outcome)), None  # type: ignore[no-untyped-call]
+        return row_by_row(v, lambda row: gradient(outcome, row)[0]), None
 
 
 class _Linear(torch.autograd.Function):
@@ -250,7 +251,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, v: Tensor, outcome: OneRowOutcome) -> Tensor:
         ctx.outcome = outcome
-        return gradient(outcome, v.detach())[0]
+        return row_by_row(v, lambda row: gradient(outcome, row.detach())[0])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:

@@ -32,7 +32,7 @@ from fairopt.solve.dual.structure import structure
 from fairopt.solve.finish.finish import Outcome
 from fairopt.solve.finish.rounding import to_cell_order, to_sample_order
 from fairopt.solve.guard import guarded
-from fairopt.solve.transforms import refuse_transforms
+from fairopt.solve.transforms import batched, refuse_transforms, row_by_row
 from fairopt.solve.units import Units
 
 LimitGradients = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]
@@ -74,8 +74,11 @@ class _Implicit(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (grad,) = gradients
-        refuse_transforms(grad, "the gradient of the scores")
         scores, *limits = ctx.saved_tensors
+        if batched(grad):
+            if any(ctx.needs_input_grad[1:6]):
+                refuse_transforms(grad, "the gradient of the scores, beside tolerances that are tensors")
+            return (row_by_row(grad, lambda row: _Implicit.backward(ctx, row)[0]), *(None,) * 7)
         solved: _Solved = ctx.solved
         with guarded(solved.backend, solved.problem) as guard:
             if torch.is_grad_enabled():
