@@ -173,6 +173,13 @@ def test_strict_says_it_by_the_exit_code(file: Path, tolerance: str, code: int) 
     assert call(file, "--score", "p", "--sensitive", "race", "--tolerance", tolerance).exit_code == 0
 
 
+def test_strict_does_not_pass_what_was_not_checked(tmp_path: Path) -> None:
+    path = tmp_path / "one.csv"
+    path.write_text("p,g\n.1,a\n.9,a\n")
+    assert call(path, "--score", "p", "--sensitive", "g", "--strict").exit_code == 1
+    assert call(path, "--score", "p", "--sensitive", "g").exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
