@@ -96,7 +96,7 @@ class Prepared:
         if plain and type(scores) is Tensor and self.compiled.moving is None:
             found = quick(scores, self.compiled.problem)  # certified: nothing to warn of
             if found is not None:
-                return found[0]
+                return found
         tensor, like = working_tensor(scores)
         solution = self.solution(tensor, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
         return solution if return_solution else _handed_back(solution, like)

@@ -21,7 +21,7 @@ from fairopt.solve.passes import project as passes
 from fairopt.solve.passes import stages
 from fairopt.solve.passes.search import NUMBERS
 from fairopt.solve.plan import Plan, plan_of
-from fairopt.solve.transforms import row_by_row
+from fairopt.solve.transforms import batched, row_by_row
 
 _empty, _float64, _float32 = np.empty, torch.float64, torch.float32
 _project, _differentiate = passes.project, passes.differentiate
@@ -82,7 +82,7 @@ def attempt(scores: Tensor, problem: ProjectionProblem, backend: str = "auto") -
         return None
     z = scores.detach()
     if z.dim() == 2:
-        z = z.view(-1) if z.is_contiguous() else z.reshape(-1)
+        z = z.reshape(-1)
     if not z.is_contiguous():
         z = z.contiguous()
     y = torch.empty_like(z)
@@ -130,14 +130,16 @@ class _Attached(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, scores: Tensor, y: Tensor, piece: Piece) -> Tensor:
         ctx.piece = piece
-        return y.detach()  # another tensor: the node must not hold its own output, a cycle that only the collector frees
+        return y.detach()  # another tensor: who keeps the answer does not keep the graph
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         v, piece = gradients[0], ctx.piece
         if torch.is_grad_enabled():
             return row_by_row(v, lambda row: _Linear.apply(row, piece, False)), None, None  # type: ignore[no-untyped-call]
-        return row_by_row(v, lambda row: piece.times(row, False)), None, None
+        if batched(v):
+            return row_by_row(v, lambda row: piece.times(row, False)), None, None
+        return piece.times(v, False), None, None
 
 
 class _Linear(torch.autograd.Function):

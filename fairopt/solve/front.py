@@ -25,7 +25,7 @@ from fairopt.solve.outcome import Outcome, as_working, finish, solved
 from fairopt.solve.pairs import untaken
 from fairopt.solve.road import fast
 from fairopt.solve.ruling import ruled
-from fairopt.solve.transforms import refuse_transforms
+from fairopt.solve.transforms import batched, refuse_transforms
 from fairopt.solve.units import Units, find_units
 
 if TYPE_CHECKING:
@@ -71,10 +71,12 @@ def solve(
     return _solve(scores, problem, limits, _How(backend, gradient, certify, solver_tol), extent)
 
 
-def quick(scores: Tensor, problem: ProjectionProblem) -> tuple[Tensor, Answer] | None:
-    """Certified scores by the compiled road, with what a solution is made of; None where ``solve`` has to decide. Raises InputError."""
-    check_shape(scores, problem.n)
-    return _compiled(scores, problem, "auto")
+def quick(scores: Tensor, problem: ProjectionProblem) -> Tensor | None:
+    """Certified scores by the compiled road; None where ``solve`` has to decide. ``scores`` under no transform. Raises InputError."""
+    if scores.dim() != 1 or scores.shape[0] != problem.n or batched(scores):
+        check_shape(scores, problem.n)
+    found = _compiled(scores, problem, "auto")
+    return None if found is None else found[0]
 
 
 def _compiled(scores: Tensor, problem: ProjectionProblem, backend: str) -> tuple[Tensor, Answer] | None:
