@@ -25,7 +25,7 @@ from fairopt.solve.outcome import Outcome, as_working, finish, solved
 from fairopt.solve.pairs import untaken
 from fairopt.solve.road import fast
 from fairopt.solve.ruling import ruled
-from fairopt.solve.transforms import batched, refuse_transforms
+from fairopt.solve.transforms import batched, refuse_transforms, transformed
 from fairopt.solve.units import Units, find_units
 
 if TYPE_CHECKING:
@@ -77,6 +77,15 @@ def quick(scores: Tensor, problem: ProjectionProblem) -> Tensor | None:
         check_shape(scores, problem.n)
     found = _compiled(scores, problem, "auto")
     return None if found is None else found[0]
+
+
+def quick_batch(scores: Tensor, problem: ProjectionProblem) -> Tensor | None:
+    """As ``quick`` for each row of ``scores`` (B, n)."""
+    if scores.shape[1] != problem.n or not scores.is_cpu or transformed(scores) or batched(scores):
+        return None
+    road = fast(scores.dtype)
+    found: Tensor | None = None if road is None else road.attempt_batch(scores, problem)
+    return found
 
 
 def _compiled(scores: Tensor, problem: ProjectionProblem, backend: str) -> tuple[Tensor, Answer] | None:
