@@ -69,7 +69,9 @@ def audit(
     html: Annotated[Path | None, typer.Option(help="One self-contained page with pictures.")] = None,
     json: Annotated[Path | None, typer.Option(help="Every figure, on standard output, or to a file with its name behind.")] = None,
     csv: Annotated[Path | None, typer.Option("--csv", "--output", help="The gap table; '-' for standard output.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 where the scores break a constraint, or nothing was asked of them.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit code 1 where the scores break a constraint, or nothing was asked of them.")
+    ] = False,
 ) -> None:
     """Audit a file of scores: gaps of scores and of decisions with counts and intervals, rates, ratios, an exact check."""
     check_places({"file": file}, {"html": html, "json": json, "csv": csv})

@@ -23,7 +23,7 @@ from fairopt.feasibility import infeasibility
 from fairopt.notions import Notion
 from fairopt.notions.groups import Missing
 from fairopt.solve import Solution, solve, solve_batch
-from fairopt.solve.front import check_scores, quick
+from fairopt.solve.front import check_scores, quick, quick_batch
 from fairopt.solve.operator import in_graph, token_of
 from fairopt.solve.passthrough import unchanged
 from fairopt.solve.told import callers_level, report, tell_closest
@@ -96,7 +96,7 @@ class Prepared:
         if plain and type(scores) is Tensor and self.compiled.moving is None:
             found = quick(scores, self.compiled.problem)  # certified: nothing to warn of
             if found is not None:
-                return found[0]
+                return found
         tensor, like = working_tensor(scores)
         solution = self.solution(tensor, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
         return solution if return_solution else _handed_back(solution, like)
@@ -162,6 +162,10 @@ class Prepared:
             raise InputError(f"scores: got {shape}, expected (B, {self.problem.n}): one row per problem")
         if scores.shape[0] == 0:
             raise InputError("scores: got an empty batch, expected at least one row")
+        plain = backend == "auto" and gradient == "implicit" and certify and solver_tol is None and self.compiled.moving is None
+        found = quick_batch(scores, self.compiled.problem) if plain else None
+        if found is not None:
+            return found
         problem, limits = self.compiled.now(self.on_infeasible)
         if self.on_infeasible == "passthrough" and not problem.feasible:
             return torch.stack([_passed(row, problem).scores for row in scores])

@@ -21,7 +21,7 @@ from fairopt.solve.passes import project as passes
 from fairopt.solve.passes import stages
 from fairopt.solve.passes.search import NUMBERS
 from fairopt.solve.plan import Plan, plan_of
-from fairopt.solve.transforms import row_by_row
+from fairopt.solve.transforms import batched, row_by_row
 
 _empty, _float64, _float32 = np.empty, torch.float64, torch.float32
 _project, _differentiate = passes.project, passes.differentiate
@@ -82,19 +82,13 @@ def attempt(scores: Tensor, problem: ProjectionProblem, backend: str = "auto") -
         return None
     z = scores.detach()
     if z.dim() == 2:
-        z = z.view(-1) if z.is_contiguous() else z.reshape(-1)
+        z = z.reshape(-1)
     if not z.is_contiguous():
         z = z.contiguous()
     y = torch.empty_like(z)
     code = _empty(z.shape[0], np.uint16) if plan.coded else plan.cell
     numbers = _empty(plan.size)
-    values = z.numpy()
-    bits, ends = (np.int32, np.zeros(2, np.float32)) if dtype is _float32 else (np.int64, np.zeros(2))
-    done = _project(
-        _address, values, values.view(bits), ends, ends.view(bits), plan.cell, plan.whole, plan.real, plan.lb, plan.ub,
-        plan.inverse, plan.part, y.numpy(), code, numbers,
-    )  # fmt: skip
-    if not done:
+    if not _solved(z.numpy(), y.numpy(), code, numbers, plan):
         return None
     answer = Answer(z, y, problem, plan, numbers, backend)
     if scores.requires_grad and torch.is_grad_enabled():
@@ -103,6 +97,51 @@ def attempt(scores: Tensor, problem: ProjectionProblem, backend: str = "auto") -
     else:
         out = y
     return (out if scores.dim() == 1 else out.view(scores.shape)), answer
+
+
+def _solved(z: Any, y: Any, code: Any, numbers: Array, plan: Plan) -> int:
+    """The compiled call for scores z (n,): see ``fairopt.solve.passes.project``."""
+    bits, ends = (np.int32, np.zeros(2, np.float32)) if z.itemsize == 4 else (np.int64, np.zeros(2))
+    done: int = _project(
+        _address, z, z.view(bits), ends, ends.view(bits), plan.cell, plan.whole, plan.real, plan.lb, plan.ub, plan.inverse, plan.part,
+        y, code, numbers,
+    )  # fmt: skip
+    return done
+
+
+def attempt_batch(scores: Tensor, problem: ProjectionProblem) -> Tensor | None:
+    """The certified projection of each row of ``scores`` (B, n), connected to them; None where one has to go down the general road."""
+    plan = plan_of(problem)
+    if plan is None or (scores.dtype is _float32 and not plan.single):
+        return None
+    z = scores.detach().contiguous()
+    y = torch.empty_like(z)
+    rows, n = z.shape
+    codes = _empty((rows, n), np.uint16) if plan.coded else None
+    numbers = _empty((rows, plan.size))
+    pieces = []
+    for k, (into, out) in enumerate(zip(z.numpy(), y.numpy(), strict=True)):
+        code = plan.cell if codes is None else codes[k]
+        if not _solved(into, out, code, numbers[k], plan):
+            return None
+        pieces.append(Piece(problem, plan, code, numbers[k]))
+    if not (scores.requires_grad and torch.is_grad_enabled()):
+        return y
+    connected: Tensor = _Attached.apply(scores, y, Pieces(pieces))  # type: ignore[no-untyped-call]
+    return connected
+
+
+class Pieces:
+    """The pieces of a batch of answers."""
+
+    __slots__ = ("pieces",)
+
+    def __init__(self, pieces: list[Piece]) -> None:
+        self.pieces = pieces
+
+    def times(self, v: Tensor, forward: bool) -> Tensor:
+        """As ``Piece.times``, row by row of v (B, n)."""
+        return torch.stack([piece.times(row, forward) for piece, row in zip(self.pieces, v, strict=True)])
 
 
 class Piece:
@@ -128,23 +167,25 @@ class _Attached(torch.autograd.Function):
     """The certified scores, connected to the input."""
 
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, y: Tensor, piece: Piece) -> Tensor:
+    def forward(ctx: Any, scores: Tensor, y: Tensor, piece: Piece | Pieces) -> Tensor:
         ctx.piece = piece
-        return y.detach()  # another tensor: the node must not hold its own output, a cycle that only the collector frees
+        return y.detach()  # another tensor: who keeps the answer does not keep the graph
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         v, piece = gradients[0], ctx.piece
         if torch.is_grad_enabled():
             return row_by_row(v, lambda row: _Linear.apply(row, piece, False)), None, None  # type: ignore[no-untyped-call]
-        return row_by_row(v, lambda row: piece.times(row, False)), None, None
+        if batched(v):
+            return row_by_row(v, lambda row: piece.times(row, False)), None, None
+        return piece.times(v, False), None, None
 
 
 class _Linear(torch.autograd.Function):
     """v -> J'v or J v, which are constant on the piece: differentiable any number of times."""
 
     @staticmethod
-    def forward(ctx: Any, v: Tensor, piece: Piece, forward: bool) -> Tensor:
+    def forward(ctx: Any, v: Tensor, piece: Piece | Pieces, forward: bool) -> Tensor:
         ctx.piece, ctx.way = piece, forward
         return row_by_row(v, lambda row: piece.times(row.detach(), forward))
 

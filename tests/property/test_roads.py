@@ -138,6 +138,24 @@ def test_copies_and_pickles_answer_the_same() -> None:
     assert torch.equal(pickle.loads(pickle.dumps(found)).prices, found.prices)
 
 
+@pytest.mark.parametrize("bounds", [None, (0, 1)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_batch_is_its_rows(bounds: Any, dtype: torch.dtype) -> None:
+    rng = np.random.default_rng(0)
+    prepared = fo.compile(fo.DemographicParity("g", tolerance=0.01), sensitive_features={"g": rng.integers(0, 3, 50)}, bounds=bounds)
+    z = torch.rand(7, 50, dtype=dtype).requires_grad_(True)
+    v = torch.rand(7, 50, dtype=dtype)
+    found = prepared.project_batch(z)
+    expected = torch.stack([prepared.project(row) for row in z])
+    assert torch.equal(found, expected)
+    (one,) = torch.autograd.grad((found * v).pow(2).sum(), z, create_graph=True)
+    (other,) = torch.autograd.grad((expected * v).pow(2).sum(), z, create_graph=True)
+    assert torch.equal(one, other)
+    assert torch.equal(*(torch.autograd.grad((g * v).sum(), z)[0] for g in (one, other)))
+    with pytest.raises(fo.InputError, match="at position 3"):
+        prepared.project_batch(z.detach().index_fill(1, torch.tensor([3]), torch.nan))
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_scores_that_are_not_finite_are_named(bad: float, dtype: torch.dtype) -> None:

@@ -66,7 +66,7 @@ class CompiledPasses:
 
     def spread(self, v: Tensor, shift: Array, *, weighted: bool = False) -> Tensor:
         out = torch.empty_like(v)
-        kernels.spread(v.numpy(), self._code, shift, self._inverse if weighted and self._inverse.size else _ONE, out.numpy())
+        kernels.spread(v.numpy(), self._code, shift, self._inverse if weighted and self._inverse.size else _ONE, out.numpy(), self._open)
         return out
 
     def exact_sums(self, y: Tensor) -> list[Fraction]:

@@ -43,6 +43,11 @@ def inner(function: F) -> F:
     return _made(function, {"no_cpython_wrapper": True, "no_cfunc_wrapper": True})
 
 
+def reordered(function: F) -> F:
+    """As ``compiled``, with sums in an order that suits the machine: fast, and still the same bits on every call."""
+    return _made(function, {"fastmath": RELAXED | {"reassoc"}})
+
+
 def _made(function: F, options: dict[str, Any]) -> F:
     numba = module()
     if numba is None:

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from fairopt.solve.passes.jit import compiled, inner
+from fairopt.solve.passes.jit import compiled, inner, reordered
 
 BANKS = 4
+FEW = 3  # cells that are summed one after the other, eight or more scores at a time
 
 
 @compiled
@@ -61,9 +62,22 @@ def join(banks: Any, sums: Any) -> None:
         sums[c] = (banks[0, c] + banks[1, c]) + (banks[2, c] + banks[3, c])
 
 
+@reordered
+def few_sums(z: Any, cell: Any, sums: Any) -> None:
+    """``cell_sums`` for few cells."""
+    for c in range(sums.shape[0]):
+        total = 0.0
+        for i in range(z.shape[0]):
+            total += np.float64(z[i]) if cell[i] == c else 0.0
+        sums[c] = total
+
+
 @compiled
 def cell_sums(z: Any, cell: Any, sums: Any) -> None:
     """(C,) the sum of the scores of each cell."""
+    if sums.shape[0] <= FEW:
+        few_sums(z, cell, sums)
+        return
     n = z.shape[0]
     banks = np.zeros((BANKS, sums.shape[0]))
     whole = n - n % BANKS
@@ -142,6 +156,11 @@ def largest(z: Any, cell: Any, shift: Any, low: float, high: float, lb: Any, ub:
 @compiled
 def shifted(z: Any, cell: Any, shift: Any, y: Any, sums: Any) -> None:
     """Writes z - shift to y (n,), rounded to its dtype, and the sums (C,) of what was written."""
+    if sums.shape[0] <= FEW:
+        for i in range(z.shape[0]):
+            y[i] = np.float64(z[i]) - shift[cell[i]]
+        few_sums(y, cell, sums)
+        return
     n = z.shape[0]
     S = np.zeros((BANKS, sums.shape[0]))
     whole = n - n % BANKS
@@ -232,8 +251,11 @@ def gradient_sums(v: Any, code: Any, inverse: Any, sums: Any) -> None:
 
 
 @compiled
-def spread(v: Any, code: Any, shift: Any, inverse: Any, out: Any) -> None:
-    """out (n,) = v - shift of the sample's code (times 1 / w where ``inverse`` is (n,)), 0 for a clamped one. ``shift`` (C,)."""
+def spread(v: Any, code: Any, shift: Any, inverse: Any, out: Any, whole: bool) -> None:
+    """out (n,) = v - shift of the sample's code (times 1 / w where ``inverse`` is (n,)), 0 for a clamped one. ``shift`` (C,).
+
+    ``whole``: none is clamped.
+    """
     C = shift.shape[0]
     keep = np.ones(C + 1, out.dtype)
     keep[C] = 0.0
@@ -241,9 +263,13 @@ def spread(v: Any, code: Any, shift: Any, inverse: Any, out: Any) -> None:
         move = np.zeros(C + 1, out.dtype)
         for c in range(C):
             move[c] = shift[c]
-        for i in range(v.shape[0]):
-            k = code[i]
-            out[i] = v[i] * keep[k] - move[k]
+        if whole:
+            for i in range(v.shape[0]):
+                out[i] = v[i] - move[code[i]]
+        else:
+            for i in range(v.shape[0]):
+                k = code[i]
+                out[i] = v[i] * keep[k] - move[k]
         return
     far = np.zeros(C + 1)
     for c in range(C):

@@ -136,9 +136,10 @@ def differentiate(
     J' = D (I - A'K A W^-1 D): the pass in front counts 1 / w, and for J the one behind does.
     """
     C = whole[C_]
-    sums, shift, plain, work = np.zeros(C + 1), np.zeros(C), np.ones(1), np.zeros(1)
+    free = whole[BOXED] == 0
+    sums, shift, plain, work = np.zeros(C if free else C + 1), np.zeros(C), np.ones(1), np.zeros(1)
     kernels.gradient_sums(v, code, plain if forward else inverse, sums)
     if not staged(address, RESPOND, whole, real, work, answer, sums, shift):
         return 0
-    kernels.spread(v, code, shift, inverse if forward else plain, out)
+    kernels.spread(v, code, shift, inverse if forward else plain, out, free)
     return 1
