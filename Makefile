@@ -33,6 +33,7 @@ $(PINNED): requirements/wheels.txt requirements/sdists.txt
 
 $(INSTALLED): $(PINNED) pyproject.toml
 	$(PIP) install $(PIP_FLAGS) --no-deps --no-build-isolation --editable .
+	$(BIN)/fairopt warmup
 	rm -f $(VENV)/.fairopt-installed-*
 	touch $@
 

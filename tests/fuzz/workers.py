@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from fairopt.solve import road
 from tests.fuzz.draw import Draw, describe
 from tests.fuzz.judge import Project, Verdict, examine
 
@@ -89,6 +90,7 @@ class Worker:
 
 def verdicts(seed: int, first: int, draws: int, minutes: float, jobs: int) -> Iterator[tuple[int, Verdict, float]]:
     """(index, verdict, seconds) of each draw as it ends; a draw that brings its process down or blocks it is one of them."""
+    road.warm_up()  # what is compiled once a machine is no hang of a draw
     context = multiprocessing.get_context("fork")
     end = time.monotonic() + 60 * minutes if minutes else float("inf")
     last = first + draws if draws else float("inf")
