@@ -1,3 +1,0 @@
-"""``fairopt.contract.backend`` under its public name."""
-
-from fairopt.contract.backend import *  # noqa: F403

@@ -1,3 +1,0 @@
-"""``fairopt.basics.errors`` under its public name."""
-
-from fairopt.basics.errors import *  # noqa: F403

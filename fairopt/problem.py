@@ -1,3 +1,0 @@
-"""``fairopt.contract.problem`` under its public name."""
-
-from fairopt.contract.problem import *  # noqa: F403
