@@ -6,6 +6,7 @@ compiled call lies as little Python as can be: the plan is kept with the problem
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ from fairopt.solve.plan import Plan, plan_of
 from fairopt.solve.transforms import batched, row_by_row
 
 _empty, _float64, _float32 = np.empty, torch.float64, torch.float32
-_project, _differentiate = passes.project, passes.differentiate
+_project: Callable[..., int] = passes.project
+_differentiate: Callable[..., int] = passes.differentiate
 _address = stages.ADDRESS
 
 
@@ -107,8 +109,7 @@ def attempt(scores: Tensor, problem: ProjectionProblem, backend: str = "auto") -
 def _solved(z: Any, y: Any, code: Any, numbers: Array, plan: Plan) -> int:
     """The compiled call for scores z (n,): see ``fairopt.solve.passes.project``."""
     bits, ends = (np.int32, np.zeros(2, np.float32)) if z.itemsize == 4 else (np.int64, np.zeros(2))
-    done: int = _project(_address, z, z.view(bits), ends, ends.view(bits), *plan.arguments, y, code, numbers)
-    return done
+    return _project(_address, z, z.view(bits), ends, ends.view(bits), *plan.arguments, y, code, numbers)
 
 
 def attempt_batch(scores: Tensor, problem: ProjectionProblem) -> Tensor | None:
