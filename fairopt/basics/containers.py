@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fairopt.basics.errors import InputError, MissingExtraError
+from fairopt.basics.errors import InputError, MissingExtraError, UnsupportedError
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +28,13 @@ def is_tensor(value: object) -> TypeIs[torch.Tensor]:
     """Whether it is a torch tensor; without torch nothing is."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
+
+
+def is_wrapped(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is inside torch.func or vmap: it has no numbers to read."""
+    from torch._C._functorch import is_functorch_wrapped_tensor, is_legacy_batchedtensor
+
+    return is_functorch_wrapped_tensor(tensor) or is_legacy_batchedtensor(tensor)
 
 
 def opened(column: Any, what: str) -> Plain:
@@ -60,6 +67,9 @@ def _opened(column: Any, what: str) -> Plain:
 
 
 def _checked_tensor(column: torch.Tensor, what: str) -> torch.Tensor:
+    if is_wrapped(column):
+        words = "a tensor inside torch.func or vmap, expected a plain one: only scores may be under a transform"
+        raise UnsupportedError(f"{what}: got {words}")
     if str(column.layout) != "torch.strided" or column.is_quantized or column.device.type == "meta":
         raise InputError(f"{what} must be a dense tensor with values, came a tensor of {column.layout} on device {column.device}")
     return column

@@ -11,7 +11,7 @@ from fairopt.solve import road
 
 
 def warmup() -> None:
-    """Compile the solver for this machine (needs numba: the extra "fast"); exit code 1 where it cannot be."""
+    """Compile the solver now, rather than at the first projection (needs the extra 'fast'); exit code 1 where it cannot be."""
     screen = console()
     start = time.perf_counter()
     if not road.warm_up():

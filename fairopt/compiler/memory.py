@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.containers import is_wrapped
 from fairopt.compiler.compile import Compiled
 from fairopt.notions.algebra import Notion
 from fairopt.notions.group_notion import GroupNotion
@@ -103,6 +104,7 @@ def _content(fact: Any) -> Hashable | None:
             fact.layout is not torch.strided
             or fact.device.type == "meta"
             or fact.requires_grad
+            or is_wrapped(fact)
             or fact.dtype.is_complex
             or (fact.is_floating_point() and fact.element_size() < 4)
         ):

@@ -6,6 +6,7 @@ compiled call lies as little Python as can be: the plan is kept with the problem
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ from fairopt.solve.plan import Plan, plan_of
 from fairopt.solve.transforms import batched, row_by_row
 
 _empty, _float64, _float32 = np.empty, torch.float64, torch.float32
-_project, _differentiate = passes.project, passes.differentiate
+_project: Callable[..., int] = passes.project
+_differentiate: Callable[..., int] = passes.differentiate
 _address = stages.ADDRESS
 
 
@@ -70,7 +72,7 @@ class Answer:
 
 
 def attempt(scores: Tensor, problem: ProjectionProblem, backend: str = "auto") -> tuple[Tensor, Answer] | None:
-    """The certified projection of ``scores`` (n,) or (n, 1), checked for type, shape and transforms, on the CPU: float32 or float64.
+    """The certified projection of ``scores`` (n,) or (n, 1) under no transform, on the CPU: float32 or float64.
 
     Returns the scores in the shape of the input, connected to it, and the answer; None where the general road has to decide.
     """
@@ -80,16 +82,21 @@ def attempt(scores: Tensor, problem: ProjectionProblem, backend: str = "auto") -
     dtype = scores.dtype
     if dtype is _float32 and not plan.single:
         return None
+    shape, n = scores.shape, plan.cell.shape[0]
+    if shape[0] != n or len(shape) > 2 or (len(shape) == 2 and shape[1] != 1):
+        return None
     z = scores.detach()
-    if z.dim() == 2:
+    if len(shape) == 2:
         z = z.reshape(-1)
     if not z.is_contiguous():
         z = z.contiguous()
-    y = torch.empty_like(z)
-    code = _empty(z.shape[0], np.uint16) if plan.coded else plan.cell
+    values = z.numpy()
+    written = _empty(n, values.dtype)
+    code = _empty(n, np.uint16) if plan.coded else plan.cell
     numbers = _empty(plan.size)
-    if not _solved(z.numpy(), y.numpy(), code, numbers, plan):
+    if not _solved(values, written, code, numbers, plan):
         return None
+    y = torch.from_numpy(written)
     answer = Answer(z, y, problem, plan, numbers, backend)
     if scores.requires_grad and torch.is_grad_enabled():
         flat = scores if scores.dim() == 1 else scores.reshape(-1)
@@ -102,11 +109,7 @@ def attempt(scores: Tensor, problem: ProjectionProblem, backend: str = "auto") -
 def _solved(z: Any, y: Any, code: Any, numbers: Array, plan: Plan) -> int:
     """The compiled call for scores z (n,): see ``fairopt.solve.passes.project``."""
     bits, ends = (np.int32, np.zeros(2, np.float32)) if z.itemsize == 4 else (np.int64, np.zeros(2))
-    done: int = _project(
-        _address, z, z.view(bits), ends, ends.view(bits), plan.cell, plan.whole, plan.real, plan.lb, plan.ub, plan.inverse, plan.part,
-        y, code, numbers,
-    )  # fmt: skip
-    return done
+    return _project(_address, z, z.view(bits), ends, ends.view(bits), *plan.arguments, y, code, numbers)
 
 
 def attempt_batch(scores: Tensor, problem: ProjectionProblem) -> Tensor | None:
@@ -156,11 +159,11 @@ class Piece:
         """J'v (n,), or J v where ``forward``; v on the CPU, float32 or float64, detached."""
         if not v.is_contiguous():
             v = v.contiguous()
-        out = torch.empty_like(v)
-        plan = self.plan
-        if not _differentiate(_address, v.numpy(), self.code, plan.whole, plan.real, plan.inverse, self.numbers, out.numpy(), forward):
+        plan, values = self.plan, v.numpy()
+        out = np.empty_like(values)
+        if not _differentiate(_address, values, self.code, plan.whole, plan.real, plan.inverse, self.numbers, out, forward):
             raise BackendError(f"in the gradient: the rows of the piece contradict each other, problem {problem_hash(self.problem)}")
-        return out
+        return torch.from_numpy(out)
 
 
 class _Attached(torch.autograd.Function):

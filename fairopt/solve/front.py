@@ -26,7 +26,7 @@ from fairopt.solve.guard import guarded
 from fairopt.solve.road import fast
 from fairopt.solve.ruling import ruled
 from fairopt.solve.short_road import attach_one_row, one_row, project_one_row, strictly_inside
-from fairopt.solve.transforms import batched, refuse_transforms, transformed
+from fairopt.solve.transforms import refuse_transforms, transformed
 from fairopt.solve.units import Units, find_units
 
 if TYPE_CHECKING:
@@ -73,16 +73,14 @@ def solve(
 
 
 def quick(scores: Tensor, problem: ProjectionProblem) -> Tensor | None:
-    """Certified scores by the compiled road; None where ``solve`` has to decide. ``scores`` under no transform. Raises InputError."""
-    if scores.dim() != 1 or scores.shape[0] != problem.n or batched(scores):
-        check_shape(scores, problem.n)
+    """Certified scores by the compiled road; None where ``solve`` has to decide. ``scores`` under no transform."""
     found = _compiled(scores, problem, "auto")
     return None if found is None else found[0]
 
 
 def quick_batch(scores: Tensor, problem: ProjectionProblem) -> Tensor | None:
     """As ``quick`` for each row of ``scores`` (B, n)."""
-    if scores.shape[1] != problem.n or not scores.is_cpu or transformed(scores) or batched(scores):
+    if scores.shape[1] != problem.n or not scores.is_cpu or transformed(scores):
         return None
     road = fast(scores.dtype)
     found: Tensor | None = None if road is None else road.attempt_batch(scores, problem)
@@ -90,7 +88,7 @@ def quick_batch(scores: Tensor, problem: ProjectionProblem) -> Tensor | None:
 
 
 def _compiled(scores: Tensor, problem: ProjectionProblem, backend: str) -> tuple[Tensor, Answer] | None:
-    if not scores.is_cpu:
+    if not scores.is_cpu or scores.dim() == 0:
         return None
     road = fast(scores.dtype)
     found: tuple[Tensor, Answer] | None = None if road is None else road.attempt(scores, problem, backend)

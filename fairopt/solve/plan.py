@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -50,6 +51,11 @@ class Plan:
     coded: bool
     name: str
     single: bool
+
+    @cached_property
+    def arguments(self) -> tuple[Any, ...]:
+        """What a compiled solve takes of it, in order."""
+        return self.cell, self.whole, self.real, self.lb, self.ub, self.inverse, self.part
 
 
 def plan_of(problem: ProjectionProblem) -> Plan | None:

@@ -32,8 +32,8 @@ def batched(tensor: Tensor) -> bool:
 
 
 def transformed(tensor: Tensor) -> bool:
-    """Whether a tensor is inside torch.func (vmap, grad, jvp, jacrev, jacfwd) or has a tangent of forward mode."""
-    if _wrapped(tensor):
+    """Whether a tensor is inside torch.func (vmap, grad, jvp, jacrev, jacfwd), batched, or has a tangent of forward mode."""
+    if _wrapped(tensor) or is_legacy_batchedtensor(tensor):
         return True
     return forward_ad._current_level >= 0 and forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
 

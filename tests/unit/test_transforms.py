@@ -145,6 +145,22 @@ def test_what_cannot_be_had_is_refused() -> None:
         grad(lambda z: learned.project(z).sum())(Z)
 
 
+def test_only_scores_may_be_under_a_transform() -> None:
+    made, groups = fo.FairnessLayer(ONE), torch.tensor([[0, 1] * 3, [1, 0] * 3])
+    scores = torch.stack([Z, Z])
+    for f in (
+        lambda z, g: made(z, sensitive_features={"g": g}),
+        lambda z, g: made(z, sensitive_features=g),
+        lambda z, g: fo.project(z, ONE, sensitive_features={"g": g}),
+        lambda z, g: made(Z, sensitive_features={"g": g}),
+    ):
+        with pytest.raises(fo.UnsupportedError, match="sensitive_features.*only scores"):
+            vmap(f)(scores, groups)
+    residual = fo.MeanResidual("g", tolerance=0.05)
+    with pytest.raises(fo.UnsupportedError, match="targets.*only scores"):
+        grad(lambda t: fo.project(Z, residual, sensitive_features=GROUPS, targets=t).sum())(V)
+
+
 def test_a_dual_level_without_a_tangent_is_no_matter() -> None:
     with forward_ad.dual_level():
         assert torch.equal(ROADS["general"](Z), through(TWO)(Z))
