@@ -1,0 +1,3 @@
+"""``fairopt.basics.errors`` under its public name."""
+
+from fairopt.basics.errors import *  # noqa: F403

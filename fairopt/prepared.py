@@ -1,0 +1,3 @@
+"""``fairopt.layer.prepared`` under its public name."""
+
+from fairopt.layer.prepared import *  # noqa: F403
