@@ -31,6 +31,7 @@ from fairopt.notions.batch import Batch
 from fairopt.notions.cells import merge
 from fairopt.notions.groups import Missing, Vocabulary, declare
 
+ULP = 2.0**-7  # relative, of the coarsest dtype
 OnMissing = Literal["drop", "warn", "raise"]
 
 
@@ -45,7 +46,7 @@ class Compiled:
     whole: _Whole | None = None
 
     def as_written(self) -> ProjectionProblem:
-        """The infeasible problem for scores that are passed through: with the rows that hold everywhere inside the box, where known."""
+        """The problem for scores that may lie outside their box: with the rows that hold everywhere inside it, where these are known."""
         return self.problem if self.whole is None else self.whole.problem()
 
     @property
@@ -114,7 +115,8 @@ def compile_problem(
     _report_dropped(gathered.dropped, on_missing)
     made = _Made(gathered, batch, (lb, ub), read_weights(weights, n))
     with np.errstate(all="ignore"):  # what overflows among numbers near the end of float64 grants nothing
-        whole = _Whole(made, tuple(replace(item) for item in gathered.items)) if on_infeasible == "passthrough" else None
+        may_leave = on_infeasible == "passthrough" or _narrow(lb, ub)
+        whole = _Whole(made, tuple(replace(item) for item in gathered.items)) if may_leave else None
         problem, moving, removed = made.problem(gathered.items, Box(lb, ub, gathered.cell, made.values))
         settled = settle(problem, _targets_witness(batch), on_infeasible)
     return Compiled(settled, batch.vocabularies, tuple(removed), moving if moving.moves else None, whole)
@@ -164,6 +166,14 @@ class _Whole:
         with np.errstate(all="ignore"):
             unbounded = Box(-math.inf, math.inf, made.gathered.cell, made.values)
             return replace(made.problem([replace(item) for item in self.items], unbounded)[0], feasible=False)
+
+
+def _narrow(lb: float | Tensor, ub: float | Tensor) -> bool:
+    """Whether some dtype may have no number between two bounds: they are closer together than 2^-7 of their size, an ulp of bfloat16."""
+    if isinstance(lb, Tensor) or isinstance(ub, Tensor):
+        low, high = torch.as_tensor(lb, dtype=torch.float64, device="cpu"), torch.as_tensor(ub, dtype=torch.float64, device="cpu")
+        return not bool((high - low >= ULP * torch.maximum(low.abs(), high.abs())).all())
+    return not ub - lb >= ULP * max(abs(lb), abs(ub))
 
 
 def _check_arguments(notion: object, n: int, missing: str, on_missing: str, on_infeasible: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
@@ -25,7 +25,7 @@ from fairopt.notions.groups import Missing
 from fairopt.solve import Solution, solve, solve_batch
 from fairopt.solve.front import check_scores, quick, quick_batch
 from fairopt.solve.operator import in_graph, token_of
-from fairopt.solve.passthrough import unchanged
+from fairopt.solve.passthrough import restated, unchanged
 from fairopt.solve.told import callers_level, report, tell_closest
 from fairopt.solve.transforms import project_transformed, transformed
 
@@ -136,6 +136,8 @@ class Prepared:
         problem = solution.certificate.problem  # with the limits of this call
         proof = infeasibility(problem) if solution.status is Status.INFEASIBLE else None
         if proof is None:
+            if solution.certificate.bounds_violation > 0.0:  # the dtype has no number between two bounds
+                solution = restated(solution, replace(self.compiled.as_written(), feasible=problem.feasible, stated=problem.stated))
             report(solution)
             return solution
         if self.on_infeasible == "passthrough":

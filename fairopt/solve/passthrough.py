@@ -1,4 +1,6 @@
-"""An infeasible batch under on_infeasible="passthrough": the scores as they came, and a status that says so."""
+"""Scores outside their box: an infeasible batch under on_infeasible="passthrough", whose scores stay as they came, with a status that says
+so; and scores of a dtype that has no number between two bounds. What is said of them counts the rows that no scores inside could break.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.arrays import Array
 from fairopt.contract.backend import Status
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.certificate import Certificate, Solution
@@ -20,6 +23,35 @@ from fairopt.solve.finish.gate import LARGEST, outside, rows_hold
 def unchanged(scores: Tensor, problem: ProjectionProblem) -> Solution:
     """The input (n,) or (n, 1), connected to itself, with status INFEASIBLE and its violations."""
     flat = scores.detach().reshape(-1)
+    violation, bound = _violations(flat, problem)
+    certificate = Certificate(
+        violation=violation,
+        bounds_violation=outside(flat, problem),
+        kkt_residual=float("inf"),
+        rounding_bound=bound,
+        moved_by_repair=0.0,
+        status=Status.INFEASIBLE,
+        backend="none",
+        dtype=str(scores.dtype).removeprefix("torch."),
+        problem=problem,
+        _scores=(flat, flat),
+    )
+    message = "no scores inside the bounds meet all hard rows; the scores are returned as they came"
+    prices = torch.zeros(problem.m, dtype=torch.float64, device="cpu")
+    return Solution(scores.clone(), prices, Status.INFEASIBLE, certificate, "none", 0, message)
+
+
+def restated(solution: Solution, written: ProjectionProblem) -> Solution:
+    """The same scores, said of the problem with the rows that presolve left out since no scores inside the box break them: price 0."""
+    violation, bound = _violations(solution.scores.detach().reshape(-1), written)
+    certificate = replace(solution.certificate, problem=written, violation=violation, rounding_bound=bound)
+    price = dict(zip(solution.labels, solution.prices.tolist(), strict=True))
+    prices = torch.tensor([price.get(label, 0.0) for label in written.labels], dtype=torch.float64, device="cpu")
+    return replace(solution, certificate=certificate, prices=prices)
+
+
+def _violations(flat: Tensor, problem: ProjectionProblem) -> tuple[Array, float]:
+    """(L + R,) violations by scores (n,), exact where floats cannot tell, and the bound of the floats' rounding."""
     y = flat.to("cpu", torch.float64)
     with np.errstate(all="ignore"):
         if problem.n * problem.m < 1e7:
@@ -32,18 +64,4 @@ def unchanged(scores: Tensor, problem: ProjectionProblem) -> Solution:
         hard = violation[structure(problem).hard]
         if not np.isfinite(values).all() or bool((np.abs(hard) <= 2.0 * bound).any()):  # sums beyond float64, or too near to tell
             rows_hold(y, problem, violation)
-    certificate = Certificate(
-        violation=violation,
-        bounds_violation=outside(flat, problem),
-        kkt_residual=float("inf"),
-        rounding_bound=min(bound, LARGEST),
-        moved_by_repair=0.0,
-        status=Status.INFEASIBLE,
-        backend="none",
-        dtype=str(scores.dtype).removeprefix("torch."),
-        problem=problem,
-        _scores=(flat, flat),
-    )
-    message = "no scores inside the bounds meet all hard rows; the scores are returned as they came"
-    prices = torch.zeros(problem.m, dtype=torch.float64, device="cpu")
-    return Solution(scores.clone(), prices, Status.INFEASIBLE, certificate, "none", 0, message)
+    return violation, min(bound, LARGEST)

@@ -543,3 +543,17 @@ def test_a_budget_at_its_cap_reads_as_such_beside_large_scores() -> None:
     assert float(solution.prices[:2].abs().sum()) <= 0.1 * (1 + 1e-9)
     # one hard row asks 5e5 of each of the first group's scores; the budget can move none of them by more than 0.1 times its weight
     assert torch.allclose(solution.scores[:2], torch.tensor([500915.754, -500912.354], dtype=torch.float64), atol=0.1)
+
+
+def test_rows_that_no_scores_inside_break_are_counted_where_scores_end_outside() -> None:
+    """bfloat16 has no number between these bounds, and presolve leaves the row out since no scores between them break it."""
+    box = (f64([1002.2208450354153, 1002.4864536957264, 996.6114616343234]), f64([1002.2208476945724, 1002.4864568119586, 996.61146336512]))
+    z = torch.tensor([1000.0, 1004.0, 1000.0], dtype=torch.bfloat16)
+    features = {"g": [False, False, False]}
+    solution = fo.project(z, fo.GroupMeanBound("g", lower=999.999999), sensitive_features=features, bounds=box, return_solution=True)
+    exact = max(0.0, 999.999999 - float(solution.scores.double().mean()))
+    assert solution.status is fo.Status.WITHIN_ROUNDING
+    assert solution.certificate.bounds_violation > 0.0
+    assert solution.certificate.max_violation == pytest.approx(exact, abs=1e-9)
+    assert exact > 0.1
+    assert len(solution.prices) == len(solution.labels) == 1
