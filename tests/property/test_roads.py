@@ -131,7 +131,7 @@ def test_copies_and_pickles_answer_the_same() -> None:
     )
     z = torch.rand(50, dtype=torch.float64)
     expected = prepared.project(z)
-    assert prepared.problem.__dict__["_fast"][0] is not None
+    assert prepared.problem.workspace.get("compiled") is not None
     for other in (copy.deepcopy(prepared), pickle.loads(pickle.dumps(prepared))):
         assert torch.equal(other.project(z), expected)
     found = prepared.project(z, return_solution=True)

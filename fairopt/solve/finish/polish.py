@@ -41,7 +41,7 @@ def polish(
     if raw.y is not None and bool(torch.isfinite(raw.y).all()):
         candidates.append(least_squares_prices(dual, structure, raw.y, scores, problem))
     reach = goals(dual, structure, numbers)
-    goal = 1e3 * EPS * (dual.magnitude() + float(np.abs(numbers.offset / structure.unit).max(initial=0.0)))
+    goal = 64.0 * EPS * (dual.magnitude() + float(np.abs(numbers.offset / structure.unit).max(initial=0.0)))
     best: DualSolution | None = None
     for start in candidates:
         found = _pieces(dual, structure, numbers, start, goal)

@@ -52,7 +52,7 @@ class CompiledPasses:
             free = np.bincount(self._cell, minlength=self.samples.cells).astype(np.float64)
         elif self._uniform:
             box = np.array([self._lb[0], self._ub[0]])
-            low, high = (round_inward(torch.tensor(b), self.z.dtype, up=up) for b, up in ((box[0], True), (box[1], False)))
+            low, high = (round_inward(torch.tensor(b, device="cpu"), self.z.dtype, up=up) for b, up in ((box[0], True), (box[1], False)))
             kernels.clipped(self._z, self._cell, shift, box, torch.stack([low, high]).numpy(), y, self._code, sums, free)
         else:
             inverse = self._inverse if self._inverse.size else _ONE

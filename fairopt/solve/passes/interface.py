@@ -57,4 +57,4 @@ def boxed(samples: Samples) -> bool:
 
 def as_column(bound: float | Tensor, like: Tensor) -> Tensor:
     """A bound as float64, (n,) or (), where ``like`` is."""
-    return torch.as_tensor(bound, dtype=torch.float64).to(like.device)
+    return torch.as_tensor(bound, dtype=torch.float64, device=like.device)
