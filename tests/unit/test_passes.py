@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fairopt.basics.exact_sums import exact_cell_sums
 from fairopt.solve.front import solve
-from fairopt.solve.passes import kernels
+from fairopt.solve.passes import jit, kernels
 from fairopt.solve.passes.compiled_passes import CompiledPasses
 from fairopt.solve.passes.interface import Passes, Samples
 from fairopt.solve.passes.torch_passes import TorchPasses
@@ -117,20 +117,19 @@ def test_what_is_kept_on_disk_is_stamped_with_every_file() -> None:
     cache = getattr(kernels.clipped, "_cache", None)
     if cache is None:
         pytest.skip("numba is not installed, or keeps nothing here")
-    assert len(cache._cache_file._source_stamp) == 5
+    assert len(cache._cache_file._source_stamp) == len(jit.FILES)
 
 
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> Any:
     """``project`` and all that it calls as plain Python, as they are without numba."""
-    from fairopt.solve.passes import jit
-
     monkeypatch.setattr(jit, "module", lambda: None)
     monkeypatch.setattr(jit, "vector", lambda data, size: data)
     parent = importlib.import_module("fairopt.solve.passes")
-    for name in ("kernels", "rows", "search", "stages", "project"):
+    names = [file.removesuffix(".py") for file in jit.FILES]  # in the order in which they import each other
+    for name in names:
         monkeypatch.delitem(sys.modules, f"fairopt.solve.passes.{name}", raising=False)
-    for name in ("kernels", "rows", "search", "stages", "project"):
+    for name in names:
         monkeypatch.setattr(parent, name, importlib.import_module(f"fairopt.solve.passes.{name}"), raising=False)
     return sys.modules["fairopt.solve.passes.project"]
 

@@ -14,19 +14,8 @@ import numpy as np
 
 from fairopt.solve.passes.jit import inner
 from fairopt.solve.passes.kernels import copy
-from fairopt.solve.passes.rows import (
-    Cells,
-    combine,
-    gaps,
-    linear_price,
-    model,
-    prox,
-    range_prices,
-    read_piece,
-    residual,
-    solve_piece,
-    values,
-)
+from fairopt.solve.passes.pieces import gaps, read_piece, solve_piece
+from fairopt.solve.passes.rows import Cells, combine, linear_price, model, prox, range_prices, residual, values
 
 EVALUATE, SOLVED, GIVEN_UP = 0, 1, 2
 RESIDUAL, LENGTH, STEPS, TRIES, GOAL, LOOSE, NOISE, OWN, EPS, NUMBERS = range(10)

@@ -14,7 +14,8 @@ import numpy as np
 
 from fairopt.solve.passes.jit import by_address, inner, module, vector
 from fairopt.solve.passes.kernels import copy, fill
-from fairopt.solve.passes.rows import HALF_ULP, Cells, combine, gaps, model, read_piece, solve_piece, values
+from fairopt.solve.passes.pieces import gaps, read_piece, solve_piece
+from fairopt.solve.passes.rows import HALF_ULP, Cells, combine, model, values
 from fairopt.solve.passes.search import EPS, OWN, RESIDUAL, STEPS, Search, advance, begin, search_of
 
 OPEN, GUESS, FULL, ADVANCE, SETTLE, JUDGE, RESPOND = range(7)
