@@ -19,12 +19,14 @@ from fairopt.basics.columns import read_features
 from fairopt.basics.errors import FairoptWarning, InputError
 from fairopt.basics.exact_sums import exact_cell_sums, nearest_float
 from fairopt.basics.sparse import SparseRows, entries_of
+from fairopt.compiler.cells_of_rows import Cells, scales_of
 from fairopt.compiler.facts import read_bounds, read_weights
 from fairopt.compiler.gather import Gathered, gather
 from fairopt.compiler.infeasible import OnInfeasible, settle
-from fairopt.compiler.items import Item, Row
+from fairopt.compiler.items import Item, Removed, Row
 from fairopt.compiler.limits import MovingLimits, widened_limits
-from fairopt.compiler.presolve import Box, Cells, Removed, presolve, scales_of
+from fairopt.compiler.presolve import presolve
+from fairopt.compiler.reach import Box
 from fairopt.contract.problem import HARD, Limits, ProjectionProblem, Rows, Softness
 from fairopt.notions.algebra import Notion
 from fairopt.notions.batch import Batch

@@ -94,3 +94,6 @@ class Item:
 
     def wide(self) -> float:
         return min(a.value() for a in self.width)
+
+
+Removed = list[tuple[str, str]]  # what presolve left out: label, reason

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import fairopt as fo
 from fairopt.basics.sparse import SparseRows, most_in_a_column, product, row_of_columns, same_columns
-from fairopt.compiler import presolve
+from fairopt.compiler import cells_of_rows
 from fairopt.notions import cells
 from fairopt.solve import solve
 from fairopt.solve.dual import structure as structures
@@ -89,7 +89,7 @@ def test_a_problem_is_the_same_however_it_is_kept(notion: fo.Notion, monkeypatch
     }
     z = torch.tensor(rng.normal(0.5, 0.3, 400))
     dense = fo.compile(notion, **facts)
-    for module in (cells, presolve):
+    for module in (cells, cells_of_rows):
         monkeypatch.setattr(module, "LARGE", 0)
     kept = fo.compile(notion, **facts)
     assert isinstance(kept.problem.rows.scales, SparseRows)

@@ -1,0 +1,134 @@
+"""What the bounds let a row reach: rows that cannot leave their limits inside them go, and limits far beyond reach open."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from torch import Tensor
+
+from fairopt.basics.arrays import Array, IntArray
+from fairopt.basics.sparse import Matrix, SparseRows, absolute
+from fairopt.basics.wide_rows import WideRows
+from fairopt.compiler.cells_of_rows import LEAST, Cells
+from fairopt.compiler.items import Item, Removed, Row
+
+MARGIN = 1e-12
+FAR = 1e6  # a limit so many times as large as what the bounds let its row reach is no limit, and its size would spoil sums
+Reach = tuple[Array, Array, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """What presolve knows of the bounds: lb, ub a float or (n,) tensor; cell (n,) of each sample; values: (n,) tensors of dense rows."""
+
+    lb: float | Tensor
+    ub: float | Tensor
+    cell: IntArray
+    values: list[Tensor]
+
+    @property
+    def open(self) -> bool:
+        return not isinstance(self.lb, Tensor) and not isinstance(self.ub, Tensor) and math.isinf(self.lb) and math.isinf(self.ub)
+
+    @cached_property
+    def sums(self) -> tuple[Array, Array] | None:
+        """(C,) sums of the lower and of the upper bounds of each cell; None where they are the same for all samples."""
+        if not isinstance(self.lb, Tensor) and not isinstance(self.ub, Tensor):
+            return None
+        lb, ub = (b.numpy() if isinstance(b, Tensor) else np.full(self.cell.shape[0], b) for b in (self.lb, self.ub))
+        low, high = (np.asarray(np.bincount(self.cell, weights=b), dtype=np.float64) for b in (lb, ub))
+        return low, high
+
+    def reach(self, rows: list[Row], cells: Cells) -> tuple[Array, Array, Array]:
+        """(rows,) least and greatest values that scores inside the bounds give each row, and (2, rows) what their rounding may hide."""
+        weight = cells.coefficients(rows)  # (rows, C)
+        constants = np.array([row.offset for row in rows])
+        if any(row.dense for row in rows):
+            lb, ub = (b.numpy() if isinstance(b, Tensor) else np.full(self.cell.shape[0], b) for b in (self.lb, self.ub))
+            whole = np.asarray(weight)[:, self.cell]
+            for k, row in enumerate(rows):
+                for v, s in row.dense.items():
+                    whole[k] += s / self.cell.shape[0] * self.values[v].numpy()
+            terms = [_product(whole, a, b) for a, b in ((lb, ub), (ub, lb))]
+        elif isinstance(weight, WideRows):
+            return self._reach_wide(weight, constants, cells.counts)
+        elif self.sums is None:
+            assert not isinstance(self.lb, Tensor)
+            assert not isinstance(self.ub, Tensor)
+            terms = [_product(weight * cells.counts, a, b) for a, b in ((self.lb, self.ub), (self.ub, self.lb))]
+        else:
+            terms = [_product(weight, *self.sums), _product(weight, *self.sums[::-1])]
+        with np.errstate(invalid="ignore", over="ignore"):
+            ends = [t.sum(1) + constants for t in terms]
+            error = MARGIN + 2.0**-52 * self.cell.shape[0]
+            hidden = np.array([error * (absolute(t).sum(1) + np.abs(constants)) for t in terms])
+        return ends[0], ends[1], hidden
+
+    def _reach_wide(self, weight: WideRows, constants: Array, counts: IntArray) -> tuple[Array, Array, Array]:
+        """``reach`` of rows that share wide masks, from the cells' sums of the bounds."""
+        if self.sums is None:
+            assert not isinstance(self.lb, Tensor)
+            assert not isinstance(self.ub, Tensor)
+            with np.errstate(over="ignore"):
+                low, high = (np.asarray(b * counts, dtype=np.float64) for b in (self.lb, self.ub))
+        else:
+            low, high = self.sums
+        with np.errstate(invalid="ignore", over="ignore"):
+            ends = weight.reach(low, high) + constants, weight.reach(high, low) + constants
+            terms = [weight.parts_sum(np.maximum(np.abs(low), np.abs(high))) + np.abs(constants)] * 2
+            return ends[0], ends[1], (MARGIN + 2.0**-52 * self.cell.shape[0]) * np.array(terms)
+
+
+def _product(weight: Matrix, below: Array | float, above: Array | float) -> Matrix:
+    """(rows, k) the terms of each row at ``below`` where its weight is positive, at ``above`` where it is negative."""
+    if isinstance(weight, SparseRows):
+        low, high = (b if isinstance(b, float) else b[weight.index] for b in (below, above))
+        terms = _product(weight.values, low, high)
+        assert isinstance(terms, np.ndarray)
+        return weight.like(terms)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.where(weight > 0, weight * below, np.where(weight < 0, weight * above, 0.0))
+
+
+def reaches(items: list[Item], cells: Cells, box: Box) -> list[Reach | None]:
+    """``box.reach`` of the rows of each item, in one pass for those without dense rows; None where the limits move or the box is open."""
+    asked = [item for item in items if not box.open and not item.moves]
+    plain = [item for item in asked if not any(row.dense for row in item.rows)]
+    found: dict[int, Reach] = {id(item): box.reach(item.rows, cells) for item in asked if any(row.dense for row in item.rows)}
+    if plain:
+        low, high, hidden = box.reach([row for item in plain for row in item.rows], cells)
+        start = 0
+        for item in plain:
+            part = slice(start, start + len(item.rows))
+            found[id(item)] = low[part], high[part], hidden[:, part]
+            start = part.stop
+    return [found.get(id(item)) for item in items]
+
+
+def always_met(item: Item, reach: Reach | None, removed: Removed) -> bool:
+    """Whether no scores inside the bounds can violate the item, with a margin above rounding. A side FAR beyond reach opens."""
+    if reach is None:
+        return False
+    low, high, hidden = reach
+    if item.is_range:
+        met = _beyond(item.wide(), float((item.ratio * high.max() if item.ratio else 0.0) - low.min()), float(hidden.sum(0).max()))
+    else:
+        ends, limits = (-float(low[0]), float(high[0])), (-item.low(), item.high())
+        sides = [_beyond(limit, end, float(h)) for limit, end, h in zip(limits, ends, hidden[:, 0], strict=True)]
+        met = all(sides)
+        size = max((abs(end) for end in ends if math.isfinite(end)), default=0.0)
+        far = [side and abs(limit) > FAR * size for side, limit in zip(sides, limits, strict=True)]
+        if not met:
+            item.lower, item.upper = () if far[0] else item.lower, () if far[1] else item.upper
+    if met:
+        removed.append((item.label, "always met inside the bounds"))
+    return met
+
+
+def _beyond(limit: float, end: float, hidden: float) -> bool:
+    """Whether values up to ``end``, known to ``hidden``, stay under an upper limit beyond doubt. False for NaN."""
+    known = end > -math.inf and hidden < math.inf  # sums of bounds may overflow: then they say nothing
+    return limit == math.inf or (known and limit - end >= max(hidden + MARGIN * abs(limit), LEAST))
