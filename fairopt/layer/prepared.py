@@ -137,7 +137,7 @@ class Prepared:
         proof = infeasibility(problem) if solution.status is Status.INFEASIBLE else None
         if proof is None:
             if solution.certificate.bounds_violation > 0.0:  # the dtype has no number between two bounds
-                solution = restated(solution, replace(self.compiled.as_written(), feasible=problem.feasible, stated=problem.stated))
+                solution = restated(solution, replace(self.compiled.as_written(), feasible=problem.feasible))
             report(solution)
             return solution
         if self.on_infeasible == "passthrough":

@@ -24,7 +24,7 @@ from fairopt.solve.dual.evaluator import Dual
 from fairopt.solve.dual.make import make_dual
 from fairopt.solve.dual.newton import DualSolution, SolvedDual
 from fairopt.solve.dual.structure import Numbers, Structure, numbers, structure
-from fairopt.solve.finish.polish import polish
+from fairopt.solve.finish.polish import polish, sharpened
 from fairopt.solve.finish.repair import repair, shortfall
 from fairopt.solve.finish.rounding import Check, Finisher, box_holds_numbers, inside_box, largest, to_cell_order
 from fairopt.solve.finish.two_rows import FewRows, few_rows, repaired_prices
@@ -84,7 +84,7 @@ def finish(
             return unchanged
     raw = solved(working[None], problem, backend)[0] if raw is None else raw
     if isinstance(raw, SolvedDual):
-        solution = raw.solution
+        solution = sharpened(raw.dual, st, nums, raw.solution, extent)
         finisher = Finisher(scores, problem, raw.dual, extent)
         # nearly no price: perhaps none is needed, and only rounding asked for one
         if float((np.abs(solution.p) * st.metric / st.unit).max(initial=0.0)) <= 1e-6 * extent:

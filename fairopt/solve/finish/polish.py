@@ -29,6 +29,7 @@ REFINE = 3  # Newton steps
 NEAR, MOVES = 1e-3, 1e-3  # the residual from which they start, and what they may move a score by, over the size of the scores
 DROPS = (0.0, 1.0, 30.0, 1000.0)  # multiples of the residual under which a row's price counts as none
 EPS = float(np.finfo(np.float64).eps)
+RESOLVED = 1e-13  # a residual over the scores' size that needs no second look
 
 
 def polish(
@@ -41,7 +42,7 @@ def polish(
     if raw.y is not None and bool(torch.isfinite(raw.y).all()):
         candidates.append(least_squares_prices(dual, structure, raw.y, scores, problem))
     reach = goals(dual, structure, numbers)
-    goal = 64.0 * EPS * (dual.magnitude() + float(np.abs(numbers.offset / structure.unit).max(initial=0.0)))
+    goal = _resolution(dual, structure, numbers)
     best: DualSolution | None = None
     for start in candidates:
         found = _pieces(dual, structure, numbers, start, goal)
@@ -57,6 +58,21 @@ def polish(
         best = _rebuilt(dual, structure, numbers, best, to_cell_order(raw.y, problem), reach)
     bound = reach.bound(structure, best.p)
     return replace(best, converged=bool(best.residual <= bound), bound=bound)
+
+
+def sharpened(dual: Dual, structure: Structure, numbers: Numbers, found: DualSolution, extent: float) -> DualSolution:
+    """A solution that a search ended at as solved, at the resolution of float64 where its piece says how: rows and prices of hugely
+    different size leave much of an objective between "solved" and that. ``extent``: the largest absolute score.
+    """
+    if found.residual <= RESOLVED * extent:  # nearly all
+        return found
+    new = _pieces(dual, structure, numbers, found.p, _resolution(dual, structure, numbers))
+    return replace(found, p=new.p, evaluation=new.evaluation, residual=new.residual) if new.residual < found.residual else found
+
+
+def _resolution(dual: Dual, structure: Structure, numbers: Numbers) -> float:
+    """The residual, in score units, below which float64 tells nothing."""
+    return 64.0 * EPS * (dual.magnitude() + float(np.abs(numbers.offset / structure.unit).max(initial=0.0)))
 
 
 def _refined(dual: Dual, structure: Structure, numbers: Numbers, found: DualSolution, reach: Goals) -> DualSolution:
