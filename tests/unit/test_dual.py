@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fairopt as fo
 from fairopt.basics.arrays import Array
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.dual.chunked import SlicedDual
@@ -291,3 +292,13 @@ def test_only_inactive_rows_have_no_price(seed: int) -> None:
     assert found.iterations == 0
     assert not found.p.any()
     assert found.residual == 0.0
+
+
+def test_the_residual_sees_a_row_beside_a_price_far_larger_than_it() -> None:
+    """A price at its cap on the wrong side: s p is 1e17 times the row's value, and f + s p would forget which side it is on."""
+    notion = fo.DemographicParity("g", tolerance=0.0).priced(100.0)
+    problem = fo.compile(notion, sensitive_features={"g": [0, 1]}, bounds=(-1e-15, 1e-15)).problem
+    shape, nums = structure(problem), numbers(problem)
+    for price, value, expected in [(-100.0, 3e-17, 3e-17), (-100.0, -3e-17, 0.0), (100.0, -3e-17, 3e-17), (100.0, 3e-17, 0.0)]:
+        found = float(np.abs(residual(shape, nums, np.array([value]), np.array([price])))[0]) * float(shape.unit[0])
+        assert found == pytest.approx(expected, rel=1e-9, abs=0.0)

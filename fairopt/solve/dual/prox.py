@@ -44,15 +44,19 @@ def residual(structure: Structure, numbers: Numbers, f: Array, p: Array) -> Arra
     theta = prox(structure, numbers, f + s * p, s)
     r = s * (p - theta)
     if L:
-        soft = 1.0 / numbers.gamma[:L]
-        pl, tl = p[:L], theta[:L]
-        limit = np.where(tl > 0, numbers.upper, numbers.lower)
-        with np.errstate(invalid="ignore"):
-            inside = (pl * soft + limit - f[:L]) * (s[:L] / (s[:L] + soft))
-        r[:L] = np.where((tl != 0) & (np.abs(tl) < numbers.rho[:L]) & ~structure.in_block[:L], inside, r[:L])
+        r[:L] = np.where(structure.in_block[:L], r[:L], -s[:L] * _linear_step(numbers, f[:L], p[:L], s[:L]))
     if structure.coupled.any():
         r = np.where(structure.coupled, np.maximum(np.abs(r), EPS * np.abs(s * p)), r)
     return np.asarray(r / structure.unit)
+
+
+def _linear_step(numbers: Numbers, f: Array, p: Array, s: Array) -> Array:
+    """(L,) prox(f + s p) - p of linear rows, from the distances to their limits and caps: nothing is lost where s p is far larger than f."""
+    L = f.shape[0]
+    soft, rho = 1.0 / numbers.gamma[:L], numbers.rho[:L]
+    with np.errstate(invalid="ignore"):
+        up, down = (f - numbers.upper - p * soft) / (s + soft), (f - numbers.lower - p * soft) / (s + soft)
+        return np.where(p + up > 0.0, np.minimum(up, rho - p), np.where(p + down < 0.0, np.maximum(down, -rho - p), -p))
 
 
 def own_rounding(structure: Structure, numbers: Numbers, p: Array) -> Array:

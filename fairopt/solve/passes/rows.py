@@ -108,6 +108,15 @@ def linear_price(v: float, s: float, lower: float, upper: float, rho: float, sof
 
 
 @inner
+def linear_step(f: float, p: float, s: float, lower: float, upper: float, rho: float, soft: float) -> float:
+    """``linear_price`` at f + s p, minus p, from the distances to limits and caps: nothing is lost where s p is far larger than f."""
+    up, down = (f - upper - p * soft) / (s + soft), (f - lower - p * soft) / (s + soft)
+    if p + up > 0.0:
+        return min(up, rho - p)
+    return max(down, -rho - p) if p + down < 0.0 else -p
+
+
+@inner
 def sorted_places(v: Any) -> Any:
     """(K,) the places of v (K,) in rising order (Shell's method: a few lines compile sooner than a library's sort)."""
     K = v.shape[0]
@@ -207,9 +216,7 @@ def residual(q: Cells, f: Any, p: Any) -> float:
         s = q.metric[k]
         r = abs(s * (p[k] - theta[k]))
         if k < L:
-            if theta[k] != 0.0 and abs(theta[k]) < q.rho[k]:
-                limit = q.upper[k] if theta[k] > 0.0 else q.lower[k]
-                r = abs((p[k] * q.soft[k] + limit - f[k]) * (s / (s + q.soft[k])))
+            r = abs(s * linear_step(f[k], p[k], s, q.lower[k], q.upper[k], q.rho[k], q.soft[k]))
         else:
             r = max(r, HALF_ULP * abs(s * p[k]))
         r = r / q.unit[k]
