@@ -147,6 +147,8 @@ def residuals(f: Array, constraints: list[tuple[int, float, float]], ratios: Seq
 
 def _balance(f: Array, width: float) -> float:
     """t where the amounts cut above t + width and below t are equal: the root of an increasing piecewise linear function."""
+    centre = 0.5 * float(f.min()) + 0.5 * float(f.max())
+    f = f - centre  # sums of values far from 0 would lose the differences between them
     points = np.sort(np.concatenate([f, f - width]))
     low, high = np.sort(f), np.sort(f - width)
     below, above = np.searchsorted(low, points), np.searchsorted(high, points)
@@ -154,11 +156,11 @@ def _balance(f: Array, width: float) -> float:
     values = (
         points * below - sums[below] - (rest[-1] - rest[above] - points * (len(f) - above))
     )  # what is cut below t, less above t + width
-    k = int(np.searchsorted(values, 0.0))
-    if k == 0 or values[min(k, len(values) - 1)] == 0:
-        return float(points[min(k, len(points) - 1)])
+    k = min(int(np.searchsorted(values, 0.0)), len(values) - 1)  # the last value is 0 or more, but for rounding
+    if k == 0 or values[k] <= 0:
+        return centre + float(points[k])
     share = -values[k - 1] / (values[k] - values[k - 1])
-    return float(points[k - 1] + share * (points[k] - points[k - 1]))
+    return centre + float(points[k - 1] + share * (points[k] - points[k - 1]))
 
 
 def _interior(

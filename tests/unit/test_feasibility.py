@@ -295,3 +295,15 @@ def test_the_rounding_of_a_centred_row_proves_nothing() -> None:
             notion = ScoreCovariance("s", tolerance=tolerance)
             options: dict[str, Any] = {"n": n, "sensitive_features": {"s": s}, "bounds": pinned, "on_infeasible": "passthrough"}
             assert (infeasibility(compile_problem(notion, **options).problem) is not None) == proved
+
+
+def test_the_balance_of_a_range_far_from_zero() -> None:
+    """What is cut above t + width and below t is equal, also where sums of the values lose their differences."""
+    from fairopt.feasibility import least_violation
+
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        f = rng.choice([-100000000.32112812, -99999999.53631435, -100000000.41341837], size=int(rng.integers(2, 90)))
+        t = least_violation._balance(f, 1e-9)
+        cut = np.maximum(f - (t + 1e-9), 0.0).sum() - np.maximum(t - f, 0.0).sum()
+        assert abs(cut) <= 4 * len(f) * np.spacing(1e8)
