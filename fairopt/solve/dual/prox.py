@@ -51,7 +51,7 @@ def residual(structure: Structure, numbers: Numbers, f: Array, p: Array) -> Arra
 
 
 def _linear_step(numbers: Numbers, f: Array, p: Array, s: Array) -> Array:
-    """(L,) prox(f + s p) - p of linear rows, from the distances to their limits and caps: nothing is lost where s p is far larger than f."""
+    """(L,) prox(f + s p) - p of linear rows, from the distances to limits and caps: nothing is lost where s p is far larger than f."""
     L = f.shape[0]
     soft, rho = 1.0 / numbers.gamma[:L], numbers.rho[:L]
     with np.errstate(invalid="ignore"):

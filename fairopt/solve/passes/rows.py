@@ -214,11 +214,9 @@ def residual(q: Cells, f: Any, p: Any) -> float:
     worst = 0.0
     for k in range(m):
         s = q.metric[k]
-        r = abs(s * (p[k] - theta[k]))
+        r = max(abs(s * (p[k] - theta[k])), HALF_ULP * abs(s * p[k]))
         if k < L:
             r = abs(s * linear_step(f[k], p[k], s, q.lower[k], q.upper[k], q.rho[k], q.soft[k]))
-        else:
-            r = max(r, HALF_ULP * abs(s * p[k]))
         r = r / q.unit[k]
         if not r <= worst:
             worst = r if r < np.inf else np.inf
