@@ -10,7 +10,7 @@ Why Theorem B survives forgetting: fading by f multiplies all counts and sums, s
 ``|D_t| <= |D_{t-1}| f N_{t-1} / N_t``, and the threshold falls by sqrt(N_{t-1} / N_t) at most, which is no less, since f <= 1 and
 N_t >= f N_{t-1}. With N at its limit 1 / (1 - f) = h / ln 2 the bound stands still at eps + pi R / (kappa sqrt(h / ln 2)).
 
-The means are kept as such, beside the weights, and no weight underflows (``component``): a group that is long absent keeps its mean and
+The means are kept as such, beside the weights, and no weight underflows (``ledger``): a group that is long absent keeps its mean and
 its part in the gap, however little it weighs, and what comes of it next counts for nearly all of it.
 """
 

@@ -31,7 +31,7 @@ ROUNDINGS = 32.0  # ulps of the largest score that count as rounding
 
 class Claim(Protocol):
     """What a road says of its scores: its status, whether every hard row was proved for them, whether they are known to be finite,
-    the residual of the optimality conditions with its bound, and a message. ``outcome.Outcome`` is one."""
+    the residual of the optimality conditions with its bound, and a message. ``finish.Outcome`` is one."""
 
     @property
     def status(self) -> Status: ...

@@ -1,7 +1,7 @@
-"""Rounding, checking and repair for one or two hard linear rows, in plain floats: what ``outcome`` does, without its small arrays.
+"""Rounding, checking and repair for one or two hard linear rows, in plain floats: what ``finish`` does, without its small arrays.
 
 Anything that floats cannot settle at the first attempt (limits closer than the margins, a check within its error bound) is left to
-``outcome``, which knows exact arithmetic, larger margins and the grid.
+``finish``, which knows exact arithmetic, larger margins and the grid.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class FewRows:
     metric: Array
     offset: tuple[float, ...]
     terms: int
-    tiny: float  # what products among the subnormal numbers lose, as in ``rows_check.summation_bound``
+    tiny: float  # what products among the subnormal numbers lose, as in ``check.summation_bound``
     lightest: Array | float  # least distance weight of each cell
 
     def error(self, magnitude: float) -> list[float]:
