@@ -169,3 +169,14 @@ NUMBERS: dict[str, Callable[[list[Any]], Any]] = {
     **{name: make for name, make in OF_ANY.items() if "category" not in name and "unused" not in name and name != "index"},
     "torch": lambda v: torch.tensor(v, dtype=torch.float64),
 }
+
+# two numbers that are none, and what is said of them
+NO_NUMBERS: list[tuple[Any, str]] = [
+    (["0.1", "0.2"], "'0.1' at position 0"),
+    ([0.1, None], "position 1"),
+    ([0.1, float("nan")], "position 1"),
+    (np.array([0.1, np.inf]), "position 1"),
+    (np.ma.array([0.1, 0.2], mask=[False, True]), "position 1"),
+    (pl.Series([0.1, None]), "position 1"),
+    (np.array(["2020-01-01"] * 2, dtype="datetime64[D]"), "dates or durations"),
+]

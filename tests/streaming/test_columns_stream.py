@@ -14,7 +14,7 @@ import pytest
 import fairopt as fo
 from fairopt.streaming import Controller, Cumulative, DurableStream, PooledParity, PrimalDual, parity
 from fairopt.training import FairClassifier
-from tests.column_kinds import BOOLS, COLUMNS, FRAMES, INTS, MISSING, NUMBERS, REFUSED, SCORES, TARGETS, WORDS
+from tests.column_kinds import BOOLS, COLUMNS, FRAMES, INTS, MISSING, NO_NUMBERS, NUMBERS, REFUSED, SCORES, TARGETS, WORDS
 
 OPPORTUNITY = parity("g", tolerance=0.05, name="EqualOpportunity", condition=1)
 CONTROLLERS: dict[str, Callable[..., Controller]] = {
@@ -95,15 +95,7 @@ def test_what_names_no_groups_is_refused_as_at_the_other_doors(column: Any, word
 
 @pytest.mark.parametrize(
     ("column", "words"),
-    [
-        (["0.1", "0.2"], "'0.1' at position 0"),
-        ([0.1, None], "position 1"),
-        ([0.1, float("nan")], "position 1"),
-        (np.array([0.1, np.inf]), "position 1"),
-        (np.ma.array([0.1, 0.2], mask=[False, True]), "position 1"),
-        (pl.Series([0.1, None]), "position 1"),
-        (np.array(["2020-01-01"] * 2, dtype="datetime64[D]"), "dates or durations"),
-    ],
+    NO_NUMBERS,
 )
 def test_what_is_no_number_has_the_words_of_the_other_doors(column: Any, words: str) -> None:
     notion = fo.EqualOpportunity("g", tolerance=0.1)
