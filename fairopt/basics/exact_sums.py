@@ -7,6 +7,7 @@ most 27 bits, so that a float64 accumulator stays exact up to 2**26 samples; the
 from __future__ import annotations
 
 import math
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -55,6 +56,11 @@ def nearest_float(v: Fraction) -> float:
     except OverflowError:
         return math.inf if v > 0 else -math.inf
     return value if value or not v else 5e-324 if v > 0 else -5e-324
+
+
+def finite_float(v: Fraction) -> float:
+    """As ``nearest_float``; the largest float64 stands for what float64 cannot hold."""
+    return min(max(nearest_float(v), -sys.float_info.max), sys.float_info.max)
 
 
 def exact_dot(a: Array, b: Array) -> Fraction:

@@ -101,13 +101,20 @@ def factor(K: Array, E: Array) -> Callable[[Array, Array], tuple[Array, Array]]:
             v = np.linalg.solve(system, rhs)
             v = v + np.linalg.solve(system, rhs - system @ v)  # one step of refinement
         except np.linalg.LinAlgError:
-            try:
-                v = np.linalg.lstsq(system, rhs, rcond=None)[0]
-            except np.linalg.LinAlgError:  # no singular values either: not finite, which ends the search at its best iterate
-                v = np.full(N + q, np.nan)
+            v = _least_squares(system, rhs)
         return v[:N], v[N:]
 
     return solve
+
+
+def _least_squares(system: Array, rhs: Array) -> Array:
+    """NaN where there is no solution in numbers, which ends the search at its best iterate. LAPACK would print a line of its own."""
+    if np.isfinite(system).all() and np.isfinite(rhs).all():
+        try:
+            return np.asarray(np.linalg.lstsq(system, rhs, rcond=None)[0])
+        except np.linalg.LinAlgError:  # no singular values
+            pass
+    return np.full(rhs.shape, np.nan)
 
 
 def direction(

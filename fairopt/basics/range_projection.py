@@ -47,21 +47,35 @@ def range_prices(a: Array, slopes: Array, width: float, *, ratio: float = 1.0, r
     softness = 0.0 if gamma == INF else 1.0 / gamma
     q = 0.0
     for _ in range(2 * a.shape[0] + 2):
-        i, j = upper.pushed(ratio * q), lower.pushed(q)
+        i, j = _apart(upper, lower, q, ratio)
         excess = start - ratio * upper.depth(ratio * q, i) - lower.depth(q, j) - q * softness
         step = excess / (ratio * ratio / upper.total[i] + 1.0 / lower.total[j] + softness)
         q = max(q + step, 0.0)
-        if step <= 0.0 or (upper.pushed(ratio * q) == i and lower.pushed(q) == j):
+        if step <= 0.0 or _apart(upper, lower, q, ratio) == (i, j):
             break
     q = min(q, rho)
     up = ratio * q
-    i, j = upper.pushed(up), lower.pushed(q)
+    i, j = _apart(upper, lower, q, ratio)
     if ratio < 1.0 and top - upper.depth(up, i) < bottom + lower.depth(q, j):
         return _apex(a, inverse, width, ratio, softness, rho)
     theta = np.zeros_like(a)
     theta[order[: j + 1]] = -lower.parts(q, j)
     theta[order[::-1][: i + 1]] += upper.parts(up, i)
     return theta
+
+
+def _apart(upper: _Side, lower: _Side, q: float, ratio: float) -> tuple[int, int]:
+    """The last members that the two levels have pushed at flow q; none is pushed by both, or both levels would be at one number.
+
+    By rounding one may be: beside a huge weight the excess of that piece is nothing but rounding, and its slope as good as 0.
+    """
+    i, j = upper.pushed(ratio * q), lower.pushed(q)
+    while i + j + 2 > len(upper.flows):
+        if i > 0 and (j == 0 or upper.flows[i] >= ratio * lower.flows[j]):
+            i -= 1
+        else:
+            j -= 1
+    return i, j
 
 
 def range_flow(theta: Array, ratio: float) -> float:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.arrays import Array
-from fairopt.basics.exact_sums import nearest_float
+from fairopt.basics.exact_sums import finite_float
 from fairopt.contract.backend import Status
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.feasibility import infeasibility
@@ -84,4 +84,4 @@ def stated_violations(problem: ProjectionProblem, y: Tensor) -> Array:
     open_ends += [stated.linear + r for r in range(stated.ranges) if np.isinf(stated.width[r])]
     every = [c for c in range(stated.linear + stated.ranges) if c not in set(open_ends)]
     exact = exact_violations(structure(problem), stated, scores, every)
-    return np.array([nearest_float(exact[c]) if c in exact else -np.inf for c in range(stated.linear + stated.ranges)])
+    return np.array([finite_float(exact[c]) if c in exact else -np.inf for c in range(stated.linear + stated.ranges)])

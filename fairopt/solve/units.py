@@ -165,13 +165,11 @@ def _span(problem: ProjectionProblem) -> Span:
         u[mine] = u[mine].max()
         left = {k: int((size - u)[_rows_of(problem, k)].max()) for k in members}
         faint |= {k: e for k, e in left.items() if NOTHING < e < -SOFT}
-    b = 0
+    b, light = 0, 1
     if problem.weights is not None:
         light, heavy = (_exponent(float(v)) for v in torch.aminmax(problem.weights))
         b = 0 if light >= -WIDE and heavy <= WIDE else light - LIGHT
-    forced = max(
-        [_largest_constant(rows, u), *(_largest(v, u[:L]) for v in _excluding_zero(problem.lower, problem.upper))], default=NOTHING
-    )
+    forced = max(_largest_constant(rows, u), _forced_by_limits(problem, u, size - light))
     for v in _excluding_zero(problem.lb, problem.ub):
         forced = max(forced, _largest(np.atleast_1d(v), 0))
     ends = [_largest(np.atleast_1d(_numpy(v)), 0) for v in (problem.lb, problem.ub)]
@@ -185,6 +183,21 @@ def _span(problem: ProjectionProblem) -> Span:
         return Span(np.inf, -np.inf, forced, u, b, plain, faint)
     low = 0.0 if forced >= -NEAR else 2.0**-NEAR
     return Span(low, 2.0**NEAR, forced, u, b, plain, faint)
+
+
+def _forced_by_limits(problem: ProjectionProblem, u: IntArray, push: IntArray) -> int:
+    """The exponent of the scores that the rows' limits ask for. A capped price asks for no more than it can do: ``push`` (m,) is the
+    exponent of how far a price of 1 moves the lightest sample.
+    """
+    forced = NOTHING
+    caps = [(k, _exponent(s.weight)) for k, s in enumerate(problem.softness[: problem.linear]) if s.kind in ("priced", "budget")]
+    for limit in _excluding_zero(problem.lower, problem.upper):
+        finite = np.isfinite(limit) & (limit != 0)
+        asked = np.where(finite, _exponents(np.where(finite, limit, 0.0)) - u[: problem.linear], NOTHING)
+        for k, cap in caps:
+            asked[k] = min(asked[k], max(cap + int(push[k]), NOTHING))
+        forced = max(forced, int(asked.max(initial=NOTHING)))
+    return forced
 
 
 def _row_exponents(rows: Rows) -> IntArray:

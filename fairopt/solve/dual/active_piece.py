@@ -26,6 +26,8 @@ from fairopt.solve.dual.prox import prox
 from fairopt.solve.dual.separable import Quadratic, SeparableInverse
 from fairopt.solve.dual.structure import Numbers, Structure
 
+LEAST = 1e-30  # of a row's metric: what samples off their bounds move it by, at weights over 24 decades
+
 Inverse = Array | SeparableInverse | BorderedInverse
 
 
@@ -77,8 +79,8 @@ class Piece:
             K = K + self.gamma_inverse
         if q == 0 and k == 1:
             value = float(K[0, 0])
-            return np.array([[1.0 / value if value > 1e-13 * self.metric[0] else 0.0]])
-        d = self.scale()
+            return np.array([[1.0 / value if value > LEAST * self.metric[0] else 0.0]])
+        d = self.scale(K.diagonal())
         if q == 0 and k == 2:
             return _inverse_2x2(K * d * d[:, None]) * d * d[:, None]
         system = np.zeros((k + q, k + q))
@@ -88,13 +90,14 @@ class Piece:
             system[:k, k:] = system[k:, :k].T
         return np.asarray(symmetric_inverse(system) * d * d[:, None])
 
-    def scale(self) -> Array:
-        """(k + q,) what the saddle system is multiplied by from both sides to have rows of about 1.
+    def scale(self, slopes: Array) -> Array:
+        """(k + q,) what the saddle system is multiplied by from both sides to have rows of about 1. ``slopes`` (k,): its diagonal.
 
-        Prices of small and large groups differ by orders of magnitude, and a tiny gamma outweighs any row.
+        Prices of small and large groups differ by orders of magnitude, a tiny gamma outweighs any row, and where a light sample is at
+        its bound the heavy ones that are left move their row by next to nothing of its metric: by that, none the less.
         """
-        soft = None if self.gamma_inverse is None else self.gamma_inverse.diagonal()
-        d = 1.0 / np.sqrt(self.metric if soft is None else self.metric + soft)
+        soft = 0.0 if self.gamma_inverse is None else self.gamma_inverse.diagonal()
+        d = 1.0 / np.sqrt(np.where(slopes > LEAST * self.metric, slopes, self.metric + soft))
         return np.concatenate([d, 1.0 / absolute(self.E * d).max(1)]) if self.E.shape[0] else d
 
     def prices(self, f: Array, p: Array, M: Model, inverse: Inverse) -> Array:
@@ -109,8 +112,21 @@ class Piece:
             if self.gamma_inverse is not None:
                 gap -= self.gamma_inverse @ theta[self.index]
             rhs = np.concatenate([gap, self.e - self.E @ theta[self.index]])
-            theta[self.index] += (inverse @ rhs)[: self.index.size]
+            change = inverse @ rhs
+            theta[self.index] += change[: self.index.size]
+            if isinstance(inverse, np.ndarray) and self.E.shape[0]:
+                theta[self.index] += self._refined(gap, change, theta, M, inverse)
         return theta
+
+    def _refined(self, gap: Array, change: Array, theta: Array, M: Model, inverse: Array) -> Array:
+        """(k,) what one step of refinement adds to prices ``theta`` (m,): beside a huge price the others' caps and balance are rounding."""
+        k = self.index.size
+        moved = np.zeros(self.m)
+        moved[self.index] = change[:k]
+        left = gap - (M @ moved)[self.index] - change[k:] @ self.E
+        if self.gamma_inverse is not None:
+            left -= self.gamma_inverse @ change[:k]
+        return np.asarray((inverse @ np.concatenate([left, self.e - self.E @ theta[self.index]]))[:k])
 
 
 def _inverse_2x2(K: Array) -> Array:

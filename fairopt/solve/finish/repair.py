@@ -22,6 +22,7 @@ from fairopt.solve.finish.rounding import Check, Finisher, largest
 ATTEMPTS = 8
 LEFT = 64.0  # margins that the residual after a repair may be: rounding is a share of one
 ULPS, SUMS = 16.0, 128.0 * 2.0**-52  # rounding: ulps of the returned dtype, and of float64 sums, of the largest score
+GRID = 64.0  # ulps a sample that equal means on the grid may move a score: those that need more were not nearly equal before
 FARTHEST = 2.0**-38  # of the scores: a repair that moves them more is looked at again
 
 
@@ -78,7 +79,7 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *
             if snapped is not None:
                 check = finisher.check(snapped.y, largest(snapped.y))
                 moved = float((snapped.y.to(torch.float64) - made.to(torch.float64)).abs().max()) + _moved(finisher, p, solution.p)
-                if check.holds:
+                if check.holds and moved <= GRID * finisher.problem.n * torch.finfo(finisher.dtype).eps * magnitude:
                     return Repaired(snapped.y, plain, check, moved, p)
                 if _excess(st, check) < _excess(st, nearest.check):
                     nearest = Repaired(snapped.y, plain, check, moved, p)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.arrays import Array
-from fairopt.basics.exact_sums import nearest_float
+from fairopt.basics.exact_sums import finite_float
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.dual.evaluator import Dual, round_inward
 from fairopt.solve.dual.structure import numbers, structure
@@ -131,7 +131,7 @@ def exactly(problem: ProjectionProblem, y: Tensor, constraints: list[int], viola
     violation[[c for c in constraints if open_ended[c]]] = -math.inf
     exact = exact_violations(structure(problem), problem, y.detach().to("cpu", torch.float64).numpy(), asked) if asked else {}
     for c, v in exact.items():
-        violation[c] = nearest_float(v)
+        violation[c] = finite_float(v)
     return all(v <= 0 for v in exact.values())
 
 

@@ -332,7 +332,7 @@ def _local_saddle(outcome: Outcome, problem: ProjectionProblem, M: Tensor, weigh
                 M = M + torch.from_numpy(pattern) / weight[c]
     E = torch.from_numpy(np.asarray(piece.E))
     K = torch.cat([torch.cat([M, E.T], 1), torch.cat([E, torch.zeros(q, q, dtype=torch.float64, device="cpu")], 1)], 0)
-    scale = torch.from_numpy(piece.scale())
+    scale = torch.from_numpy(piece.scale(M.detach().diagonal().numpy()))
     scaled = K * scale * scale[:, None]
     values, vectors = torch.linalg.eigh(scaled.detach())
     null = vectors[:, values.abs() <= 1e-12 * values.abs().max()]

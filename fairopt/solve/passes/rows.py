@@ -156,8 +156,9 @@ def range_prices(v: Any, s: Any, width: float, rho: float, soft: float, theta: A
         rate = 1.0 / above + 1.0 / below + soft
         gap = upper - lower - width - soft * flow
         step = min(gap / rate, rho - flow)
-        up = above * (upper - v[order[i - 1]]) if i > 0 else np.inf
-        down = below * (v[order[j + 1]] - lower) if j < K - 1 else np.inf
+        # a member that both levels push is one by rounding alone: beside a huge weight that piece has no digits
+        up = above * (upper - v[order[i - 1]]) if i - 1 > j else np.inf
+        down = below * (v[order[j + 1]] - lower) if j + 1 < i else np.inf
         if step <= min(up, down):
             flow += max(step, 0.0)
             break
