@@ -32,6 +32,7 @@ from fairopt.solve.units import Units, find_units
 if TYPE_CHECKING:
     from fairopt.solve.fast import Answer
 
+WIDEST = 1e-7  # of the scores: the residual that an answer may have at most to count as nearest
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -199,12 +200,13 @@ def _answer(
     """One attempt at the projection of z (n,), in units of its own where it needs them. Foreign exceptions end here."""
     with guarded(chosen.name, problem) as guard:
         if units is None:
-            outcome = finish(z, problem, chosen, extent, certify=how.certify, raw=raw)
+            outcome = _bounded(finish(z, problem, chosen, extent, certify=how.certify, raw=raw), extent)
             finite = outcome.finite or bool(torch.isfinite(outcome.y).all())
             return _Answer(judge(outcome.y, z, problem, outcome.violation, outcome), outcome, outcome.p, finite)
         into = units.into(z)
         suited = choose(how.backend, units.problem, how.solver_tol) if how.backend == "auto" else chosen  # its bounds are others
-        outcome = finish(into, units.problem, suited, units.extent(extent), certify=how.certify)
+        own = units.extent(extent)
+        outcome = _bounded(finish(into, units.problem, suited, own, certify=how.certify), own)
         y = units.back(outcome.y, z, into)
         finite = bool(torch.isfinite(y).all())
         violation = np.full(outcome.violation.shape, np.inf)
@@ -220,6 +222,18 @@ def _answer(
         nothing = np.full(problem.linear + problem.ranges, np.inf)
         return _Answer(judge(torch.full_like(z, np.nan), z, problem, nothing, claim), None, np.zeros(problem.m))
     raise BackendError(second.message) from second.error  # not even that: memory is gone
+
+
+def _bounded(outcome: Outcome, extent: float) -> Outcome:
+    """``outcome`` with a bound of its residual that is a share of the scores in and out: a limit that no scores come near is large too,
+    and "nearest within 1e290" says nothing. ``extent``: the largest absolute score that came in.
+    """
+    widest = WIDEST * extent
+    if outcome.kkt_bound > widest:
+        size = float(outcome.y.to(torch.float64).abs().max())
+        if size < np.inf:
+            return replace(outcome, kkt_bound=min(outcome.kkt_bound, max(widest, WIDEST * size)))
+    return outcome
 
 
 def _check_gradient(gradient: object) -> None:

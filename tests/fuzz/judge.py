@@ -26,6 +26,7 @@ TINY = {"float64": 5e-324, "float32": 1.5e-45, "bfloat16": 1e-40, "float16": 6e-
 SLACK_ROWS, SLACK_SUMS = 32, 256 * 2.0**-52  # WITHIN_ROUNDING: ulps of the largest score, times the row's absolute sum
 NEAREST_ULPS, NEAREST_SUMS = 32, 2.0**-36  # nearest up to moves of every score by so many ulps, and by the repair's margin
 NEAREST = 1e-13  # of the objective, besides
+WIDEST = 1.0000001e-7  # of the scores: what an answer may state as the bound of its residual
 
 
 @dataclass
@@ -136,7 +137,7 @@ def judge_solution(d: Draw, solution: Any, scores: torch.Tensor, verdict: Verdic
     worst = judge_rows(d, blocks, y, status, verdict)
     judge_certificate(d, solution, y, worst, outside, verdict)
     if status in ("CERTIFIED", "WITHIN_ROUNDING"):
-        judge_nearest(d, blocks, y, status, verdict)
+        judge_nearest(d, blocks, y, solution, verdict)
     elif status in ("INFEASIBLE", "CLOSEST"):
         judge_infeasible(d, verdict, status)
         if status == "CLOSEST" and not (solution.certificate.max_violation > 0):
@@ -243,11 +244,20 @@ def judge_certificate(d: Draw, solution: Any, y: list[float], worst: float, outs
         )
 
 
-def judge_nearest(d: Draw, blocks: list[Block], y: list[float], status: str, verdict: Verdict) -> None:
+def judge_nearest(d: Draw, blocks: list[Block], y: list[float], solution: Any, verdict: Verdict) -> None:
+    """CERTIFIED says: nearest within the stated bound of the residual, and that the bound is small."""
+    status, stated = solution.status.name, float(solution.certificate.kkt_bound)
+    size = nearest.small(max(abs(F(v)) for v in [*y, *d["scores"]]))
+    share = stated / size if size > 0.0 else 0.0
+    if not stated <= WIDEST * size + TINY[d["dtype"]]:
+        verdict.fault("certificate: bound too wide", f"{status}: kkt_bound {stated:.3g}, scores of size {size:.3g}")
+        return
     if d["n"] * sum(len(c.members) for b in blocks for c in b.constraints) > 60_000:
         verdict.notes.append("nearest not judged: large")
         return
-    result = optimal.is_nearest(d, blocks, y, NEAREST_ULPS * EPS[d["dtype"]] + NEAREST_SUMS, NEAREST_ULPS * TINY[d["dtype"]], NEAREST)
+    result = optimal.is_nearest(
+        d, blocks, y, NEAREST_ULPS * EPS[d["dtype"]] + max(NEAREST_SUMS, share), NEAREST_ULPS * TINY[d["dtype"]], NEAREST
+    )
     if result.word == "far":
         verdict.fault(f"not nearest ({status}){', closest' if d['on_infeasible'] == 'closest' else ''}", result.words)
     elif result.word == "undecided":

@@ -185,7 +185,7 @@ def writing(scores: torch.Tensor, notion: Any, arguments: dict[str, Any]) -> Any
 def wrong_box_number(scores: torch.Tensor, notion: Any, arguments: dict[str, Any]) -> Any:
     s = honest(scores, notion, arguments)
     numbers = {**s.certificate.to_dict(), "bounds_violation": 1e-30}
-    certificate = SimpleNamespace(to_dict=lambda: numbers, max_violation=s.certificate.max_violation)
+    certificate = SimpleNamespace(to_dict=lambda: numbers, max_violation=s.certificate.max_violation, kkt_bound=s.certificate.kkt_bound)
     return SimpleNamespace(scores=s.scores, status=s.status, certificate=certificate)
 
 
@@ -314,7 +314,8 @@ def test_a_status_of_its_own_is_asked_for_where_nothing_is_feasible() -> None:
     certificate = SimpleNamespace(
         to_dict=lambda: dict.fromkeys(
             ("max_violation", "kkt_residual", "rounding_bound", "moved_by_repair", "distance", "bounds_violation"), 0.0
-        )
+        ),
+        kkt_bound=0.0,
     )
 
     def lie(scores: torch.Tensor, *_: Any, **__: Any) -> Any:

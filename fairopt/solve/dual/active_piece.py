@@ -26,7 +26,7 @@ from fairopt.solve.dual.prox import prox
 from fairopt.solve.dual.separable import Quadratic, SeparableInverse
 from fairopt.solve.dual.structure import Numbers, Structure
 
-LEAST = 1e-30  # of a row's metric: what samples off their bounds move it by, at weights over 24 decades
+LEAST, FAINT = 1e-30, 1e-9  # of a row's metric: what samples off their bounds may move it by alone, at weights over 24 decades
 
 Inverse = Array | SeparableInverse | BorderedInverse
 
@@ -97,7 +97,7 @@ class Piece:
         its bound the heavy ones that are left move their row by next to nothing of its metric: by that, none the less.
         """
         soft = 0.0 if self.gamma_inverse is None else self.gamma_inverse.diagonal()
-        d = 1.0 / np.sqrt(np.where(slopes > LEAST * self.metric, slopes, self.metric + soft))
+        d = 1.0 / np.sqrt(np.where((slopes > LEAST * self.metric) & (slopes < FAINT * self.metric), slopes, self.metric + soft))
         return np.concatenate([d, 1.0 / absolute(self.E * d).max(1)]) if self.E.shape[0] else d
 
     def prices(self, f: Array, p: Array, M: Model, inverse: Inverse) -> Array:
@@ -112,21 +112,11 @@ class Piece:
             if self.gamma_inverse is not None:
                 gap -= self.gamma_inverse @ theta[self.index]
             rhs = np.concatenate([gap, self.e - self.E @ theta[self.index]])
-            change = inverse @ rhs
-            theta[self.index] += change[: self.index.size]
-            if isinstance(inverse, np.ndarray) and self.E.shape[0]:
-                theta[self.index] += self._refined(gap, change, theta, M, inverse)
+            theta[self.index] += (inverse @ rhs)[: self.index.size]
+            if isinstance(inverse, np.ndarray) and self.E.shape[0]:  # beside a huge price the others' caps and balance are rounding
+                rhs = np.concatenate([np.zeros(self.index.size), self.e - self.E @ theta[self.index]])
+                theta[self.index] += (inverse @ rhs)[: self.index.size]
         return theta
-
-    def _refined(self, gap: Array, change: Array, theta: Array, M: Model, inverse: Array) -> Array:
-        """(k,) what one step of refinement adds to prices ``theta`` (m,): beside a huge price the others' caps and balance are rounding."""
-        k = self.index.size
-        moved = np.zeros(self.m)
-        moved[self.index] = change[:k]
-        left = gap - (M @ moved)[self.index] - change[k:] @ self.E
-        if self.gamma_inverse is not None:
-            left -= self.gamma_inverse @ change[:k]
-        return np.asarray((inverse @ np.concatenate([left, self.e - self.E @ theta[self.index]]))[:k])
 
 
 def _inverse_2x2(K: Array) -> Array:

@@ -187,10 +187,20 @@ def range_prices(v: Any, s: Any, width: float, rho: float, soft: float, theta: A
     else:
         flow = rho
     upper, lower = top - (flow + a_sum) / above, bottom + (flow + b_sum) / below
+    ups, downs = 0.0, 0.0
     for k in range(i, K):
         theta[order[k]] = max(v[order[k]] - upper, 0.0) / s[order[k]]
+        ups += theta[order[k]]
     for k in range(j + 1):
         theta[order[k]] = -max(lower - v[order[k]], 0.0) / s[order[k]]
+        downs -= theta[order[k]]
+    # both sides sum to the flow: the levels of values far from 0 are known only to their rounding, and the flow at its cap is the cap
+    for k in range(i, K):
+        if ups > 0.0:
+            theta[order[k]] *= flow / ups
+    for k in range(j + 1):
+        if downs > 0.0:
+            theta[order[k]] *= flow / downs
 
 
 @inner

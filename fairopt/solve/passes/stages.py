@@ -27,7 +27,7 @@ LOW, HIGH, TERMS, TINY, SPAN_LOW, SPAN_HIGH, FORCED, FARTHEST, LIGHT, LOW32, HIG
 LEFT_AT, ITERATIONS, LEAST, LARGEST, MAGNITUDE, RESIDUE, BOUND, MOVED, ERROR, HEAD = range(10)
 ACCEPTED = 2e-10  # of the scores' size: a residual that counts as nearest (as in fairopt.solve.dual.newton)
 STALLED = 1e-13  # what this road leaves of it at most
-FAR = 1e-6  # of the scores' size: what a repair may move them by
+FAR = 2.0**-38  # of the scores' size: what a repair may move them by; the general road looks again at those that move them more
 
 
 @inner
