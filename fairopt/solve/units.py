@@ -29,6 +29,7 @@ WIDE = 60  # the same for distance weights; beyond it the lightest becomes 2^LIG
 LIGHT = -300
 HEAVY = 700  # weights beyond 2^HEAVY are cut to it: such a sample does not move
 FAR = 300
+BEYOND = 10  # no score comes near 2^BEYOND times what is asked of it
 ROUNDED = 100  # moves below 2^-100 are none
 ROOM = 40  # a dtype that ends within 2^ROOM of the scores bounds them
 STEP = 16  # s is a multiple of it: scores that grow slowly do not make a new problem each time
@@ -137,10 +138,11 @@ def find_units(problem: ProjectionProblem, extent: float, dtype: torch.dtype, *,
     s = 0 if top == NOTHING or abs(top) <= NEAR else STEP * round(top / STEP)
     end = int(np.frexp(torch.finfo(dtype).max)[1])
     tacit = torch.finfo(dtype).max if bounded or (bounded is None and end - s < ROOM) else np.inf
-    key = (s, tacit)
-    kept: tuple[tuple[int, float], Units] | None = problem.workspace.get("units")
+    reach = top + BEYOND if top > NOTHING and _capped(problem) else None
+    key = (s, tacit, reach)
+    kept: tuple[tuple[int, float, int | None], Units] | None = problem.workspace.get("units")
     if kept is None or kept[0] != key:  # one at a time: scores keep their size from step to step
-        made = Units(s, known.weights, known.rows, _scaled(problem, s, known, tacit), tacit < np.inf)
+        made = Units(s, known.weights, known.rows, _scaled(problem, s, known, tacit, reach), tacit < np.inf)
         kept = problem.workspace.put("units", (key, made))
     return kept[1]
 
@@ -278,8 +280,10 @@ def _softness_exponents(problem: ProjectionProblem, s: int, b: int, u: IntArray)
     return np.array([exponents[soft.kind][k] for soft, k in zip(problem.softness, first.tolist(), strict=True)], dtype=np.int64)
 
 
-def _scaled(problem: ProjectionProblem, s: int, known: Span, tacit: float) -> ProjectionProblem:
-    """The problem in units; ``tacit``: the largest score that the dtype holds, in the problem's own units, or inf."""
+def _scaled(problem: ProjectionProblem, s: int, known: Span, tacit: float, reach: int | None) -> ProjectionProblem:
+    """The problem in units; ``tacit``: the largest score that the dtype holds, in the problem's own units, or inf; ``reach``: exponent of
+    scores that none comes near, where prices are capped.
+    """
     u, b, L = known.rows, known.weights, problem.linear
     lower, upper = _limit(problem.lower, s + u[:L], up=True), _limit(problem.upper, s + u[:L], up=False)
     exponents = _softness_exponents(problem, s, b, u)
@@ -291,6 +295,8 @@ def _scaled(problem: ProjectionProblem, s: int, known: Span, tacit: float) -> Pr
     if weights is not None and b:
         weights = torch.from_numpy(np.minimum(_ldexp(weights.numpy(), -b), 2.0**HEAVY))
     width = _limit(problem.width, s + u[problem.range_starts[:-1]], up=False)
+    if reach is not None:
+        _nearer(problem, u, reach - s, lower, upper, width)
     for k, e in known.faint.items():
         if softness[k].weight < 2.0 ** min(-e - WIDE - ROUNDED, 1000):  # its whole price moves no score
             if k < L:
@@ -308,6 +314,33 @@ def _scaled(problem: ProjectionProblem, s: int, known: Span, tacit: float) -> Pr
         weights=weights,
         softness=softness,
     )
+
+
+def _nearer(problem: ProjectionProblem, u: IntArray, reach: int, lower: Array, upper: Array, width: Array) -> None:
+    """Moves the limits of capped prices that no score comes near: what all limits under one cap lose alike is a constant of the objective,
+    as long as one of them is out of reach. Their sizes would drown the other rows. ``reach``: exponent of scores that none comes near.
+    """
+    L = problem.linear
+    size = _row_exponents(problem.rows) - u
+    for members in _capped(problem):
+        linear, ranges = [k for k in members if k < L], [k - L for k in members if k >= L]
+        if not linear:
+            continue
+        beyond = 2.0 ** min(max(reach + int(size[linear].max()), -1000), 1000)
+        farthest = max(float(lower[linear].max()), float((-upper[linear]).max()))
+        if farthest > beyond:  # the farthest one ends there, the others as much behind it as they were
+            lower[linear] = (lower[linear] - farthest) + beyond
+            upper[linear] = (upper[linear] + farthest) - beyond
+            width[ranges] = (width[ranges] + farthest) - beyond
+
+
+def _capped(problem: ProjectionProblem) -> list[list[int]]:
+    """The constraints under each cap: a priced one by itself, those of a budget together."""
+    under: dict[int, list[int]] = {}
+    for k, soft in enumerate(problem.softness):
+        if soft.kind in ("priced", "budget"):
+            under.setdefault(soft.block if soft.kind == "budget" else -k - 1, []).append(k)
+    return list(under.values())
 
 
 def _soft_weight(soft: Softness, exponent: int) -> float:

@@ -335,6 +335,8 @@ def _constants(structure: Structure, numbers: Numbers) -> tuple[Array, float, fl
         both = np.stack([numbers.lower, numbers.upper])
         with np.errstate(invalid="ignore", over="ignore"):
             asked = np.where(np.isfinite(both), np.abs(both - numbers.offset[:L]) / structure.unit[:L], 0.0)
+            push = np.where(np.isfinite(numbers.rho[:L]), numbers.rho[:L] * structure.metric[:L] / structure.unit[:L], np.inf)
+            asked = np.minimum(asked, push)  # a capped price moves no farther
             widths = [float(w) / float(structure.unit[part].max()) for w, part in zip(numbers.width, structure.slices, strict=True)]
             constant = float(np.abs(numbers.offset / structure.unit).max(initial=0.0))
         return asked, float(asked.max(initial=0.0)), constant + max((w for w in widths if np.isfinite(w)), default=0.0)

@@ -67,7 +67,10 @@ def sharpened(dual: Dual, structure: Structure, numbers: Numbers, found: DualSol
     if found.residual <= RESOLVED * extent:  # nearly all
         return found
     new = _pieces(dual, structure, numbers, found.p, _resolution(dual, structure, numbers))
-    return replace(found, p=new.p, evaluation=new.evaluation, residual=new.residual) if new.residual < found.residual else found
+    if not new.residual < found.residual:
+        return found
+    solved = found.converged or new.residual <= found.bound
+    return replace(found, p=new.p, evaluation=new.evaluation, residual=new.residual, converged=solved)
 
 
 def _resolution(dual: Dual, structure: Structure, numbers: Numbers) -> float:

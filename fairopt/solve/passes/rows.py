@@ -174,33 +174,30 @@ def range_prices(v: Any, s: Any, width: float, rho: float, soft: float, theta: A
             j += 1
             lower = v[order[j]]
             below += 1.0 / s[order[j]]
-    # the levels once more, from the members that are pushed: nothing of the walk's rounding is left in them
-    a_sum, b_sum = 0.0, 0.0  # weighted distances from top and bottom
+    # once more from the last member that each level has pushed, never from the level itself: what a level rounds to beside huge weights
+    # is more than the whole flow
+    last, first = v[order[i]], v[order[j]]
+    to_last, to_first = 0.0, 0.0  # the flows at which the levels reach them
     for k in range(i, K):
-        a_sum += (top - v[order[k]]) / s[order[k]]
+        to_last += (v[order[k]] - last) / s[order[k]]
     for k in range(j + 1):
-        b_sum += (v[order[k]] - bottom) / s[order[k]]
-    if flow < rho:
-        # upper = top - (flow + a_sum) / above,  lower = bottom + (flow + b_sum) / below,  upper - lower = width + soft flow
-        flow = (top - bottom - width - a_sum / above - b_sum / below) / (1.0 / above + 1.0 / below + soft)
+        to_first += (first - v[order[k]]) / s[order[k]]
+    if flow < rho:  # upper = last - (flow - to_last) / above,  lower = first + (flow - to_first) / below,  width + soft flow apart
+        flow = (last - first - width + to_last / above + to_first / below) / (1.0 / above + 1.0 / below + soft)
         flow = min(max(flow, 0.0), rho)
-    else:
-        flow = rho
-    upper, lower = top - (flow + a_sum) / above, bottom + (flow + b_sum) / below
-    ups, downs = 0.0, 0.0
-    for k in range(i, K):
-        theta[order[k]] = max(v[order[k]] - upper, 0.0) / s[order[k]]
-        ups += theta[order[k]]
-    for k in range(j + 1):
-        theta[order[k]] = -max(lower - v[order[k]], 0.0) / s[order[k]]
-        downs -= theta[order[k]]
-    # both sides sum to the flow: the levels of values far from 0 are known only to their rounding, and the flow at its cap is the cap
-    for k in range(i, K):
-        if ups > 0.0:
-            theta[order[k]] *= flow / ups
-    for k in range(j + 1):
-        if downs > 0.0:
-            theta[order[k]] *= flow / downs
+    push(v, s, order, i, K, last, max(flow - to_last, 0.0) / above, flow, theta)
+    push(v, s, order, 0, j + 1, first, max(flow - to_first, 0.0) / below, -flow, theta)
+
+
+@inner
+def push(v: Any, s: Any, order: Any, a: int, b: int, last: float, depth: float, flow: float, theta: Any) -> None:
+    """Prices of the members order[a:b] of one level, ``depth`` beyond the member at ``last``: they sum to ``flow``, to rounding."""
+    total = 0.0
+    for k in range(a, b):
+        theta[order[k]] = (abs(v[order[k]] - last) + depth) / s[order[k]]
+        total += theta[order[k]]
+    for k in range(a, b):
+        theta[order[k]] *= flow / total if total > 0.0 else 0.0
 
 
 @inner
