@@ -7,6 +7,7 @@ values far from 0 are where that shows.
 from __future__ import annotations
 
 import importlib
+import itertools
 import sys
 from fractions import Fraction
 from typing import Any
@@ -37,7 +38,7 @@ def compiled() -> Any:
             patch.delitem(sys.modules, f"fairopt.solve.passes.{name}", raising=False)
         for name in names:
             patch.setattr(parent, name, importlib.import_module(f"fairopt.solve.passes.{name}"), raising=False)
-        yield sys.modules["fairopt.solve.passes.rows"].range_prices  # type: ignore[attr-defined]
+        yield sys.modules["fairopt.solve.passes.rows"].range_prices
 
 
 def in_fractions(a: Array, s: Array, width: float, rho: float) -> list[Fraction]:
@@ -64,7 +65,7 @@ def in_fractions(a: Array, s: Array, width: float, rho: float) -> list[Fraction]
     for sign in (1, -1):
         ordered = sorted(zip([sign * v for v in values], mass, strict=True), reverse=True)
         q, total = Fraction(0), Fraction(0)
-        for (v, w), (following, _) in zip(ordered[:-1], ordered[1:], strict=True):
+        for (v, w), (following, _) in itertools.pairwise(ordered):
             total += w
             q += (v - following) * total
             breaks.add(q)

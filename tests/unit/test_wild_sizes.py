@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,42 +19,39 @@ def scaled_mean(batch: Batch, attribute: str, *, times: float, least: float) -> 
     yield times * batch.mean() >= least
 
 
+def solved(scores: torch.Tensor, notion: Any, **facts: Any) -> fo.Solution:
+    solution = fo.project(scores, notion, return_solution=True, **facts)
+    assert isinstance(solution, fo.Solution)
+    return solution
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
 @pytest.mark.parametrize("limit", [1e3, 1e30, 1e300])
 def test_a_capped_limit_out_of_reach_asks_for_what_its_price_can_do(dtype: torch.dtype, limit: float) -> None:
     """A price of at most 10 moves one score by 10: how far away its limit is changes nothing, and drowns no other row."""
-    capped = scaled_mean("g", times=1.0, least=limit).priced(10.0)
-    facts = {"sensitive_features": {"g": [0]}}
-    alone = fo.project(torch.tensor([100.0], dtype=dtype), capped, **facts, return_solution=True)
+    capped, z = scaled_mean("g", times=1.0, least=limit).priced(10.0), torch.tensor([100.0], dtype=dtype)
+    alone = solved(z, capped, sensitive_features={"g": [0]})
     assert alone.status is fo.Status.CERTIFIED
     assert float(alone.scores) == pytest.approx(110.0, abs=0.1)
-    beside = capped & fo.GroupMeanBound("g", upper=3.0)
-    bounded = fo.project(torch.tensor([100.0], dtype=dtype), beside, **facts, return_solution=True)
-    assert bounded.status is fo.Status.CERTIFIED
-    assert float(bounded.scores) == pytest.approx(3.0, abs=0.01)
+    beside = solved(z, capped & fo.GroupMeanBound("g", upper=3.0), sensitive_features={"g": [0]})
+    assert beside.status is fo.Status.CERTIFIED
+    assert float(beside.scores) == pytest.approx(3.0, abs=0.01)
 
 
 def test_a_violation_beyond_float64_is_the_largest_number() -> None:
     z = torch.full((2,), sys.float_info.max, dtype=torch.float64)
     features = {"s": [2.353152573433527e29, 6.417684098462527e29]}
-    solution = fo.project(z, fo.ScoreCovariance("s", tolerance=1.7e308), sensitive_features=features, return_solution=True)
-    assert all(np.isfinite(v) for v in solution.certificate.to_dict().values() if isinstance(v, float))
+    certificate = solved(z, fo.ScoreCovariance("s", tolerance=1.7e308), sensitive_features=features).certificate
+    assert all(np.isfinite(v) for v in certificate.to_dict().values() if isinstance(v, float))
 
 
 @pytest.mark.parametrize("heavy", [1e3, 1e9, 1e15])
 def test_a_heavy_sample_that_moves_alone_meets_its_row(heavy: float) -> None:
-    """The light sample is at its bound: the slope that is left is 1e-24 of the row's metric at most, and none the less decides its price."""
-    weights = [heavy, 1.0 / heavy]
+    """The light sample is at its bound: what is left of the row's metric is next to nothing, and decides its price none the less."""
     scores = torch.tensor([0.2, 0.9], dtype=torch.float64)
     notion = fo.GroupMeanBound("g", lower=0.7) & fo.DemographicParity("g", tolerance=0.5)
-    solution = fo.project(
-        scores,
-        notion,
-        sensitive_features={"g": [0, 0]},
-        bounds=(None, torch.tensor([1.0, 0.95], dtype=torch.float64)),
-        weights=weights,
-        return_solution=True,
-    )
+    bounds = (None, torch.tensor([1.0, 0.95], dtype=torch.float64))
+    solution = solved(scores, notion, sensitive_features={"g": [0, 0]}, bounds=bounds, weights=[heavy, 1.0 / heavy])
     assert solution.status is fo.Status.CERTIFIED
     assert solution.scores.tolist() == pytest.approx([0.45, 0.95], rel=1e-14)
     assert solution.certificate.kkt_residual <= 1e-13
@@ -62,13 +60,9 @@ def test_a_heavy_sample_that_moves_alone_meets_its_row(heavy: float) -> None:
 @pytest.mark.parametrize("limit", [1e3, 1e100, 1e300])
 def test_the_bound_of_a_residual_is_a_share_of_the_scores(limit: float) -> None:
     """Nearest within 1e290 would say nothing."""
-    notion = scaled_mean("g", times=1.0, least=-limit) & fo.DemographicParity("g", tolerance=0.05)
+    capped = (scaled_mean("g", times=1.0, least=-limit) & fo.DemographicParity("g", tolerance=0.05)).budgeted(1e12)
     z = torch.tensor([0.2, 0.9, 0.5], dtype=torch.float64)
-    solution = fo.project(
-        z,
-        notion.budgeted(1e12) & fo.DemographicParity("h", tolerance=0.1),
-        sensitive_features={"g": [0, 1, 1], "h": [0, 0, 1]},
-        return_solution=True,
-    )
+    notion = capped & fo.DemographicParity("h", tolerance=0.1)
+    solution = solved(z, notion, sensitive_features={"g": [0, 1, 1], "h": [0, 0, 1]})
     assert solution.status is fo.Status.CERTIFIED
     assert 0.0 <= solution.certificate.kkt_residual <= solution.certificate.kkt_bound <= 1e-7
