@@ -66,3 +66,18 @@ def test_the_bound_of_a_residual_is_a_share_of_the_scores(limit: float) -> None:
     solution = solved(z, notion, sensitive_features={"g": [0, 1, 1], "h": [0, 0, 1]})
     assert solution.status is fo.Status.CERTIFIED
     assert 0.0 <= solution.certificate.kkt_residual <= solution.certificate.kkt_bound <= 1e-7
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e-31, 1e-60])
+@pytest.mark.parametrize("ranges", [False, True])
+def test_a_budget_pays_the_rows_that_move_scores(size: float, ranges: bool) -> None:
+    """One cap over rows of size 1 and of size 1e-31: the widening that splits it lies closer to a limit than floats do."""
+    z, targets = torch.tensor([-0.18, 1.31, 0.4], dtype=torch.float64), [0.0, 2.4, 0.4]
+    first = fo.DemographicParity("h", tolerance=1e-6) if ranges else fo.MeanResidual("h", tolerance=1e-6)
+    small = fo.ScoreCovariance("s", tolerance=1e-9 * size)
+    facts: dict[str, Any] = {"sensitive_features": {"h": [2, 0, 0], "s": [0.1 * size, 1.4 * size, -size]}, "targets": targets}
+    alone = solved(z, first.budgeted(100.0), **facts)
+    both = solved(z, (first & small).budgeted(100.0), **facts)
+    assert both.status is fo.Status.CERTIFIED
+    assert float((alone.scores - z).abs().max()) > 0.1
+    assert float((both.scores - alone.scores).abs().max()) <= 1e-6

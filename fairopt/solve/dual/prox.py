@@ -16,7 +16,6 @@ from fairopt.basics.range_projection import range_flow, range_prices
 from fairopt.solve.dual.structure import Numbers, Structure
 
 EPS = 0.5 * float(np.finfo(np.float64).eps)
-NEARLY = 1e-3  # of a budget: what is left of it by rounding alone
 CONSTANTS = 16.0  # half ulps of a row's constant and limit that its residual does not count
 
 
@@ -30,7 +29,9 @@ def prox(structure: Structure, numbers: Numbers, v: Array, slopes: Array) -> Arr
         rho, gamma = float(numbers.rho[L + r]), float(numbers.gamma[L + r])
         theta[rows] = range_prices(v[rows], slopes[rows], float(numbers.width[r]), ratio=ratio, rho=rho, gamma=gamma)
     for linear, ranges, k in structure.blocks:
-        _budget(structure, numbers, v, slopes, linear, ranges, float(numbers.rho[k]), theta)
+        if linear.size + ranges.size > 1:  # a single row or range was capped at rho already, which is the same
+            budget, rho = _Budget(structure, numbers, v, slopes, linear, ranges), float(numbers.rho[k])
+            theta[budget.places] = budget.capped(rho) if rho > 0.0 else 0.0
     return theta
 
 
@@ -84,56 +85,72 @@ def _linear(numbers: Numbers, v: Array, s: Array) -> Array:
     return np.asarray(np.clip(theta, -numbers.rho[:L], numbers.rho[:L]))
 
 
-def _budget(
-    structure: Structure, numbers: Numbers, v: Array, s: Array, linear: IntArray, ranges: IntArray, rho: float, theta: Array
-) -> None:
-    """Fill in the prices of one budget block: widen all its limits by one distance d until the flows sum to rho.
+class _Budget:
+    """One block of rows and ranges under one cap rho: all their limits widened by one distance d until the flows sum to rho."""
 
-    A single row or range was capped at rho already, which is the same.
-    """
-    if linear.size + ranges.size == 1:
-        return
-    if not rho > 0.0:
-        theta[linear] = 0.0
-        for r in ranges.tolist():
-            theta[structure.slices[r]] = 0.0
-        return
-    lower, upper = numbers.lower[linear], numbers.upper[linear]
-    vl, sl = v[linear], s[linear]
+    def __init__(self, structure: Structure, numbers: Numbers, v: Array, s: Array, linear: IntArray, ranges: IntArray) -> None:
+        self.v, self.s = v[linear], s[linear]
+        self.lower, self.upper = numbers.lower[linear], numbers.upper[linear]
+        parts = [structure.slices[r] for r in ranges.tolist()]
+        self.ranges = [
+            (v[part], s[part], float(numbers.width[r]), structure.ratios[r]) for r, part in zip(ranges.tolist(), parts, strict=True)
+        ]
+        self.places = np.concatenate([linear, *(np.arange(part.start, part.stop) for part in parts)]).astype(np.int64)
 
-    def fill(d: float) -> float:
-        t = (np.maximum(vl - upper - d, 0.0) - np.maximum(lower - d - vl, 0.0)) / sl
-        theta[linear] = t
-        flow = float(np.abs(t).sum())
-        for r in ranges.tolist():
-            rows = structure.slices[r]
-            theta[rows] = range_prices(v[rows], s[rows], float(numbers.width[r]) + d, ratio=structure.ratios[r])
-            flow += range_flow(theta[rows], structure.ratios[r])
-        return flow
+    def prices(self, d: float) -> tuple[Array, float]:
+        """Prices in the order of ``places``, and their flow. The flow falls with d, convex and piecewise linear."""
+        own = (np.maximum(self.v - self.upper - d, 0.0) - np.maximum(self.lower - d - self.v, 0.0)) / self.s
+        found, flow = [own], float(np.abs(own).sum())
+        for v, s, width, ratio in self.ranges:
+            theta = range_prices(v, s, width + d, ratio=ratio)
+            flow += range_flow(theta, ratio)
+            found.append(theta)
+        return np.concatenate(found), flow
 
-    low, excess_low = 0.0, fill(0.0) - rho
-    if excess_low <= 0:
-        return
-    high = max(
-        float((np.maximum(vl - upper, lower - vl)).max(initial=0.0)),
-        max((_beyond(v[structure.slices[r]], structure.ratios[r], float(numbers.width[r])) for r in ranges.tolist()), default=0.0),
-    )
-    # flow(d) falls from flow(0) > rho to 0 and is convex and piecewise linear: Newton from the left is monotone and finite
-    excess_high = excess = -rho
-    side = 0
-    for _ in range(200):
-        d = (low * excess_high - high * excess_low) / (excess_high - excess_low) if excess_high != excess_low else 0.5 * (low + high)
-        excess = fill(d) - rho
-        if abs(excess) <= 1e-15 * rho or not low < d < high:
-            break
-        if excess > 0:
-            low, excess_low = d, excess
-            excess_high = 0.5 * excess_high if side == 1 else excess_high
-            side = 1
-        else:
-            high, excess_high = d, excess
-            excess_low = 0.5 * excess_low if side == -1 else excess_low
-            side = -1
-    if abs(excess) <= NEARLY * rho:  # large v hide the last digits of d: the flow is rho all the same, and reads as such
-        for part in (linear, *(structure.slices[r] for r in ranges.tolist())):
-            theta[part] *= rho / (rho + excess)
+    def capped(self, rho: float) -> Array:
+        """The prices whose flow is rho, or those at d = 0 where that is less."""
+        theta, flow = self.prices(0.0)
+        if not flow > rho:  # or NaN, which no residual lets through
+            return theta
+        low, at_low = (0.0, theta, flow), -1
+        beyond = np.maximum(self.v - self.upper, self.lower - self.v)
+        beyond = np.concatenate([beyond, [_beyond(v, ratio, width) for v, _, width, ratio in self.ranges]])
+        ends = np.unique(beyond[beyond > 0.0])  # where one of them loses its last price
+        high, at_high = (float(ends[-1]), np.zeros_like(theta), 0.0), ends.size - 1
+        while at_high - at_low > 1:
+            middle = (at_low + at_high) // 2
+            d = float(ends[middle])
+            theta, flow = self.prices(d)
+            if flow > rho:
+                low, at_low = (d, theta, flow), middle
+            else:
+                high, at_high = (d, theta, flow), middle
+        return self._between(low, high, rho)
+
+    def _between(self, low: tuple[float, Array, float], high: tuple[float, Array, float], rho: float) -> Array:
+        """Prices of flow rho from two points around it; where no row ends between them, prices of rows alone are linear there.
+
+        The root in d may lie closer to an end than floats do (rows of size 1 and 1e-30 under one cap): so prices are interpolated, not d.
+        """
+        side, weigh_low, weigh_high = 0, low[2] - rho, rho - high[2]
+        for _ in range(200 if self.ranges else 0):
+            d = (low[0] * weigh_high + high[0] * weigh_low) / (weigh_high + weigh_low)
+            if not low[0] < d < high[0]:
+                break
+            theta, flow = self.prices(d)
+            if abs(flow - rho) <= 1e-15 * rho:
+                return theta * (rho / flow)
+            if flow > rho:
+                low, weigh_low = (d, theta, flow), flow - rho
+                weigh_high, side = (0.5 * weigh_high if side == 1 else weigh_high), 1
+            else:
+                high, weigh_high = (d, theta, flow), rho - flow
+                weigh_low, side = (0.5 * weigh_low if side == -1 else weigh_low), -1
+        while not low[2] < np.inf:  # prices beyond float64
+            d = 0.5 * (low[0] + high[0])
+            if not low[0] < d < high[0]:
+                return high[1]
+            at = (d, *self.prices(d))
+            low, high = (at, high) if at[2] > rho else (low, at)
+        share = (rho - high[2]) / (low[2] - high[2])
+        return np.asarray(high[1] + share * (low[1] - high[1]))
