@@ -19,7 +19,7 @@ from fairopt.contract.registry import backend as named
 from fairopt.solve.certificate import Certificate, Solution
 from fairopt.solve.dual.structure import structure, with_numbers
 from fairopt.solve.finish.finish import Outcome, as_working, finish, solved
-from fairopt.solve.finish.gate import GRANTING, Stated, Verdict, judge, rows_hold
+from fairopt.solve.finish.gate import GRANTING, WIDEST, Stated, Verdict, judge, rows_hold
 from fairopt.solve.gradient.implicit import attach
 from fairopt.solve.gradient.native import native_scores, replaced
 from fairopt.solve.guard import guarded
@@ -32,7 +32,6 @@ from fairopt.solve.units import Units, find_units
 if TYPE_CHECKING:
     from fairopt.solve.fast import Answer
 
-WIDEST = 1e-7  # of the scores: the residual that an answer may have at most to count as nearest
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 

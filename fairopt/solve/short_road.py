@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fairopt.basics.arrays import Array
 from fairopt.contract.problem import ProjectionProblem
+from fairopt.solve.finish.gate import WIDEST
 from fairopt.solve.transforms import row_by_row
 from fairopt.solve.units import span
 
@@ -150,11 +151,14 @@ def project_one_row(z: Tensor, plan: OneRow) -> OneRowOutcome | None:
         return None
     # a price at its cap needs the row beyond its limit, any other one at it
     residual = abs(beyond - soft) if slope else max(-beyond, 0.0)
-    if not (residual <= allowed + margin and math.isfinite(f)):
+    # of scores that are at least so large, in or out: prices that pull tiny scores far leave sums, not scores, unsure
+    size = max(rms / math.sqrt(n), 0.5 * abs(gap) / plan.unit)
+    bound = min((allowed + margin) / plan.unit, (WIDEST + 32.0 * ulp) * size)
+    if not (residual <= bound * plan.unit and math.isfinite(f)):
         return None
     if plan.box is not None and not strictly_inside(y, plan.box):
         return None
-    return OneRowOutcome(y, price, f, unsure, plan, slope, residual / plan.unit, (allowed + margin) / plan.unit)
+    return OneRowOutcome(y, price, f, unsure, plan, slope, residual / plan.unit, bound)
 
 
 class _Small:

@@ -81,3 +81,13 @@ def test_a_budget_pays_the_rows_that_move_scores(size: float, ranges: bool) -> N
     assert both.status is fo.Status.CERTIFIED
     assert float((alone.scores - z).abs().max()) > 0.1
     assert float((both.scores - alone.scores).abs().max()) <= 1e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [1e-19, 1e-3, 1e4])
+def test_the_bound_of_a_residual_is_a_share_of_the_scores_on_the_shortest_road(dtype: torch.dtype, size: float) -> None:
+    """A price of 1 pulls tiny scores to 1: their sums are unsure by far more than what counts as nearest."""
+    z = torch.tensor([size, -size], dtype=dtype)
+    solution = solved(z, fo.MeanResidual("g", tolerance=0.0).priced(1.0), sensitive_features={"g": [0, 0]}, targets=[1.0, 1.0])
+    assert solution.status is fo.Status.CERTIFIED
+    assert 0.0 <= solution.certificate.kkt_residual <= solution.certificate.kkt_bound <= 1e-5 * max(size, 1.0)

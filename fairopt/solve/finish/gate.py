@@ -26,6 +26,7 @@ from fairopt.solve.finish.rounding import exactly
 GRANTING = (Status.CERTIFIED, Status.WITHIN_ROUNDING)
 INF = float("inf")
 LARGEST = float(np.finfo(np.float64).max)
+WIDEST = 1e-7  # of the scores: the residual that an answer may have at most to count as nearest
 ROUNDINGS = 32.0  # ulps of the largest score that count as rounding
 
 
