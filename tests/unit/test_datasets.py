@@ -106,7 +106,10 @@ def test_the_scores_of_one_projection(case: str, kind: str, tmp_path: Path) -> N
     assert np.abs(found.fair_score.to_numpy() - reference(frame, make(), **kw)).max() <= 1e-12
     assert report.certificate["kkt_residual"] <= report.certificate["kkt_bound"]
     told = pd.DataFrame(report.certificate["gaps"])
-    facts = {"sensitive_features": frame[list(make().attributes)], "targets": frame[kw["target"]] if "target" in kw else None}
+    facts: dict[str, Any] = {
+        "sensitive_features": frame[list(make().attributes)],
+        "targets": frame[kw["target"]] if "target" in kw else None,
+    }
     for word, scores in (("before", frame.p), ("after", found.fair_score)):
         exact = fo.gaps(scores.to_numpy(), make(), **facts).to_pandas()
         assert told[word].tolist() == exact.gap.tolist()
