@@ -68,8 +68,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
     (root / "in").mkdir()
     for k, n in enumerate((300, 0, 500, 200)):
-        frame = pd.DataFrame({"race": rng.choice(["a", "b", "c"], n), "sex": rng.choice(["f", "m"], n), "p": rng.beta(2, 3, n)})
-        frame.p = (frame.p + 0.2 * (frame.race == "a")).clip(0, 1)
+        race = rng.choice(["a", "b", "c"], n)
+        scores = np.clip(rng.beta(2, 3, n) + 0.2 * (race == "a"), 0.0, 1.0)
+        frame = pd.DataFrame({"race": race, "sex": rng.choice(["f", "m"], n), "p": scores})
         frame.to_parquet(root / "in" / f"part-{k}.parquet", row_group_size=90)
     for notion in NOTIONS:
         asked(root / "in", root / notion, notion)
