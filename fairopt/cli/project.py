@@ -92,14 +92,15 @@ def project(
     first, *others = notions_asked(notion, attributes, given=strata, tolerance=tolerance, ratio=ratio, lower=lower, upper=upper)
     for other in others:
         first = first & other
-    with _bars(console(stderr=True)) as told:
+    with _interrupted(output), _bars(console(stderr=True)) as told:
         report = project_dataset(
             input, output, first, score=one(score, "score") or score, target=one(target, "target"), weights=one(weights, "weights"),
             bounds=None if bounds is None else two_numbers(bounds, "--bounds"), name=name, pos_label=pos_label,
             missing_group=missing_group, rejects=rejects, certificate=certificate, overwrite=overwrite,  # type: ignore[arg-type]
             separator=separator, decimal=decimal, encoding=encoding, threshold=threshold, attributes=attributes, threads=threads, told=told,
         )  # fmt: skip
-    _show(report, console(), rejects)
+    screen = console()
+    _show(report, screen, rejects)
     if not report.certified:
         raise typer.Exit(1)
 
@@ -111,6 +112,16 @@ def _columns(input: str, output: Path, certificate: Path | None, how: Any, wante
         return table.columns
     finally:
         table.close()
+
+
+@contextmanager
+def _interrupted(output: Path) -> Iterator[None]:
+    """An interrupt ends the run with a word about how it goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(console(stderr=True), f"stopped; what was done is kept beside {output}: the same command goes on from there")
+        raise typer.Exit(130) from None
 
 
 @contextmanager
