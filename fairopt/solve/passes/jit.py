@@ -22,7 +22,9 @@ logger = logging.getLogger("fairopt")
 
 @cache
 def module() -> Any:
-    """numba, or None where it is not installed (or does not go with the installed numpy)."""
+    """numba, or None where it is not installed (or does not go with the installed numpy), or FAIROPT_FAST=0 switches it off."""
+    if os.environ.get("FAIROPT_FAST", "1") == "0":
+        return None
     try:
         import numba
     except ImportError as error:
