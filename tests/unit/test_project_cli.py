@@ -122,8 +122,10 @@ def test_bad_rows_are_named_or_left_out(file: Path, tmp_path: Path) -> None:
 def test_the_options_are_those_of_audit() -> None:
     """One name, one meaning: what both commands take is the same annotation."""
     mine, theirs = (inspect.signature(f).parameters for f in (command.project, audit_command.audit))
-    shared = {"score", "sensitive", "target", "pos_label", "notion", "tolerance", "ratio", "lower", "upper", "given", "separator", "decimal",
-              "encoding", "threshold", "missing_group"}  # fmt: skip
+    shared = {
+        "score", "sensitive", "target", "pos_label", "notion", "tolerance", "ratio", "lower", "upper", "given", "separator", "decimal",
+        "encoding", "threshold", "missing_group",
+    }  # fmt: skip
     assert shared <= mine.keys() & theirs.keys()
     for name in shared:
         assert mine[name].annotation == theirs[name].annotation, name
