@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.errors import UnsupportedError
+from fairopt.datasets.guess import Histograms
 from fairopt.datasets.kept import Rows
 from fairopt.datasets.survey import Seen, Survey
 from fairopt.solve.passes import kernels
@@ -128,6 +129,17 @@ class ShardPasses:
             totals = [a + b for a, b in zip(totals, joined(high, low), strict=True)]
             slopes = [a + b for a, b in zip(slopes, joined(high_free, low_free), strict=True)]
         return _scaled(totals, scale), _scaled(slopes, mass_scale)
+
+    def count(self, histograms: Histograms) -> None:
+        """A pass that counts scores in bins, where the survey could not know from where to where."""
+
+        def work(k: int, one: Seen) -> None:
+            keys = list(one.tally.keys)
+            for rows in one.kept:
+                histograms.add(keys, rows.scores, rows.code, rows.inverse)
+                self._told("", rows.code.shape[0])
+
+        self._run("counting scores", work)
 
     def scores(self, shift: Array) -> tuple[Proved, Array, Array]:
         survey, cells = self._survey, self._cells

@@ -13,14 +13,14 @@ from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.errors import InputError
 from fairopt.compiler import compile_problem
 from fairopt.contract.problem import ProjectionProblem
-from fairopt.datasets.guess import BinnedPasses, Histograms, Key
+from fairopt.datasets.guess import BinnedPasses, Histograms, Key, first_prices
 from fairopt.datasets.reading import Block
 from fairopt.datasets.shard_passes import Box, Proved, ShardPasses
 from fairopt.datasets.survey import Asked, Survey
 from fairopt.notions.algebra import Notion
 from fairopt.notions.batch import Batch
 from fairopt.notions.groups import Missing, Vocabulary
-from fairopt.solve.drive import Driven, drive, guess
+from fairopt.solve.drive import Driven, drive
 from fairopt.solve.dual.evaluator import round_inward
 from fairopt.solve.passes.whole_sums import UNIT
 from fairopt.solve.plan import CellPlan, Extents, cell_plan
@@ -170,7 +170,7 @@ def find_prices(
     plan = cell_plan(problem, _extents(survey, cell, cells, box), terms=0)
     if plan is None:
         return None
-    start = _guessed(plan, survey, cell, cells, box, histograms)
+    start = _start(plan, survey, cell, passes, box, histograms)
     driven = drive(problem, plan, passes, start=start)
     if not driven.certified or driven.scores is None:
         return None
@@ -190,12 +190,14 @@ def _extents(survey: Survey, cell: IntArray, cells: int, box: Box) -> Extents:
     return Extents(opened, lightest, heaviest, (box.low, box.low), (box.high, box.high), True, survey.weighted)
 
 
-def _guessed(plan: CellPlan, survey: Survey, cell: IntArray, cells: int, box: Box, histograms: Histograms | None) -> Array | None:
-    """Prices (m,) from the histograms of the first pass; None where there are none."""
-    counts = None if histograms is None else histograms.by_cell(survey.keys, cell, cells)
-    if counts is None or histograms is None:
+def _start(plan: CellPlan, survey: Survey, cell: IntArray, passes: ShardPasses, box: Box, histograms: Histograms | None) -> Array | None:
+    """Prices (m,) to begin with: without a box those of the sums that are known, else of histograms; None where there are none."""
+    if box.open:
+        return first_prices(plan, passes)
+    if histograms is None:
+        histograms = Histograms(survey.least, survey.largest + 1e-9 * (1.0 + abs(survey.largest)))
+        passes.count(histograms)
+    binned = histograms.by_cell(survey.keys, cell, weighted=survey.weighted)
+    if binned is None:
         return None
-    opened = plan.real[-2 * cells : -cells]
-    mass = opened / np.maximum(counts.sum(1), 1.0)
-    binned = BinnedPasses(histograms, counts, mass, box.low, box.high, (survey.least, survey.largest))
-    return guess(plan, binned, np.ones(cells))
+    return first_prices(plan, BinnedPasses(histograms, binned, box.low, box.high, passes.extent()))

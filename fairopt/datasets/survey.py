@@ -168,7 +168,7 @@ def _add(block: Block, code: Any, asked: Asked, tally: Tally, ends: Ends) -> Non
     if block.targets is not None:
         _join(tally.targets, exact_sums(block.targets, code, K))
     if asked.histograms is not None:
-        asked.histograms.add(list(tally.keys), z, code)
+        asked.histograms.add(list(tally.keys), z, code, NONE if block.weights is None else 1.0 / block.weights)
 
 
 def _join(column: list[int], more: Sequence[int]) -> None:

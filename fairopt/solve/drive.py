@@ -131,11 +131,15 @@ def shifts(plan: CellPlan, p: Array) -> Array:
     return np.asarray(np.bincount(index, weights=value * np.repeat(p, np.diff(starts)), minlength=plan.cells), dtype=np.float64)
 
 
-def guess(plan: CellPlan, part: Passes[Y], scale: Array) -> Array | None:
-    """Prices (m,) from a part of the samples, each of which stands for ``scale`` (C,) ones of its cell; None where none are found."""
+def guess(plan: CellPlan, part: Passes[Y], scale: Array, start: Array | None = None) -> Array | None:
+    """Prices (m,) from a part of the samples, each of which stands for ``scale`` (C,) ones of its cell; None where none are found.
+
+    ``start`` (m,): prices to begin with.
+    """
     run = _Run(plan, part)
     if not run.open():
         return None
+    run.begin(start)
     run.stage(stages.GUESS)
     return run.work[NUMBERS : NUMBERS + plan.m].copy() if run.found(scale) else None
 
