@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -15,8 +16,11 @@ from fairopt.datasets.report import GAPS, GROUPS, Audited
 from fairopt.datasets.solving import Positions
 from fairopt.datasets.survey import Survey
 from fairopt.notions.algebra import Notion, constraints_on
+from fairopt.notions.functional import Constraint
 from fairopt.notions.groups import Missing, Vocabulary
 from fairopt.solve.passes.whole_sums import UNIT
+
+MOST_IN_PAIRS = 100  # groups of a range of which every pair is listed
 
 
 def audited(
@@ -29,13 +33,25 @@ def audited(
     """
     batch = positions.batch(missing)
     read = [] if notion is None else constraints_on(notion, batch, written_out=True)
-    both = []
-    for sums in (survey.scores, after):
-        exact = ExactMeans(positions.spread([Fraction(s, 1 << UNIT) for s in sums]), batch, [c for _, c in read])
-        both.append([row for leaf, constraint in read for row in records(leaf, constraint, exact)])
+    every = [c for _, c in read]
+    exact = [ExactMeans(positions.spread([Fraction(s, 1 << UNIT) for s in sums]), batch, every) for sums in (survey.scores, after)]
+    read = [(leaf, _widest(constraint, exact)) for leaf, constraint in read]
+    both = [[row for leaf, constraint in read for row in records(leaf, constraint, means)] for means in exact]
     gaps = [{**b, "before": a["gap"], "after": b["gap"], "status_before": a["status"]} for a, b in zip(*both, strict=True)]
     rows = [row for attribute in attributes for row in _groups(attribute, survey, names, after, chosen)]
     return Audited(Table.from_records(GAPS, gaps), Table.from_records(GROUPS, rows))
+
+
+def _widest(constraint: Constraint, exact: Sequence[ExactMeans]) -> Constraint:
+    """A range of many groups as one of those that are largest or smallest before or after: its widest gaps are theirs."""
+    if constraint.width is None or len(constraint.functionals) <= MOST_IN_PAIRS:
+        return constraint
+    ends: dict[int, None] = {}
+    for means in exact:
+        known = [(value, k) for k, value in enumerate(map(means.value, constraint.functionals)) if value is not None]
+        if known:
+            ends |= dict.fromkeys((min(known)[1], max(known)[1]))
+    return replace(constraint, functionals=tuple(constraint.functionals[k] for k in sorted(ends)))
 
 
 def _groups(

@@ -41,12 +41,12 @@ PROJECT = """
 import sys, json, time, fairopt as fo
 seen = {}
 def told(now):
-    seen.setdefault((now.passes, now.what), time.perf_counter())
+    seen.setdefault((now.passes, now.what), (time.perf_counter(), time.process_time()))
 start = time.perf_counter()
 notion = fo.DemographicParity(("race", "sex"), tolerance=0.02)
 report = fo.project_dataset(sys.argv[1], sys.argv[2], notion, score="p", bounds=(0, 1), told=told)
-ends = [*list(seen.values())[1:], time.perf_counter()]
-stages = {f"{what}, pass {k}": end - begin for ((k, what), begin), end in zip(seen.items(), ends)}
+ends = [*list(seen.values())[1:], (time.perf_counter(), time.process_time())]
+stages = {f"{what}, pass {k}": (end[0] - begin[0], end[1] - begin[1]) for ((k, what), begin), end in zip(seen.items(), ends)}
 print(json.dumps({"status": report.status, "passes": report.passes, "stages": stages, "told": str(report)}))
 """
 
@@ -102,8 +102,8 @@ def made(rows: int, shards: int, folder: Path) -> None:
     print(f"projected by fairopt  {seconds2:8.1f} s  {busy2:8.1f} s of processor  {most2:8.0f} MiB")
     print(f"times the copy        {seconds2 / seconds:8.2f}    {busy2 / busy:8.2f}")
     print(told["told"])
-    for stage, length in told["stages"].items():
-        print(f"  {stage:34} {length:8.2f} s  {1e6 * length / rows:8.3f} s a million rows")
+    for stage, (length, processor) in told["stages"].items():
+        print(f"  {stage:30} {length:8.2f} s  {processor:8.2f} s of processor, {1e6 * processor / rows:7.4f} a million rows")
 
 
 def acs(file: Path, folder: Path) -> None:

@@ -409,3 +409,17 @@ def test_whole_sums(values: list[float], seed: int) -> None:
         inside = v[code == c]
         assert abs(found[0][0][c] / scale - math.fsum(np.clip(inside, -1.0, 0.5))) <= 1e-15 * max(len(inside), 1)
         assert found[0][1][c] == int(((inside > -1.0) & (inside < 0.5)).sum())
+
+
+def test_a_range_of_many_groups_is_told_by_its_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fairopt.datasets import before_after
+
+    frame = people(400)
+    source = write_parts(frame, tmp_path / "in", [100])
+    notion = fo.DemographicParity(("race", "sex"), tolerance=0.05)
+    every = project_dataset(source, tmp_path / "a", notion, score="p", bounds=(0, 1)).audited
+    monkeypatch.setattr(before_after, "MOST_IN_PAIRS", 5)
+    widest = project_dataset(source, tmp_path / "b", notion, score="p", bounds=(0, 1)).audited
+    assert len(widest.gaps) <= 6 < len(every.gaps) == 15
+    assert widest.largest == every.largest
+    assert widest.worst.rows == every.worst.rows
