@@ -39,7 +39,7 @@ class Histograms:
     """
 
     def __init__(self, low: float, high: float) -> None:
-        self.low, self.step = low, (high - low) / BINS
+        self.low, self.high, self.step = low, high, (high - low) / BINS
         self._bins: dict[tuple[Key, int], IntArray] = {}
         self._lock = threading.Lock()
         self._full = False
@@ -65,6 +65,19 @@ class Histograms:
                 elif counts.any():
                     self._bins[keys[k], one] = counts.copy()
             self._full = self._full or len(self._bins) > MOST
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
+    def join(self, other: Histograms) -> None:
+        """The counts of ``other``, of the same bins, come to these."""
+        with self._lock:
+            for place, counts in other._bins.items():
+                self._bins[place] = self._bins[place] + counts if place in self._bins else counts.copy()
+            self._full = self._full or other._full or len(self._bins) > MOST
 
     def by_cell(self, keys: Sequence[Key], cell: IntArray, *, weighted: bool) -> tuple[IntArray, Array, Array] | None:
         """(h,) the cell of each histogram, (h,) 1 / w in it, about, and (h, BINS) counts, with the cell of each of ``keys``.

@@ -15,7 +15,7 @@ from fairopt.basics.errors import UnsupportedError
 from fairopt.basics.files import Dialect
 from fairopt.datasets.find import Shard
 from fairopt.datasets.reading import read_block
-from fairopt.datasets.survey import Asked, Survey
+from fairopt.datasets.survey import Asked, Survey, Tally, compositions
 from fairopt.datasets.tables import open_table
 from fairopt.layer.prepared import project
 from fairopt.notions.algebra import Notion
@@ -61,21 +61,23 @@ def project_whole(
 
 def _loaded(shards: Sequence[Shard], dialect: Dialect, asked: Asked, survey: Survey) -> tuple[Any, Any, dict[str, Any], Any, Any]:
     """scores (n,), composition (n,), features, targets and weights of all rows that can be used."""
-    index = {key: k for k, key in enumerate(survey.keys)}
     numbers: dict[str, list[Any]] = {name: [] for name in asked.wanted.numeric}
     targets: list[Any] = []
     weights: list[Any] = []
     scores: list[Any] = []
     codes: list[Any] = []
-    for shard, seen in zip(shards, survey.seen, strict=True):
-        places = np.array([index[key] for key in seen.tally.keys], dtype=np.uint16)
-        for rows in seen.kept:
-            codes.append(places[rows.code])
-            scores.append(rows.scores)
+    tally = Tally()
+    for key in survey.keys:
+        tally.place(key)
+    for shard in shards:
         table = open_table(shard, dialect, asked.wanted.columns)
         try:
             for raw in table.blocks(asked.wanted.columns):
                 block = read_block(raw, asked.wanted)
+                if block.n == 0:
+                    continue
+                codes.append(compositions(block, asked, tally))
+                scores.append(block.scores)
                 for name, column in numbers.items():
                     column.append(block.numbers[name])
                 targets.append(block.targets)

@@ -18,20 +18,19 @@ from fairopt.basics.errors import InputError
 from fairopt.basics.files import csv_table, write_whole
 from fairopt.basics.files.writing import unwritable
 from fairopt.datasets.before_after import audited
+from fairopt.datasets.crew import Crew, Threads
 from fairopt.datasets.guess import Histograms
 from fairopt.datasets.in_memory import Whole, project_whole
 from fairopt.datasets.job import Job, Told
 from fairopt.datasets.journal import FORMAT, Journal, journal_in
-from fairopt.datasets.kept import Kept, Room
 from fairopt.datasets.reading import read_block
-from fairopt.datasets.shard_passes import Box, ShardPasses, in_threads
+from fairopt.datasets.shard_passes import Box, ShardPasses
 from fairopt.datasets.solving import Found, Positions, Uses, box_of, find_prices, positions_of, problem_of, sorted_keys, uses_of
-from fairopt.datasets.survey import Asked, Seen, Survey, alike, file_digest, join, survey
+from fairopt.datasets.survey import Asked, Survey, alike, file_digest, join
 from fairopt.datasets.tables import open_table
-from fairopt.datasets.writing import Maker, write_shard
+from fairopt.datasets.writing import Maker, part_of, publish, ready, write_part
 
 REJECTS = ("file", "row", "reason", "content")
-SHOWN = 5  # bad rows that an error shows
 
 
 class Run:
@@ -41,6 +40,7 @@ class Run:
         self.job, self._say = job, told
         self._lock = threading.Lock()
         self._now = Told("", 1, 0, None)
+        self._crew: Crew = Threads(job.threads, self._rows)
 
     def go(self, *, overwrite: bool) -> tuple[dict[str, Any], bool]:
         """The certificate, and whether an earlier run had begun. Raises what ``project_dataset`` says."""
@@ -159,8 +159,8 @@ class Run:
             journal.keep_solved(kept)
         elif journal.solved["certificate"] != body:
             raise InputError(f"output: {journal.folder}: the same run found other scores; pass overwrite=True to begin anew")
-        for one in found.seen:
-            one.kept.path.unlink(missing_ok=True)
+        for left in journal.folder.glob("*.rows"):
+            left.unlink()
         return maker
 
     def _asked(self, uses: Uses) -> Asked:
@@ -191,17 +191,9 @@ class Run:
 
     def _surveyed(self, folder: Path, asked: Asked) -> Survey:
         """The first pass. InputError for a row that cannot be used, where nobody asked for rejects."""
-        job, room = self.job, Room(folder)
+        job = self.job
         self._told("reading", 1, None)
-
-        def work(k: int) -> Seen:
-            shard = job.places.shards[k]
-            seen = survey(shard, job.dialect, asked, Kept(room, folder / f"{k}.rows"), self._rows)
-            if seen.rejects and job.rejects is None:
-                raise InputError(_bad(seen))
-            return seen
-
-        seen = in_threads(job.threads, work, len(job.places.shards))
+        seen = self._crew.survey(job.places.shards, job.dialect, asked, folder, strict=job.rejects is None)
         alike(seen)
         return join(seen, asked, sorted_keys)
 
@@ -211,13 +203,10 @@ class Run:
         made: list[ShardPasses] = []
 
         def told(what: str, count: int) -> None:
-            if what:
-                self._told(what, count, found.n)
-            else:
-                self._rows(count)
+            self._told(what, count, found.n)
 
         def passes_of(cell: Any, cells: int) -> ShardPasses:
-            made.append(ShardPasses(found, cell, cells, box, job.threads, job.threshold, told))
+            made.append(ShardPasses(found, cell, cells, box, self._crew, job.threshold, told))
             return made[0]
 
         problem = problem_of(job.notion, positions, job.bounds, job.missing)
@@ -268,15 +257,20 @@ class Run:
         except OSError as error:
             raise unwritable(places.output, "output", error) from error
         if overwrite:
-            for path in places.outputs:
+            for path in (*places.outputs, places.certificate):
                 path.unlink(missing_ok=True)
         if self._inputs() != journal.head["inputs"]:
             raise InputError("input: it has changed since it was first read; run the command again with overwrite=True")
 
-        def work(k: int) -> None:
-            write_shard(k, places, job.dialect, maker, job.name, journal, self._rows)
-
-        in_threads(job.threads, work, len(places.shards))
+        calls = []
+        for k, (shard, out) in enumerate(zip(places.shards, places.outputs, strict=True)):
+            rows = ready(k, out, journal)
+            if rows is None:
+                calls.append((k, shard, part_of(k, journal), out, job.dialect, maker, job.name))
+            else:
+                self._rows(rows)
+        for _, (k, facts) in self._crew.write(write_part, calls):
+            publish(k, places.shards[k], places.outputs[k], facts, journal)
 
 
 def _maker(
@@ -298,14 +292,6 @@ def _maker(
         maker = Maker(asked, [], np.zeros(0), Box(0.0, 0.0, (0.0, 0.0)), whole.by_shard, y, whole.starts)
         kept = {"whole": file_digest(path), "starts": whole.starts}
     return maker, {**kept, "by_shard": [hex(total) for total in maker.expected]}
-
-
-def _bad(seen: Seen) -> str:
-    """The first rows of a shard that cannot be used."""
-    unit = "row" if seen.shard.parquet else "line"
-    shown = "; ".join(f"{unit} {r.number}: {r.reason}" for r in seen.rejects[:SHOWN])
-    more = f" ({len(seen.rejects):,} such rows of {len(seen.rejects) + seen.rows:,})"
-    return f"{seen.shard.path}: {shown}{more}; mend them, or pass rejects= to leave them out and write them there"
 
 
 def _versions() -> dict[str, str]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -14,9 +13,10 @@ from torch import Tensor
 
 from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.errors import UnsupportedError
+from fairopt.datasets.crew import Crew, Heard, counted
 from fairopt.datasets.guess import Histograms
 from fairopt.datasets.kept import Rows
-from fairopt.datasets.survey import Seen, Survey
+from fairopt.datasets.survey import Survey
 from fairopt.solve.passes import kernels
 from fairopt.solve.passes.whole_sums import UNIT, count_at_least, exact_sums, joined, scale_of, squared_distance, whole_clipped_sums
 
@@ -72,13 +72,13 @@ class ShardPasses:
     """``Passes`` over what a survey kept. ``cell`` (K,): the cell of each composition; their number ``cells``."""
 
     def __init__(
-        self, survey: Survey, cell: IntArray, cells: int, box: Box, threads: int, threshold: float, told: Callable[[str, int], None]
+        self, survey: Survey, cell: IntArray, cells: int, box: Box, crew: Crew, threshold: float, told: Callable[[str, int], None]
     ) -> None:  # fmt: skip
         self._survey, self._cell, self._cells, self._box = survey, cell, cells, box
-        self._threads, self._told = threads, told
+        self._crew, self._told = crew, told
         self._cell_of = [cell[survey.places(one.tally)] for one in survey.seen]
         self.eps = 2.0**-23 if survey.single else 2.0**-52
-        self.threshold = threshold
+        self._threshold = threshold
         self.taken = 1  # the survey was one
 
     def extent(self) -> tuple[float, float]:
@@ -90,11 +90,14 @@ class ShardPasses:
         forced = max(box.low, -box.high, 0.0)
         return min(max(abs(box.low), abs(box.high)), max(max(abs(survey.least), abs(survey.largest)) + pull, forced))
 
-    def _run(self, words: str, work: Callable[[int, Seen], T]) -> list[T]:
-        """``work`` on every shard; the answers in the order of the shards."""
+    def _begin(self, words: str) -> None:
         self.taken += 1
         self._told(words, self.taken)
-        return in_threads(self._threads, lambda k: work(k, self._survey.seen[k]), len(self._survey.seen))
+
+    def _run(self, words: str, function: Callable[..., T], common: tuple[Any, ...]) -> list[T]:
+        """A pass: ``function`` of every shard's rows, ``common`` and the cells of its compositions."""
+        self._begin(words)
+        return self._crew.each(function, common, [(cell,) for cell in self._cell_of])
 
     @cached_property
     def _line(self) -> tuple[Array, Array]:
@@ -111,21 +114,9 @@ class ShardPasses:
         scale = scale_of(self.largest(shift))
         mass_scale = scale_of(1.0 / survey.lightest) if survey.weighted else 1.0
 
-        def work(k: int, one: Seen) -> tuple[IntArray, ...]:
-            cell = self._cell_of[k]
-            own: list[IntArray] = [np.zeros(len(cell), dtype=np.int64) for _ in range(4)]
-            for rows in one.kept:
-                whole_clipped_sums(
-                    rows.scores, rows.code, shift[cell], self._box.low, self._box.high, scale, rows.inverse, mass_scale, *own
-                )  # fmt: skip
-                self._told("", rows.code.shape[0])
-            found = tuple(np.zeros(C, dtype=np.int64) for _ in own)
-            for total, part in zip(found, own, strict=True):
-                np.add.at(total, cell, part)
-            return found
-
+        common = (shift, C, self._box, scale, mass_scale)
         totals, slopes = [0] * C, [0] * C
-        for high, low, high_free, low_free in self._run("looking for prices", work):
+        for high, low, high_free, low_free in self._run("looking for prices", sums_of, common):
             totals = [a + b for a, b in zip(totals, joined(high, low), strict=True)]
             slopes = [a + b for a, b in zip(slopes, joined(high_free, low_free), strict=True)]
         return _scaled(totals, scale), _scaled(slopes, mass_scale)
@@ -133,31 +124,15 @@ class ShardPasses:
     def count(self, histograms: Histograms) -> None:
         """A pass that counts scores in bins, where the survey could not know from where to where."""
 
-        def work(k: int, one: Seen) -> None:
-            keys = list(one.tally.keys)
-            for rows in one.kept:
-                histograms.add(keys, rows.scores, rows.code, rows.inverse)
-                self._told("", rows.code.shape[0])
-
-        self._run("counting scores", work)
+        self._begin("counting scores")
+        own = [(list(one.tally.keys),) for one in self._survey.seen]
+        for found in self._crew.each(counted, (histograms.low, histograms.high), own):
+            histograms.join(found)
 
     def scores(self, shift: Array) -> tuple[Proved, Array, Array]:
         survey, cells = self._survey, self._cells
 
-        def work(k: int, one: Seen) -> tuple[list[int], Array, IntArray, float]:
-            cell = self._cell_of[k]
-            K = len(cell)
-            sums, slopes, chosen, squared = [0] * K, np.zeros(K), np.zeros(K, dtype=np.int64), 0.0
-            for rows in one.kept:
-                y, free = fair_scores(rows, shift[cell], self._box)
-                sums = [a + b for a, b in zip(sums, exact_sums(y, rows.code, K), strict=True)]
-                slopes += free
-                count_at_least(y, rows.code, self.threshold, chosen)
-                squared += squared_distance(rows.scores, y, rows.inverse)
-                self._told("", rows.code.shape[0])
-            return sums, slopes, chosen, squared
-
-        found = self._run("proving the scores", work)
+        found = self._run("proving the scores", proof_of, (shift, self._box, self._threshold))
         K = len(survey.keys)
         total, chosen = [0] * K, np.zeros(K, dtype=np.int64)
         slopes, squared = np.zeros(cells), 0.0
@@ -183,17 +158,35 @@ class ShardPasses:
         raise UnsupportedError("scores of a data set on disk carry no gradient")
 
 
-def in_threads(threads: int, work: Callable[[int], T], count: int) -> list[T]:
-    """``work(0)``, ... of ``count``, a few at a time; the first error in that order is raised, and what has not begun is left."""
-    if threads == 1 or count == 1:
-        return [work(k) for k in range(count)]
-    with ThreadPoolExecutor(threads) as pool:
-        futures = [pool.submit(work, k) for k in range(count)]
-        try:
-            return [future.result() for future in futures]
-        finally:
-            for future in futures:
-                future.cancel()
+def sums_of(
+    rows: Iterable[Rows], shift: Array, cells: int, box: Box, scale: float, mass_scale: float, cell: IntArray, heard: Heard
+) -> tuple[IntArray, ...]:  # fmt: skip
+    """(cells,) halves of the whole sums of a shard's clipped scores, and of their slopes; ``cell`` (K,) of its compositions."""
+    own: list[IntArray] = [np.zeros(len(cell), dtype=np.int64) for _ in range(4)]
+    moved = shift[cell]
+    for part in rows:
+        whole_clipped_sums(part.scores, part.code, moved, box.low, box.high, scale, part.inverse, mass_scale, *own)
+        heard(part.code.shape[0])
+    found = tuple(np.zeros(cells, dtype=np.int64) for _ in own)
+    for total, more in zip(found, own, strict=True):
+        np.add.at(total, cell, more)
+    return found
+
+
+def proof_of(
+    rows: Iterable[Rows], shift: Array, box: Box, threshold: float, cell: IntArray, heard: Heard
+) -> tuple[list[int], Array, IntArray, float]:  # fmt: skip
+    """Of a shard's scores by composition (K,): exact sums, slopes, decisions; and the square of the distance."""
+    K, moved = len(cell), shift[cell]
+    sums, slopes, chosen, squared = [0] * K, np.zeros(K), np.zeros(K, dtype=np.int64), 0.0
+    for part in rows:
+        y, free = fair_scores(part, moved, box)
+        sums = [a + b for a, b in zip(sums, exact_sums(y, part.code, K), strict=True)]
+        slopes += free
+        count_at_least(y, part.code, threshold, chosen)
+        squared += squared_distance(part.scores, y, part.inverse)
+        heard(part.code.shape[0])
+    return sums, slopes, chosen, squared
 
 
 def _scaled(totals: Sequence[int], scale: float) -> Array:

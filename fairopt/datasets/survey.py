@@ -23,6 +23,7 @@ from fairopt.datasets.reading import Block, Reject, Wanted, read_block
 from fairopt.datasets.tables import open_table
 from fairopt.solve.passes.whole_sums import count_at_least, exact_sums
 
+SHOWN = 5  # bad rows that an error shows
 MOST = 1 << 12  # compositions: what is summed a composition must fit in memory
 
 
@@ -74,7 +75,7 @@ class Ends:
 class Seen:
     """What the first pass found in one shard.
 
-    types: of its columns; kept: its rows, in short; single: scores are float32; digest, size: sha256 and bytes of the file.
+    types: of its columns; single: scores are float32; digest, size: sha256 and bytes of the file.
     """
 
     shard: Shard
@@ -82,15 +83,17 @@ class Seen:
     rows: int
     rejects: list[Reject]
     tally: Tally
-    kept: Kept
     ends: Ends
     single: bool
     digest: str
     size: int
 
 
-def survey(shard: Shard, dialect: Dialect, asked: Asked, kept: Kept, told: Callable[[int], None]) -> Seen:
-    """One pass over a shard; ``told``: rows read. InputError, with the file's name, for what cannot be read."""
+def survey(shard: Shard, dialect: Dialect, asked: Asked, kept: Kept, told: Callable[[int], None], *, strict: bool) -> Seen:
+    """One pass over a shard; ``told``: rows read. What is short of a row is ``kept``.
+
+    InputError, with the file's name, for what cannot be read, and where ``strict`` for rows that cannot be used.
+    """
     table = open_table(shard, dialect, asked.wanted.columns)
     tally, rejects = Tally(), []
     ends = Ends()
@@ -109,8 +112,18 @@ def survey(shard: Shard, dialect: Dialect, asked: Asked, kept: Kept, told: Calla
             told(block.n)
     finally:
         table.close()
+    if rejects and strict:
+        raise InputError(_bad(shard, rejects, rows))
     digest, size = file_digest(shard.path), shard.path.stat().st_size
-    return Seen(shard, table.types, rows, rejects, tally, kept, ends, single and rows > 0, digest, size)
+    return Seen(shard, table.types, rows, rejects, tally, ends, single and rows > 0, digest, size)
+
+
+def _bad(shard: Shard, rejects: list[Reject], rows: int) -> str:
+    """The first rows of a shard that cannot be used."""
+    unit = "row" if shard.parquet else "line"
+    shown = "; ".join(f"{unit} {r.number}: {r.reason}" for r in rejects[:SHOWN])
+    more = f" ({len(rejects):,} such rows of {len(rejects) + rows:,})"
+    return f"{shard.path}: {shown}{more}; mend them, or pass rejects= to leave them out and write them there"
 
 
 def _read(shard: Shard, raw: Any, wanted: Wanted) -> Block:

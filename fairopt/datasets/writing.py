@@ -14,7 +14,7 @@ from fairopt.basics.arrays import Array
 from fairopt.basics.errors import InputError
 from fairopt.basics.files import Dialect
 from fairopt.basics.files.writing import unwritable
-from fairopt.datasets.find import Places, Shard
+from fairopt.datasets.find import Shard
 from fairopt.datasets.journal import Journal, sync_folder
 from fairopt.datasets.kept import NONE, Rows
 from fairopt.datasets.reading import Block, read_block
@@ -86,31 +86,46 @@ class _Blocks:
             raise InputError(f"{self._path}: {CHANGED}")
 
 
-def write_shard(
-    k: int, places: Places, dialect: Dialect, maker: Maker, name: str, journal: Journal, told: Callable[[int], None]
-) -> dict[str, Any]:  # fmt: skip
-    """Shard k, unless it stands there already; its line in the journal."""
-    shard, out = places.shards[k], places.outputs[k]
-    part = journal.folder / f"{k}.part"
+def ready(k: int, out: Path, journal: Journal) -> int | None:
+    """The rows of shard k where its output stands there whole, or is whole and gets its name now; None where it is to be written.
+
+    InputError where another file has that name.
+    """
     known = journal.written.get(k)
-    if known is not None:
-        if out.exists() and file_digest(out) == known["sha256"]:
-            told(known["rows"])
-            return known
-        if not out.exists() and part.exists() and file_digest(part) == known["sha256"]:
-            _publish(part, out)
-            told(known["rows"])
-            return known
-        if out.exists():
-            raise InputError(f"output: {out} was changed since this run wrote it; put it back, delete it, or pass overwrite=True")
-    rows = _write(shard, part, out, dialect, maker.of(k, shard.path), maker.asked, name, told)
-    facts = {"sha256": file_digest(part), "bytes": part.stat().st_size, "rows": rows}
-    if known is not None and facts["sha256"] != known["sha256"]:
-        raise InputError(f"{shard.path}: {CHANGED}")
+    if known is None:
+        return None
+    if out.exists():
+        if file_digest(out) == known["sha256"]:
+            return int(known["rows"])
+        raise InputError(f"output: {out} was changed since this run wrote it; put it back, delete it, or pass overwrite=True")
+    part = part_of(k, journal)
+    if part.exists() and file_digest(part) == known["sha256"]:
+        _rename(part, out)
+        return int(known["rows"])
+    return None
+
+
+def part_of(k: int, journal: Journal) -> Path:
+    """Where shard k is written until it is whole."""
+    return journal.folder / f"{k}.part"
+
+
+def write_part(
+    k: int, shard: Shard, part: Path, out: Path, dialect: Dialect, maker: Maker, name: str, heard: Callable[[int], None]
+) -> tuple[int, dict[str, Any]]:  # fmt: skip
+    """Shard k with its scores at ``part``, on the disk; k and the facts that the journal keeps."""
+    rows = _write(shard, part, out, dialect, maker.of(k, shard.path), maker.asked, name, heard)
+    return k, {"sha256": file_digest(part), "bytes": part.stat().st_size, "rows": rows}
+
+
+def publish(k: int, shard: Shard, out: Path, facts: dict[str, Any], journal: Journal) -> None:
+    """The part of shard k gets its name, once the journal knows of it."""
+    known = journal.written.get(k)
     if known is None:
         journal.keep_written(k, facts)
-    _publish(part, out)
-    return {"shard": k, **facts}
+    elif facts["sha256"] != known["sha256"]:
+        raise InputError(f"{shard.path}: {CHANGED}")
+    _rename(part_of(k, journal), out)
 
 
 def _write(
@@ -140,7 +155,7 @@ def _write(
     return rows
 
 
-def _publish(part: Path, out: Path) -> None:
+def _rename(part: Path, out: Path) -> None:
     try:
         part.replace(out)
     except OSError as error:

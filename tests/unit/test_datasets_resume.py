@@ -118,6 +118,24 @@ def stopped(data: Path, out: Path, notion: str, what: str) -> None:
         project_dataset(data / "in", out, NOTIONS[notion](), score="p", bounds=(0, 1), told=told, threads=1)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_shards_get_their_names_one_by_one(threads: int, data: Path, tmp_path: Path) -> None:
+    """What is written when a run is stopped is not written again."""
+    out = tmp_path / "out"
+
+    def told(now: Any) -> None:
+        if now.what == "writing" and now.rows >= 950:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        project_dataset(data / "in", out, NOTIONS["passes"](), score="p", bounds=(0, 1), told=told, threads=threads)
+    done = {p.name: p.stat().st_mtime_ns for p in out.glob("part-*")}
+    assert len(done) >= 2
+    assert asked(data / "in", out, "passes").resumed
+    assert done.items() <= {p.name: p.stat().st_mtime_ns for p in out.glob("part-*")}.items()
+    assert files(out) == files(data / "passes")
+
+
 @pytest.mark.parametrize("notion", NOTIONS)
 def test_what_was_found_is_not_looked_for_again(notion: str, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
