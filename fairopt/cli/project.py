@@ -35,6 +35,7 @@ from fairopt.cli.options import (
 )
 from fairopt.cli.show import console, progress, rich_table, say
 from fairopt.datasets import DatasetReport, Told, project_dataset
+from fairopt.datasets.cluster import connect
 from fairopt.datasets.find import find
 from fairopt.datasets.tables import open_table
 
@@ -67,6 +68,7 @@ def project(
     certificate: Annotated[Path | None, typer.Option(help="Where the certificate goes. By default beside the output.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew, and lose what stands at the output.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="Files in flight. [default: the processors, at most 4]")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, whose workers do it (extra 'dask').")] = None,
     separator: Separator = None,
     decimal: Decimal = ".",
     encoding: Encoding = None,
@@ -92,12 +94,13 @@ def project(
     first, *others = notions_asked(notion, attributes, given=strata, tolerance=tolerance, ratio=ratio, lower=lower, upper=upper)
     for other in others:
         first = first & other
-    with _interrupted(output), _bars(console(stderr=True)) as told:
+    with _interrupted(output), _bars(console(stderr=True)) as told, _cluster(scheduler) as client:
         report = project_dataset(
             input, output, first, score=one(score, "score") or score, target=one(target, "target"), weights=one(weights, "weights"),
             bounds=None if bounds is None else two_numbers(bounds, "--bounds"), name=name, pos_label=pos_label,
             missing_group=missing_group, rejects=rejects, certificate=certificate, overwrite=overwrite,  # type: ignore[arg-type]
             separator=separator, decimal=decimal, encoding=encoding, threshold=threshold, attributes=attributes, threads=threads, told=told,
+            client=client,
         )  # fmt: skip
     screen = console()
     _show(report, screen, rejects)
@@ -112,6 +115,16 @@ def _columns(input: str, output: Path, certificate: Path | None, how: Any, wante
         return table.columns
     finally:
         table.close()
+
+
+@contextmanager
+def _cluster(address: str | None) -> Iterator[Any]:
+    """A client of the scheduler, as long as the run lasts; None without one."""
+    if address is None:
+        yield None
+        return
+    with connect(address) as client:
+        yield client
 
 
 @contextmanager

@@ -45,6 +45,7 @@ def project_dataset(
     threshold: float = 0.5,
     attributes: Sequence[str | tuple[str, ...]] | None = None,
     threads: int | None = None,
+    client: Any = None,
     told: Callable[[Told], None] | None = None,
 ) -> DatasetReport:
     """The scores nearest to a column's that meet ``notion`` over all rows of a data set; every file is written with one column more.
@@ -59,6 +60,8 @@ def project_dataset(
     overwrite    begin anew, and lose what stands at the places of the output
     threshold    a score at or above it is a positive decision, in the tables before and after; ``attributes``: of their groups
     threads      shards in flight; told: called with what is being done
+    client       a ``distributed.Client``: shards are read, summed and written by the workers of a Dask cluster (extra ``dask``), which see
+                 the files under the same paths
 
     The data are read twice, once to be summed and once to be written; what lies between goes over codes and scores alone. A run that was
     stopped goes on where it was, and ends with the same bytes. Raises InputError, InfeasibleError; UnsupportedError where the notion
@@ -101,7 +104,7 @@ def project_dataset(
     )
     from fairopt.datasets.run import Run  # and with it the compiled passes
 
-    found, resumed = Run(job, told or (lambda _: None)).go(overwrite=overwrite)
+    found, resumed = Run(job, told or (lambda _: None), client).go(overwrite=overwrite)
     return DatasetReport(found, places, resumed)
 
 

@@ -7,6 +7,7 @@ import platform
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from fairopt.basics.errors import InputError
 from fairopt.basics.files import csv_table, write_whole
 from fairopt.basics.files.writing import unwritable
 from fairopt.datasets.before_after import audited
+from fairopt.datasets.cluster import Cluster
 from fairopt.datasets.crew import Crew, Threads
 from fairopt.datasets.guess import Histograms
 from fairopt.datasets.in_memory import Whole, project_whole
@@ -36,11 +38,11 @@ REJECTS = ("file", "row", "reason", "content")
 class Run:
     """A run of ``job``; ``told`` hears how far it is."""
 
-    def __init__(self, job: Job, told: Callable[[Told], None]) -> None:
+    def __init__(self, job: Job, told: Callable[[Told], None], client: Any = None) -> None:
         self.job, self._say = job, told
         self._lock = threading.Lock()
         self._now = Told("", 1, 0, None)
-        self._crew: Crew = Threads(job.threads, self._rows)
+        self._crew: Crew = Threads(job.threads, self._rows) if client is None else Cluster(client, self._rows)
 
     def go(self, *, overwrite: bool) -> tuple[dict[str, Any], bool]:
         """The certificate, and whether an earlier run had begun. Raises what ``project_dataset`` says."""
@@ -236,7 +238,7 @@ class Run:
 
     def _restored(self, journal: Journal, solved: dict[str, Any]) -> Maker | None:
         """What the journal says of the prices; None where scores of all rows at once have to be made again."""
-        asked = self._asked(Uses(*solved["uses"]))
+        asked = replace(self._asked(Uses(*solved["uses"])), histograms=None)
         expected = [int(total, 16) for total in solved["by_shard"]]
         if solved["whole"] is not None:
             path = journal.folder / "fair.npy"
@@ -277,6 +279,7 @@ def _maker(
     asked: Asked, found: Survey, cells: Found | None, whole: Whole | None, folder: Path
 ) -> tuple[Maker, dict[str, Any]]:  # fmt: skip
     """What makes the scores, and what the journal keeps of it."""
+    asked = replace(asked, histograms=None)
     if cells is not None:
         maker = Maker(asked, list(found.keys), cells.shift, cells.box, cells.proved.by_shard)
         shift = [float(v).hex() for v in cells.shift]
