@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         InfeasibleError,
         InputError,
         MissingExtraError,
+        RankError,
         StateError,
         UnsupportedError,
     )
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from fairopt.contract.listing import backends
     from fairopt.contract.problem import Limits, ProjectionProblem, Rows, Softness
     from fairopt.contract.registry import backend
+    from fairopt.datasets import DatasetReport, project_dataset
     from fairopt.layer.decisions import decide
     from fairopt.layer.fairness_layer import FairnessLayer
     from fairopt.layer.frozen import FrozenLayer
@@ -59,10 +61,11 @@ _PARTS = {
     "auditing": ("Audit", "audit"),
     "contract.backend": ("Backend", "Capabilities", "RawSolution", "Status"),
     "contract.registry": ("backend",),
+    "datasets": ("DatasetReport", "project_dataset"),
     "layer.decisions": ("decide",),
     "basics.errors": (
         "BackendError", "ConformanceError", "FairoptError", "FairoptWarning", "InfeasibleError", "InputError", "MissingExtraError",
-        "StateError", "UnsupportedError",
+        "RankError", "StateError", "UnsupportedError",
     ),
     "layer.frozen": ("FrozenLayer",),
     "auditing.gap_table": ("gaps",),
@@ -83,12 +86,13 @@ _NAMES = {name: part for part, names in _PARTS.items() for name in names}
 _MODULES = ("auditing", "streaming", "testing", "experiments", "race")
 
 __all__ = [
-    "Audit", "Backend", "BackendError", "Capabilities", "Certificate", "ConformanceError", "DemographicParity", "EqualOpportunity",
+    "Audit", "Backend", "BackendError", "Capabilities", "Certificate", "ConformanceError", "DatasetReport", "DemographicParity",
+    "EqualOpportunity",
     "EqualizedOdds", "FairModel", "FairnessLayer", "FairoptError", "FairoptWarning", "FrozenLayer", "GroupMeanBound", "ImpactRatio",
     "InfeasibleError", "InputError", "Limits", "MeanResidual", "MissingExtraError", "Notion", "PredictiveEquality", "Prepared",
-    "ProjectionProblem", "Race", "RawSolution", "Reference", "ResidualParity", "Rows", "ScoreCovariance", "Softness", "Solution",
-    "StateError", "Status", "Table", "UnsupportedError", "audit", "backend", "backends", "compare", "compile", "decide", "gaps", "notion",
-    "project",
+    "ProjectionProblem", "Race", "RankError", "RawSolution", "Reference", "ResidualParity", "Rows", "ScoreCovariance", "Softness",
+    "Solution", "StateError", "Status", "Table", "UnsupportedError", "audit", "backend", "backends", "compare", "compile", "decide",
+    "gaps", "notion", "project", "project_dataset",
 ]  # fmt: skip
 
 

@@ -7,7 +7,7 @@ never NaN. "met" is decided with the exact rational values of the means and the 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 from fairopt.basics.arrays import Array
 from fairopt.basics.columns import numbers, read_features
 from fairopt.basics.errors import InputError
-from fairopt.basics.exact_sums import exact_cell_sums, exact_dot
+from fairopt.basics.exact_sums import exact_cell_sums, exact_counted_sums, exact_dot
 from fairopt.basics.table import Table
 from fairopt.notions.algebra import Leaf, Notion, constraints_on
 from fairopt.notions.batch import Batch
@@ -68,17 +68,20 @@ def read_scores(scores: Any) -> torch.Tensor:
 
 
 class ExactMeans:
-    """Exact means of the scores (n,) and of values over the masks that some constraints name."""
+    """Exact means of the scores (n,) and of values over the masks that some constraints name.
 
-    def __init__(self, scores: Array, batch: Batch, constraints: list[Constraint]) -> None:
+    Where positions of the batch stand for many samples (``copies``), ``scores`` are the exact sums over those.
+    """
+
+    def __init__(self, scores: Array | Sequence[Fraction], batch: Batch, constraints: list[Constraint]) -> None:
         functionals = [f for c in constraints for f in c.functionals]
         keys = list(dict.fromkeys(m.key for f in functionals for m in _masks(f)))
         used = sorted(set().union(*(columns_of(key) for key in keys)))
-        self._combinations = combine(batch.columns, used, batch.n)
+        self._combinations = combine(batch.columns, used, batch.n, batch.copies)
         members = self._combinations.masks(keys)
         self._members = dict(zip(keys, members, strict=True))
         self._counts = dict(zip(keys, (np.asarray(members).astype(np.int64) @ self._combinations.counts).tolist(), strict=True))
-        self._scores = scores
+        self._batch, self._scores = batch, scores
         self._values = [v.detach().to("cpu", torch.float64).numpy() for v in batch.values]
         self._sums: dict[int, list[Fraction]] = {}
         self._means: dict[tuple[int, tuple[Any, ...]], Fraction] = {}
@@ -93,12 +96,24 @@ class ExactMeans:
         place = (values, mask.key)
         if place not in self._means:
             if values not in self._sums:
-                vector = self._scores if values < 0 else self._values[values]
-                self._sums[values] = exact_cell_sums(vector, self._combinations.key, len(self._combinations.counts))
+                self._sums[values] = self._summed(values)
             sums = self._sums[values]
             total = sum((sums[c] for c in np.flatnonzero(self._members[mask.key]).tolist()), Fraction(0))
             self._means[place] = total / self.count(mask)
         return self._means[place]
+
+    def _summed(self, values: int) -> list[Fraction]:
+        """The sums over each combination."""
+        key, cells = self._combinations.key, len(self._combinations.counts)
+        if values >= 0:
+            vector, copies = self._values[values], self._batch.copies
+            return exact_cell_sums(vector, key, cells) if copies is None else exact_counted_sums(vector, copies, key, cells)
+        if isinstance(self._scores, np.ndarray):
+            return exact_cell_sums(self._scores, key, cells)
+        totals = [Fraction(0)] * cells
+        for c, part in zip(key.tolist(), self._scores, strict=True):
+            totals[c] += part
+        return totals
 
     def value(self, f: Functional) -> Fraction | None:
         """The functional's exact value; None where a group is absent."""
@@ -110,6 +125,7 @@ class ExactMeans:
             total += Fraction(scale) * mean
         for scale, values in f.dense:
             # the weights that the compiled row has
+            assert isinstance(self._scores, np.ndarray)
             weights = scale / self._scores.shape[0] * self._values[values]
             total += exact_dot(weights, self._scores)
         return total

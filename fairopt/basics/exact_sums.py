@@ -49,6 +49,14 @@ def exact_cell_sums(values: Array, cell: IntArray, cells: int) -> list[Fraction]
     return [Fraction(t << shift) if shift >= 0 else Fraction(t, 1 << -shift) for t in totals]
 
 
+def exact_counted_sums(values: Array, counts: IntArray, cell: IntArray, cells: int) -> list[Fraction]:
+    """``exact_cell_sums`` of values (n,) each of which comes ``counts`` (n,) times."""
+    totals = [Fraction(0)] * cells
+    for value, count, c in zip(values.tolist(), counts.tolist(), cell.tolist(), strict=True):
+        totals[c] += Fraction(value) * count
+    return totals
+
+
 def nearest_float(v: Fraction) -> float:
     """A float64 on the same side of 0; infinite where float64 ends."""
     try:

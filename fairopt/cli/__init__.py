@@ -13,7 +13,13 @@ from fairopt.basics.extras import missing
 from fairopt.basics.table import visible
 
 # What the library's messages name -> what a command takes.
-REMEDIES = {"missing_group='own'": "--missing-group own", "pos_label= the": "--pos-label, the"}
+REMEDIES = {
+    "rejects= to": "--rejects FILE to",
+    "overwrite=True": "--overwrite",
+    "pass target=, the": "pass --target, the",
+    "missing_group='own'": "--missing-group own",
+    "pos_label= the": "--pos-label, the",
+}
 EXTRA = "the command line needs typer and rich"
 
 

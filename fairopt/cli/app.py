@@ -28,6 +28,9 @@ COMMANDS = {
         "compare", "compare", "Race solver backends: time, memory, exact violation, distance to the optimum, gradient error."
     ),
     "demo": Command("demo", "demo", "Train on 1,989 real mortgage decisions, with the approval gap between races under the tolerance."),
+    "project": Command(
+        "project", "project", "Write fair scores beside those of a table, a folder or a pattern of them: one guarantee over all rows."
+    ),
     "replay": Command("replay", "replay", "Send out-of-fold probabilities of a real data set through all controllers."),
     "reproduce": Command("reproduce", "reproduce", "Run one of the experiments, with the paper's figures beside it."),
     "stream": Command("stream", "stream", "Send a file's scores through a streaming controller: the pooled gap stays near the tolerance."),

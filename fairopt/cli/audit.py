@@ -16,9 +16,27 @@ from fairopt.auditing.table_file import Frame, TableFile
 from fairopt.basics.errors import InputError
 from fairopt.basics.files import check_places, column_name, column_names, csv_table
 from fairopt.basics.table import Table
-from fairopt.cli.options import Decimal, Encoding, Separator, dialect, two_numbers
+from fairopt.cli.asked import NotionNames, attribute_of, notions_asked, parts_of
+from fairopt.cli.options import (
+    Decimal,
+    Encoding,
+    Given,
+    Lower,
+    MissingGroup,
+    PosLabel,
+    Ratio,
+    Score,
+    Sensitive,
+    Separator,
+    Target,
+    Threshold,
+    Tolerance,
+    Upper,
+    dialect,
+    two_numbers,
+)
 from fairopt.cli.show import STDOUT, console, output, rich_table, say
-from fairopt.notions.named import SHIPPED, notions_named
+from fairopt.notions.named import continuous
 
 LONGEST = 40  # rows of a table on the terminal; the rest are in the files
 SHOWN = {
@@ -35,30 +53,23 @@ def audit(
             show_default=False,
         ),
     ],
-    score: Annotated[str, typer.Option(help="Column of scores.")],
-    sensitive: Annotated[list[str], typer.Option(help="Column of group values; 'sex,race' for an intersection; repeat for several.")],
-    target: Annotated[str | None, typer.Option(help="Column of targets, for notions and rates that need them.")] = None,
-    pos_label: Annotated[
-        str | None, typer.Option(help="The target that counts as 1, as written; every other one is 0. By default targets are numbers.")
-    ] = None,
+    score: Score,
+    sensitive: Sensitive,
+    target: Target = None,
+    pos_label: PosLabel = None,
     decision: Annotated[str | None, typer.Option(help="Column of 0/1 decisions, in place of --threshold.")] = None,
-    notion: Annotated[
-        list[str] | None,
-        typer.Option(
-            help=f"{', '.join(SHIPPED)}, or module:object, a notion of your own; repeat for several. [default: demographic_parity]"
-        ),
-    ] = None,
-    tolerance: Annotated[float, typer.Option(help="Largest gap, for the notions that have one.")] = 0.05,
-    ratio: Annotated[float, typer.Option(help="Smallest ratio of means, for impact_ratio.")] = 0.8,
-    lower: Annotated[float | None, typer.Option(help="Least group mean, for group_mean_bound.")] = None,
-    upper: Annotated[float | None, typer.Option(help="Largest group mean, for group_mean_bound.")] = None,
-    given: Annotated[str | None, typer.Option(help="Column(s) of strata, separated by commas.")] = None,
+    notion: NotionNames = None,
+    tolerance: Tolerance = 0.05,
+    ratio: Ratio = 0.8,
+    lower: Lower = None,
+    upper: Upper = None,
+    given: Given = None,
     separator: Separator = None,
     decimal: Decimal = ".",
     encoding: Encoding = None,
     bounds: Annotated[str | None, typer.Option(help="Least and largest score, like 0,1: a score outside is an error.")] = None,
-    threshold: Annotated[float, typer.Option(help="A score at or above it is a positive decision, in the units of the scores.")] = 0.5,
-    missing_group: Annotated[str, typer.Option(help="error: an empty group cell is one; own: those are a group.")] = "error",
+    threshold: Threshold = 0.5,
+    missing_group: MissingGroup = "error",
     local_law: Annotated[
         str | None, typer.Option(help="Columns 'SEX,RACE': adds the table formats of New York City's Local Law 144.")
     ] = None,
@@ -88,19 +99,15 @@ def audit(
     def name(words: str | None, option: str) -> str | None:
         return None if words is None else column_name(words, table.columns, option, Path(table.name).name)
 
-    attributes = [_attribute(names(words, "sensitive")) for words in sensitive]
-    strata = None if given is None else _attribute(names(given, "given"))
+    attributes = [attribute_of(names(words, "sensitive")) for words in sensitive]
+    strata = None if given is None else attribute_of(names(given, "given"))
     law = _law(local_law, unknown, names)
-    notions = [
-        made
-        for words in notion or ["demographic_parity"]
-        for made in notions_named(words, attributes, given=strata, tolerance=tolerance, ratio=ratio, lower=lower, upper=upper)
-    ]
-    columns = [*dict.fromkeys([n for a in attributes for n in _tuple(a)] + list(_tuple(strata)) + ([law.sex, law.race] if law else []))]
+    notions = notions_asked(notion, attributes, given=strata, tolerance=tolerance, ratio=ratio, lower=lower, upper=upper)
+    columns = [*dict.fromkeys([n for a in attributes for n in parts_of(a)] + list(parts_of(strata)) + ([law.sex, law.race] if law else []))]
     columns += [a for made in notions for a in made.attributes if a not in columns]
     frame = table.frame(
         score=name(score, "score") or score, sensitive=columns, target=name(target, "target"), decision=name(decision, "decision"),
-        numeric=_continuous(notions), pos_label=pos_label,
+        numeric=continuous(notions), pos_label=pos_label,
     )  # fmt: skip
     if bounds is not None:
         _inside(frame, two_numbers(bounds, "--bounds"))
@@ -169,17 +176,10 @@ def _columns(table: Table, columns: tuple[str, ...]) -> Table:
     return Table.from_records(columns, list(table))
 
 
-def _continuous(notions: list[fo.Notion]) -> set[str]:
-    """The attributes that hold numbers: those of covariances, unless another notion has groups of them."""
-    leaves = [leaf.notion for n in notions for leaf in n.leaves()]
-    others = {a for leaf in leaves if not isinstance(leaf, fo.ScoreCovariance) for a in leaf.attributes}
-    return {leaf.attributes[0] for leaf in leaves if isinstance(leaf, fo.ScoreCovariance)} - others
-
-
 def _with_groups(attributes: list[str | tuple[str, ...]], notions: list[fo.Notion]) -> list[str | tuple[str, ...]]:
     """What was asked for, but for the continuous attributes of covariances."""
-    continuous = _continuous(notions)
-    return [a for a in attributes if not (isinstance(a, str) and a in continuous)]
+    numeric = continuous(notions)
+    return [a for a in attributes if not (isinstance(a, str) and a in numeric)]
 
 
 def _law(words: str | None, unknown: list[str] | None, names: Callable[[str, str], tuple[str, ...]]) -> Any:
@@ -191,11 +191,3 @@ def _law(words: str | None, unknown: list[str] | None, names: Callable[[str, str
     if len(found) != 2:
         raise InputError(f"--local-law: got {words!r}, expected two columns, 'SEX,RACE'")
     return fo.auditing.LocalLaw144(*found, unknown=tuple(unknown or ()))
-
-
-def _attribute(names: tuple[str, ...]) -> str | tuple[str, ...]:
-    return names[0] if len(names) == 1 else names
-
-
-def _tuple(attribute: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    return () if attribute is None else (attribute,) if isinstance(attribute, str) else attribute

@@ -15,6 +15,20 @@ from fairopt.basics.errors import InputError
 from fairopt.basics.extras import missing
 from fairopt.basics.files import Dialect, number
 
+# What a table's columns are and what is asked of its scores: the same words in every command.
+Score = Annotated[str, typer.Option(help="Column of scores.")]
+Sensitive = Annotated[list[str], typer.Option(help="Column of group values; 'sex,race' for an intersection; repeat for several.")]
+Target = Annotated[str | None, typer.Option(help="Column of targets, for notions and rates that need them.")]
+PosLabel = Annotated[
+    str | None, typer.Option(help="The target that counts as 1, as written; every other one is 0. By default targets are numbers.")
+]
+Tolerance = Annotated[float, typer.Option(help="Largest gap, for the notions that have one.")]
+Ratio = Annotated[float, typer.Option(help="Smallest ratio of means, for impact_ratio.")]
+Lower = Annotated[float | None, typer.Option(help="Least group mean, for group_mean_bound.")]
+Upper = Annotated[float | None, typer.Option(help="Largest group mean, for group_mean_bound.")]
+Given = Annotated[str | None, typer.Option(help="Column(s) of strata, separated by commas.")]
+Threshold = Annotated[float, typer.Option(help="A score at or above it is a positive decision, in the units of the scores.")]
+MissingGroup = Annotated[str, typer.Option(help="error: an empty group cell is one; own: those are a group.")]
 Separator = Annotated[
     str | None, typer.Option(help="What separates cells: one character, or 'tab'. By default found in the header: one of , ; tab |")
 ]

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.basics.arrays import Array
+from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.columns import read_features
-from fairopt.basics.errors import FairoptWarning, InputError
-from fairopt.basics.exact_sums import exact_cell_sums, nearest_float
+from fairopt.basics.errors import FairoptWarning, InputError, UnsupportedError
+from fairopt.basics.exact_sums import exact_cell_sums, exact_counted_sums, nearest_float
 from fairopt.basics.sparse import SparseRows, entries_of
 from fairopt.compiler.cells_of_rows import Cells, scales_of
 from fairopt.compiler.facts import read_bounds, read_weights
@@ -91,6 +91,7 @@ def compile_problem(
     on_missing: OnMissing = "drop",
     on_infeasible: OnInfeasible = "raise",
     pos_label: Any = None,
+    copies: IntArray | None = None,
 ) -> Compiled:
     """Compile ``notion`` for one batch of ``n`` samples.
 
@@ -98,6 +99,7 @@ def compile_problem(
     bounds              None, or a pair of which each side is None, a number or (n,)
     groups              declared vocabularies, attribute name -> values;  vocabularies: known so far, which may grow if ``grow``
     pos_label           the target that counts as 1, every other one as 0; None: targets are numbers
+    copies              (n,) > 0: how many samples each position stands for; the data may lie anywhere then, and bounds are one pair for all
     missing_group       "error", or "own": missing values are a group
     on_missing          what to do about constraints whose group has no sample: "drop" lists them, "warn" also warns, "raise" raises
     on_infeasible       "raise" InfeasibleError with a minimal set of constraints and a proof, "closest": widen the limits by the least
@@ -107,12 +109,17 @@ def compile_problem(
     Raises InputError, InfeasibleError. Source: DESIGN 4.
     """
     _check_arguments(notion, n, missing_group, on_missing, on_infeasible)
+    _check_copies(copies, n, weights)
     if notion.needs_targets and targets is None:
         raise InputError(f"{notion!r} needs targets; pass targets= ({n},)")
     lb, ub = read_bounds(bounds, n)
+    if copies is not None and (isinstance(lb, Tensor) or isinstance(ub, Tensor)):
+        raise InputError("bounds: got one for each position beside copies, expected one pair for all")
     known = {**(vocabularies or {}), **declare(groups)}
     sensitive_features = read_features(sensitive_features, notion.attributes)
-    batch = Batch(n, sensitive_features, targets, vocabularies=known, grow=grow, missing_group=missing_group, pos_label=pos_label)
+    batch = Batch(
+        n, sensitive_features, targets, vocabularies=known, grow=grow, missing_group=missing_group, pos_label=pos_label, copies=copies
+    )
     gathered = gather(notion, batch)
     _report_dropped(gathered.dropped, on_missing)
     made = _Made(gathered, batch, (lb, ub), read_weights(weights, n))
@@ -139,7 +146,7 @@ class _Made:
 
     @cached_property
     def constants(self) -> Constants:
-        return Constants(self.gathered, self.values)
+        return Constants(self.gathered, self.values, self.batch.copies)
 
     def problem(self, items: list[Item], box: Box) -> tuple[ProjectionProblem, MovingLimits, Removed]:
         """The problem of ``items``, presolved for scores inside ``box``; its limits; what presolve removed."""
@@ -150,7 +157,7 @@ class _Made:
         ranges = tuple(item for item in items if item.is_range)
         kept = [row for item in (*linear, *ranges) for row in item.rows]
         self.constants.fill(kept)  # presolve makes new rows
-        rows = _rows(g, kept, self.values, self.batch.n)
+        rows = _rows(g, kept, self.values, self.batch)
         problem = _assemble(rows, linear, ranges, *self.bounds, self.weights, g, self.batch)
         return problem, MovingLimits(linear, ranges, tuple(self.batch.values)), removed
 
@@ -192,6 +199,15 @@ def _check_arguments(notion: object, n: int, missing: str, on_missing: str, on_i
             raise InputError(f"{word} must be one of {', '.join(map(repr, allowed))}, came {value!r}")
 
 
+def _check_copies(copies: IntArray | None, n: int, weights: Any) -> None:
+    if copies is None:
+        return
+    if copies.shape != (n,) or not bool((copies > 0).all()):
+        raise InputError(f"copies: got shape {copies.shape}, least {copies.min(initial=1)}, expected ({n},) whole numbers above 0")
+    if weights is not None:
+        raise InputError("weights: got some beside copies, expected None: a position that stands for many samples has no weight")
+
+
 def _report_dropped(dropped: tuple[tuple[str, str], ...], on_missing: OnMissing) -> None:
     if not dropped or on_missing == "drop":
         return
@@ -204,8 +220,8 @@ def _report_dropped(dropped: tuple[tuple[str, str], ...], on_missing: OnMissing)
 class Constants:
     """The constants of rows: means of values, each summed exactly once and rounded once."""
 
-    def __init__(self, gathered: Gathered, values: list[Tensor]) -> None:
-        self._gathered, self._values = gathered, values
+    def __init__(self, gathered: Gathered, values: list[Tensor], copies: IntArray | None = None) -> None:
+        self._gathered, self._values, self._copies = gathered, values, copies
         self._sums: dict[int, list[Fraction]] = {}
 
     def fill(self, rows: Iterable[Row]) -> None:
@@ -218,19 +234,26 @@ class Constants:
         total = Fraction(row.constant)
         for scale, mask, v in row.terms:
             if v not in self._sums:
-                self._sums[v] = exact_cell_sums(self._values[v].numpy(), g.cell, g.masks.shape[1])
+                values, cells = self._values[v].numpy(), g.masks.shape[1]
+                if self._copies is None:
+                    self._sums[v] = exact_cell_sums(values, g.cell, cells)
+                else:
+                    self._sums[v] = exact_counted_sums(values, self._copies, g.cell, cells)
             inside = sum((self._sums[v][c] for c in entries_of(g.masks, mask).tolist()), Fraction(0))
             total += Fraction(scale) * inside / int(g.mask_counts[mask])
         return total
 
 
-def _rows(gathered: Gathered, rows: list[Row], values: list[Tensor], n: int) -> Rows:
+def _rows(gathered: Gathered, rows: list[Row], values: list[Tensor], batch: Batch) -> Rows:
     """The arrays of ``Rows``, without masks that no remaining row names."""
     named = sorted({j for row in rows for j in row.scales} | {m for row in rows for _, m, _ in row.terms})
     place = {j: k for k, j in enumerate(named)}
     terms: list[tuple[int, float, int, int]] = []
     dense: list[Tensor] = []
     dense_rows: list[int] = []
+    n = batch.n
+    if batch.copies is not None and any(row.dense for row in rows):
+        raise UnsupportedError("rows with a weight of their own for each sample (batch.weighted): not supported where samples are counted")
     for k, row in enumerate(rows):
         terms += [(k, s, place[m], v) for s, m, v in row.terms]
         terms += [(k, row.constant, -1, -1)] if row.constant else []
@@ -251,6 +274,7 @@ def _rows(gathered: Gathered, rows: list[Row], values: list[Tensor], n: int) -> 
         values=tuple(values),
         dense=torch.stack(dense) if dense else None,
         dense_rows=np.array(dense_rows, dtype=np.int64),
+        copies=batch.copies,
     )
     result.know({"counts": counts})
     return result
@@ -311,7 +335,7 @@ def _group_counts(gathered: Gathered, batch: Batch) -> tuple[tuple[str, int], ..
         if j in known.table:
             sizes = np.bincount(known.table[j], weights=known.counts, minlength=column.size)
         else:
-            sizes = np.bincount(column.codes, minlength=column.size)
+            sizes = np.bincount(column.codes, weights=batch.copies, minlength=column.size)
         counts += [(f"{column.attribute}={name}", int(size)) for name, size in zip(column.names, sizes, strict=True)]
     return tuple(counts)
 

@@ -58,7 +58,7 @@ def gather(notion: Notion, batch: Batch) -> Gathered:
             for mask in _masks(functional):
                 masks.setdefault(mask.key, mask)
     used = sorted(set().union(*(columns_of(key) for key in masks)))
-    combinations = combine(batch.columns, used, batch.n)
+    combinations = combine(batch.columns, used, batch.n, batch.copies)
     members = combinations.masks(list(masks))  # (masks, combinations)
     sizes = _sizes(members, combinations.counts)
     number, kept = _number(list(masks), members, sizes)

@@ -135,7 +135,7 @@ def _targets_witness(problem: ProjectionProblem, hard: list[int], targets: Array
     if bool((y < problem.lb).any()) or bool((y > problem.ub).any()):
         return False
     rows = problem.rows
-    sums = np.bincount(rows.cell.numpy(), weights=targets, minlength=rows.masks.shape[1])
+    sums = np.bincount(rows.cell.numpy(), weights=targets if rows.copies is None else targets * rows.copies, minlength=rows.masks.shape[1])
     f = rows.coefficients @ sums + rows.offset  # (m,)
     if rows.dense is not None:
         np.add.at(f, rows.dense_rows, (rows.dense @ y).numpy())

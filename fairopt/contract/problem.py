@@ -90,6 +90,7 @@ class Rows:
                   constants that are no means are (row, scale, -1, -1)
     values        the (n,) float64 tensors that offset_terms name
     dense         (d, n) float64 tensor or None: extra weights of the rows dense_rows (d,)
+    copies        (n,) int64 or None: how many samples each position stands for, of data that lie elsewhere; None: for itself alone
 
     masks and scales, and with them ``coefficients``, are ``fairopt.basics.sparse.SparseRows`` where there are thousands of groups.
     """
@@ -102,6 +103,7 @@ class Rows:
     values: tuple[Tensor, ...] = ()
     dense: Tensor | None = None
     dense_rows: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    copies: IntArray | None = None
 
     @property
     def n(self) -> int:
@@ -119,7 +121,11 @@ class Rows:
     @cached_property
     def counts(self) -> IntArray:
         """(C,) samples in each cell."""
-        return np.bincount(self.cell.numpy(), minlength=self.masks.shape[1]).astype(np.int64)
+        if self.copies is None:
+            return np.bincount(self.cell.numpy(), minlength=self.masks.shape[1]).astype(np.int64)
+        counts = np.zeros(self.masks.shape[1], dtype=np.int64)
+        np.add.at(counts, self.cell.numpy(), self.copies)
+        return counts
 
     @cached_property
     def mask_counts(self) -> IntArray:

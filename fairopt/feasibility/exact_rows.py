@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 from torch import Tensor
 
-from fairopt.basics.exact_sums import exact_cell_sums
+from fairopt.basics.exact_sums import exact_cell_sums, exact_counted_sums
 from fairopt.contract.problem import ProjectionProblem, Rows
 
 
@@ -48,10 +48,16 @@ def _offset_parts(rows: Rows) -> list[dict[int, Fraction]]:
     means: dict[int, list[Fraction]] = {}
     for k, scale, mask, value in rows.offset_terms:
         if mask >= 0 and value not in means:
-            means[value] = mask_means(rows, exact_cell_sums(rows.values[value].numpy(), rows.cell.numpy(), rows.masks.shape[1]))
+            means[value] = mask_means(rows, value_sums(rows, value))
         part = Fraction(scale) * (means[value][mask] if mask >= 0 else 1)
         found[k][max(mask, -1)] = found[k].get(max(mask, -1), Fraction(0)) + part
     return found
+
+
+def value_sums(rows: Rows, value: int) -> list[Fraction]:
+    """(C,) exact sums of ``rows.values[value]`` over the samples of each cell."""
+    values, cell, cells = rows.values[value].numpy(), rows.cell.numpy(), rows.masks.shape[1]
+    return exact_cell_sums(values, cell, cells) if rows.copies is None else exact_counted_sums(values, rows.copies, cell, cells)
 
 
 def exact_offsets(rows: Rows) -> list[Fraction]:

@@ -15,12 +15,16 @@ from torch import Tensor, nn
 from fairopt.basics.columns import read_features
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.facts import check_format, described_bounds, differing, from_tensor, to_tensor
+from fairopt.basics.ranks import Ranks
 from fairopt.compiler import OnInfeasible, OnMissing, compile_problem
 from fairopt.compiler.facts import read_bounds
 from fairopt.compiler.memory import CompiledMemory, composition
 from fairopt.contract.backend import GradientKind, Status
 from fairopt.contract.registry import BackendLike, resolve
-from fairopt.layer.prepared import Prepared, warn_vacuous
+from fairopt.layer.agreement import Agreement
+from fairopt.layer.on_ranks import Asked, PreparedOnRanks, prepare_on_ranks
+from fairopt.layer.prepared import Prepared, ordinary, warn_vacuous
+from fairopt.layer.shares import Reading
 from fairopt.notions import Notion
 from fairopt.notions.groups import Missing, Vocabulary, declare
 from fairopt.solve import Certificate, Solution
@@ -58,6 +62,9 @@ class FairnessLayer(nn.Module):
     space       "value": scores in, scores out; "probability": logits in, projected probabilities out; "logit": logits in and out,
                 means taken of the logits
     pos_label   the target that counts as 1, every other one as 0; None: targets are numbers, labels 0 and 1
+    process_group  ranks of ``torch.distributed``: each calls the layer with its share of the batch, none among them, and the rows hold on
+                the union; groups are learned together. Backward is called on every rank too, and gives each the gradient of the sum of all
+                ranks' losses with respect to its own scores (docs/scale.md says how that goes with DistributedDataParallel)
 
     Copies and pickles carry the groups known so far and no certificate; what a copy learns later is its own. ``state_dict`` holds tensors
     alone: the learned parameters, and under ``facts`` the notion, bounds, space and groups. Loading refuses a state of another layer, and
@@ -81,6 +88,7 @@ class FairnessLayer(nn.Module):
         certify: bool = True,
         solver_tol: float | None = None,
         pos_label: Any = None,
+        process_group: Any = None,
     ) -> None:
         super().__init__()
         if not isinstance(notion, Notion):
@@ -113,6 +121,7 @@ class FairnessLayer(nn.Module):
         self._warned_vacuous = False
         self._token = token_of(self)
         self._given = notion
+        self._agreement = None if process_group is None else Agreement(Ranks(process_group), notion.attributes)
         self._learned: dict[str, str] = {}  # the notion's word for a parameter -> the name it is registered under
         for name, tensor in notion.parameters.items():
             if isinstance(tensor, nn.Parameter):
@@ -145,12 +154,14 @@ class FairnessLayer(nn.Module):
         """Fair scores for ``scores`` (n,) or (n, 1). See ``solution`` for prices and status."""
         if torch.compiler.is_compiling():
             return self._in_graph(scores, sensitive_features, targets, weights)
-        if isinstance(scores, Tensor) and transformed(scores):
+        if isinstance(scores, Tensor) and self._agreement is None and transformed(scores):
             return self._transformed(scores, sensitive_features, targets, weights)
         return self.solution(scores, sensitive_features=sensitive_features, targets=targets, weights=weights).scores
 
     def _in_graph(self, scores: Tensor, sensitive_features: Any, targets: Any, weights: Any) -> Tensor:
         """Calling the layer while torch.compile or torch.export traces it: groups, targets and weights must be tensors."""
+        if self._agreement is not None:
+            raise UnsupportedError("a layer on a process group: not supported under torch.compile or torch.export; call the layer outside")
         if self._learned:
             raise UnsupportedError(
                 "learned tolerances, rho or gamma: not supported under torch.compile or torch.export; call the layer outside"
@@ -178,19 +189,16 @@ class FairnessLayer(nn.Module):
 
     def solution(self, scores: Tensor, *, sensitive_features: Any, targets: Any = None, weights: Any = None) -> Solution:
         """As calling the layer, with prices, status and certificate."""
-        if self._given.needs_targets and targets is None:
-            raise InputError(
-                f"targets: got None, expected one label a sample, for {self._given!r} is about labels; for rows without labels use "
-                "layer.freeze(...) on calibration data"
-            )
-        if not isinstance(scores, Tensor):
-            raise InputError(f"scores: got {type(scores).__name__}, expected a torch tensor of shape (n,) or (n, 1)")
-        if scores.dim() not in (1, 2):
-            raise InputError(f"scores: got shape {tuple(scores.shape)}, expected (n,) or (n, 1)")
-        prepared = self.prepare(scores.shape[0], sensitive_features, targets, weights)
+        prepared: Prepared | PreparedOnRanks
+        if self._agreement is None:
+            self._check_call(scores, targets)
+            prepared = self.prepare(scores.shape[0], sensitive_features, targets, weights)
+        else:
+            prepared = self._prepare_on_ranks(self._agreement, scores, sensitive_features, targets, weights)
         inputs = scores
         if self.space == "probability":
-            check_scores(scores, scores.shape[0])  # the sigmoid would turn an infinite logit into a probability of 0 or 1
+            if self._agreement is None:
+                check_scores(scores, scores.shape[0])  # the sigmoid would turn an infinite logit into a probability of 0 or 1
             inputs = torch.sigmoid(scores)
         solution = prepared.quiet(inputs, backend=self.backend, gradient=self.gradient, certify=self.certify, solver_tol=self.solver_tol)
         self._local.certificate = solution.certificate
@@ -202,15 +210,55 @@ class FairnessLayer(nn.Module):
             warn_vacuous(prepared.problem)
         return solution
 
+    def _check_call(self, scores: Any, targets: Any) -> None:
+        if self._given.needs_targets and targets is None:
+            raise InputError(
+                f"targets: got None, expected one label a sample, for {self._given!r} is about labels; for rows without labels use "
+                "layer.freeze(...) on calibration data"
+            )
+        if not isinstance(scores, Tensor):
+            raise InputError(f"scores: got {type(scores).__name__}, expected a torch tensor of shape (n,) or (n, 1)")
+        if scores.dim() not in (1, 2):
+            raise InputError(f"scores: got shape {tuple(scores.shape)}, expected (n,) or (n, 1)")
+
+    def _prepare_on_ranks(self, agreement: Agreement, scores: Any, sensitive_features: Any, targets: Any, weights: Any) -> PreparedOnRanks:
+        """The batch that the ranks hold in shares, compiled; in train mode new group values are learned on all of them."""
+        notion = self.notion
+
+        def check() -> None:
+            self._check_call(scores, targets)
+            if self.space == "probability" and scores.shape[0]:
+                check_scores(scores, scores.shape[0])
+
+        grow = self._grows(notion)
+        reading = Reading(notion, self._vocabularies, grow, self.missing_group, self.pos_label)
+        asked = Asked(reading, self.bounds, self.on_missing, self.on_infeasible)
+        n = scores.shape[0] if isinstance(scores, Tensor) and scores.dim() else None
+        prepared = prepare_on_ranks(
+            agreement, asked, ordinary, n=n, sensitive_features=sensitive_features, targets=targets, weights=weights, check=check
+        )
+        if grow:
+            self._learn(prepared.compiled.vocabularies)
+        return prepared
+
+    def _grows(self, notion: Notion) -> bool:
+        """Whether unknown group values are learned."""
+        return self.training or (self.from_data and not any(name in self._vocabularies for name in notion.attributes))
+
     def prepare(self, n: int, sensitive_features: Any, targets: Any = None, weights: Any = None) -> Prepared:
         """The batch compiled: in train mode new group values are learned. A composition that came lately is not compiled again."""
+        if self._agreement is not None:
+            raise UnsupportedError(
+                "prepare and freeze: not supported by a layer on a process group; build one without it, load this one's state_dict, and "
+                "give it the scores of all ranks"
+            )
         notion, known = self.notion, self._vocabularies
         sensitive_features = read_features(sensitive_features, notion.attributes)
         key = self._key(notion, n, sensitive_features, targets, weights)
         remembered = self._memory.get(key, known)
         if remembered is not None:
             return Prepared(remembered, self.on_infeasible)
-        grow = self.training or (self.from_data and not any(name in known for name in notion.attributes))
+        grow = self._grows(notion)
         compiled = compile_problem(
             notion,
             n=n,

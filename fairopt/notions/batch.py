@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.basics.arrays import BoolArray
+from fairopt.basics.arrays import BoolArray, IntArray
 from fairopt.basics.columns import Value, numbers, read_features
 from fairopt.basics.errors import InputError
 from fairopt.basics.table import joined_words
@@ -55,8 +55,10 @@ class Batch:
         grow: bool = True,
         missing_group: Missing = "error",
         pos_label: Any = None,
+        copies: IntArray | None = None,
     ) -> None:
         self.n = n
+        self.copies = copies  # (n,) how many samples each position stands for, None: one
         self.used_targets = False
         self.columns: list[Column] = []
         self.values: list[Tensor] = []  # (n,) what of= and weighted name, as they came

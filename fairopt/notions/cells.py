@@ -79,8 +79,8 @@ class Combinations:
         return {}
 
 
-def combine(columns: Sequence[Column], used: Sequence[int], n: int) -> Combinations:
-    """The distinct combinations of the codes of the columns ``used``."""
+def combine(columns: Sequence[Column], used: Sequence[int], n: int, copies: IntArray | None = None) -> Combinations:
+    """The distinct combinations of the codes of the columns ``used``. ``copies`` (n,): how many samples each position stands for."""
     done: list[tuple[IntArray, list[int]]] = []  # (key (n,), columns in it), the sizes of which multiply
     table: dict[int, IntArray] = {}
     key = np.zeros(n, dtype=np.int64)
@@ -94,6 +94,9 @@ def combine(columns: Sequence[Column], used: Sequence[int], n: int) -> Combinati
         table[j] = present % column.size
         key = joint
         done.append((key, [j]))
+    if copies is not None:
+        counts = np.zeros_like(counts)
+        np.add.at(counts, key, copies)
     return Combinations(key, table, counts)
 
 

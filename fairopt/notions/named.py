@@ -72,6 +72,13 @@ def joined_named(words: str, attributes: Iterable[Attribute], *, option: str = "
     return first
 
 
+def continuous(notions: Iterable[Notion]) -> set[str]:
+    """The attributes that hold numbers: those of covariances, unless another notion has groups of them."""
+    leaves = [leaf.notion for n in notions for leaf in n.leaves()]
+    others = {a for leaf in leaves if not isinstance(leaf, ScoreCovariance) for a in leaf.attributes}
+    return {leaf.attributes[0] for leaf in leaves if isinstance(leaf, ScoreCovariance)} - others
+
+
 _OPEN = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 _EXPECTED = "expected a notion such as DemographicParity('sex', tolerance=0.05)"
 

@@ -156,6 +156,7 @@ def problem_hash(p: ProjectionProblem) -> str:
     arrays += [t.numpy() if isinstance(t, Tensor) else np.array(t) for t in (p.lb, p.ub)]
     arrays += [t.numpy() for t in (p.weights, p.rows.dense) if t is not None]
     arrays += [p.stated.lower, p.stated.upper, p.stated.width] if p.stated is not None else []
+    arrays += [p.rows.copies] if p.rows.copies is not None else []
     arrays += [p.ratio] if (p.ratio != 1.0).any() else []
     for a in arrays:
         digest.update(repr(a.shape).encode() + np.ascontiguousarray(a).tobytes())

@@ -1,4 +1,4 @@
-"""What the compiled road needs of a problem, in two vectors and the cells of the samples: built once and kept with the problem."""
+"""What a search needs of a problem, in two vectors, and what the compiled road needs beside them: built once and kept with the problem."""
 
 from __future__ import annotations
 
@@ -29,28 +29,85 @@ NOTHING: Array = np.zeros(0)
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
-    """cell (n,) uint16; whole, real: see ``passes.stages``; lb, ub, inverse: (n,), (1,) or (0,); part (k,) positions of a sample.
+class Extents:
+    """What a plan knows of box and weights: sums and extremes over the samples, which may come from many places (``joined``).
 
-    size: of an answer; m, cells, constraints: of its prices, cells and violations; boxed: some bound is finite; coded: the pass writes
-    codes; name: the backend that "auto" stands for; single: every box holds a float32.
+    opened (C,): the sum of 1 / w of each cell; lightest, heaviest: the least and the largest weight, 1 where there are none; low, high: the
+    least and the largest lower bound, and upper bound; uniform: one box for all; weighted: there are weights.
     """
 
-    cell: Any
+    opened: Array
+    lightest: float
+    heaviest: float
+    low: tuple[float, float]
+    high: tuple[float, float]
+    uniform: bool
+    weighted: bool
+
+    @property
+    def boxed(self) -> bool:
+        """Whether any bound is finite, or they differ."""
+        return not (self.uniform and self.low[0] == -np.inf and self.high[1] == np.inf)
+
+    def joined(self, other: Extents) -> Extents:
+        """Those of the samples of both."""
+        low = min(self.low[0], other.low[0]), max(self.low[1], other.low[1])
+        high = min(self.high[0], other.high[0]), max(self.high[1], other.high[1])
+        uniform = self.uniform and other.uniform and low[0] == low[1] and high[0] == high[1]
+        weights = min(self.lightest, other.lightest), max(self.heaviest, other.heaviest)
+        return Extents(self.opened + other.opened, *weights, low, high, uniform, self.weighted or other.weighted)
+
+
+def extents_of(problem: ProjectionProblem) -> Extents:
+    """The extents of a problem's own samples."""
+    rows, w = problem.rows, problem.weights
+    opened, lightest, heaviest = rows.counts.astype(np.float64), 1.0, 1.0
+    if w is not None:
+        opened = np.asarray(np.bincount(rows.cell.numpy(), weights=1.0 / w.numpy(), minlength=rows.masks.shape[1]), dtype=np.float64)
+        lightest, heaviest = (float(v) for v in torch.aminmax(w))
+    low, high = (_ends(b) for b in (problem.lb, problem.ub))
+    return Extents(opened, lightest, heaviest, low, high, problem.uniform_box, w is not None)
+
+
+def _ends(bound: float | Tensor) -> tuple[float, float]:
+    if isinstance(bound, Tensor):
+        low, high = torch.aminmax(bound)
+        return float(low), float(high)
+    return bound, bound
+
+
+@dataclass(frozen=True, eq=False)
+class CellPlan:
+    """What a search needs of a problem, cell by cell: no sample is in it, and none is needed to make it.
+
+    whole, real: see ``passes.stages``; size: of an answer; m, cells, constraints: of its prices, cells and violations; boxed: some bound
+    is finite; name: the backend that "auto" stands for; single: every box holds a float32.
+    """
+
     whole: IntArray
     real: Array
-    lb: Array
-    ub: Array
-    inverse: Array
-    part: IntArray
     size: int
     m: int
     cells: int
     constraints: int
     boxed: bool
-    coded: bool
     name: str
     single: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Plan(CellPlan):
+    """A plan with its samples, for the compiled road.
+
+    cell (n,) uint16; lb, ub, inverse: (n,), (1,) or (0,); part (k,) positions of a sample; coded: the pass writes codes.
+    """
+
+    cell: Any
+    lb: Array
+    ub: Array
+    inverse: Array
+    part: IntArray
+    coded: bool
 
     @cached_property
     def arguments(self) -> tuple[Any, ...]:
@@ -78,76 +135,79 @@ def _taken(problem: ProjectionProblem) -> bool:
     return not st.blocks
 
 
-def _extents(problem: ProjectionProblem) -> tuple[float, float]:
+def _span(problem: ProjectionProblem, extents: Extents) -> tuple[float, float]:
     """The largest absolute scores, from and to, that are solved in the problem's own units; none where it needs others."""
     rows = problem.rows
-    bounds = [np.atleast_1d(b.numpy()) if isinstance(b, Tensor) else np.array([b]) for b in (problem.lb, problem.ub)]
     soft = np.array([s.weight for s in problem.softness])
-    numbers_ = (rows.offset, problem.lower, problem.upper, problem.width, *bounds, soft, structure(problem).unit)
+    bounds = np.array([*extents.low, *extents.high])
+    numbers_ = (rows.offset, problem.lower, problem.upper, problem.width, bounds, soft, structure(problem).unit)
     sizes = np.abs(np.concatenate(numbers_))
     near = (sizes == 0.0) | (sizes == np.inf) | ((sizes >= 2.0**-NEAR) & (sizes <= 2.0**NEAR))
-    weights = problem.weights is None or bool((problem.weights > 2.0**-NEAR).all() & (problem.weights < 2.0**NEAR).all())
-    if weights and bool(near.all()):
+    if extents.lightest > 2.0**-NEAR and extents.heaviest < 2.0**NEAR and bool(near.all()):
         return 2.0**-NEAR, 2.0**NEAR
     known = span(problem)
     return (known.low, known.high) if known.plain else (np.inf, -np.inf)
 
 
-def _plan(problem: ProjectionProblem) -> Plan | None:
+def cell_plan(problem: ProjectionProblem, extents: Extents | None = None, *, terms: int | None = None) -> CellPlan | None:
+    """The plan of a problem whose samples are wherever ``extents`` were summed; None where only the general road takes it.
+
+    The problem's own rows say how many samples each cell has (``Rows.copies``: one position may stand for many), its limits what is asked.
+    Its own weights are not read, and of its bounds only what ``extents`` say: None for those of its own samples. ``terms``: a sum
+    over a cell errs by at most so many half ulps of the largest score, a sample; None: as sums in any order of float64 do.
+    """
     if not _taken(problem):
         return None
-    lowest, highest = _extents(problem)
+    extents = extents_of(problem) if extents is None else extents
+    lowest, highest = _span(problem, extents)
     if not lowest <= highest:
         return None
     rows, st, nums = problem.rows, structure(problem), numbers(problem)
-    n, m, L, R, C = problem.n, problem.m, problem.linear, problem.ranges, int(rows.masks.shape[1])
+    m, L, R, C, n = problem.m, problem.linear, problem.ranges, int(rows.masks.shape[1]), int(rows.counts.sum())
     starts, index, entries, apart = _entries(problem)
-    boxed, weights = problem.has_box, problem.weights
-    uniform = problem.uniform_box and weights is None
-    plain = uniform or (not boxed and weights is None)
-    cell = rows.cell.numpy().astype(np.uint16)
-    lb, ub = (np.ascontiguousarray(np.atleast_1d(b.numpy() if isinstance(b, Tensor) else np.float64(b))) for b in (problem.lb, problem.ub))
-    lowest_bound, highest_bound = float(lb.min()), float(ub.max())
-    inverse = NOTHING if weights is None else 1.0 / weights.numpy()
-    opened = rows.counts.astype(np.float64) if weights is None else np.bincount(cell, weights=inverse, minlength=C)
-    part, scale = _sample(cell, rows.counts) if boxed and uniform and n > LARGE else (np.zeros(0, dtype=np.int64), np.ones(C))
-    terms = int(rows.counts.max(initial=1)) + C + 8
-    low32, high32 = (_inward(lowest_bound), -_inward(-highest_bound)) if uniform else (-np.inf, np.inf)
+    uniform = extents.uniform and not extents.weighted
+    terms = int(rows.counts.max(initial=1)) + C + 8 if terms is None else terms + C + 8
+    low32, high32 = (_inward(extents.low[0]), -_inward(-extents.high[1])) if uniform else (-np.inf, np.inf)
     head = np.zeros(fields.INTS, dtype=np.int64)
     head[fields.M_], head[fields.C_], head[fields.L_], head[fields.R_], head[fields.ENTRIES] = m, C, L, R, entries.shape[0]
-    head[fields.DIAGONAL], head[fields.APART], head[fields.BOXED], head[fields.UNIFORM] = rows.one_row_a_cell, apart, boxed, uniform
+    head[fields.DIAGONAL], head[fields.APART] = rows.one_row_a_cell, apart
+    head[fields.BOXED], head[fields.UNIFORM] = extents.boxed, uniform
     numbers_ = np.zeros(fields.FLOATS)
-    numbers_[fields.LOW], numbers_[fields.HIGH] = lowest_bound, highest_bound
+    numbers_[fields.LOW], numbers_[fields.HIGH] = extents.low[0], extents.high[1]
     numbers_[fields.LOW32], numbers_[fields.HIGH32] = low32, high32
     numbers_[fields.TERMS], numbers_[fields.TINY] = terms, (n + terms) * TINY
     numbers_[fields.SPAN_LOW], numbers_[fields.SPAN_HIGH] = lowest, highest
-    numbers_[fields.FORCED] = max(float(lb.max()), float(-ub.min()), 0.0)  # scores are at least so far from 0
-    numbers_[fields.FARTHEST] = max(float(np.abs(lb).max()), float(np.abs(ub).max()))  # and at most so far
-    numbers_[fields.LIGHT] = 1.0 if weights is None else float(inverse.max())
+    numbers_[fields.FORCED] = max(extents.low[1], -extents.high[0], 0.0)  # scores are at least so far from 0
+    numbers_[fields.FARTHEST] = max(abs(b) for b in (*extents.low, *extents.high))  # and at most so far
+    numbers_[fields.LIGHT] = 1.0 / extents.lightest
     whole = np.concatenate([head, starts, index, problem.range_starts, st.hard]).astype(np.int64)
-    soft = 1.0 / nums.gamma
-    parts = (numbers_, entries, problem.lower, problem.upper, problem.width, nums.rho, soft, rows.offset, st.unit, st.metric, opened, scale)
-    real: Array = np.concatenate(parts, dtype=np.float64)
+    soft, metric = 1.0 / nums.gamma, (rows.coefficients**2) @ extents.opened
+    metric = np.where(metric > 0, metric, 1.0)
+    parts = (numbers_, entries, problem.lower, problem.upper, problem.width, nums.rho, soft, rows.offset, st.unit, metric)
+    real: Array = np.concatenate([*parts, extents.opened, np.ones(C)], dtype=np.float64)
     size = fields.HEAD + m + (L + R) + m + R + 2 * C
     whole[fields.WHOLE_SIZE], whole[fields.REAL_SIZE] = whole.size, real.size
     whole[fields.WORK_SIZE], whole[fields.ANSWER_SIZE] = NUMBERS + 4 * m + 2 * C, size
-    return Plan(
-        cell=cell,
-        whole=whole,
-        real=real,
-        lb=NOTHING if plain else lb,
-        ub=NOTHING if plain else ub,
-        inverse=inverse if weights is not None or plain else np.ones(1),
-        part=part,
-        size=size,
-        m=m,
-        cells=C,
-        constraints=L + R,
-        boxed=boxed,
-        coded=boxed or weights is not None,
-        name="closed_form" if not boxed and _simple(problem) else "dual_newton",
-        single=low32 <= high32 if uniform else box_holds_numbers(problem, torch.float32),
-    )
+    name = "closed_form" if not extents.boxed and _simple(problem) else "dual_newton"
+    return CellPlan(whole, real, size, m, C, L + R, extents.boxed, name, low32 <= high32)
+
+
+def _plan(problem: ProjectionProblem) -> Plan | None:
+    plan = cell_plan(problem)
+    if plan is None:
+        return None
+    rows, weights, n = problem.rows, problem.weights, problem.n
+    uniform = problem.uniform_box and weights is None
+    plain = uniform or (not plan.boxed and weights is None)
+    cell = rows.cell.numpy().astype(np.uint16)
+    lb, ub = (np.ascontiguousarray(np.atleast_1d(b.numpy() if isinstance(b, Tensor) else np.float64(b))) for b in (problem.lb, problem.ub))
+    inverse = NOTHING if plain else np.ones(1) if weights is None else 1.0 / weights.numpy()
+    part = np.zeros(0, dtype=np.int64)
+    if plan.boxed and uniform and n > LARGE:
+        part, plan.real[-plan.cells :] = _sample(cell, rows.counts)
+    known = {**vars(plan), "single": plan.single if uniform else box_holds_numbers(problem, torch.float32)}
+    bounds = (NOTHING, NOTHING) if plain else (lb, ub)
+    return Plan(**known, cell=cell, lb=bounds[0], ub=bounds[1], inverse=inverse, part=part, coded=plan.boxed or weights is not None)
 
 
 def _entries(problem: ProjectionProblem) -> tuple[IntArray, IntArray, Array, bool]:

@@ -7,9 +7,11 @@ import json
 import pkgutil
 import subprocess
 import sys
+import tempfile
 import types
 from collections.abc import Callable
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -127,9 +129,19 @@ def test_the_command_line_without_its_extra_says_what_to_install(call: str) -> N
 
 SCORES = torch.tensor([0.1, 0.2, 0.6, 0.9])
 GROUPS = {"sex": [0, 0, 1, 1]}
+
+
+def _projected_dataset() -> object:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "scores.csv").write_text("sex,p\nf,0.1\nf,0.2\nm,0.6\nm,0.9\n")
+        notion = fo.DemographicParity("sex", tolerance=0.1)
+        return fo.project_dataset(Path(folder) / "scores.csv", Path(folder) / "fair.csv", notion, score="p")
+
+
 # A call for every public function. One that is missing here fails the test below.
 CALLS: dict[str, Callable[[], object]] = {
     "project": lambda: fo.project(SCORES, fo.DemographicParity("sex", tolerance=0.1), sensitive_features=GROUPS),
+    "project_dataset": _projected_dataset,
     "compile": lambda: fo.compile(fo.DemographicParity("sex", tolerance=0.1), sensitive_features=GROUPS),
     "gaps": lambda: fo.gaps(SCORES, fo.DemographicParity("sex", tolerance=0.1), sensitive_features=GROUPS),
     "audit": lambda: fo.audit(SCORES, fo.DemographicParity("sex", tolerance=0.1), sensitive_features=GROUPS),

@@ -57,17 +57,7 @@ def constraint_bound(st: Structure, row_bound: Array) -> Array:
 def exact_row_values(problem: ProjectionProblem, y: Array, rows: list[int]) -> dict[int, Fraction]:
     """Exact values of some rows, for scores y (n,) float64 in the order of the samples."""
     r = problem.rows
-    cell = r.cell.numpy()
-    cells = r.masks.shape[1]
-    sums = exact_cell_sums(y, cell, cells)
-    means = mask_means(r, sums)
-    offsets = exact_offsets(r)
-    out = {}
-    for k in rows:
-        value = offsets[k]
-        for j in np.flatnonzero(r.scales[k]).tolist():
-            value += Fraction(float(r.scales[k, j])) * means[j]
-        out[k] = value
+    out = values_of_sums(problem, exact_cell_sums(y, r.cell.numpy(), r.masks.shape[1]), rows)
     if r.dense is not None:
         for d, k in enumerate(r.dense_rows.tolist()):
             if k in out:
@@ -75,11 +65,38 @@ def exact_row_values(problem: ProjectionProblem, y: Array, rows: list[int]) -> d
     return out
 
 
+def values_of_sums(problem: ProjectionProblem, sums: list[Fraction], rows: list[int]) -> dict[int, Fraction]:
+    """Exact values of some rows, without their dense parts, from the exact sums of the scores over the cells (C,)."""
+    r = problem.rows
+    means, offsets = mask_means(r, sums), exact_offsets(r)
+    out = {}
+    for k in rows:
+        value = offsets[k]
+        for j in np.flatnonzero(r.scales[k]).tolist():
+            value += Fraction(float(r.scales[k, j])) * means[j]
+        out[k] = value
+    return out
+
+
 def exact_violations(st: Structure, problem: ProjectionProblem, y: Array, constraints: list[int]) -> dict[int, Fraction]:
     """Exact signed violation of some constraints."""
+    return _exact_violations(st, problem, exact_row_values(problem, y, _rows_of(st, constraints)), constraints)
+
+
+def violations_of_sums(st: Structure, problem: ProjectionProblem, sums: list[Fraction], constraints: list[int]) -> dict[int, Fraction]:
+    """``exact_violations`` of a problem without dense rows, from the exact sums of the scores over the cells (C,)."""
+    return _exact_violations(st, problem, values_of_sums(problem, sums, _rows_of(st, constraints)), constraints)
+
+
+def _rows_of(st: Structure, constraints: list[int]) -> list[int]:
     L = st.linear
-    needed = sorted({k for c in constraints for k in ([c] if c < L else range(st.slices[c - L].start, st.slices[c - L].stop))})
-    values = exact_row_values(problem, y, needed)
+    return sorted({k for c in constraints for k in ([c] if c < L else range(st.slices[c - L].start, st.slices[c - L].stop))})
+
+
+def _exact_violations(
+    st: Structure, problem: ProjectionProblem, values: dict[int, Fraction], constraints: list[int]
+) -> dict[int, Fraction]:
+    L = st.linear
     out = {}
     for c in constraints:
         if c < L:

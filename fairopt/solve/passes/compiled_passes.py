@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,10 @@ class CompiledPasses:
         self._lb, self._ub = _bound(samples.lb), _bound(samples.ub)
         self._code = self._cell
 
+    @property
+    def eps(self) -> float:
+        return torch.finfo(self.z.dtype).eps
+
     def extent(self) -> tuple[float, float]:
         bits = np.int32 if self._z.itemsize == 4 else np.int64
         ends: Any = np.zeros(2, dtype=self._z.dtype)
@@ -36,11 +41,19 @@ class CompiledPasses:
 
     def sums(self, shift: Array) -> tuple[Array, Array]:
         sums, free = np.empty(self.samples.cells), np.empty(self.samples.cells)
+        if self._open:  # a sum falls along a line: one pass finds it
+            base, opened = self._line
+            return base - shift * opened, opened
         if self._uniform:
             kernels.clipped_sums(self._z, self._cell, shift, float(self._lb[0]), float(self._ub[0]), sums, free)
         else:
             kernels.weighted_sums(self._z, self._cell, shift, self._lb, self._ub, self._inverse if self._inverse.size else _ONE, sums, free)
         return sums, free
+
+    def largest(self, shift: Array) -> float:
+        low, high = float(self._lb[0]), float(self._ub[0])
+        lb, ub = (_NONE, _NONE) if self._uniform else (self._lb, self._ub)
+        return float(kernels.largest(self._z, self._cell, shift, low, high, lb, ub, self._inverse))
 
     def scores(self, shift: Array) -> tuple[Tensor, Array, Array]:
         sums, free = np.empty(self.samples.cells), np.empty(self.samples.cells)
@@ -49,7 +62,7 @@ class CompiledPasses:
         if self._open:
             kernels.shifted(self._z, self._cell, shift, y, sums)
             self._code = self._cell
-            free = np.bincount(self._cell, minlength=self.samples.cells).astype(np.float64)
+            free = self._line[1]
         elif self._uniform:
             box = np.array([self._lb[0], self._ub[0]])
             low, high = (round_inward(torch.tensor(b, device="cpu"), self.z.dtype, up=up) for b, up in ((box[0], True), (box[1], False)))
@@ -58,6 +71,13 @@ class CompiledPasses:
             inverse = self._inverse if self._inverse.size else _ONE
             kernels.weighted(self._z, self._cell, shift, self._lb, self._ub, inverse, y, self._code, sums, free)
         return torch.from_numpy(y), sums, free
+
+    @cached_property
+    def _line(self) -> tuple[Array, Array]:
+        """(C,) sums at no shift and (C,) slopes, without box and weights."""
+        base = np.empty(self.samples.cells)
+        kernels.cell_sums(self._z, self._cell, base)
+        return base, np.bincount(self._cell, minlength=self.samples.cells).astype(np.float64)
 
     def gradient_sums(self, v: Tensor, *, weighted: bool = True) -> Array:
         sums = np.zeros(self.samples.cells + 1)
@@ -83,7 +103,7 @@ class CompiledPasses:
         return [Fraction(t << shift) if shift >= 0 else Fraction(t, 1 << -shift) for t in totals]
 
 
-_ONE = np.ones(1)
+_ONE, _NONE = np.ones(1), np.zeros(0)
 
 
 def _bound(bound: float | Tensor) -> Array:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,18 +27,35 @@ class Samples:
     weights: Tensor | None
 
 
-class Passes(Protocol):
-    """Passes over scores (n,). A score is free where it lies strictly between its bounds before rounding."""
+Y = TypeVar("Y")
+
+
+class Passes(Protocol[Y]):
+    """Passes over scores z: all that ``fairopt.solve.drive`` asks of the samples, wherever they lie. Y: what it hands on as the scores
+    returned, a tensor (n,) or whatever stands for one; it never looks inside.
+
+    The map from prices to scores is the implementation's. Here it is y = clip(z - shift / w, lb, ub) with the shift of the sample's cell.
+    Another may stand in its place where each y falls, or stays, as the shift of its cell rises, by at most 1 / w times that, and the
+    plan's box holds every y. "Slopes" are how fast a cell's sum falls: the sums of 1 / w over the free scores here, a score being free
+    where it lies strictly between its bounds before rounding. Gradients count with the slope of each sample.
+    """
+
+    @property
+    def eps(self) -> float:
+        """The distance from 1 to the next number of the dtype that scores are rounded to."""
 
     def extent(self) -> tuple[float, float]:
         """The least and the largest score; NaN or infinite where one is."""
 
     def sums(self, shift: Array) -> tuple[Array, Array]:
-        """(C,) sums of clip(z - shift / w, lb, ub) and (C,) sums of 1 / w over the free scores; ``shift`` (C,)."""
+        """(C,) sums of y, in float64 before rounding, and (C,) slopes there; ``shift`` (C,)."""
 
-    def scores(self, shift: Array) -> tuple[Tensor, Array, Array]:
-        """(n,) the same scores rounded to their dtype inside the box; (C,) the sums of these numbers; (C,) as ``sums``. Those that are free
-        now are the free ones of the two methods below."""
+    def largest(self, shift: Array) -> float:
+        """The largest absolute y at these shifts, or a bound of it that is not much larger."""
+
+    def scores(self, shift: Array) -> tuple[Y, Array, Array]:
+        """y (n,) rounded to the dtype, inside the box; (C,) the sums of these numbers; (C,) slopes. The slopes of this call are those of
+        the two methods below."""
 
     def gradient_sums(self, v: Tensor, *, weighted: bool = True) -> Array:
         """(C,) sums over the free scores of v (n,), times 1 / w where ``weighted``."""
@@ -46,8 +63,8 @@ class Passes(Protocol):
     def spread(self, v: Tensor, shift: Array, *, weighted: bool = False) -> Tensor:
         """(n,) v - shift on the free scores (``shift`` times 1 / w where ``weighted``), 0 on the others."""
 
-    def exact_sums(self, y: Tensor) -> list[Fraction]:
-        """(C,) the exact sums of scores y (n,), finite."""
+    def exact_sums(self, y: Y) -> list[Fraction]:
+        """(C,) the exact sums of scores y, finite."""
 
 
 def boxed(samples: Samples) -> bool:

@@ -16,13 +16,15 @@ from typing import Any, TypeVar
 F = TypeVar("F", bound=Callable[..., Any])
 # sums keep their order: the same bits on every call; NaN and infinity keep their meaning
 RELAXED = {"nsz", "arcp", "contract"}
-FILES = ("kernels.py", "rows.py", "pieces.py", "search.py", "stages.py", "project.py")
+FILES = ("kernels.py", "rows.py", "pieces.py", "search.py", "stages.py", "project.py", "whole_sums.py")
 logger = logging.getLogger("fairopt")
 
 
 @cache
 def module() -> Any:
-    """numba, or None where it is not installed (or does not go with the installed numpy)."""
+    """numba, or None where it is not installed (or does not go with the installed numpy), or FAIROPT_FAST=0 switches it off."""
+    if os.environ.get("FAIROPT_FAST", "1") == "0":
+        return None
     try:
         import numba
     except ImportError as error:

@@ -143,3 +143,9 @@ def differentiate(
         return 0
     kernels.spread(v, code, shift, inverse if forward else plain, out, free)
     return 1
+
+
+@compiled
+def step(address: int, which: int, whole: Any, real: Any, work: Any, answer: Any, sums: Any, free: Any) -> int:
+    """``stages.stage`` for who calls from Python."""
+    return staged(address, which, whole, real, work, answer, sums, free)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from fairopt.basics.arrays import Array
 from fairopt.basics.exact_sums import exact_cell_sums
 from fairopt.solve.dual.evaluator import round_inward
-from fairopt.solve.passes.interface import Samples, as_column
+from fairopt.solve.passes.interface import Samples, as_column, boxed
 
 
 class TorchPasses:
@@ -24,20 +25,26 @@ class TorchPasses:
         self._inverse = None if samples.weights is None else 1.0 / samples.weights.to(z.device)
         self._free = torch.ones_like(z, dtype=torch.bool)
 
+    @property
+    def eps(self) -> float:
+        return torch.finfo(self.z.dtype).eps
+
     def extent(self) -> tuple[float, float]:
         low, high = torch.aminmax(self.z)
         return float(low), float(high)
 
     def sums(self, shift: Array) -> tuple[Array, Array]:
-        x, free = self._moved(shift)
-        return self._summed(x), self._mass(free)
+        if not boxed(self.samples):  # a sum falls along a line: one pass finds it
+            base, opened = self._line
+            return base - shift * opened, opened
+        return self._evaluated(shift)
+
+    def largest(self, shift: Array) -> float:
+        low, high = torch.aminmax(self._moved(shift)[0])
+        return max(abs(float(low)), abs(float(high)))
 
     def scores(self, shift: Array) -> tuple[Tensor, Array, Array]:
-        x, free = self._moved(shift)
-        dtype = self.z.dtype
-        low, high = round_inward(self._lb, dtype, up=True), round_inward(self._ub, dtype, up=False)
-        y = torch.minimum(torch.maximum(x.to(dtype), low), high)
-        self._free = free
+        y, free = self._rounded(shift)
         return y, self._summed(y.to(torch.float64)), self._mass(free)
 
     def gradient_sums(self, v: Tensor, *, weighted: bool = True) -> Array:
@@ -52,6 +59,22 @@ class TorchPasses:
 
     def exact_sums(self, y: Tensor) -> list[Fraction]:
         return exact_cell_sums(y.detach().to("cpu", torch.float64).numpy(), self.samples.cell.numpy(), self.samples.cells)
+
+    @cached_property
+    def _line(self) -> tuple[Array, Array]:
+        """(C,) sums at no shift and (C,) slopes, without a box."""
+        return self._evaluated(np.zeros(self.samples.cells))
+
+    def _evaluated(self, shift: Array) -> tuple[Array, Array]:
+        x, free = self._moved(shift)
+        return self._summed(x), self._mass(free)
+
+    def _rounded(self, shift: Array) -> tuple[Tensor, Tensor]:
+        """(n,) the scores that are returned, and which are free, before rounding and from now on."""
+        x, self._free = self._moved(shift)
+        dtype = self.z.dtype
+        low, high = round_inward(self._lb, dtype, up=True), round_inward(self._ub, dtype, up=False)
+        return torch.minimum(torch.maximum(x.to(dtype), low), high), self._free
 
     def _moved(self, shift: Array) -> tuple[Tensor, Tensor]:
         """(n,) float64 scores at these shifts, and which are free."""

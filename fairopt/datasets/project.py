@@ -1,0 +1,124 @@
+"""``project_dataset``: fair scores for a data set that lies in files and fits in no memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from fairopt.basics.errors import InputError
+from fairopt.basics.files import Dialect, check_places
+from fairopt.compiler.facts import read_bounds
+from fairopt.datasets.find import Places, find
+from fairopt.datasets.job import Job, Told
+from fairopt.datasets.reading import Wanted
+from fairopt.datasets.report import DatasetReport
+from fairopt.notions.algebra import Notion
+from fairopt.notions.groups import Missing
+from fairopt.notions.named import continuous
+
+THREADS = 4
+
+
+def project_dataset(
+    input: str | Path,
+    output: str | Path,
+    notion: Notion,
+    *,
+    score: str,
+    target: str | None = None,
+    weights: str | None = None,
+    bounds: Any = None,
+    name: str = "fair_score",
+    pos_label: str | None = None,
+    missing_group: Missing = "error",
+    rejects: str | Path | None = None,
+    certificate: str | Path | None = None,
+    overwrite: bool = False,
+    separator: str | None = None,
+    decimal: str = ".",
+    encoding: str | None = None,
+    threshold: float = 0.5,
+    attributes: Sequence[str | tuple[str, ...]] | None = None,
+    threads: int | None = None,
+    client: Any = None,
+    told: Callable[[Told], None] | None = None,
+) -> DatasetReport:
+    """The scores nearest to a column's that meet ``notion`` over all rows of a data set; every file is written with one column more.
+
+    input        a table of text, a Parquet file (extra ``project``), a folder of them, or a pattern such as "scores/*.parquet"
+    output       a file for one file, else a folder: one file for each of the input, under the same name
+    score, target, weights   columns; the attributes of ``notion`` are columns too
+    bounds       None or (low, high), numbers; each may be None
+    name         of the new column
+    rejects      a CSV for rows that cannot be used (with file, row, reason), which are left out of the output; None: one is an error
+    certificate  where the certificate is written; by default beside the output
+    overwrite    begin anew, and lose what stands at the places of the output
+    threshold    a score at or above it is a positive decision, in the tables before and after; ``attributes``: of their groups
+    threads      shards in flight; told: called with what is being done
+    client       a ``distributed.Client``: shards are read, summed and written by the workers of a Dask cluster (extra ``dask``), which see
+                 the files under the same paths
+
+    The data are read twice, once to be summed and once to be written; what lies between goes over codes and scores alone. A run that was
+    stopped goes on where it was, and ends with the same bytes. Raises InputError, InfeasibleError; UnsupportedError where the notion
+    cannot be certified by passes and there are more rows than are loaded at once; MissingExtraError without pyarrow.
+    """
+    if not isinstance(notion, Notion):
+        raise InputError(f"notion must be a notion such as DemographicParity('sex', tolerance=0.05), came {notion!r}")
+    if any(isinstance(v, Tensor) for leaf in notion.leaves() for v in leaf.notion.arguments.values()):
+        raise InputError(f"{notion!r}: got a tensor among its arguments, expected plain numbers: nothing is learned here")
+    if missing_group not in ("error", "own"):
+        raise InputError(f"missing_group must be one of 'error', 'own', came {missing_group!r}")
+    if notion.needs_targets and target is None:
+        raise InputError(f"{notion!r} needs targets; pass target=, the name of their column")
+    box = read_bounds(bounds, 1)
+    assert not isinstance(box[0], Tensor)
+    assert not isinstance(box[1], Tensor)
+    if box[0] == inf or box[1] == -inf:
+        raise InputError(f"bounds: got {bounds!r}, expected a least and a largest score")
+    numeric = tuple(a for a in notion.attributes if a in continuous([notion]))
+    groups = tuple(a for a in notion.attributes if a not in numeric)
+    shown = tuple(attributes) if attributes is not None else groups
+    extra = tuple(part for a in shown for part in ((a,) if isinstance(a, str) else a))
+    groups = tuple(dict.fromkeys([*groups, *(a for a in extra if a not in numeric)]))
+    wanted = Wanted(score, groups, numeric, target if notion.needs_targets else None, weights, pos_label, missing_group == "own", decimal)
+    places = find(os.fspath(input), output, certificate)
+    check_places({}, {"rejects": rejects})
+    _apart(rejects, places)
+    job = Job(
+        places=places,
+        notion=notion,
+        wanted=wanted,
+        dialect=Dialect(separator, decimal, encoding),
+        bounds=(float(box[0]), float(box[1])),
+        name=name,
+        threshold=threshold,
+        missing=missing_group,
+        rejects=None if rejects is None else Path(rejects),
+        attributes=tuple(a for a in shown if not isinstance(a, str) or a in groups),
+        threads=_threads(threads, len(places.shards)),
+    )
+    from fairopt.datasets.run import Run  # and with it the compiled passes
+
+    found, resumed = Run(job, told or (lambda _: None), client).go(overwrite=overwrite)
+    return DatasetReport(found, places, resumed)
+
+
+def _apart(rejects: str | Path | None, places: Places) -> None:
+    if rejects is None:
+        return
+    taken = {os.path.realpath(p) for p in (*places.outputs, places.certificate, *(s.path for s in places.shards))}
+    if os.path.realpath(rejects) in taken:
+        raise InputError(f"rejects: {rejects} is a file of the input or the output as well; give each a file of its own")
+
+
+def _threads(asked: int | None, shards: int) -> int:
+    if asked is None:
+        return max(1, min(THREADS, os.cpu_count() or 1, shards))
+    if isinstance(asked, bool) or not isinstance(asked, int) or asked < 1:
+        raise InputError(f"threads: got {asked!r}, expected a whole number >= 1")
+    return asked
