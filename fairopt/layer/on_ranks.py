@@ -374,9 +374,8 @@ def _left(compiled: Compiled) -> str:
     return ""
 
 
-def compile_on_ranks(notion: Notion, process_group: Any, whole: Whole, *, sensitive_features: Any, **facts: Any) -> PreparedOnRanks:
-    """``compile`` for the ranks of ``process_group``."""
-    ranks = Ranks(process_group)
+def compile_on_ranks(notion: Notion, ranks: Ranks, whole: Whole, *, sensitive_features: Any, **facts: Any) -> PreparedOnRanks:
+    """``compile`` for ``ranks``."""
     try:
         if not isinstance(notion, Notion):
             raise InputError(f"notion must be a notion such as DemographicParity('sex', tolerance=0.05), came {notion!r}")
