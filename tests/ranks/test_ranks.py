@@ -77,6 +77,16 @@ def test_every_shipped_notion_over_ranks(pool: Any) -> None:
     assert seen["gathered"] >= 3
 
 
+def test_weights_and_open_boxes_over_ranks(pool: Any) -> None:
+    """Weights that only one rank has, and boxes of every kind, all on the driven road."""
+    batches = []
+    for seed, bounds in enumerate(((0.0, 1.0), (0.0, None), (None, 0.9), None, (-40.0, 60.0))):
+        w = np.exp(np.random.default_rng(seed).uniform(-2.0, 2.0, 50))
+        w[25:] = 1.0
+        batches += [plain(50, seed, bounds=bounds, weights=w), plain(50, seed, bounds=bounds)]
+    assert check(pool, batches, 1) == {"driven": 10, "gathered": 0}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(10))
 def test_five_hundred_problems_over_ranks(pool: Any, part: int) -> None:
