@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from typing import Any
 
@@ -27,6 +28,7 @@ def _facts(solution: Any, prepared: Any, scores: Tensor, gradient: Any) -> dict[
         "limits": certificate.limits,
         "problem_hash": certificate.problem_hash,
         "gathered": prepared.gathered,
+        "certificate": json.dumps(certificate.to_dict()),
         "message": solution.message,
         "messages": prepared.ranks.messages,
         "bytes": prepared.ranks.bytes,
@@ -228,8 +230,9 @@ def out_of_step(group: Any, rank: int, size: int, *, scores: Any, g: Any) -> Non
 
 def other_version(group: Any, rank: int, size: int, *, scores: Any, g: Any) -> None:
     """Rank 1 has another fairopt."""
-    from fairopt.layer import on_ranks
+    from fairopt.layer import on_ranks as module
 
+    on_ranks: Any = module
     version = on_ranks._version
     on_ranks._version = lambda: f"9.9.{rank}"
     try:

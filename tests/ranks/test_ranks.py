@@ -23,7 +23,7 @@ sys.modules["rank_drawing"] = drawing
 spec.loader.exec_module(drawing)
 
 EXACT = ("status", "group_counts", "labels", "dropped", "limits")
-OF_ALL = ("prices", "violation", "distance", "problem_hash", "gathered", *EXACT)
+OF_ALL = ("prices", "violation", "distance", "problem_hash", "gathered", "certificate", *EXACT)
 
 
 def joined(found: list[dict[str, Any]], name: str) -> np.ndarray:
