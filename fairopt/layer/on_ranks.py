@@ -9,8 +9,10 @@ rank solves the whole batch by the ordinary road and keeps its part. Either way 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -58,7 +60,7 @@ class Asked:
         return {
             "fairopt's version": _version(),
             "the compiled solver": "off" if module() is None else f"numba {module().__version__}",
-            "notion": repr(r.notion),
+            "notion": _word(r.notion),
             "the notion's tensors": repr({name: t.detach().tolist() for name, t in r.notion.parameters.items()}),
             "bounds": repr([float(b) if b is not None and np.ndim(b) == 0 else b if b is None else "one a sample" for b in sides]),
             "groups": repr({name: (v.to_list(), v.declared) for name, v in r.vocabularies.items()}),
@@ -70,6 +72,12 @@ class Asked:
         }
 
 
+def _word(value: Any) -> str:
+    """What a setting says, the same in every process: without places in memory."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+
+
+@cache
 def _version() -> str:
     try:
         return version("fairopt")
@@ -125,14 +133,14 @@ class PreparedOnRanks:
         """As ``project`` with ``return_solution``. ``error``: what this rank has found wrong already; all ranks raise."""
         how = {**DEFAULT, **how}
         ends = self._met(scores, error, how)
-        if not self.gathered and how != DEFAULT:
-            self.gathered = "another backend, gradient or certificate than the default was asked for"
+        if how != DEFAULT:
+            return self._on_all(scores, how, "another backend, gradient or certificate than the default was asked for")
         if not self.gathered:
             solution = self._driven(scores, ends)
             if solution is not None:
                 return solution
             self.gathered = "the driven road does not certify this batch"
-        return self._on_all(scores, how)
+        return self._on_all(scores, how, self.gathered)
 
     def _met(self, scores: Tensor, error: Exception | None, how: Mapping[str, Any]) -> tuple[float, float]:
         """The least and the largest score of all ranks, once all have come with scores that are right."""
@@ -145,7 +153,7 @@ class PreparedOnRanks:
         settings = {
             "the scores' dtype": str(scores.dtype),
             "whether scores require gradients": repr(scores.requires_grad and torch.is_grad_enabled()),
-            **{name: repr(value) for name, value in how.items()},
+            **{name: _word(value) for name, value in how.items()},
         }
         told = np.concatenate([[-low, high], NOTHING_TOLD[2:]])  # as long as a batch's: a rank that is out of step is found out at once
         found_ends = meet(self.ranks, settings, error, told, b"scores")
@@ -191,7 +199,7 @@ class PreparedOnRanks:
 
     # the ordinary road on the batch gathered ------------------------------------------------------------------------------------
 
-    def _on_all(self, scores: Tensor, how: Mapping[str, Any]) -> Solution:
+    def _on_all(self, scores: Tensor, how: Mapping[str, Any], reason: str) -> Solution:
         if self._all is None:
             self._all, self.sizes = gathered(self.ranks, self.asked, self.share)
         assert self.sizes is not None
@@ -211,7 +219,7 @@ class PreparedOnRanks:
             y: Tensor = _OnAll.apply(flat, self.ranks, sizes, own, solved, *limits)  # type: ignore[no-untyped-call]
         else:
             y = solved(self.ranks.joined(flat, sizes))[own]
-        message = found[0].message or f"every rank solved the batch gathered: {self.gathered}"
+        message = found[0].message or f"every rank solved the batch gathered: {reason}"
         return replace(found[0], scores=y.view(scores.shape), message=message)
 
 
@@ -276,9 +284,10 @@ def gathered(ranks: Ranks, asked: Asked, share: Share) -> tuple[Compiled, list[i
 
 def _joined_column(parts: list[Any]) -> Any:
     """Everybody's values; numbers, where anybody's are."""
-    if any(isinstance(part, np.ndarray) for part in parts):
-        return np.concatenate([np.asarray(part, dtype=np.float64) for part in parts])
-    return [value for part in parts for value in part]
+    listed = [part if isinstance(part, np.ndarray) else [part[1][code] for code in part[0].tolist()] for part in parts]
+    if any(isinstance(part, np.ndarray) for part in listed):
+        return np.concatenate([np.asarray(part, dtype=np.float64) for part in listed])
+    return [value for part in listed for value in part]
 
 
 def _joined_side(sides: list[float | Tensor], sizes: list[int]) -> Any:
@@ -308,14 +317,16 @@ def prepare_on_ranks(
     """
     ranks = agreement.ranks
     share, error, numbers = None, None, NOTHING_TOLD
+    settings: dict[str, str] = {}
     try:
         if check is not None:
             check()
         share = read_share(asked.reading, n, sensitive_features, targets, weights, asked.bounds)
         numbers = _facts(share, agreement)
+        settings = asked.settings()
     except Exception as found:  # noqa: BLE001  told to all, and raised here again
         error = found
-    met = meet(ranks, asked.settings(), error, numbers, b"batch")
+    met = meet(ranks, settings, error, numbers, b"batch")
     assert share is not None
     w = (-float(met[0]), float(met[1]), met[2] > 0.0)
     if math.isinf(w[0]):
@@ -374,9 +385,8 @@ def _left(compiled: Compiled) -> str:
     return ""
 
 
-def compile_on_ranks(notion: Notion, process_group: Any, whole: Whole, *, sensitive_features: Any, **facts: Any) -> PreparedOnRanks:
-    """``compile`` for the ranks of ``process_group``."""
-    ranks = Ranks(process_group)
+def compile_on_ranks(notion: Notion, ranks: Ranks, whole: Whole, *, sensitive_features: Any, **facts: Any) -> PreparedOnRanks:
+    """``compile`` for ``ranks``."""
     try:
         if not isinstance(notion, Notion):
             raise InputError(f"notion must be a notion such as DemographicParity('sex', tolerance=0.05), came {notion!r}")
