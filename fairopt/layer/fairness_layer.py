@@ -16,7 +16,7 @@ from fairopt.basics.columns import read_features
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.facts import check_format, described_bounds, differing, from_tensor, to_tensor
 from fairopt.compiler import OnInfeasible, OnMissing, compile_problem
-from fairopt.compiler.facts import read_bounds
+from fairopt.compiler.facts import read_bounds, read_distance
 from fairopt.compiler.memory import CompiledMemory, composition
 from fairopt.contract.backend import GradientKind, Status
 from fairopt.contract.registry import BackendLike, resolve
@@ -27,7 +27,7 @@ from fairopt.solve import Certificate, Solution
 from fairopt.solve.front import check_scores, check_solver_tol
 from fairopt.solve.operator import in_graph, token_of
 from fairopt.solve.told import tell_closest
-from fairopt.solve.transforms import transformed
+from fairopt.solve.transforms import refuse_transforms, transformed
 
 if TYPE_CHECKING:
     from fairopt.layer.frozen import FrozenLayer
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Space = Literal["value", "probability", "logit"]
 FORMAT = 2
 FACTS = "facts"  # the key in a state_dict
-_IDENTITY = ("notion", "bounds", "space", "pos_label")
+_IDENTITY = ("notion", "bounds", "space", "distance", "pos_label")
 _LEARNED = re.compile(r"Parameter\([^)]*\)")
 CHOICES: dict[str, tuple[str, ...]] = {
     "space": ("value", "probability", "logit"),
@@ -57,6 +57,7 @@ class FairnessLayer(nn.Module):
     backend     "auto", a name, a class or an instance;  gradient  "implicit" or "native"
     space       "value": scores in, scores out; "probability": logits in, projected probabilities out; "logit": logits in and out,
                 means taken of the logits
+    distance    what "nearest" means: "squared", "kl" for probabilities or "kl_positive" for positive values (docs/distances.md)
     pos_label   the target that counts as 1, every other one as 0; None: targets are numbers, labels 0 and 1
 
     Copies and pickles carry the groups known so far and no certificate; what a copy learns later is its own. ``state_dict`` holds tensors
@@ -81,6 +82,7 @@ class FairnessLayer(nn.Module):
         certify: bool = True,
         solver_tol: float | None = None,
         pos_label: Any = None,
+        distance: str = "squared",
     ) -> None:
         super().__init__()
         if not isinstance(notion, Notion):
@@ -101,6 +103,9 @@ class FairnessLayer(nn.Module):
         check_solver_tol(solver_tol)
         self.bounds = (0.0, 1.0) if bounds is None and space == "probability" else bounds
         read_bounds(self.bounds, _samples(self.bounds))
+        self.distance, self.bounds = read_distance(distance, self.bounds)
+        if self.distance != "squared" and space == "logit":
+            raise InputError(f"space: got 'logit' beside distance={distance!r}, expected 'probability' (logits in) or 'value': logits are below 0")
         self.backend, self.gradient, self.space = backend, gradient, space
         self.missing_group, self.on_missing, self.on_infeasible = missing_group, on_missing, on_infeasible
         self.certify, self.solver_tol, self.pos_label = certify, solver_tol, pos_label
@@ -172,6 +177,8 @@ class FairnessLayer(nn.Module):
             return self.solution(
                 scores, sensitive_features=sensitive_features, targets=targets, weights=weights
             ).scores  # says what is wrong
+        if self.distance != "squared":
+            refuse_transforms(scores, f"scores beside distance={self.distance!r}")
         prepared = self.prepare(scores.shape[0], sensitive_features, targets, weights)
         inputs = torch.sigmoid(scores) if self.space == "probability" else scores
         return prepared.project(inputs, backend=self.backend, gradient=self.gradient, certify=self.certify, solver_tol=self.solver_tol)
@@ -224,6 +231,7 @@ class FairnessLayer(nn.Module):
             on_missing=self.on_missing,
             on_infeasible=self.on_infeasible,
             pos_label=self.pos_label,
+            distance=self.distance,
         )
         if grow:
             self._learn(compiled.vocabularies)
@@ -234,7 +242,7 @@ class FairnessLayer(nn.Module):
         """What the composition of a batch is remembered under; None: it is not."""
         if self.on_missing == "warn":
             return None  # each batch warns
-        settings = (self.missing_group, self.on_missing, self.on_infeasible, type(self.pos_label), self.pos_label)
+        settings = (self.missing_group, self.on_missing, self.on_infeasible, type(self.pos_label), self.pos_label, self.distance)
         return composition(notion, n, sensitive_features, targets, weights, self.bounds, settings)
 
     def _learn(self, seen: Mapping[str, Vocabulary]) -> None:
@@ -275,6 +283,8 @@ class FairnessLayer(nn.Module):
         """
         from fairopt.streaming import PooledParity
 
+        if self.distance != "squared":
+            raise UnsupportedError(f"controller: a stream takes the squared distance, not distance={self.distance!r}")
         if self.bounds is None and "bounds" not in options:
             raise InputError("bounds: the layer has none, and a stream needs a pair of finite ones; layer.controller(bounds=(lo, hi))")
         groups = {name: v.to_list() for name, v in self._vocabularies.items() if name in self.notion.attributes}
@@ -290,6 +300,7 @@ class FairnessLayer(nn.Module):
             "notion": _LEARNED.sub("Parameter", repr(self._given)),  # a learned tolerance is a parameter of its own
             "bounds": described_bounds(self.bounds),
             "space": self.space,
+            "distance": self.distance,
             "missing_group": self.missing_group,
             "pos_label": self.pos_label,
             "groups": self.groups,
@@ -368,7 +379,8 @@ class FairnessLayer(nn.Module):
 
     def extra_repr(self) -> str:
         backend = self.backend if isinstance(self.backend, str) else getattr(self.backend, "name", self.backend)
-        return f"{self._given!r}, bounds={self.bounds}, backend={backend!r}, gradient={self.gradient!r}, space={self.space!r}"
+        near = "" if self.distance == "squared" else f", distance={self.distance!r}"
+        return f"{self._given!r}, bounds={self.bounds}, backend={backend!r}, gradient={self.gradient!r}, space={self.space!r}{near}"
 
 
 def _samples(bounds: Any) -> int:

@@ -27,7 +27,7 @@ from fairopt.solve.front import check_scores, quick, quick_batch
 from fairopt.solve.operator import in_graph, token_of
 from fairopt.solve.passthrough import restated, unchanged
 from fairopt.solve.told import callers_level, report, tell_closest
-from fairopt.solve.transforms import project_transformed, transformed
+from fairopt.solve.transforms import project_transformed, refuse_transforms, transformed
 
 
 class How(TypedDict, total=False):
@@ -103,6 +103,8 @@ class Prepared:
 
     def _transformed(self, scores: Tensor, **how: Unpack[How]) -> Tensor:
         """``project`` of scores inside torch.func or forward mode."""
+        if self.problem.distance != "squared":
+            refuse_transforms(scores, f"scores beside distance={self.problem.distance!r}")
         if self.compiled.moving is not None:
             raise UnsupportedError(
                 "tolerances, targets, rho or gamma that are tensors: not supported inside torch.func or forward mode; use backward()"
@@ -203,6 +205,7 @@ def compile(
     on_missing: OnMissing = "drop",
     on_infeasible: OnInfeasible = "raise",
     pos_label: Any = None,
+    distance: str = "squared",
 ) -> Prepared:
     """Compile a notion for one batch: groups are read, rows built and checked for feasibility once.
 
@@ -210,6 +213,7 @@ def compile(
     pos_label           the target that counts as 1, every other one as 0; None: targets are numbers, labels 0 and 1
     targets (n,) where the notion needs them;  bounds  None or (lo, hi), numbers or (n,);  weights (n,) > 0 of the distance
     groups              declared values of attributes: then an unknown value is an error and an absent group is known to be absent
+    distance            what "nearest" means: "squared", or "kl" for probabilities and positive values (docs/distances.md)
     on_infeasible       "raise" InfeasibleError; "closest": the scores that break the constraints least, with status CLOSEST and a warning;
                         "passthrough": the scores as they came, with status INFEASIBLE
 
@@ -218,6 +222,7 @@ def compile(
     return _compiled(
         notion, sensitive_features=sensitive_features, targets=targets, bounds=bounds, weights=weights, groups=groups,
         missing_group=missing_group, on_missing=on_missing, on_infeasible=on_infeasible, pos_label=pos_label,
+        distance=distance,
     )  # fmt: skip
 
 
@@ -245,6 +250,7 @@ class Facts(How, total=False):
     on_missing: OnMissing
     on_infeasible: OnInfeasible
     pos_label: Any
+    distance: str
 
 
 @overload
@@ -276,6 +282,7 @@ def project(
     certify: bool = True,
     solver_tol: float | None = None,
     pos_label: Any = None,
+    distance: str = "squared",
     return_solution: bool = False,
 ) -> Any:
     """The scores nearest to ``scores`` (n,) or (n, 1) that meet ``notion`` inside ``bounds``; differentiable.
@@ -287,6 +294,7 @@ def project(
     prepared = _compiled(
         notion, sensitive_features=sensitive_features, targets=targets, bounds=bounds, weights=weights, groups=groups,
         missing_group=missing_group, on_missing=on_missing, on_infeasible=on_infeasible, pos_label=pos_label,
+        distance=distance,
     )  # fmt: skip
     if isinstance(scores, Tensor) and not return_solution:
         return prepared.project(scores, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)

@@ -18,6 +18,7 @@ from fairopt.contract.registry import BackendLike, instance, resolve
 from fairopt.contract.registry import backend as named
 from fairopt.solve.certificate import Certificate, Solution
 from fairopt.solve.dual.structure import structure, with_numbers
+from fairopt.solve.entropy.front import solve_divergence
 from fairopt.solve.finish.finish import Outcome, as_working, finish, solved
 from fairopt.solve.finish.gate import GRANTING, Stated, Verdict, judge, rows_hold
 from fairopt.solve.gradient.implicit import attach
@@ -57,6 +58,9 @@ def solve(
     """
     flat = check_shape(scores, problem.n)
     _check_gradient(gradient)
+    if problem.distance != "squared":
+        check_finite(flat)
+        return _divergence(scores, flat, problem, limits, _How(backend, gradient, certify, solver_tol))
     plain = limits is None and certify and solver_tol is None and gradient == "implicit" and isinstance(backend, str)
     if plain:
         found = _compiled(scores, problem, backend)  # type: ignore[arg-type]
@@ -87,6 +91,17 @@ def quick_batch(scores: Tensor, problem: ProjectionProblem) -> Tensor | None:
     return found
 
 
+def _divergence(scores: Tensor, flat: Tensor, problem: ProjectionProblem, limits: Limits | None, how: _How) -> Solution:
+    chosen = choose(how.backend, problem, how.solver_tol)
+    if how.gradient == "native":
+        raise UnsupportedError(f"gradient='native': not there for distance={problem.distance!r}; use gradient='implicit'")
+    if limits is not None:
+        problem = with_numbers(problem, limits)
+    tol = how.solver_tol if how.solver_tol is not None else getattr(chosen, "solver_tol", None)
+    most = getattr(chosen, "max_iter", None)
+    return solve_divergence(scores, flat, problem, limits, certify=how.certify, tol=tol, max_iter=most)
+
+
 def _compiled(scores: Tensor, problem: ProjectionProblem, backend: str) -> tuple[Tensor, Answer] | None:
     if not scores.is_cpu or scores.dim() == 0:
         return None
@@ -108,7 +123,7 @@ def solve_batch(
     """``solve`` of each row of ``scores`` (B, n); a backend that solves many problems at once gets them at once."""
     _check_gradient(gradient)
     chosen = choose(backend, problem, solver_tol)
-    if chosen.capabilities.exact or gradient == "native":
+    if chosen.capabilities.exact or gradient == "native" or problem.distance != "squared":
         options: dict[str, Any] = {"limits": limits, "backend": backend, "gradient": gradient, "certify": certify, "solver_tol": solver_tol}
         return [solve(row, problem, **options) for row in scores]
     extents = [check_finite(check_shape(row, problem.n)) for row in scores]
@@ -308,6 +323,7 @@ def choose(backend: BackendLike, problem: ProjectionProblem, solver_tol: float |
     if isinstance(backend, str) and backend == "auto":
         simple = structure(problem).shape in ("separable", "empty") or _one_row(problem)
         budget = any(s.kind == "budget" for s in problem.softness)
+        simple = simple and problem.distance == "squared"
         backend = "closed_form" if simple and not problem.has_box and not budget else "dual_newton"
     chosen = resolve(backend)
     if solver_tol is not None:
@@ -328,6 +344,8 @@ def _one_row(problem: ProjectionProblem) -> bool:
 def check_capable(can: Capabilities, problem: ProjectionProblem, name: str) -> None:
     """UnsupportedError naming the first thing in the problem that the backend does not declare."""
     missing = [f"{s.kind} softness" for s in problem.softness if s.kind not in can.softness]
+    if problem.distance not in can.distances:
+        missing.append(f"distance={problem.distance!r}")
     if problem.has_box and not can.bounds:
         missing.append("bounds")
     if problem.weights is not None and not can.weights:

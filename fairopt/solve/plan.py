@@ -122,7 +122,7 @@ def plan_of(problem: ProjectionProblem) -> Plan | None:
 
 def _taken(problem: ProjectionProblem) -> bool:
     rows = problem.rows
-    if problem.m == 0 or problem.stated is not None or not problem.feasible or rows.dense is not None:
+    if problem.distance != "squared" or problem.m == 0 or problem.stated is not None or not problem.feasible or rows.dense is not None:
         return False
     if rows.masks.shape[1] > MOST_CELLS or problem.m > MOST_ROWS or (problem.m > MOST_COUPLED and not rows.one_row_a_cell):
         return False
