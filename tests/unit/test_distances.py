@@ -31,14 +31,15 @@ def moved(problem: ProjectionProblem, z: np.ndarray, p: np.ndarray) -> np.ndarra
         return np.where((z == 0) | (z == 1), z, expit(logit(z) - s)) if problem.distance == "kl" else z * np.exp(-s)
 
 
-def gap_of_prices(problem: ProjectionProblem, f: np.ndarray, p: np.ndarray) -> float:
+def gap_of_prices(problem: ProjectionProblem, f: np.ndarray, p: np.ndarray, size: float) -> float:
     """How far prices p are from the subgradients of the cost of row values f: 0 says that the scores are nearest, in score units."""
     st, L = structure(problem), problem.linear
     worst = 0.0
-    blocks: dict[int, list[tuple[float, float, float]]] = {}
+    blocks: dict[int, list[tuple[float, float, float, float]]] = {}
     for c, soft in enumerate(problem.softness):
         rows = slice(c, c + 1) if c < L else problem.range_slices[c - L]
         unit = float(st.unit[rows].max())
+        moves = float(st.metric[rows].max()) * size  # how far a price moves the row, at most about
         if c < L:
             price, over = abs(float(p[c])), float(f[c] - problem.upper[c]) if p[c] > 0 else float(problem.lower[c] - f[c])
             over = max(float(f[c] - problem.upper[c]), float(problem.lower[c] - f[c])) if p[c] == 0 else over
@@ -53,23 +54,23 @@ def gap_of_prices(problem: ProjectionProblem, f: np.ndarray, p: np.ndarray) -> f
         if soft.kind == "hard":
             miss = max(over, 0.0) if price == 0 else abs(over)
         elif soft.kind == "quadratic":
-            miss = abs(over - price / soft.weight) if price > 0 else max(over, 0.0)
+            miss = abs(over - price / soft.weight) if price > 0 else min(max(over, 0.0), max(over, 0.0) * soft.weight * moves)
         elif soft.kind == "priced":
             miss = max(-over, 0.0) if price > 0 else 0.0
-            miss = max(miss, over if price < soft.weight * (1 - 1e-9) else 0.0)
+            miss = max(miss, min(over, (soft.weight - price) * moves))
             assert price <= soft.weight * (1 + 1e-9)
         else:
-            blocks.setdefault(soft.block, []).append((price, over, unit))
+            blocks.setdefault(soft.block, []).append((price, over, unit, moves))
             continue
         worst = max(worst, miss / unit)
     for block, parts in blocks.items():
         rho = next(s.weight for s in problem.softness if s.block == block and s.kind == "budget")
-        most = max([over for _, over, _ in parts] + [0.0])
-        total = sum(price for price, _, _ in parts)
+        most = max([over for _, over, _, _ in parts] + [0.0])
+        total = sum(price for price, _, _, _ in parts)
         assert total <= rho * (1 + 1e-9)
-        for price, over, unit in parts:
-            worst = max(worst, (most - over) / unit if price > 0 else 0.0)
-        worst = max(worst, most / max(u for _, _, u in parts) if total < rho * (1 - 1e-9) else 0.0)
+        for price, over, unit, moves in parts:
+            worst = max(worst, min(most - over, price * moves) / unit)
+            worst = max(worst, min(most, (rho - total) * moves) / unit)
     return worst
 
 
@@ -81,7 +82,7 @@ def judged(draw: KlDraw, solution: fo.Solution) -> None:
     size = float(y.max())
     returned = solution.scores.detach().numpy()
     assert np.abs(returned - y).max() <= 1e-8 * size + solution.certificate.moved_by_repair, draw.words
-    assert gap_of_prices(problem, problem.rows.matrix().numpy() @ y, p) <= 1e-8 * size, draw.words
+    assert gap_of_prices(problem, problem.rows.matrix().numpy() @ y, p, size) <= 1e-8 * size, draw.words
     hard = np.flatnonzero(structure(problem).hard).tolist()
     if solution.status is fo.Status.CERTIFIED:
         assert all(v <= 0 for v in exact_violations(structure(problem), problem, returned, hard).values()), draw.words

@@ -252,11 +252,11 @@ class Goals(NamedTuple):
 
 def goals(dual: Dual, structure: Structure, numbers: Numbers, goal: float = 0.0) -> Goals:
     """The goals of one problem; ``goal``: a residual that is asked for, where larger than what float64 resolves."""
-    magnitude = _magnitude(dual, structure, numbers)
-    resolution = 8 * dual.resolution * max(magnitude, 1e-300)
-    solved = max(goal, resolution, min(1e4 * resolution, 1e-7 * magnitude))
+    size = magnitude(dual, structure, numbers)
+    resolution = 8 * dual.resolution * max(size, 1e-300)
+    solved = max(goal, resolution, min(1e4 * resolution, 1e-7 * size))
     # rounding beyond ``most`` is no excuse: prices of contradicting rows grow without end
-    return Goals(magnitude, resolution, solved, 1e-8 * magnitude, max(solved, ACCEPTED * magnitude))
+    return Goals(size, resolution, solved, 1e-8 * size, max(solved, ACCEPTED * size))
 
 
 def solve_dual(
@@ -307,7 +307,7 @@ def _newton(search: Search, state: State, goal: float, iteration: int, max_iter:
     return best, iteration
 
 
-def _magnitude(dual: Dual, structure: Structure, numbers: Numbers) -> float:
+def magnitude(dual: Dual, structure: Structure, numbers: Numbers) -> float:
     """The size of the scores at the solution, as far as it can be told: their own, or that of the limits that push them.
 
     A limit that is met at price 0 pushes no score, however far away it is. The rounding of a row's own constants is left out here: it is

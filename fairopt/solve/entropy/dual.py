@@ -106,6 +106,19 @@ class CellModel(EntropyDual):
     def reach(self, d: Array) -> Array:
         return np.asarray((d @ self.coefficients) * self.rate)
 
+    def secants(self, p: Array, far: float) -> Array:
+        """(C,) slopes of the cells between their means at prices p and means ``far`` nearer to where they are steepest: about the slopes at p
+        where means are not far smaller."""
+        y = mapped(self.kind, self.mean, self.rate * (p @ self.coefficients - self.anchor))
+        with np.errstate(all="ignore"):
+            if self.kind == "kl":
+                low = np.minimum(y, 1.0 - y)
+                near = np.minimum(low + far, 0.5)
+                secant = (near - low) / (np.log(near / low) + np.log1p(-low) - np.log1p(-near))
+            else:
+                secant = far / np.log1p(far / y)
+        return np.where(np.isfinite(secant), self.many * self.rate * secant, 0.0)
+
     def cells(self, shift: Array) -> tuple[Array, Array]:
         y = mapped(self.kind, self.mean, self.rate * (shift - self.anchor))
         return self.kept + self.many * y, self.many * self.rate * falling(self.kind, y)

@@ -72,7 +72,8 @@ def finished(
     order = problem.rows.order.numpy()
     z = scores.to("cpu", torch.float64).numpy()[order]
     dual = EntropyDual(problem, z)
-    st, nums = metric_of(dual, structure(problem)), numbers(problem)
+    nums = numbers(problem)
+    st = metric_of(dual, structure(problem), nums)
     most = MAX_ITER if max_iter is None else max_iter
     solution = solve_entropy(dual, st, nums, tol=tol, max_iter=most)
     extent = float(np.abs(z).max())
