@@ -31,6 +31,7 @@ from fairopt.solve.transforms import refuse_transforms, transformed
 from fairopt.solve.units import Units, find_units
 
 if TYPE_CHECKING:
+    from fairopt.solve.entropy.fast import Answer as EntropyAnswer
     from fairopt.solve.fast import Answer
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -59,6 +60,10 @@ def solve(
     flat = check_shape(scores, problem.n)
     _check_gradient(gradient)
     if problem.distance != "squared":
+        plain = limits is None and certify and solver_tol is None and gradient == "implicit" and backend in ("auto", "dual_newton")
+        answered = _compiled_divergence(scores, problem) if plain else None
+        if answered is not None:
+            return answered[1].solution(answered[0])
         check_finite(flat)
         return _divergence(scores, flat, problem, limits, _How(backend, gradient, certify, solver_tol))
     plain = limits is None and certify and solver_tol is None and gradient == "implicit" and isinstance(backend, str)
@@ -78,6 +83,9 @@ def solve(
 
 def quick(scores: Tensor, problem: ProjectionProblem) -> Tensor | None:
     """Certified scores by the compiled road; None where ``solve`` has to decide. ``scores`` under no transform."""
+    if problem.distance != "squared":
+        answered = _compiled_divergence(scores, problem)
+        return None if answered is None else answered[0]
     found = _compiled(scores, problem, "auto")
     return None if found is None else found[0]
 
@@ -88,6 +96,14 @@ def quick_batch(scores: Tensor, problem: ProjectionProblem) -> Tensor | None:
         return None
     road = fast(scores.dtype)
     found: Tensor | None = None if road is None else road.attempt_batch(scores, problem)
+    return found
+
+
+def _compiled_divergence(scores: Tensor, problem: ProjectionProblem) -> tuple[Tensor, EntropyAnswer] | None:
+    if not scores.is_cpu or scores.dim() == 0:
+        return None
+    road = fast(scores.dtype, "entropy.fast")
+    found: tuple[Tensor, EntropyAnswer] | None = None if road is None else road.attempt(scores, problem)
     return found
 
 

@@ -116,13 +116,13 @@ class Plan(CellPlan):
 
 
 def plan_of(problem: ProjectionProblem) -> Plan | None:
-    """The plan of a problem, or None where the general road takes it."""
+    """The plan of a problem and its samples, or None where the general road takes it."""
     return problem.workspace.keep("compiled", lambda: _plan(problem))
 
 
 def _taken(problem: ProjectionProblem) -> bool:
     rows = problem.rows
-    if problem.distance != "squared" or problem.m == 0 or problem.stated is not None or not problem.feasible or rows.dense is not None:
+    if problem.m == 0 or problem.stated is not None or not problem.feasible or rows.dense is not None:
         return False
     if rows.masks.shape[1] > MOST_CELLS or problem.m > MOST_ROWS or (problem.m > MOST_COUPLED and not rows.one_row_a_cell):
         return False

@@ -79,7 +79,7 @@ class Search:
     def __init__(self, dual: Dual, structure: Structure, numbers: Numbers, resolution: float, solved: float) -> None:
         self.dual, self.structure, self.numbers = dual, structure, numbers
         self.resolution, self.solved = resolution, solved  # residuals: noise, and good enough to be called solved
-        self.constants = CONSTANTS * EPS * sum(_constants(structure, numbers)[1:])
+        self.constants = CONSTANTS * EPS * sum(sizes_of_limits(structure, numbers)[1:])
         self.spread = 1.0  # the residual at the start
 
     @cached_property
@@ -314,7 +314,7 @@ def magnitude(dual: Dual, structure: Structure, numbers: Numbers) -> float:
     that row's alone (``prox.residual``).
     """
     own, L = dual.magnitude(), structure.linear
-    asked, largest, constant = _constants(structure, numbers)
+    asked, largest, constant = sizes_of_limits(structure, numbers)
     if max(largest, constant if structure.slices else 0.0) <= own:
         return own
     f = dual.evaluate(np.zeros(structure.metric.shape[0])).f
@@ -325,7 +325,7 @@ def magnitude(dual: Dual, structure: Structure, numbers: Numbers) -> float:
     return max(own, most)
 
 
-def _constants(structure: Structure, numbers: Numbers) -> tuple[Array, float, float]:
+def sizes_of_limits(structure: Structure, numbers: Numbers) -> tuple[Array, float, float]:
     """(2, L) the mean absolute score where each lower and upper limit binds, 0 where open; the largest of these, and of the rows'
     constants, in score units. Kept with the numbers.
     """

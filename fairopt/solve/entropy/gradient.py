@@ -20,8 +20,13 @@ from torch import Tensor
 from fairopt.basics.arrays import Array
 from fairopt.basics.errors import BackendError
 from fairopt.contract.problem import Limits, ProjectionProblem
+from fairopt.solve.dual.active_piece import Piece, read_piece
+from fairopt.solve.dual.bordered import Model
+from fairopt.solve.dual.structure import numbers, structure
+from fairopt.solve.entropy.dual import EntropyDual
 from fairopt.solve.entropy.finish import EntropyOutcome
-from fairopt.solve.gradient.implicit import gamma_matrix, limit_gradients, local_ell, local_saddle, saddle
+from fairopt.solve.entropy.search import metric_of
+from fairopt.solve.gradient.implicit import Prices, gamma_matrix, limit_gradients, local_ell, local_saddle, saddle
 from fairopt.solve.guard import guarded
 from fairopt.solve.passes.kl_map import MOST, TOP
 from fairopt.solve.transforms import refuse_transforms
@@ -89,6 +94,27 @@ def vector_jacobian(outcome: EntropyOutcome, problem: ProjectionProblem, grad: T
     return out.clamp(-end, end).to(grad.device, grad.dtype), theta, nu
 
 
+@dataclass(eq=False)
+class At:
+    """A piece with its prices, where no outcome is at hand: see ``implicit.Prices``."""
+
+    piece: Piece
+    model: Model
+    p: Array
+
+
+def second(problem: ProjectionProblem, p: Array, scores: Tensor, grad: Tensor) -> Tensor:
+    """J'v for v = ``grad`` (n,) at prices p (m,) of ``scores``, as a function that can be differentiated again."""
+    z = scores.detach().to("cpu", torch.float64).numpy()[problem.rows.order.numpy()]
+    dual, nums = EntropyDual(problem, z), numbers(problem)
+    st = metric_of(dual, structure(problem), nums)
+    evaluation = dual.evaluate(p)
+    at = At(read_piece(st, nums, evaluation.f, p), dual.model(evaluation), p)
+    y = local_scores(at, problem, scores, [None] * 5)
+    (found,) = torch.autograd.grad(y, scores, grad.to(y.dtype), create_graph=True)
+    return found
+
+
 def _differentiable(solved: _Solved, grad: Tensor, inputs: list[Tensor | None], needs: Any) -> tuple[Tensor | None, ...]:
     """First derivatives that can be differentiated again."""
     scores, *limits = inputs
@@ -102,7 +128,7 @@ def _differentiable(solved: _Solved, grad: Tensor, inputs: list[Tensor | None], 
     return tuple(out)
 
 
-def local_scores(outcome: EntropyOutcome, problem: ProjectionProblem, scores: Tensor, limits: list[Tensor | None]) -> Tensor:
+def local_scores(outcome: Prices, problem: ProjectionProblem, scores: Tensor, limits: list[Tensor | None]) -> Tensor:
     """(n,) the projection near its present prices, as a function of the scores and limits that can be differentiated three times."""
     piece, rows = outcome.piece, problem.rows
     f64 = torch.float64
