@@ -73,9 +73,9 @@ class Answer:
             v = v.contiguous()
         plan, values = self.plan, v.numpy()
         out = np.empty_like(values)
-        positive = self.problem.distance == "kl_positive"
+        k = 0.0 if self.problem.distance == "kl_positive" else 1.0
         if not _differentiate(
-            stages.ADDRESS, positive, values, self.z.numpy(), plan.cell, plan.whole, self.real, plan.inverse, self.numbers, self.final,
+            stages.ADDRESS, k, values, self.z.numpy(), plan.cell, plan.whole, self.real, plan.inverse, self.numbers, self.final,
             out, forward,
         ):  # fmt: skip
             raise BackendError(f"in the gradient: the rows of the piece contradict each other, problem {problem_hash(self.problem)}")
@@ -97,14 +97,14 @@ def attempt(scores: Tensor, problem: ProjectionProblem) -> tuple[Tensor, Answer]
         return None
     z = scores.detach().reshape(-1).contiguous()
     values = z.numpy()
-    positive = problem.distance == "kl_positive"
-    real = _scaled(problem, plan, float(values.max())) if positive else plan.real
+    k = 0.0 if problem.distance == "kl_positive" else 1.0
+    real = _scaled(problem, plan, float(values.max())) if k == 0.0 else plan.real
     if real is None:
         return None
     written, found, final = np.empty_like(values), np.empty(plan.size), np.empty(plan.cells)
     bits, ends = (np.int32, np.zeros(2, np.float32)) if z.itemsize == 4 else (np.int64, np.zeros(2))
     done = _project(
-        stages.ADDRESS, positive, values, values.view(bits), ends, ends.view(bits), plan.cell, plan.whole, real, plan.inverse, plan.part,
+        stages.ADDRESS, k, values, values.view(bits), ends, ends.view(bits), plan.cell, plan.whole, real, plan.inverse, plan.part,
         written, found, final,
     )  # fmt: skip
     if not done:
@@ -174,8 +174,8 @@ def compile_for(dtype: torch.dtype) -> bool:
     none, found, before = np.zeros(0), np.zeros(stages.HEAD), _misses()
     part = np.zeros(0, dtype=np.int64)  # a score that is NaN is left at once
     address = stages.ADDRESS
-    _project(address, False, z, z.view(bits), ends, ends.view(bits), cell, whole, real, none, part, z.copy(), found, none.copy())
-    _differentiate(address, False, z[:0], z[:0], cell[:0], whole, real, none, found, none.copy(), z[:0], False)
+    _project(address, 1.0, z, z.view(bits), ends, ends.view(bits), cell, whole, real, none, part, z.copy(), found, none.copy())
+    _differentiate(address, 1.0, z[:0], z[:0], cell[:0], whole, real, none, found, none.copy(), z[:0], False)
     return _misses() > before
 
 

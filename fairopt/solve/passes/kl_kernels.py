@@ -1,11 +1,12 @@
 """The loops over samples of the Kullback-Leibler maps, compiled where numba is installed (see ``kernels``).
 
-Without weights all samples of a cell are multiplied by the same factors up = exp(-s), down (1, but for huge shifts), so that a pass has no exponential:
+Without weights all samples of a cell share one factor up = exp(-s), so that a pass has no exponential. With k = 1 for probabilities ("kl"),
+0 for positive values ("kl_positive"), one formula is both maps:
 
-    kl            y = a / (a + b),  a = z up,  b = (1 - z) down        falls = y (1 - y)        follows = up down / (a + b)^2
-    kl_positive   y = z up                                             falls = y                follows = up
+    a = z up,    t = k a + 1 - k z,    y = a / t,    -dy/ds = y (1 - k y),    dy/dz = up / t^2
 
-Samples are taken in blocks: first the map, many samples at a time, then the sums of their cells in a fixed order.
+Shifts are at most TOP in size: callers leave others to the general road (``kl_map``). Samples are taken in blocks: first the map, many
+samples at a time, then the sums of their cells in a fixed order. Scores of 0, and probabilities of 1, stay.
 """
 
 from __future__ import annotations
@@ -14,183 +15,228 @@ from typing import Any
 
 import numpy as np
 
-from fairopt.solve.passes.jit import compiled, inner
-from fairopt.solve.passes.kernels import BANKS, fill, join
+from fairopt.solve.passes.jit import compiled, inner, reordered
+from fairopt.solve.passes.kernels import BANKS, FEW, join
 
 BLOCK = 512
 TOP = 700.0  # exp(TOP) is a float64
-MOST = 1400.0
-LARGEST = 1.7976931348623157e308
 
 
 @inner
-def kl_factors(positive: bool, s: float) -> tuple[float, float]:
-    """(up, down) at the shift s; down is 0 where it is not used."""
-    s = min(max(s, -MOST), MOST)
-    if positive:
-        return np.exp(min(-s, TOP)), 0.0
-    return np.exp(min(-s, TOP)), np.exp(min(s + TOP, 0.0))
+def kl_factors(shift: Any) -> Any:
+    """(max(C, FEW),) exp(-shift)."""
+    up = np.ones(max(shift.shape[0], FEW))
+    for c in range(shift.shape[0]):
+        up[c] = np.exp(-shift[c])
+    return up
 
 
 @inner
-def kl_moved(positive: bool, x: float, up: float, down: float) -> float:
-    """y, before clipping; a score of 0 or 1 stays."""
-    a = x * up
-    if positive:
-        return a
-    b = (1.0 - x) * down
-    total = a + b
-    return a / total if (x > 0.0) & (x < 1.0) & (total > 0.0) else x
+def spread_factors(cell: Any, up: Any, few: bool, out: Any) -> None:
+    """out (k,): the factor of each sample's cell."""
+    if few:  # a choice of three is quicker than to look it up
+        u, v, w = up[0], up[1], up[2]
+        for i in range(out.shape[0]):
+            out[i] = u if cell[i] == 0 else (v if cell[i] == 1 else w)
+    else:
+        for i in range(out.shape[0]):
+            out[i] = up[cell[i]]
+
+
+@inner
+def weigh_factors(cell: Any, shift: Any, inverse: Any, out: Any) -> None:
+    """out (k,): the factor of each sample, exp(-s / w)."""
+    for i in range(out.shape[0]):
+        out[i] = np.exp(-shift[cell[i]] * inverse[i])
+
+
+@inner
+def move(k: float, z: Any, up: Any, low: float, high: float, y: Any, falls: Any) -> None:
+    """y (k,) inside the box and -dy / ds (k,), 0 where clamped."""
+    top = 1.0 if k == 1.0 else np.inf
+    for i in range(y.shape[0]):
+        x = np.float64(z[i])
+        a = x * up[i]
+        v = a / (k * a + (1.0 - k * x))
+        v = v if (x > 0.0) & (x < top) else x
+        slope = v * (1.0 - k * v)
+        falls[i] = slope if (v > low) & (v < high) else 0.0
+        v = v if v > low else low
+        y[i] = v if v < high else high
+
+
+@inner
+def rates(k: float, z: Any, up: Any, low: float, high: float, falls: Any, follows: Any) -> None:
+    """-dy / ds (k,) and dy / dz (k,); 0 where clamped, and the first where scores stay."""
+    top = 1.0 if k == 1.0 else np.inf
+    for i in range(falls.shape[0]):
+        x, u = np.float64(z[i]), up[i]
+        b = 1.0 - k * x
+        r = 1.0 / (k * x * u + b)
+        v = x * u * r
+        moves = (x > 0.0) & (x < top)
+        free = (v > low) & (v < high)
+        falls[i] = v * (b * r if k == 1.0 else 1.0) if free & moves else 0.0
+        follows[i] = u * r * r if free | (not moves) else 0.0
+
+
+@reordered
+def add_few(y: Any, cell: Any, sums: Any) -> None:
+    """Adds y (k,) to the sums of at most FEW cells."""
+    for c in range(sums.shape[0]):
+        total = 0.0
+        for i in range(y.shape[0]):
+            total += y[i] if cell[i] == c else 0.0
+        sums[c] += total
+
+
+@inner
+def add(y: Any, cell: Any, banks: Any) -> None:
+    """Adds y (k,) to the sums of their cells, in four sets that are joined at the end (BANKS, C)."""
+    whole = y.shape[0] - y.shape[0] % BANKS
+    for i in range(0, whole, BANKS):
+        for b in range(BANKS):
+            banks[b, cell[i + b]] += y[i + b]
+    for i in range(whole, y.shape[0]):
+        banks[0, cell[i]] += y[i]
+
+
+@inner
+def times(x: Any, y: Any) -> None:
+    """x (k,) times y (k,), in place."""
+    for i in range(x.shape[0]):
+        x[i] *= y[i]
 
 
 @compiled
-def kl_sums(positive: bool, z: Any, cell: Any, shift: Any, low: float, high: float, inverse: Any, sums: Any, slopes: Any) -> None:
+def kl_sums(k: float, z: Any, cell: Any, shift: Any, low: float, high: float, inverse: Any, sums: Any, slopes: Any) -> None:
     """(C,) sums of y and of -dy / d(A'p). inverse: 1 / w (n,), or (0,) where there are no weights."""
     n, C, plain = z.shape[0], sums.shape[0], inverse.shape[0] == 0
-    up, down = np.empty(C), np.empty(C)
-    for c in range(C):
-        up[c], down[c] = kl_factors(positive, shift[c])
+    few = C <= FEW
+    up = kl_factors(shift)
     S, F = np.zeros((BANKS, C)), np.zeros((BANKS, C))
-    y, f = np.empty(BLOCK), np.empty(BLOCK)
+    ups, ys, fs = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
     for start in range(0, n, BLOCK):
-        size = min(BLOCK, n - start)
+        end = min(start + BLOCK, n)
+        c, u, y, f = cell[start:end], ups[: end - start], ys[: end - start], fs[: end - start]
         if plain:
-            for i in range(size):
-                c = cell[start + i]
-                x = np.float64(z[start + i])
-                v = kl_moved(positive, x, up[c], down[c])
-                y[i] = v
-                f[i] = v if positive else v * (1.0 - v)
+            spread_factors(c, up, few, u)
         else:
-            for i in range(size):
-                k = start + i
-                one, other = kl_factors(positive, shift[cell[k]] * inverse[k])
-                v = kl_moved(positive, np.float64(z[k]), one, other)
-                y[i] = v
-                f[i] = (v if positive else v * (1.0 - v)) * inverse[k]
-        for i in range(size):
-            v = y[i]
-            f[i] = f[i] if (v > low) & (v < high) else 0.0
-            y[i] = min(max(v, low), high)
-        for i in range(size):
-            c = cell[start + i]
-            S[i & 3, c] += y[i]
-            F[i & 3, c] += f[i]
+            weigh_factors(c, shift, inverse[start:end], u)
+        move(k, z[start:end], u, low, high, y, f)
+        if not plain:
+            times(f, inverse[start:end])
+        if few:
+            add_few(y, c, S[0])
+            add_few(f, c, F[0])
+        else:
+            add(y, c, S)
+            add(f, c, F)
     join(S, sums)
     join(F, slopes)
 
 
 @compiled
-def kl_largest(positive: bool, z: Any, cell: Any, shift: Any, low: float, high: float, inverse: Any) -> float:
+def kl_largest(k: float, z: Any, cell: Any, shift: Any, low: float, high: float, inverse: Any) -> float:
     """The largest y at these shifts."""
     plain, most = inverse.shape[0] == 0, 0.0
-    C = shift.shape[0]
-    up, down = np.empty(C), np.empty(C)
-    for c in range(C):
-        up[c], down[c] = kl_factors(positive, shift[c])
+    up = kl_factors(shift)
+    u, y, f = np.empty(1), np.empty(1), np.empty(1)
     for i in range(z.shape[0]):
-        c = cell[i]
-        one, other = up[c], down[c]
-        if not plain:
-            one, other = kl_factors(positive, shift[c] * inverse[i])
-        v = min(max(kl_moved(positive, np.float64(z[i]), one, other), low), high)
-        most = v if v > most else most
+        u[0] = up[cell[i]] if plain else np.exp(-shift[cell[i]] * inverse[i])
+        move(k, z[i : i + 1], u, low, high, y, f)
+        most = y[0] if y[0] > most else most
     return most
 
 
 @compiled
-def kl_scores(
-    positive: bool, z: Any, cell: Any, shift: Any, box: Any, inner_box: Any, inverse: Any, y: Any, sums: Any, slopes: Any
-) -> None:  # fmt: skip
+def kl_scores(k: float, z: Any, cell: Any, shift: Any, box: Any, inner_box: Any, inverse: Any, y: Any, sums: Any, slopes: Any) -> None:
     """Writes y (n,), rounded to its dtype and inside the box, the sums (C,) of what was written, and the slopes (C,)."""
     n, C, plain = z.shape[0], sums.shape[0], inverse.shape[0] == 0
-    low, high, low_t, high_t = box[0], box[1], inner_box[0], inner_box[1]
-    up, down = np.empty(C), np.empty(C)
-    for c in range(C):
-        up[c], down[c] = kl_factors(positive, shift[c])
+    few = C <= FEW
+    low_t, high_t = inner_box[0], inner_box[1]
+    up = kl_factors(shift)
     S, F = np.zeros((BANKS, C)), np.zeros((BANKS, C))
-    f = np.empty(BLOCK)
+    ups, ys, fs = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
     for start in range(0, n, BLOCK):
-        size = min(BLOCK, n - start)
-        for i in range(size):
-            k = start + i
-            c = cell[k]
-            one, other, mass = up[c], down[c], 1.0
-            if not plain:
-                mass = inverse[k]
-                one, other = kl_factors(positive, shift[c] * mass)
-            v = kl_moved(positive, np.float64(z[k]), one, other)
-            f[i] = (v if positive else v * (1.0 - v)) * mass if (v > low) & (v < high) else 0.0
-            y[k] = v
-            x = y[k]
+        end = min(start + BLOCK, n)
+        c, u, v, f, out = cell[start:end], ups[: end - start], ys[: end - start], fs[: end - start], y[start:end]
+        if plain:
+            spread_factors(c, up, few, u)
+        else:
+            weigh_factors(c, shift, inverse[start:end], u)
+        move(k, z[start:end], u, box[0], box[1], v, f)
+        if not plain:
+            times(f, inverse[start:end])
+        for i in range(v.shape[0]):
+            out[i] = v[i]
+            x = out[i]
             x = x if x > low_t else low_t
-            y[k] = x if x < high_t else high_t
-        for i in range(size):
-            c = cell[start + i]
-            S[i & 3, c] += np.float64(y[start + i])
-            F[i & 3, c] += f[i]
+            x = x if x < high_t else high_t
+            out[i] = x
+            v[i] = x
+        if few:
+            add_few(v, c, S[0])
+            add_few(f, c, F[0])
+        else:
+            add(v, c, S)
+            add(f, c, F)
     join(S, sums)
     join(F, slopes)
 
 
 @compiled
-def kl_gradient_sums(positive: bool, v: Any, z: Any, cell: Any, shift: Any, low: float, high: float, inverse: Any, forward: bool, sums: Any) -> None:
+def kl_gradient_sums(k: float, v: Any, z: Any, cell: Any, shift: Any, low: float, high: float, inverse: Any, forward: bool, sums: Any) -> None:
     """(C,) sums of v times -dy / d(A'p), or of v times dy / dz where ``forward``."""
     n, C, plain = z.shape[0], sums.shape[0], inverse.shape[0] == 0
-    up, down = np.empty(C), np.empty(C)
-    for c in range(C):
-        up[c], down[c] = kl_factors(positive, shift[c])
+    few = C <= FEW
+    up = kl_factors(shift)
     S = np.zeros((BANKS, C))
-    f = np.empty(BLOCK)
+    ups, fs, ds = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
     for start in range(0, n, BLOCK):
-        size = min(BLOCK, n - start)
-        for i in range(size):
-            k = start + i
-            c = cell[k]
-            one, other, mass = up[c], down[c], 1.0
-            if not plain:
-                mass = inverse[k]
-                one, other = kl_factors(positive, shift[c] * mass)
-            falls, follows = rates(positive, np.float64(z[k]), one, other, low, high)
-            f[i] = np.float64(v[k]) * (follows if forward else falls * mass)
-        for i in range(size):
-            S[i & 3, cell[start + i]] += f[i]
+        end = min(start + BLOCK, n)
+        c, u, f, d = cell[start:end], ups[: end - start], fs[: end - start], ds[: end - start]
+        if plain:
+            spread_factors(c, up, few, u)
+        else:
+            weigh_factors(c, shift, inverse[start:end], u)
+        rates(k, z[start:end], u, low, high, f, d)
+        if forward:
+            f = d
+        elif not plain:
+            times(f, inverse[start:end])
+        times(f, v[start:end])
+        if few:
+            add_few(f, c, S[0])
+        else:
+            add(f, c, S)
     join(S, sums)
-
-
-@inner
-def rates(positive: bool, x: float, up: float, down: float, low: float, high: float) -> tuple[float, float]:
-    """-dy / ds and dy / dz, 0 where y is clamped; dy / dz is at most the largest float64."""
-    if positive:
-        y = x * up
-        free = (y > low) & (y < high)
-        return (y if free else 0.0), (up if free | (x <= 0.0) else 0.0)
-    a, b = x * up, (1.0 - x) * down
-    total = a + b
-    total = total if total > 0.0 else 1.0
-    y = a / total
-    fixed = (x <= 0.0) | (x >= 1.0)
-    free = (y > low) & (y < high) & (not fixed)
-    follows = (up / total) * (down / total)
-    follows = follows if follows < LARGEST else LARGEST
-    return (y * (b / total) if free else 0.0), (follows if free | fixed else 0.0)
 
 
 @compiled
 def kl_spread(
-    positive: bool, v: Any, z: Any, cell: Any, shift: Any, back: Any, low: float, high: float, inverse: Any, forward: bool, end: float, out: Any
-) -> None:  # fmt: skip
-    """out (n,) = dy / dz (v - back), at most ``end`` in size, or dy / dz v - (-dy / d(A'p)) back where ``forward``; back (C,) of the cell."""
+    k: float, v: Any, z: Any, cell: Any, shift: Any, back: Any, low: float, high: float, inverse: Any, forward: bool, most: float, out: Any
+) -> None:
+    """out (n,) = dy / dz (v - back), at most ``most`` in size, or dy / dz v - (-dy / d(A'p)) back where ``forward``; back (C,) of the cell."""
     n, C, plain = z.shape[0], shift.shape[0], inverse.shape[0] == 0
-    up, down = np.empty(C), np.empty(C)
+    few = C <= FEW
+    up = kl_factors(shift)
+    backs = np.zeros(max(C, FEW))
     for c in range(C):
-        up[c], down[c] = kl_factors(positive, shift[c])
-    for k in range(n):
-        c = cell[k]
-        one, other, mass = up[c], down[c], 1.0
-        if not plain:
-            mass = inverse[k]
-            one, other = kl_factors(positive, shift[c] * mass)
-        falls, follows = rates(positive, np.float64(z[k]), one, other, low, high)
-        r = follows * np.float64(v[k]) - falls * mass * back[c] if forward else follows * (np.float64(v[k]) - back[c])
-        out[k] = min(max(r, -end), end)
+        backs[c] = back[c]
+    ups, fs, ds, bs = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
+    for start in range(0, n, BLOCK):
+        end = min(start + BLOCK, n)
+        u, f, d, b, o, g = ups[: end - start], fs[: end - start], ds[: end - start], bs[: end - start], out[start:end], v[start:end]
+        if plain:
+            spread_factors(cell[start:end], up, few, u)
+        else:
+            weigh_factors(cell[start:end], shift, inverse[start:end], u)
+        rates(k, z[start:end], u, low, high, f, d)
+        spread_factors(cell[start:end], backs, few, b)
+        if forward and not plain:
+            times(f, inverse[start:end])
+        for i in range(u.shape[0]):
+            r = d[i] * np.float64(g[i]) - f[i] * b[i] if forward else d[i] * (np.float64(g[i]) - b[i])
+            r = r if r < most else most
+            o[i] = r if r > -most else -most

@@ -41,7 +41,7 @@ from fairopt.solve.passes.stages import (
 
 @inner
 def kl_found(
-    address: int, positive: bool, z: Any, cell: Any, whole: Any, real: Any, inverse: Any, work: Any, answer: Any, scaled: bool
+    address: int, k: float, z: Any, cell: Any, whole: Any, real: Any, inverse: Any, work: Any, answer: Any, scaled: bool
 ) -> bool:
     """Runs a search on scores z (n,), one pass an evaluation. ``scaled``: they are a part of the scores, and each stands for several."""
     C = whole[C_]
@@ -51,7 +51,7 @@ def kl_found(
     while move == EVALUATE:
         if not farthest(shift) * real[LIGHT] < TOP:
             return False
-        kl_sums(positive, z, cell, shift, real[LOW], real[HIGH], inverse, sums, slopes)
+        kl_sums(k, z, cell, shift, real[LOW], real[HIGH], inverse, sums, slopes)
         if scaled:
             for c in range(C):
                 sums[c] *= scale[c]
@@ -62,7 +62,7 @@ def kl_found(
 
 @compiled
 def kl_project(
-    address: int, positive: bool, z: Any, bits: Any, ends: Any, ends_bits: Any, cell: Any, whole: Any, real: Any, inverse: Any, part: Any,
+    address: int, k: float, z: Any, bits: Any, ends: Any, ends_bits: Any, cell: Any, whole: Any, real: Any, inverse: Any, part: Any,
     y: Any, answer: Any, final: Any,
 ) -> int:  # fmt: skip
     """1: certified scores y (n,) for z (n,), with the shifts (C,) that they were made from in ``final``. 0: not for this road.
@@ -76,10 +76,10 @@ def kl_project(
     answer[LEAST], answer[LARGEST] = ends[0], ends[1]
     work[EPS] = 2.0**-23 if z.itemsize == 4 else 2.0**-52
     answer[LEFT_AT] = OPEN
-    inside = answer[LEAST] >= 0.0 and (positive or answer[LARGEST] <= 1.0)  # also False for NaN
+    inside = answer[LEAST] >= 0.0 and (k == 0.0 or answer[LARGEST] <= 1.0)  # also False for NaN
     if real[LOW] > 0.0:  # what never moves has to lie in its box
         inside = inside and answer[LEAST] > 0.0
-    if real[HIGH] < 1.0 and not positive:
+    if real[HIGH] < 1.0 and k == 1.0:
         inside = inside and answer[LARGEST] < 1.0
     if not inside or not staged(address, OPEN, whole, real, work, answer, none, none):
         return 0
@@ -88,18 +88,18 @@ def kl_project(
         for i in range(part.shape[0]):
             sample[i], where[i] = z[part[i]], cell[part[i]]
         staged(address, GUESS, whole, real, work, answer, none, none)
-        if kl_found(address, positive, sample, where, whole, real, inverse, work, answer, True):
+        if kl_found(address, k, sample, where, whole, real, inverse, work, answer, True):
             kernels.copy(work[NUMBERS + 3 * m : NUMBERS + 4 * m], work[NUMBERS : NUMBERS + m])
         else:
             staged(address, OPEN, whole, real, work, answer, none, none)
     staged(address, FULL, whole, real, work, answer, none, none)
     answer[LEFT_AT] = FULL
-    if not kl_found(address, positive, z, cell, whole, real, inverse, work, answer, False):
+    if not kl_found(address, k, z, cell, whole, real, inverse, work, answer, False):
         return 0
     shift = work[work.shape[0] - C :]
     answer[MAGNITUDE] = -1.0
     if not real[FARTHEST] <= 4.0 * answer[LARGEST]:
-        answer[MAGNITUDE] = kl_largest(positive, z, cell, shift, real[LOW], real[HIGH], inverse)
+        answer[MAGNITUDE] = kl_largest(k, z, cell, shift, real[LOW], real[HIGH], inverse)
     answer[LEFT_AT] = SETTLE
     if not staged(address, SETTLE, whole, real, work, answer, none, none):
         return 0
@@ -111,7 +111,7 @@ def kl_project(
     inside_box[0], inside_box[1] = real[LOW], real[HIGH]
     if z.itemsize == 4:
         inside_box[0], inside_box[1] = real[LOW32], real[HIGH32]
-    kl_scores(positive, z, cell, shift, box, inside_box, inverse, y, sums, slopes)
+    kl_scores(k, z, cell, shift, box, inside_box, inverse, y, sums, slopes)
     a = HEAD + 2 * m + whole[L_] + 2 * R
     kernels.copy(answer[a : a + C], slopes)
     answer[LEFT_AT] = JUDGE
@@ -120,7 +120,7 @@ def kl_project(
 
 @compiled
 def kl_differentiate(
-    address: int, positive: bool, v: Any, z: Any, cell: Any, whole: Any, real: Any, inverse: Any, answer: Any, final: Any, out: Any,
+    address: int, k: float, v: Any, z: Any, cell: Any, whole: Any, real: Any, inverse: Any, answer: Any, final: Any, out: Any,
     forward: bool,
 ) -> int:  # fmt: skip
     """out (n,) = J'v, or J v where ``forward``, at the prices of an answer. 0 where the rows of its piece depend on each other.
@@ -129,9 +129,9 @@ def kl_differentiate(
     """
     C = whole[C_]
     sums, back, work = np.zeros(C), np.zeros(C), np.zeros(1)
-    kl_gradient_sums(positive, v, z, cell, final, real[LOW], real[HIGH], inverse, forward, sums)
+    kl_gradient_sums(k, v, z, cell, final, real[LOW], real[HIGH], inverse, forward, sums)
     if not staged(address, RESPOND, whole, real, work, answer, sums, back):
         return 0
     end = 3.4028234663852886e38 if v.itemsize == 4 else 1.7976931348623157e308
-    kl_spread(positive, v, z, cell, final, back, real[LOW], real[HIGH], inverse, forward, end, out)
+    kl_spread(k, v, z, cell, final, back, real[LOW], real[HIGH], inverse, forward, end, out)
     return 1
