@@ -5,7 +5,8 @@ Without weights all samples of a cell share one factor up = exp(-s), so that a p
 
     a = z up,    t = k a + 1 - k z,    y = a / t,    -dy/ds = y (1 - k y),    dy/dz = up / t^2
 
-Shifts are at most TOP in size: callers leave others to the general road (``kl_map``). Samples are taken in blocks: first the map, many
+Shifts beyond TOP in size count as TOP, and values beyond HUGE as HUGE, so that every sum is a number; callers leave answers with such shifts to
+the general road (``kl_map``). Samples are taken in blocks: first the map, many
 samples at a time, then the sums of their cells in a fixed order. Scores of 0, and probabilities of 1, stay.
 """
 
@@ -20,6 +21,7 @@ from fairopt.solve.passes.kernels import BANKS, FEW, join
 
 BLOCK = 512
 TOP = 700.0  # exp(TOP) is a float64
+HUGE = 1e290
 
 
 @inner
@@ -27,7 +29,7 @@ def kl_factors(shift: Any) -> Any:
     """(max(C, FEW),) exp(-shift)."""
     up = np.ones(max(shift.shape[0], FEW))
     for c in range(shift.shape[0]):
-        up[c] = np.exp(-shift[c])
+        up[c] = np.exp(-min(max(shift[c], -TOP), TOP))
     return up
 
 
@@ -47,13 +49,13 @@ def spread_factors(cell: Any, up: Any, few: bool, out: Any) -> None:
 def weigh_factors(cell: Any, shift: Any, inverse: Any, out: Any) -> None:
     """out (k,): the factor of each sample, exp(-s / w)."""
     for i in range(out.shape[0]):
-        out[i] = np.exp(-shift[cell[i]] * inverse[i])
+        out[i] = np.exp(-min(max(shift[cell[i]] * inverse[i], -TOP), TOP))
 
 
 @inner
 def move(k: float, z: Any, up: Any, low: float, high: float, y: Any, falls: Any) -> None:
     """y (k,) inside the box and -dy / ds (k,), 0 where clamped."""
-    top = 1.0 if k == 1.0 else np.inf
+    top, high = 1.0 if k == 1.0 else np.inf, min(high, HUGE)
     for i in range(y.shape[0]):
         x = np.float64(z[i])
         a = x * up[i]
@@ -68,7 +70,7 @@ def move(k: float, z: Any, up: Any, low: float, high: float, y: Any, falls: Any)
 @inner
 def rates(k: float, z: Any, up: Any, low: float, high: float, falls: Any, follows: Any) -> None:
     """-dy / ds (k,) and dy / dz (k,); 0 where clamped, and the first where scores stay."""
-    top = 1.0 if k == 1.0 else np.inf
+    top, high = 1.0 if k == 1.0 else np.inf, min(high, HUGE)
     for i in range(falls.shape[0]):
         x, u = np.float64(z[i]), up[i]
         b = 1.0 - k * x
@@ -143,7 +145,9 @@ def kl_largest(k: float, z: Any, cell: Any, shift: Any, low: float, high: float,
     up = kl_factors(shift)
     u, y, f = np.empty(1), np.empty(1), np.empty(1)
     for i in range(z.shape[0]):
-        u[0] = up[cell[i]] if plain else np.exp(-shift[cell[i]] * inverse[i])
+        u[0] = up[cell[i]]
+        if not plain:
+            weigh_factors(cell[i : i + 1], shift, inverse[i : i + 1], u)
         move(k, z[i : i + 1], u, low, high, y, f)
         most = y[0] if y[0] > most else most
     return most

@@ -49,13 +49,13 @@ def kl_found(
     shift, scale = work[work.shape[0] - C :], real[real.shape[0] - C :]
     move = EVALUATE
     while move == EVALUATE:
-        if not farthest(shift) * real[LIGHT] < TOP:
-            return False
         kl_sums(k, z, cell, shift, real[LOW], real[HIGH], inverse, sums, slopes)
-        if scaled:
-            for c in range(C):
+        for c in range(C):
+            if scaled:
                 sums[c] *= scale[c]
                 slopes[c] *= scale[c]
+            if not (sums[c] < np.inf and slopes[c] < np.inf):  # also where they are no numbers: the stages compare what they get
+                return False
         move = staged(address, ADVANCE, whole, real, work, answer, sums, slopes)
     return move == SOLVED
 
