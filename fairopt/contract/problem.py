@@ -3,7 +3,8 @@
     minimise    sum_i w_i d(y_i, z_i)  +  softness of the constraints on  f(y) = A y + offset
     subject to  lb_i <= y_i <= ub_i
 
-d is the squared distance (y - z)^2 / 2, or a Kullback-Leibler divergence (``Distance``). ``f`` has m rows (linear functionals of the scores). The constraints on the rows are of two kinds:
+d is the squared distance (y - z)^2 / 2, or a Kullback-Leibler divergence (``Distance``). ``f`` has m rows (linear functionals of the
+scores). The constraints on the rows are of two kinds:
 
 - a *linear* constraint on one row:             lower_k <= f_k <= upper_k
 - a *range* constraint on a run of K rows:      ratio * max f - min f <= width,   0 <= ratio <= 1

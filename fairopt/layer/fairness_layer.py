@@ -105,7 +105,9 @@ class FairnessLayer(nn.Module):
         read_bounds(self.bounds, _samples(self.bounds))
         self.distance, self.bounds = read_distance(distance, self.bounds)
         if self.distance != "squared" and space == "logit":
-            raise InputError(f"space: got 'logit' beside distance={distance!r}, expected 'probability' (logits in) or 'value': logits are below 0")
+            raise InputError(
+                f"space: got 'logit' beside distance={distance!r}, expected 'probability' (logits in) or 'value': logits are below 0"
+            )
         self.backend, self.gradient, self.space = backend, gradient, space
         self.missing_group, self.on_missing, self.on_infeasible = missing_group, on_missing, on_infeasible
         self.certify, self.solver_tol, self.pos_label = certify, solver_tol, pos_label

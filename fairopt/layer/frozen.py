@@ -1,7 +1,7 @@
 """``FrozenLayer``: the shifts of a fairness layer as a table. No solver, no other samples, single rows at serving time.
 
-For unit weights the layer's answer is ``y_i = clip(z_i - s(cell of i), lb, ub)`` (claim L8), or with a divergence clip(sigmoid(logit z_i - s))
-and clip(z_i exp(-s)). ``freezing`` fits s on calibration scores;
+For unit weights the layer's answer is ``y_i = clip(z_i - s(cell of i), lb, ub)`` (claim L8), or with a divergence
+clip(sigmoid(logit z_i - s)) and clip(z_i exp(-s)). ``freezing`` fits s on calibration scores;
 ``population_bound`` says what that gives for new samples.
 """
 

@@ -32,7 +32,8 @@ class Certificate:
                      over the row's own sum of |coefficients|, so in units of the scores
     kkt_bound        what kkt_residual may be at most to count as nearest; certified scores are within it
     limits           as the notion states them, also where the scores are the CLOSEST to a problem that no scores can meet
-    distance         sqrt(sum w (y - z)^2), or sum w d(y, z) where d is a divergence (``problem.distance``), computed when it is read: InputError if scores were changed in place by then
+    distance         sqrt(sum w (y - z)^2), or sum w d(y, z) where d is a divergence (``problem.distance``), computed when
+                     it is read: InputError if scores were changed in place by then
     moved_by_repair  largest move of a score that made the rows hold after rounding
     """
 
@@ -167,7 +168,8 @@ def divergence(y: Tensor, z: Tensor, problem: ProjectionProblem) -> float:
     """sum of w d(y, z) for scores y, z (n,) float64; infinite where a score of 0 or 1 has moved."""
 
     def part(a: Tensor, b: Tensor) -> Tensor:
-        return torch.special.xlogy(a, a) - torch.special.xlogy(a, b)
+        x: Tensor = torch.special.xlogy(a, a) - torch.special.xlogy(a, b)
+        return x
 
     each = part(y, z) + part(1.0 - y, 1.0 - z) if problem.distance == "kl" else part(y, z) - y + z
     total = float((each if problem.weights is None else each * problem.weights).sum())

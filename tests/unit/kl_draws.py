@@ -1,5 +1,5 @@
-"""Problems of the Kullback-Leibler divergences drawn from the structures of ``fairopt.testing``: their rows and softness, with limits around
-scores inside the domain, so that hard rows can be met."""
+"""Problems of the Kullback-Leibler divergences drawn from the structures of ``fairopt.testing``: their rows and softness, with limits
+around scores inside the domain, so that hard rows can be met."""
 
 from __future__ import annotations
 
@@ -14,7 +14,19 @@ from fairopt.contract.problem import Distance, ProjectionProblem
 from fairopt.testing.draws import stream, wild
 
 INF = float("inf")
-AVOID = ("infeasible", "box", "narrow_box", "wide_box", "one_sided_box", "sample_box", "far", "tiny", "huge", "scaled_rows", "zero_tolerance")
+AVOID = (
+    "infeasible",
+    "box",
+    "narrow_box",
+    "wide_box",
+    "one_sided_box",
+    "sample_box",
+    "far",
+    "tiny",
+    "huge",
+    "scaled_rows",
+    "zero_tolerance",
+)
 
 
 @dataclass(frozen=True, eq=False)

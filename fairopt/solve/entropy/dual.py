@@ -86,8 +86,8 @@ class EntropyDual(VectorDual):
 class CellModel(EntropyDual):
     """Each cell as N equal scores mu that move at a rate k <= max 1 / w: sum(s) = kept + N y(mu, k (s - s_0)).
 
-    It falls as the cell itself does where that is far from the line that Newton's method takes: like exp(-s) at one end, like 1 - exp(s) at the
-    other. ``kept``: the sum of the scores that do not move at p.
+    It bends as the cell itself does, where that is far from the line that Newton's method takes.
+    ``kept``: the sum of the scores that do not move at p.
     """
 
     def __init__(self, whole: EntropyDual, p: Array) -> None:
@@ -107,8 +107,8 @@ class CellModel(EntropyDual):
         return np.asarray((d @ self.coefficients) * self.rate)
 
     def secants(self, p: Array, far: float) -> Array:
-        """(C,) slopes of the cells between their means at prices p and means ``far`` nearer to where they are steepest: about the slopes at p
-        where means are not far smaller."""
+        """(C,) slopes of the cells from their means at prices p to means ``far`` nearer to where they are steepest. These are about those
+        at p, unless means are far smaller."""
         y = mapped(self.kind, self.mean, self.rate * (p @ self.coefficients - self.anchor))
         with np.errstate(all="ignore"):
             if self.kind == "kl":

@@ -1,7 +1,7 @@
 """The compiled road of the divergences: certified scores and their gradient, each one compiled call (as ``fairopt.solve.fast``).
 
-What it does not certify it leaves to the general road: ``attempt`` returns None, and nothing has happened. It takes hard, priced and quadratic
-rows and ranges on cell means, with one box for all and any weights. Second derivatives are those of the general road.
+What it does not certify it leaves to the general road: ``attempt`` returns None, and nothing has happened. It takes hard, priced and
+quadratic rows and ranges on cell means, with one box for all and any weights. Second derivatives are those of the general road.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """From prices of the divergence's dual to certified scores: rounded, every row checked, repaired by tighter limits or on the grid.
 
-As in ``fairopt.solve.finish``, with one difference: the map bends, so that prices at tighter limits are searched for, from those found. They
-change by what rounding can do, and the scores keep their order and stay inside (0, 1). Where a limit leaves no room (tolerance 0) a few
-scores are moved by ulps, to sums that floats can hold (claim L12): then a score may come to lie on a bound.
+As in ``fairopt.solve.finish``, with one difference: the map bends, so that prices at tighter limits are searched for, from those found.
+They change by what rounding can do, and the scores keep their order and stay inside (0, 1). Where a limit leaves no room (tolerance 0) a
+few scores are moved by ulps, to sums that floats can hold (claim L12): then a score may come to lie on a bound.
 """
 
 from __future__ import annotations
@@ -117,9 +117,9 @@ def _repair(finisher: Finisher, solution: DualSolution, dual: EntropyDual, st: S
     if not certify or nearest.check.holds or not solution.converged:
         return nearest
     margin = finisher.margin(magnitude, solution.p)
-    for attempt in range(ATTEMPTS):
-        narrow = st.hard & (room(nums, margin * 2.0**attempt, finisher.problem.ratio) <= 0)
-        tight = nums.tightened(margin * 2.0**attempt, st.hard, finisher.problem.ratio)
+    for _ in range(ATTEMPTS):
+        narrow = st.hard & (room(nums, margin, finisher.problem.ratio) <= 0)
+        tight = nums.tightened(margin, st.hard, finisher.problem.ratio)
         p = solve_entropy(dual, st, tight, solution.p, max_iter=REFINE).p
         made = dual.scores(p)
         for y, snapped in _candidates(finisher, made, narrow):
@@ -131,6 +131,7 @@ def _repair(finisher: Finisher, solution: DualSolution, dual: EntropyDual, st: S
                 nearest = tried
         if narrow.any() and bool((narrow >= (st.hard & (nearest.check.violation > -margin))).all()):
             break  # a wider margin gives the grid no other structure
+        margin = margin + np.maximum(margin, np.where(st.hard, nearest.check.violation, 0.0))  # what the search's own rounding leaves
     return nearest
 
 

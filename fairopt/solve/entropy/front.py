@@ -44,7 +44,14 @@ def check_domain(z: Tensor, problem: ProjectionProblem) -> None:
 
 
 def solve_divergence(
-    scores: Tensor, flat: Tensor, problem: ProjectionProblem, limits: Limits | None, *, certify: bool, tol: float | None, max_iter: int | None
+    scores: Tensor,
+    flat: Tensor,
+    problem: ProjectionProblem,
+    limits: Limits | None,
+    *,
+    certify: bool,
+    tol: float | None,
+    max_iter: int | None,
 ) -> Solution:
     """The projection of ``scores``, (n,) as ``flat``, finite, by ``problem.distance``. ``limits``: the problem's own, where they carry
     gradients."""
@@ -73,7 +80,9 @@ def solve_divergence(
     return _solution(scores, y.view(scores.shape) if scores.dim() == 2 else y, z, verdict, outcome, told)
 
 
-def _solution(scores: Tensor, y: Tensor, z: Tensor, verdict: Verdict, outcome: EntropyOutcome | None, problem: ProjectionProblem) -> Solution:
+def _solution(
+    scores: Tensor, y: Tensor, z: Tensor, verdict: Verdict, outcome: EntropyOutcome | None, problem: ProjectionProblem
+) -> Solution:
     certificate = Certificate(
         violation=verdict.violation,
         bounds_violation=verdict.outside,

@@ -28,8 +28,8 @@ FAR = 1500.0  # a shift that takes any probability from one end to the other
 
 
 def metric_of(dual: EntropyDual, structure: Structure, numbers: Numbers) -> Structure:
-    """The structure with the metric of the divergence: how far a row moves for a unit of its own price, at most about. Scores are taken to be
-    as large as the largest, and as the limits that push them: a smaller metric would hide a price that pushes too far.
+    """The structure with the metric of the divergence: how far a row moves for a unit of its own price, at most about. Scores are taken
+    to be as large as the largest, and as the limits that push them: a smaller metric would hide a price that pushes too far.
     """
     size = magnitude(dual, structure, numbers)
     moves = np.where(dual.pinned, 0.0, min(0.25, size) if dual.kind == "kl" else size)
@@ -120,7 +120,13 @@ class _Outer(_Descent):
 
 
 def solve_entropy(
-    dual: EntropyDual, structure: Structure, numbers: Numbers, start: Array | None = None, *, tol: float | None = None, max_iter: int = MAX_ITER
+    dual: EntropyDual,
+    structure: Structure,
+    numbers: Numbers,
+    start: Array | None = None,
+    *,
+    tol: float | None = None,
+    max_iter: int = MAX_ITER,
 ) -> DualSolution:
     """Prices that solve the dual. ``tol``: KKT residual in score units at which to stop; None: what float64 resolves."""
     limits = goals(dual, structure, numbers, 0.0 if tol is None else tol)

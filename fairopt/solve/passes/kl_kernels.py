@@ -5,8 +5,8 @@ Without weights all samples of a cell share one factor up = exp(-s), so that a p
 
     a = z up,    t = k a + 1 - k z,    y = a / t,    -dy/ds = y (1 - k y),    dy/dz = up / t^2
 
-Shifts beyond TOP in size count as TOP, and values beyond HUGE as HUGE, so that every sum is a number; callers leave answers with such shifts to
-the general road (``kl_map``). Samples are taken in blocks: first the map, many
+Shifts beyond TOP in size count as TOP, and values beyond HUGE as HUGE, so that every sum is a number; callers leave answers with such
+shifts to the general road (``kl_map``). Samples are taken in blocks: first the map, many
 samples at a time, then the sums of their cells in a fixed order. Scores of 0, and probabilities of 1, stay.
 """
 
@@ -190,7 +190,9 @@ def kl_scores(k: float, z: Any, cell: Any, shift: Any, box: Any, inner_box: Any,
 
 
 @compiled
-def kl_gradient_sums(k: float, v: Any, z: Any, cell: Any, shift: Any, low: float, high: float, inverse: Any, forward: bool, sums: Any) -> None:
+def kl_gradient_sums(
+    k: float, v: Any, z: Any, cell: Any, shift: Any, low: float, high: float, inverse: Any, forward: bool, sums: Any
+) -> None:
     """(C,) sums of v times -dy / d(A'p), or of v times dy / dz where ``forward``."""
     n, C, plain = z.shape[0], sums.shape[0], inverse.shape[0] == 0
     few = C <= FEW
@@ -221,7 +223,7 @@ def kl_gradient_sums(k: float, v: Any, z: Any, cell: Any, shift: Any, low: float
 def kl_spread(
     k: float, v: Any, z: Any, cell: Any, shift: Any, back: Any, low: float, high: float, inverse: Any, forward: bool, most: float, out: Any
 ) -> None:
-    """out (n,) = dy / dz (v - back), at most ``most`` in size, or dy / dz v - (-dy / d(A'p)) back where ``forward``; back (C,) of the cell."""
+    """out (n,) = dy / dz (v - back), at most ``most`` in size, or dy / dz v - (-dy / d(A'p)) back where ``forward``; back (C,)."""
     n, C, plain = z.shape[0], shift.shape[0], inverse.shape[0] == 0
     few = C <= FEW
     up = kl_factors(shift)

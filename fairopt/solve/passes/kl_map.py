@@ -1,7 +1,7 @@
 """The maps of the Kullback-Leibler divergences, in numpy: from scores z and shifts s = A'p / w to y, and how fast y moves.
 
-    kl            y = sigmoid(logit z - s) = a / (a + b),  a = z exp(-s),  b = 1 - z       dy/ds = -y (1 - y)      dy/dz = exp(-s) / (a + b)^2
-    kl_positive   y = z exp(-s)                                                            dy/ds = -y              dy/dz = exp(-s)
+    kl            y = sigmoid(logit z - s) = a / (a + b),  a = z exp(-s),  b = 1 - z     dy/ds = -y (1 - y)    dy/dz = exp(-s) / (a + b)^2
+    kl_positive   y = z exp(-s)                                                          dy/ds = -y            dy/dz = exp(-s)
 
 Nothing overflows: for shifts below -TOP both parts of ``kl`` are divided by exp(-TOP - s). Probabilities of 0 and 1, and values of 0, stay.
 """

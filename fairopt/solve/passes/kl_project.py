@@ -1,4 +1,4 @@
-"""The compiled projection by a Kullback-Leibler divergence, and its gradient: the stages of ``project`` around the passes of ``kl_kernels``."""
+"""The compiled projection by a Kullback-Leibler divergence, and its gradient: the stages of ``project``, the passes of ``kl_kernels``."""
 
 from __future__ import annotations
 
@@ -40,9 +40,7 @@ from fairopt.solve.passes.stages import (
 
 
 @inner
-def kl_found(
-    address: int, k: float, z: Any, cell: Any, whole: Any, real: Any, inverse: Any, work: Any, answer: Any, scaled: bool
-) -> bool:
+def kl_found(address: int, k: float, z: Any, cell: Any, whole: Any, real: Any, inverse: Any, work: Any, answer: Any, scaled: bool) -> bool:
     """Runs a search on scores z (n,), one pass an evaluation. ``scaled``: they are a part of the scores, and each stands for several."""
     C = whole[C_]
     sums, slopes = np.zeros(C), np.zeros(C)
