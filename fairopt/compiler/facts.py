@@ -85,8 +85,8 @@ def read_distance(distance: Any, bounds: Any) -> tuple[Distance, Any]:
     if distance == "squared":
         return "squared", bounds
     low, high = (None, None) if bounds is None else bounds
-    least = -math.inf if low is None else float(torch.as_tensor(low, dtype=torch.float64).min())
-    most = math.inf if high is None else float(torch.as_tensor(high, dtype=torch.float64).max())
+    least = -math.inf if low is None else float(torch.as_tensor(low, dtype=torch.float64, device="cpu").min())
+    most = math.inf if high is None else float(torch.as_tensor(high, dtype=torch.float64, device="cpu").max())
     if bounds is not None and low is not None and least < 0.0:
         raise InputError(f"bounds: got a lower bound of {least!r} beside distance={distance!r}, expected 0 or more")
     if most < 0.0:

@@ -96,6 +96,6 @@ def _solution(
         _scores=(z, verdict.y),
         kkt_bound=0.0 if outcome is None else outcome.kkt_bound,
     )
-    prices = torch.zeros(problem.m, dtype=torch.float64) if outcome is None else torch.from_numpy(outcome.p.copy())
+    prices = torch.zeros(problem.m, dtype=torch.float64, device="cpu") if outcome is None else torch.from_numpy(outcome.p.copy())
     iterations = 0 if outcome is None else outcome.iterations
     return Solution(y, prices, verdict.status, certificate, BACKEND, iterations, verdict.message)

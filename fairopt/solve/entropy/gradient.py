@@ -28,6 +28,7 @@ from fairopt.solve.entropy.finish import EntropyOutcome
 from fairopt.solve.entropy.search import metric_of
 from fairopt.solve.gradient.implicit import Prices, gamma_matrix, limit_gradients, local_ell, local_saddle, saddle
 from fairopt.solve.guard import guarded
+from fairopt.solve.passes.interface import as_column
 from fairopt.solve.passes.kl_map import MOST, TOP
 from fairopt.solve.transforms import refuse_transforms
 
@@ -133,14 +134,14 @@ def local_scores(outcome: Prices, problem: ProjectionProblem, scores: Tensor, li
     piece, rows = outcome.piece, problem.rows
     f64 = torch.float64
     z = scores.to("cpu", f64)
-    inverse = torch.ones((), dtype=f64) if problem.weights is None else 1.0 / problem.weights
+    inverse = torch.ones((), dtype=f64, device="cpu") if problem.weights is None else 1.0 / problem.weights
     index = torch.from_numpy(piece.index)
     A = rows.matrix()
     s = (torch.from_numpy(outcome.p) @ A) * inverse  # (n,) of the prices found
     if piece.index.size:
         default = problem.limits().tensors()
         lower, upper, width, offset, weight = (d if t is None else t.to("cpu", f64) for t, d in zip(limits, default, strict=True))
-        none = torch.zeros(1, dtype=f64)
+        none = torch.zeros(1, dtype=f64, device="cpu")
         e = torch.stack([weight[c] if c >= 0 else none[0] for c in piece.caps]) if piece.caps else none[:0]
         ell = local_ell(outcome, problem, lower, upper, width)
         theta = torch.from_numpy(outcome.p[piece.index])
@@ -171,5 +172,5 @@ def _moved(problem: ProjectionProblem, z: Tensor, s: Tensor) -> tuple[Tensor, Te
         x = z * torch.exp((-s).clamp(max=TOP))
         falls, fixed = x, z <= 0.0
     free = (x > problem.lb) & (x < problem.ub) & ~fixed
-    inside = x.detach().clamp(torch.as_tensor(problem.lb), torch.as_tensor(problem.ub))
+    inside = torch.minimum(torch.maximum(x.detach(), as_column(problem.lb, x)), as_column(problem.ub, x))
     return torch.where(free | fixed, x, inside), torch.where(free, falls, 0.0)
