@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         InfeasibleError,
         InputError,
         MissingExtraError,
+        RankError,
         StateError,
         UnsupportedError,
     )
@@ -62,7 +63,7 @@ _PARTS = {
     "layer.decisions": ("decide",),
     "basics.errors": (
         "BackendError", "ConformanceError", "FairoptError", "FairoptWarning", "InfeasibleError", "InputError", "MissingExtraError",
-        "StateError", "UnsupportedError",
+        "RankError", "StateError", "UnsupportedError",
     ),
     "layer.frozen": ("FrozenLayer",),
     "auditing.gap_table": ("gaps",),
@@ -86,9 +87,9 @@ __all__ = [
     "Audit", "Backend", "BackendError", "Capabilities", "Certificate", "ConformanceError", "DemographicParity", "EqualOpportunity",
     "EqualizedOdds", "FairModel", "FairnessLayer", "FairoptError", "FairoptWarning", "FrozenLayer", "GroupMeanBound", "ImpactRatio",
     "InfeasibleError", "InputError", "Limits", "MeanResidual", "MissingExtraError", "Notion", "PredictiveEquality", "Prepared",
-    "ProjectionProblem", "Race", "RawSolution", "Reference", "ResidualParity", "Rows", "ScoreCovariance", "Softness", "Solution",
-    "StateError", "Status", "Table", "UnsupportedError", "audit", "backend", "backends", "compare", "compile", "decide", "gaps", "notion",
-    "project",
+    "ProjectionProblem", "Race", "RankError", "RawSolution", "Reference", "ResidualParity", "Rows", "ScoreCovariance", "Softness",
+    "Solution", "StateError", "Status", "Table", "UnsupportedError", "audit", "backend", "backends", "compare", "compile", "decide",
+    "gaps", "notion", "project",
 ]  # fmt: skip
 
 

@@ -76,5 +76,9 @@ class StateError(FairoptError, RuntimeError):
     """
 
 
+class RankError(FairoptError, RuntimeError):
+    """The ranks of a process group cannot go on together: one is gone, did not answer in the group's time-out, or is out of step."""
+
+
 class FairoptWarning(UserWarning):
     """Every warning of fairopt's own."""

@@ -15,12 +15,16 @@ from torch import Tensor, nn
 from fairopt.basics.columns import read_features
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.facts import check_format, described_bounds, differing, from_tensor, to_tensor
+from fairopt.basics.ranks import WORLD, Ranks, ranks_of
 from fairopt.compiler import OnInfeasible, OnMissing, compile_problem
 from fairopt.compiler.facts import read_bounds, read_distance
 from fairopt.compiler.memory import CompiledMemory, composition
 from fairopt.contract.backend import GradientKind, Status
 from fairopt.contract.registry import BackendLike, resolve
-from fairopt.layer.prepared import Prepared, warn_vacuous
+from fairopt.layer.agreement import Agreement
+from fairopt.layer.on_ranks import Asked, PreparedOnRanks, prepare_on_ranks
+from fairopt.layer.prepared import Prepared, ordinary, warn_vacuous
+from fairopt.layer.shares import Reading
 from fairopt.notions import Notion
 from fairopt.notions.groups import Missing, Vocabulary, declare
 from fairopt.solve import Certificate, Solution
@@ -59,6 +63,10 @@ class FairnessLayer(nn.Module):
                 means taken of the logits
     distance    what "nearest" means: "squared", "kl" for probabilities or "kl_positive" for positive values (docs/distances.md)
     pos_label   the target that counts as 1, every other one as 0; None: targets are numbers, labels 0 and 1
+    process_group  ranks of ``torch.distributed``, or "world" for all that there are at the first call: each calls the layer with its share
+                of the batch, none among them, and the rows hold on the union; groups are learned together. Backward is called on every rank
+                too, and gives each the gradient of the sum of all ranks' losses with respect to its own scores (docs/scale.md says how that
+                goes with DistributedDataParallel)
 
     Copies and pickles carry the groups known so far and no certificate; what a copy learns later is its own. ``state_dict`` holds tensors
     alone: the learned parameters, and under ``facts`` the notion, bounds, space and groups. Loading refuses a state of another layer, and
@@ -83,6 +91,7 @@ class FairnessLayer(nn.Module):
         solver_tol: float | None = None,
         pos_label: Any = None,
         distance: str = "squared",
+        process_group: Any = None,
     ) -> None:
         super().__init__()
         if not isinstance(notion, Notion):
@@ -120,6 +129,10 @@ class FairnessLayer(nn.Module):
         self._warned_vacuous = False
         self._token = token_of(self)
         self._given = notion
+        if process_group is not None:
+            refuse_ranks(self.distance)
+        self._group: Ranks | str | None = WORLD if isinstance(process_group, str) and process_group == WORLD else ranks_of(process_group)
+        self._agreed: Agreement | None = None
         self._learned: dict[str, str] = {}  # the notion's word for a parameter -> the name it is registered under
         for name, tensor in notion.parameters.items():
             if isinstance(tensor, nn.Parameter):
@@ -139,6 +152,11 @@ class FairnessLayer(nn.Module):
         return copy.deepcopy(self._given, swaps)  # the memo puts the present tensor where the old one was
 
     @property
+    def process_group(self) -> Any:
+        """The group whose ranks share batches, or "world", as given; None without any."""
+        return self._group.group if isinstance(self._group, Ranks) else self._group
+
+    @property
     def certificate(self) -> Certificate | None:
         """Numbers of this thread's last call; None before the first."""
         return getattr(self._local, "certificate", None)
@@ -152,12 +170,14 @@ class FairnessLayer(nn.Module):
         """Fair scores for ``scores`` (n,) or (n, 1). See ``solution`` for prices and status."""
         if torch.compiler.is_compiling():
             return self._in_graph(scores, sensitive_features, targets, weights)
-        if isinstance(scores, Tensor) and transformed(scores):
+        if isinstance(scores, Tensor) and transformed(scores) and self._agreement() is None:
             return self._transformed(scores, sensitive_features, targets, weights)
         return self.solution(scores, sensitive_features=sensitive_features, targets=targets, weights=weights).scores
 
     def _in_graph(self, scores: Tensor, sensitive_features: Any, targets: Any, weights: Any) -> Tensor:
         """Calling the layer while torch.compile or torch.export traces it: groups, targets and weights must be tensors."""
+        if self._agreement() is not None:
+            raise UnsupportedError("a layer on a process group: not supported under torch.compile or torch.export; call the layer outside")
         if self._learned:
             raise UnsupportedError(
                 "learned tolerances, rho or gamma: not supported under torch.compile or torch.export; call the layer outside"
@@ -187,19 +207,17 @@ class FairnessLayer(nn.Module):
 
     def solution(self, scores: Tensor, *, sensitive_features: Any, targets: Any = None, weights: Any = None) -> Solution:
         """As calling the layer, with prices, status and certificate."""
-        if self._given.needs_targets and targets is None:
-            raise InputError(
-                f"targets: got None, expected one label a sample, for {self._given!r} is about labels; for rows without labels use "
-                "layer.freeze(...) on calibration data"
-            )
-        if not isinstance(scores, Tensor):
-            raise InputError(f"scores: got {type(scores).__name__}, expected a torch tensor of shape (n,) or (n, 1)")
-        if scores.dim() not in (1, 2):
-            raise InputError(f"scores: got shape {tuple(scores.shape)}, expected (n,) or (n, 1)")
-        prepared = self.prepare(scores.shape[0], sensitive_features, targets, weights)
+        prepared: Prepared | PreparedOnRanks
+        agreement = self._agreement()
+        if agreement is None:
+            self._check_call(scores, targets)
+            prepared = self.prepare(scores.shape[0], sensitive_features, targets, weights)
+        else:
+            prepared = self._prepare_on_ranks(agreement, scores, sensitive_features, targets, weights)
         inputs = scores
         if self.space == "probability":
-            check_scores(scores, scores.shape[0])  # the sigmoid would turn an infinite logit into a probability of 0 or 1
+            if agreement is None:
+                check_scores(scores, scores.shape[0])  # the sigmoid would turn an infinite logit into a probability of 0 or 1
             inputs = torch.sigmoid(scores)
         solution = prepared.quiet(inputs, backend=self.backend, gradient=self.gradient, certify=self.certify, solver_tol=self.solver_tol)
         self._local.certificate = solution.certificate
@@ -211,15 +229,62 @@ class FairnessLayer(nn.Module):
             warn_vacuous(prepared.problem)
         return solution
 
+    def _agreement(self) -> Agreement | None:
+        """What this layer's ranks agree on; None without any."""
+        if self._agreed is None and self._group is not None:
+            ranks = ranks_of(WORLD) if isinstance(self._group, str) else self._group
+            self._agreed = None if ranks is None else Agreement(ranks, self._given.attributes)
+        return self._agreed
+
+    def _check_call(self, scores: Any, targets: Any) -> None:
+        if self._given.needs_targets and targets is None:
+            raise InputError(
+                f"targets: got None, expected one label a sample, for {self._given!r} is about labels; for rows without labels use "
+                "layer.freeze(...) on calibration data"
+            )
+        if not isinstance(scores, Tensor):
+            raise InputError(f"scores: got {type(scores).__name__}, expected a torch tensor of shape (n,) or (n, 1)")
+        if scores.dim() not in (1, 2):
+            raise InputError(f"scores: got shape {tuple(scores.shape)}, expected (n,) or (n, 1)")
+
+    def _prepare_on_ranks(self, agreement: Agreement, scores: Any, sensitive_features: Any, targets: Any, weights: Any) -> PreparedOnRanks:
+        """The batch that the ranks hold in shares, compiled; in train mode new group values are learned on all of them."""
+        notion = self.notion
+
+        def check() -> None:
+            self._check_call(scores, targets)
+            if self.space == "probability" and scores.shape[0]:
+                check_scores(scores, scores.shape[0])
+
+        grow = self._grows(notion)
+        reading = Reading(notion, self._vocabularies, grow, self.missing_group, self.pos_label)
+        asked = Asked(reading, self.bounds, self.on_missing, self.on_infeasible)
+        n = scores.shape[0] if isinstance(scores, Tensor) and scores.dim() else None
+        prepared = prepare_on_ranks(
+            agreement, asked, ordinary, n=n, sensitive_features=sensitive_features, targets=targets, weights=weights, check=check
+        )
+        if grow:
+            self._learn(prepared.compiled.vocabularies)
+        return prepared
+
+    def _grows(self, notion: Notion) -> bool:
+        """Whether unknown group values are learned."""
+        return self.training or (self.from_data and not any(name in self._vocabularies for name in notion.attributes))
+
     def prepare(self, n: int, sensitive_features: Any, targets: Any = None, weights: Any = None) -> Prepared:
         """The batch compiled: in train mode new group values are learned. A composition that came lately is not compiled again."""
+        if self._agreement() is not None:
+            raise UnsupportedError(
+                "prepare and freeze: not supported by a layer on a process group; build one without it, load this one's state_dict, and "
+                "give it the scores of all ranks"
+            )
         notion, known = self.notion, self._vocabularies
         sensitive_features = read_features(sensitive_features, notion.attributes)
         key = self._key(notion, n, sensitive_features, targets, weights)
         remembered = self._memory.get(key, known)
         if remembered is not None:
             return Prepared(remembered, self.on_infeasible)
-        grow = self.training or (self.from_data and not any(name in known for name in notion.attributes))
+        grow = self._grows(notion)
         compiled = compile_problem(
             notion,
             n=n,
@@ -372,7 +437,8 @@ class FairnessLayer(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and deepcopy: everything but the lock, the threads' certificates and the compositions remembered."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_local", "_memory", "_token")}
+        state = {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_local", "_memory", "_token")}
+        return {**state, "_agreed": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fairopt.basics.columns import Like, length, read_features, working_tensor
 from fairopt.basics.errors import FairoptWarning, InputError, UnsupportedError
+from fairopt.basics.ranks import ranks_of
 from fairopt.compiler import Compiled, OnInfeasible, OnMissing, compile_problem
 from fairopt.compiler.infeasible import as_asked
 from fairopt.compiler.limits import widened_limits
@@ -20,6 +21,7 @@ from fairopt.contract.backend import GradientKind, Status
 from fairopt.contract.problem import Limits, ProjectionProblem
 from fairopt.contract.registry import BackendLike
 from fairopt.feasibility import infeasibility
+from fairopt.layer.on_ranks import PreparedOnRanks, compile_on_ranks
 from fairopt.notions import Notion
 from fairopt.notions.groups import Missing
 from fairopt.solve import Solution, solve, solve_batch
@@ -37,6 +39,20 @@ class How(TypedDict, total=False):
     gradient: GradientKind
     certify: bool
     solver_tol: float | None
+
+
+class Reads(TypedDict, total=False):
+    """Everything about a batch but its groups: see ``compile``."""
+
+    targets: Any
+    bounds: Any
+    weights: Any
+    groups: Mapping[str, Iterable[Any]] | None
+    missing_group: Missing
+    on_missing: OnMissing
+    on_infeasible: OnInfeasible
+    pos_label: Any
+    distance: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,6 +202,12 @@ def _passed(scores: Tensor, problem: ProjectionProblem) -> Solution:
     return unchanged(scores, problem)
 
 
+def refuse_ranks(distance: str) -> None:
+    """UnsupportedError for a distance that is not solved over the ranks of a process group."""
+    if distance != "squared":
+        raise UnsupportedError(f"process_group: not there beside distance={distance!r}; expected distance='squared' over several ranks")
+
+
 def warn_vacuous(problem: ProjectionProblem) -> None:
     """Warn that a batch lacks the groups that the notion is about, so that nothing is asked of its scores and nothing certified."""
     words = "; ".join(f"{label} ({reason})" for label, reason in problem.dropped[:3]) or "the notion yields no constraint"
@@ -193,6 +215,15 @@ def warn_vacuous(problem: ProjectionProblem) -> None:
     warnings.warn(f"vacuous: nothing is asked of these scores, for {words}{more}", FairoptWarning, stacklevel=callers_level())
 
 
+def ordinary(compiled: Compiled, on_infeasible: OnInfeasible, scores: Tensor, how: Mapping[str, Any]) -> Solution:
+    """The ordinary road for a batch that came from several ranks."""
+    return Prepared(compiled, on_infeasible).quiet(scores, **how)
+
+
+@overload
+def compile(notion: Notion, *, sensitive_features: Any, process_group: None = None, **facts: Unpack[Reads]) -> Prepared: ...
+@overload
+def compile(notion: Notion, *, sensitive_features: Any, process_group: Any, **facts: Unpack[Reads]) -> PreparedOnRanks: ...
 def compile(
     notion: Notion,
     *,
@@ -206,7 +237,8 @@ def compile(
     on_infeasible: OnInfeasible = "raise",
     pos_label: Any = None,
     distance: str = "squared",
-) -> Prepared:
+    process_group: Any = None,
+) -> Prepared | PreparedOnRanks:
     """Compile a notion for one batch: groups are read, rows built and checked for feasibility once.
 
     sensitive_features  attribute name -> n values (ints, strings, bools), a frame, or the values of the notion's only attribute
@@ -216,18 +248,32 @@ def compile(
     distance            what "nearest" means: "squared", or "kl" for probabilities and positive values (docs/distances.md)
     on_infeasible       "raise" InfeasibleError; "closest": the scores that break the constraints least, with status CLOSEST and a warning;
                         "passthrough": the scores as they came, with status INFEASIBLE
+    process_group       ranks of ``torch.distributed``, or "world" for all of them: each brings its share of the batch, none among them,
+                        every rank calls, and the rows hold on the union. Scores, gradients and certificate are those of one process
+                        with all samples. See docs/scale.md
 
-    Raises InputError, InfeasibleError (with a minimal conflicting set in ``.rows`` and a proof in ``.proof``). Source: DESIGN 4 and 5.
+    Raises InputError, InfeasibleError (with a minimal conflicting set in ``.rows`` and a proof in ``.proof``); RankError where a rank is
+    gone. Source: DESIGN 4 and 5.
     """
     return _compiled(
         notion, sensitive_features=sensitive_features, targets=targets, bounds=bounds, weights=weights, groups=groups,
-        missing_group=missing_group, on_missing=on_missing, on_infeasible=on_infeasible, pos_label=pos_label,
+        missing_group=missing_group, on_missing=on_missing, on_infeasible=on_infeasible, pos_label=pos_label, process_group=process_group,
         distance=distance,
     )  # fmt: skip
 
 
-def _compiled(notion: Notion, *, sensitive_features: Any, on_missing: OnMissing, on_infeasible: OnInfeasible, **facts: Any) -> Prepared:
+def _compiled(
+    notion: Notion, *, sensitive_features: Any, on_missing: OnMissing, on_infeasible: OnInfeasible, process_group: Any = None, **facts: Any
+) -> Prepared | PreparedOnRanks:
     """As ``compile``; a warning names the line two calls up."""
+    ranks = ranks_of(process_group)
+    if ranks is not None:
+        refuse_ranks(facts.pop("distance", "squared"))
+        facts.update(on_missing=on_missing, on_infeasible=on_infeasible)
+        shared = compile_on_ranks(notion, ranks, ordinary, sensitive_features=sensitive_features, **facts)
+        if shared.problem.vacuous and on_missing != "warn":
+            warn_vacuous(shared.problem)
+        return shared
     if not isinstance(notion, Notion):
         raise InputError(f"notion must be a notion such as DemographicParity('sex', tolerance=0.05), came {notion!r}")
     features = read_features(sensitive_features, notion.attributes)
@@ -239,18 +285,10 @@ def _compiled(notion: Notion, *, sensitive_features: Any, on_missing: OnMissing,
     return Prepared(compiled, on_infeasible)
 
 
-class Facts(How, total=False):
+class Facts(How, Reads, total=False):
     """Everything about a batch but its groups, and how to solve: see ``compile``."""
 
-    targets: Any
-    bounds: Any
-    weights: Any
-    groups: Mapping[str, Iterable[Any]] | None
-    missing_group: Missing
-    on_missing: OnMissing
-    on_infeasible: OnInfeasible
-    pos_label: Any
-    distance: str
+    process_group: Any
 
 
 @overload
@@ -283,6 +321,7 @@ def project(
     solver_tol: float | None = None,
     pos_label: Any = None,
     distance: str = "squared",
+    process_group: Any = None,
     return_solution: bool = False,
 ) -> Any:
     """The scores nearest to ``scores`` (n,) or (n, 1) that meet ``notion`` inside ``bounds``; differentiable.
@@ -293,9 +332,12 @@ def project(
     """
     prepared = _compiled(
         notion, sensitive_features=sensitive_features, targets=targets, bounds=bounds, weights=weights, groups=groups,
-        missing_group=missing_group, on_missing=on_missing, on_infeasible=on_infeasible, pos_label=pos_label,
+        missing_group=missing_group, on_missing=on_missing, on_infeasible=on_infeasible, pos_label=pos_label, process_group=process_group,
         distance=distance,
     )  # fmt: skip
+    if isinstance(prepared, PreparedOnRanks):
+        how: How = {"backend": backend, "gradient": gradient, "certify": certify, "solver_tol": solver_tol}
+        return prepared.project(scores, return_solution=return_solution, **how)
     if isinstance(scores, Tensor) and not return_solution:
         return prepared.project(scores, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
     tensor, like = working_tensor(scores)

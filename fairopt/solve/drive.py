@@ -163,6 +163,8 @@ def drive(problem: ProjectionProblem, plan: CellPlan, passes: Passes[Y], *, star
         run.rounds += 1
     if not run.stage(stages.SETTLE):
         return Driven(plan, numbers, None, stages.SETTLE, run.rounds)
+    if not numbers[stages.RESIDUE] <= numbers[stages.BOUND]:
+        return Driven(plan, numbers, None, stages.SETTLE, run.rounds)
     y, sums, slopes = passes.scores(run.shift.copy())
     run.rounds += 1
     numbers[-2 * plan.cells : -plan.cells] = slopes

@@ -18,11 +18,11 @@ from fairopt.basics.errors import BackendError
 from fairopt.contract.backend import Status
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.certificate import Certificate, Solution, problem_hash
+from fairopt.solve.gradient.attached import attach_piece
 from fairopt.solve.passes import project as passes
 from fairopt.solve.passes import stages
 from fairopt.solve.passes.search import NUMBERS
 from fairopt.solve.plan import Plan, plan_of
-from fairopt.solve.transforms import batched, row_by_row
 
 _empty, _float64, _float32 = np.empty, torch.float64, torch.float32
 _project: Callable[..., int] = passes.project
@@ -100,7 +100,7 @@ def attempt(scores: Tensor, problem: ProjectionProblem, backend: str = "auto") -
     answer = Answer(z, y, problem, plan, numbers, backend)
     if scores.requires_grad and torch.is_grad_enabled():
         flat = scores if scores.dim() == 1 else scores.reshape(-1)
-        out: Tensor = _Attached.apply(flat, y, Piece(problem, plan, code, numbers))  # type: ignore[no-untyped-call]
+        out = attach_piece(flat, y, Piece(problem, plan, code, numbers))
     else:
         out = y
     return (out if scores.dim() == 1 else out.view(scores.shape)), answer
@@ -130,8 +130,7 @@ def attempt_batch(scores: Tensor, problem: ProjectionProblem) -> Tensor | None:
         pieces.append(Piece(problem, plan, code, numbers[k]))
     if not (scores.requires_grad and torch.is_grad_enabled()):
         return y
-    connected: Tensor = _Attached.apply(scores, y, Pieces(pieces))  # type: ignore[no-untyped-call]
-    return connected
+    return attach_piece(scores, y, Pieces(pieces))
 
 
 class Pieces:
@@ -164,37 +163,6 @@ class Piece:
         if not _differentiate(_address, values, self.code, plan.whole, plan.real, plan.inverse, self.numbers, out, forward):
             raise BackendError(f"in the gradient: the rows of the piece contradict each other, problem {problem_hash(self.problem)}")
         return torch.from_numpy(out)
-
-
-class _Attached(torch.autograd.Function):
-    """The certified scores, connected to the input."""
-
-    @staticmethod
-    def forward(ctx: Any, scores: Tensor, y: Tensor, piece: Piece | Pieces) -> Tensor:
-        ctx.piece = piece
-        return y.detach()  # another tensor: who keeps the answer does not keep the graph
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        v, piece = gradients[0], ctx.piece
-        if torch.is_grad_enabled():
-            return row_by_row(v, lambda row: _Linear.apply(row, piece, False)), None, None  # type: ignore[no-untyped-call]
-        if batched(v):
-            return row_by_row(v, lambda row: piece.times(row, False)), None, None
-        return piece.times(v, False), None, None
-
-
-class _Linear(torch.autograd.Function):
-    """v -> J'v or J v, which are constant on the piece: differentiable any number of times."""
-
-    @staticmethod
-    def forward(ctx: Any, v: Tensor, piece: Piece | Pieces, forward: bool) -> Tensor:
-        ctx.piece, ctx.way = piece, forward
-        return row_by_row(v, lambda row: piece.times(row.detach(), forward))
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        return _Linear.apply(gradients[0], ctx.piece, not ctx.way), None, None  # type: ignore[no-untyped-call]
 
 
 def compile_for(dtype: torch.dtype) -> bool:

@@ -219,7 +219,7 @@ def stage(which: int, whole: Any, real: Any, work: Any, answer: Any, sums: Any, 
     if which == GUESS:
         begin(w, 1e-6 * own, 1e-3 * own, 1e-9 * own)
     else:
-        goal = max(8.0 * 2.0**-52, 1e-4 * w.number[EPS] if w.number[EPS] > 2.0**-52 else 0.0) * own
+        goal = max(8.0 * 2.0**-52, min(1e-4 * w.number[EPS], 0.1 * ACCEPTED) if w.number[EPS] > 2.0**-52 else 0.0) * own
         begin(w, goal, max(STALLED * own, goal), 1e-13 * own)
     return 1
 

@@ -37,19 +37,14 @@ class TorchPasses:
         if not boxed(self.samples):  # a sum falls along a line: one pass finds it
             base, opened = self._line
             return base - shift * opened, opened
-        x, free = self._moved(shift)
-        return self._summed(x), self._mass(free)
+        return self._evaluated(shift)
 
     def largest(self, shift: Array) -> float:
         low, high = torch.aminmax(self._moved(shift)[0])
         return max(abs(float(low)), abs(float(high)))
 
     def scores(self, shift: Array) -> tuple[Tensor, Array, Array]:
-        x, free = self._moved(shift)
-        dtype = self.z.dtype
-        low, high = round_inward(self._lb, dtype, up=True), round_inward(self._ub, dtype, up=False)
-        y = torch.minimum(torch.maximum(x.to(dtype), low), high)
-        self._free = free
+        y, free = self._rounded(shift)
         return y, self._summed(y.to(torch.float64)), self._mass(free)
 
     def gradient_sums(self, v: Tensor, *, weighted: bool = True) -> Array:
@@ -68,7 +63,18 @@ class TorchPasses:
     @cached_property
     def _line(self) -> tuple[Array, Array]:
         """(C,) sums at no shift and (C,) slopes, without a box."""
-        return self._summed(self.z.to(torch.float64)), self._mass(self._free)
+        return self._evaluated(np.zeros(self.samples.cells))
+
+    def _evaluated(self, shift: Array) -> tuple[Array, Array]:
+        x, free = self._moved(shift)
+        return self._summed(x), self._mass(free)
+
+    def _rounded(self, shift: Array) -> tuple[Tensor, Tensor]:
+        """(n,) the scores that are returned, and which are free, before rounding and from now on."""
+        x, self._free = self._moved(shift)
+        dtype = self.z.dtype
+        low, high = round_inward(self._lb, dtype, up=True), round_inward(self._ub, dtype, up=False)
+        return torch.minimum(torch.maximum(x.to(dtype), low), high), self._free
 
     def _moved(self, shift: Array) -> tuple[Tensor, Tensor]:
         """(n,) float64 scores at these shifts, and which are free."""

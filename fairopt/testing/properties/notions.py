@@ -60,7 +60,8 @@ class NotionSubject:
     def compiled(self, batch: NotionBatch, notion: Notion | None = None) -> Prepared:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "vacuous", FairoptWarning)
-            return compile(self.notion if notion is None else notion, bounds=batch.bounds, **self.facts(batch))
+            prepared: Prepared = compile(self.notion if notion is None else notion, bounds=batch.bounds, **self.facts(batch))
+        return prepared
 
     def fail(self, name: str, batch: NotionBatch, message: str) -> NoReturn:
         raise ConformanceError(name, f"{self.notion!r} on batch {batch.number} ({batch.scores.shape[0]} samples): {message}")
