@@ -461,6 +461,8 @@ def test_what_is_refused() -> None:
         torch.func.vmap(prepared.project)(torch.stack([z, z]))
     with pytest.raises(fo.InputError, match="logit"):
         fo.FairnessLayer(notion, space="logit", distance="kl")
+    with pytest.raises(fo.UnsupportedError, match="process_group"):
+        fo.FairnessLayer(notion, process_group="world", distance="kl")
     assert fo.compile(notion, sensitive_features=groups, distance="kl", bounds=(0, 5)).problem.distance == "kl_positive"
     assert fo.compile(notion, sensitive_features=groups, distance="kl", bounds=(0.1, 0.9)).problem.distance == "kl"
     both = prepared.project_batch(torch.stack([z, z.flip(0)]))
