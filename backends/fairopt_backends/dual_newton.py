@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from fairopt.contract.backend import ALL_SOFTNESS, Backend, Capabilities, RawSolution, Status
-from fairopt.contract.problem import ProjectionProblem
+from fairopt.contract.problem import DISTANCES, ProjectionProblem
 from fairopt.solve.dual.make import make_dual
 from fairopt.solve.dual.newton import MAX_ITER, SolvedDual, solve_dual
 from fairopt.solve.dual.structure import numbers, structure
@@ -27,6 +27,7 @@ class DualNewton(Backend):
         accuracy_y=1e-8,
         accuracy_gradient=1e-8,
         exact=True,
+        distances=frozenset(DISTANCES),
     )
 
     def __init__(self, max_iter: int = MAX_ITER, solver_tol: float | None = None) -> None:

@@ -20,14 +20,14 @@ from fairopt.basics.errors import FairoptWarning, InputError, UnsupportedError
 from fairopt.basics.exact_sums import exact_cell_sums, exact_counted_sums, nearest_float
 from fairopt.basics.sparse import SparseRows, entries_of
 from fairopt.compiler.cells_of_rows import Cells, scales_of
-from fairopt.compiler.facts import read_bounds, read_weights
+from fairopt.compiler.facts import read_bounds, read_distance, read_weights
 from fairopt.compiler.gather import Gathered, gather
 from fairopt.compiler.infeasible import OnInfeasible, settle
 from fairopt.compiler.items import Item, Removed, Row
 from fairopt.compiler.limits import MovingLimits, widened_limits
 from fairopt.compiler.presolve import presolve
 from fairopt.compiler.reach import Box
-from fairopt.contract.problem import HARD, Limits, ProjectionProblem, Rows, Softness
+from fairopt.contract.problem import HARD, Distance, Limits, ProjectionProblem, Rows, Softness
 from fairopt.notions.algebra import Notion
 from fairopt.notions.batch import Batch
 from fairopt.notions.cells import merge
@@ -92,6 +92,7 @@ def compile_problem(
     on_infeasible: OnInfeasible = "raise",
     pos_label: Any = None,
     copies: IntArray | None = None,
+    distance: str = "squared",
 ) -> Compiled:
     """Compile ``notion`` for one batch of ``n`` samples.
 
@@ -99,6 +100,7 @@ def compile_problem(
     bounds              None, or a pair of which each side is None, a number or (n,)
     groups              declared vocabularies, attribute name -> values;  vocabularies: known so far, which may grow if ``grow``
     pos_label           the target that counts as 1, every other one as 0; None: targets are numbers
+    distance            "squared", "kl" or "kl_positive" (``fairopt.compiler.facts.read_distance``)
     copies              (n,) > 0: how many samples each position stands for; the data may lie anywhere then, and bounds are one pair for all
     missing_group       "error", or "own": missing values are a group
     on_missing          what to do about constraints whose group has no sample: "drop" lists them, "warn" also warns, "raise" raises
@@ -112,6 +114,7 @@ def compile_problem(
     _check_copies(copies, n, weights)
     if notion.needs_targets and targets is None:
         raise InputError(f"{notion!r} needs targets; pass targets= ({n},)")
+    kind, bounds = read_distance(distance, bounds)
     lb, ub = read_bounds(bounds, n)
     if copies is not None and (isinstance(lb, Tensor) or isinstance(ub, Tensor)):
         raise InputError("bounds: got one for each position beside copies, expected one pair for all")
@@ -122,7 +125,7 @@ def compile_problem(
     )
     gathered = gather(notion, batch)
     _report_dropped(gathered.dropped, on_missing)
-    made = _Made(gathered, batch, (lb, ub), read_weights(weights, n))
+    made = _Made(gathered, batch, (lb, ub), read_weights(weights, n), kind)
     with np.errstate(all="ignore"):  # what overflows among numbers near the end of float64 grants nothing
         may_leave = on_infeasible == "passthrough" or _narrow(lb, ub)
         whole = _Whole(made, tuple(replace(item) for item in gathered.items)) if may_leave else None
@@ -139,6 +142,7 @@ class _Made:
     batch: Batch
     bounds: tuple[float | Tensor, float | Tensor]
     weights: Tensor | None
+    distance: Distance = "squared"
 
     @cached_property
     def values(self) -> list[Tensor]:
@@ -158,7 +162,7 @@ class _Made:
         kept = [row for item in (*linear, *ranges) for row in item.rows]
         self.constants.fill(kept)  # presolve makes new rows
         rows = _rows(g, kept, self.values, self.batch)
-        problem = _assemble(rows, linear, ranges, *self.bounds, self.weights, g, self.batch)
+        problem = _assemble(rows, linear, ranges, *self.bounds, self.weights, g, self.batch, self.distance)
         return problem, MovingLimits(linear, ranges, tuple(self.batch.values)), removed
 
 
@@ -289,6 +293,7 @@ def _assemble(
     weights: Tensor | None,
     gathered: Gathered,
     batch: Batch,
+    distance: Distance,
 ) -> ProjectionProblem:
     labels = [item.label for item in linear] + [f"{item.header}: {row.name}" for item in ranges for row in item.rows]
     return ProjectionProblem(
@@ -308,6 +313,7 @@ def _assemble(
         group_counts=_group_counts(gathered, batch),
         ratio=np.array([item.ratio for item in ranges], dtype=np.float64),
         vacuous=not gathered.items,
+        distance=distance,
     )
 
 

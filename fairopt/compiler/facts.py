@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fairopt.basics.columns import numbers
 from fairopt.basics.errors import InputError
+from fairopt.contract.problem import DISTANCES, Distance
 from fairopt.notions.amount import is_number
 
 
@@ -70,3 +71,29 @@ def read_weights(weights: Any, n: int) -> Tensor | None:
         i = int(torch.nonzero(tensor <= 0)[0])
         raise InputError(f"weights must be > 0, came {float(tensor[i])!r} at position {i}")
     return None if bool((tensor == 1).all()) else tensor.clone().contiguous()
+
+
+def read_distance(distance: Any, bounds: Any) -> tuple[Distance, Any]:
+    """The distance and the bounds that go with it. "kl" is that of probabilities where the bounds are None or lie in [0, 1], else that of
+    positive values, which "kl_positive" names outright. Probabilities have bounds (0, 1) where none are given, positive values (0, None).
+
+    InputError for another word, and for bounds below 0.
+    """
+    if distance not in DISTANCES:
+        *others, last = map(repr, DISTANCES)
+        raise InputError(f"distance: got {distance!r}, expected {', '.join(others)} or {last}")
+    if distance == "squared":
+        return "squared", bounds
+    low, high = (None, None) if bounds is None else bounds
+    least = -math.inf if low is None else float(torch.as_tensor(low, dtype=torch.float64, device="cpu").min())
+    most = math.inf if high is None else float(torch.as_tensor(high, dtype=torch.float64, device="cpu").max())
+    if bounds is not None and low is not None and least < 0.0:
+        raise InputError(f"bounds: got a lower bound of {least!r} beside distance={distance!r}, expected 0 or more")
+    if most < 0.0:
+        raise InputError(f"bounds: got an upper bound of {most!r} beside distance={distance!r}, expected 0 or more")
+    low = 0.0 if low is None else low
+    if distance == "kl_positive":
+        return "kl_positive", (low, high)
+    if bounds is None or most <= 1.0:
+        return "kl", (low, 1.0 if high is None else high)
+    return "kl_positive", (low, high)

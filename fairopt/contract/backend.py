@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fairopt.basics.arrays import Array
 from fairopt.basics.errors import UnsupportedError
-from fairopt.contract.problem import Limits, ProjectionProblem, SoftnessKind
+from fairopt.contract.problem import Distance, Limits, ProjectionProblem, SoftnessKind
 
 GradientKind = Literal["implicit", "native"]
 ALL_SOFTNESS: frozenset[SoftnessKind] = frozenset({"hard", "priced", "budget", "quadratic"})
@@ -59,6 +59,7 @@ class Capabilities:
     accuracy_gradient declared relative error of the implicit gradient
     accuracy_native_y, accuracy_native_gradient  the same for gradient="native", without polish
     exact             solves to machine precision without polish
+    distances         the distances it solves for (``fairopt.contract.problem.Distance``)
     """
 
     softness: frozenset[SoftnessKind] = frozenset({"hard"})
@@ -76,6 +77,7 @@ class Capabilities:
     accuracy_native_y: float | None = None
     accuracy_native_gradient: float | None = None
     exact: bool = False
+    distances: frozenset[Distance] = frozenset({"squared"})
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,9 +1,10 @@
 """The one problem that every notion compiles to and every backend solves: plain frozen data.
 
-    minimise    1/2 sum_i w_i (y_i - z_i)^2  +  softness of the constraints on  f(y) = A y + offset
+    minimise    sum_i w_i d(y_i, z_i)  +  softness of the constraints on  f(y) = A y + offset
     subject to  lb_i <= y_i <= ub_i
 
-``f`` has m rows (linear functionals of the scores). The constraints on the rows are of two kinds:
+d is the squared distance (y - z)^2 / 2, or a Kullback-Leibler divergence (``Distance``). ``f`` has m rows (linear functionals of the
+scores). The constraints on the rows are of two kinds:
 
 - a *linear* constraint on one row:             lower_k <= f_k <= upper_k
 - a *range* constraint on a run of K rows:      ratio * max f - min f <= width,   0 <= ratio <= 1
@@ -45,9 +46,17 @@ from fairopt.basics.sparse import Matrix, SparseRows, absolute, most_in_a_column
 from fairopt.basics.wide_rows import WideRows, wide_shares
 from fairopt.contract.workspace import Workspace
 
-__all__ = ["HARD", "Limits", "ProjectionProblem", "Rows", "Softness", "SoftnessKind", "Stated"]
+__all__ = ["DISTANCES", "HARD", "Distance", "Limits", "ProjectionProblem", "Rows", "Softness", "SoftnessKind", "Stated"]
 
 SoftnessKind = Literal["hard", "priced", "budget", "quadratic"]
+Distance = Literal["squared", "kl", "kl_positive"]
+"""What d(y, z) is, and with it the map from prices p to scores, s = (A'p)_i / w_i:
+
+    squared      (y - z)^2 / 2                                          y = clip(z - s, lb, ub)
+    kl           y log(y / z) + (1 - y) log((1 - y) / (1 - z))          y = clip(sigmoid(logit z - s), lb, ub),  0 <= z <= 1
+    kl_positive  y log(y / z) - y + z                                   y = clip(z exp(-s), lb, ub),  z >= 0
+"""
+DISTANCES: tuple[Distance, ...] = ("squared", "kl", "kl_positive")
 
 
 @dataclass(frozen=True)
@@ -215,6 +224,7 @@ class ProjectionProblem:
     vacuous       nothing is asked of the scores: every constraint of the notion was dropped
     feasible      False where it is proved infeasible, under on_infeasible="passthrough" / "closest"
     stated        under "closest" the limits as written: ``lower``, ``upper`` and ``width`` are then wider; else None
+    distance      what the nearest scores are nearest in
     """
 
     rows: Rows
@@ -235,6 +245,7 @@ class ProjectionProblem:
     feasible: bool = True
     stated: Stated | None = None
     ratio: Array = field(default_factory=lambda: np.ones(0))
+    distance: Distance = "squared"
 
     def __post_init__(self) -> None:
         if self.ratio.shape != self.width.shape:

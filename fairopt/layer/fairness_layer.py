@@ -17,13 +17,13 @@ from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.facts import check_format, described_bounds, differing, from_tensor, to_tensor
 from fairopt.basics.ranks import WORLD, Ranks, ranks_of
 from fairopt.compiler import OnInfeasible, OnMissing, compile_problem
-from fairopt.compiler.facts import read_bounds
+from fairopt.compiler.facts import read_bounds, read_distance
 from fairopt.compiler.memory import CompiledMemory, composition
 from fairopt.contract.backend import GradientKind, Status
 from fairopt.contract.registry import BackendLike, resolve
 from fairopt.layer.agreement import Agreement
 from fairopt.layer.on_ranks import Asked, PreparedOnRanks, prepare_on_ranks
-from fairopt.layer.prepared import Prepared, ordinary, warn_vacuous
+from fairopt.layer.prepared import Prepared, ordinary, refuse_ranks, warn_vacuous
 from fairopt.layer.shares import Reading
 from fairopt.notions import Notion
 from fairopt.notions.groups import Missing, Vocabulary, declare
@@ -31,7 +31,7 @@ from fairopt.solve import Certificate, Solution
 from fairopt.solve.front import check_scores, check_solver_tol
 from fairopt.solve.operator import in_graph, token_of
 from fairopt.solve.told import tell_closest
-from fairopt.solve.transforms import transformed
+from fairopt.solve.transforms import refuse_transforms, transformed
 
 if TYPE_CHECKING:
     from fairopt.layer.frozen import FrozenLayer
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 Space = Literal["value", "probability", "logit"]
 FORMAT = 2
 FACTS = "facts"  # the key in a state_dict
-_IDENTITY = ("notion", "bounds", "space", "pos_label")
+_IDENTITY = ("notion", "bounds", "space", "distance", "pos_label")
 _LEARNED = re.compile(r"Parameter\([^)]*\)")
 CHOICES: dict[str, tuple[str, ...]] = {
     "space": ("value", "probability", "logit"),
@@ -61,6 +61,7 @@ class FairnessLayer(nn.Module):
     backend     "auto", a name, a class or an instance;  gradient  "implicit" or "native"
     space       "value": scores in, scores out; "probability": logits in, projected probabilities out; "logit": logits in and out,
                 means taken of the logits
+    distance    what "nearest" means: "squared", "kl" for probabilities or "kl_positive" for positive values (docs/distances.md)
     pos_label   the target that counts as 1, every other one as 0; None: targets are numbers, labels 0 and 1
     process_group  ranks of ``torch.distributed``, or "world" for all that there are at the first call: each calls the layer with its share
                 of the batch, none among them, and the rows hold on the union; groups are learned together. Backward is called on every rank
@@ -89,6 +90,7 @@ class FairnessLayer(nn.Module):
         certify: bool = True,
         solver_tol: float | None = None,
         pos_label: Any = None,
+        distance: str = "squared",
         process_group: Any = None,
     ) -> None:
         super().__init__()
@@ -110,6 +112,11 @@ class FairnessLayer(nn.Module):
         check_solver_tol(solver_tol)
         self.bounds = (0.0, 1.0) if bounds is None and space == "probability" else bounds
         read_bounds(self.bounds, _samples(self.bounds))
+        self.distance, self.bounds = read_distance(distance, self.bounds)
+        if self.distance != "squared" and space == "logit":
+            raise InputError(
+                f"space: got 'logit' beside distance={distance!r}, expected 'probability' (logits in) or 'value': logits are below 0"
+            )
         self.backend, self.gradient, self.space = backend, gradient, space
         self.missing_group, self.on_missing, self.on_infeasible = missing_group, on_missing, on_infeasible
         self.certify, self.solver_tol, self.pos_label = certify, solver_tol, pos_label
@@ -122,6 +129,8 @@ class FairnessLayer(nn.Module):
         self._warned_vacuous = False
         self._token = token_of(self)
         self._given = notion
+        if process_group is not None:
+            refuse_ranks(self.distance)
         self._group: Ranks | str | None = WORLD if isinstance(process_group, str) and process_group == WORLD else ranks_of(process_group)
         self._agreed: Agreement | None = None
         self._learned: dict[str, str] = {}  # the notion's word for a parameter -> the name it is registered under
@@ -190,6 +199,8 @@ class FairnessLayer(nn.Module):
             return self.solution(
                 scores, sensitive_features=sensitive_features, targets=targets, weights=weights
             ).scores  # says what is wrong
+        if self.distance != "squared":
+            refuse_transforms(scores, f"scores beside distance={self.distance!r}")
         prepared = self.prepare(scores.shape[0], sensitive_features, targets, weights)
         inputs = torch.sigmoid(scores) if self.space == "probability" else scores
         return prepared.project(inputs, backend=self.backend, gradient=self.gradient, certify=self.certify, solver_tol=self.solver_tol)
@@ -287,6 +298,7 @@ class FairnessLayer(nn.Module):
             on_missing=self.on_missing,
             on_infeasible=self.on_infeasible,
             pos_label=self.pos_label,
+            distance=self.distance,
         )
         if grow:
             self._learn(compiled.vocabularies)
@@ -297,7 +309,7 @@ class FairnessLayer(nn.Module):
         """What the composition of a batch is remembered under; None: it is not."""
         if self.on_missing == "warn":
             return None  # each batch warns
-        settings = (self.missing_group, self.on_missing, self.on_infeasible, type(self.pos_label), self.pos_label)
+        settings = (self.missing_group, self.on_missing, self.on_infeasible, type(self.pos_label), self.pos_label, self.distance)
         return composition(notion, n, sensitive_features, targets, weights, self.bounds, settings)
 
     def _learn(self, seen: Mapping[str, Vocabulary]) -> None:
@@ -338,6 +350,8 @@ class FairnessLayer(nn.Module):
         """
         from fairopt.streaming import PooledParity
 
+        if self.distance != "squared":
+            raise UnsupportedError(f"controller: a stream takes the squared distance, not distance={self.distance!r}")
         if self.bounds is None and "bounds" not in options:
             raise InputError("bounds: the layer has none, and a stream needs a pair of finite ones; layer.controller(bounds=(lo, hi))")
         groups = {name: v.to_list() for name, v in self._vocabularies.items() if name in self.notion.attributes}
@@ -353,6 +367,7 @@ class FairnessLayer(nn.Module):
             "notion": _LEARNED.sub("Parameter", repr(self._given)),  # a learned tolerance is a parameter of its own
             "bounds": described_bounds(self.bounds),
             "space": self.space,
+            "distance": self.distance,
             "missing_group": self.missing_group,
             "pos_label": self.pos_label,
             "groups": self.groups,
@@ -432,7 +447,8 @@ class FairnessLayer(nn.Module):
 
     def extra_repr(self) -> str:
         backend = self.backend if isinstance(self.backend, str) else getattr(self.backend, "name", self.backend)
-        return f"{self._given!r}, bounds={self.bounds}, backend={backend!r}, gradient={self.gradient!r}, space={self.space!r}"
+        near = "" if self.distance == "squared" else f", distance={self.distance!r}"
+        return f"{self._given!r}, bounds={self.bounds}, backend={backend!r}, gradient={self.gradient!r}, space={self.space!r}{near}"
 
 
 def _samples(bounds: Any) -> int:

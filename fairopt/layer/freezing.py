@@ -19,11 +19,13 @@ from torch import Tensor
 from fairopt.basics.columns import plain_values, read_features
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.sparse import same_columns
+from fairopt.contract.problem import Distance
 from fairopt.contract.registry import BackendLike
 from fairopt.layer.frozen import FrozenLayer, Key, OnUnknown
 from fairopt.layer.population_bound import population_bounds
 from fairopt.layer.prepared import Prepared
 from fairopt.notions import Notion
+from fairopt.solve.passes.kl_map import mapped
 
 
 class Freezable(Protocol):
@@ -81,11 +83,17 @@ def freeze(
                 "a notion without labels (DemographicParity), or one on residuals (MeanResidual), whose shift depends on the group alone"
             )
         shifts.append(float(cell_shifts[cells[0]]))
-    frozen_y = np.clip(z.numpy() - np.array(shifts)[code], lb, ub)
+    frozen_y = np.clip(moved(problem.distance, z.numpy(), np.array(shifts)[code]), lb, ub)
     bounds = population_bounds(problem, frozen_y, cell_shifts, lb, ub, confidence)
     return FrozenLayer(
-        names, keys, shifts, lb=lb, ub=ub, space=layer.space, bounds=bounds, notion=repr(layer.notion), on_unknown=on_unknown
-    )
+        names, keys, shifts, lb=lb, ub=ub, space=layer.space, bounds=bounds, notion=repr(layer.notion), on_unknown=on_unknown,
+        distance=problem.distance,
+    )  # fmt: skip
+
+
+def moved(distance: Distance, z: npt.NDArray[np.float64], shifts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(n,) scores z at ``shifts`` (n,), before clipping."""
+    return z - shifts if distance == "squared" else mapped(distance, z, shifts)
 
 
 def group_keys(names: Sequence[str], sensitive_features: Any, n: int) -> tuple[list[Key], npt.NDArray[np.int64]]:

@@ -1,6 +1,7 @@
 """``FrozenLayer``: the shifts of a fairness layer as a table. No solver, no other samples, single rows at serving time.
 
-For unit weights the layer's answer is ``y_i = clip(z_i - s(cell of i), lb, ub)`` (claim L8). ``freezing`` fits s on calibration scores;
+For unit weights the layer's answer is ``y_i = clip(z_i - s(cell of i), lb, ub)`` (claim L8), or with a divergence
+clip(sigmoid(logit z_i - s)) and clip(z_i exp(-s)). ``freezing`` fits s on calibration scores;
 ``population_bound`` says what that gives for new samples.
 """
 
@@ -20,6 +21,7 @@ from fairopt.basics.columns import is_one, numbers, plain_values, read_features,
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.extras import missing
 from fairopt.basics.facts import differing, from_tensor, to_tensor
+from fairopt.contract.problem import Distance
 from fairopt.layer.population_bound import PopulationBound
 
 FORMAT = 1
@@ -36,6 +38,7 @@ class FrozenLayer(nn.Module):
     keys G tuples of group values (int, str, bool or None), in the order of ``attributes``. space: as in the layer.
     guarantees  what holds in the population, one ``PopulationBound`` a constraint; ``bounds`` is its old name
     notion      what the shifts were fitted for, as text (its ``repr``, tolerance included); "" where none is known
+    distance    as in the layer: what the shifts move scores by
     on_unknown  "error": a group that calibration had not, or a missing one, is an InputError; "pass": such scores get no shift
 
     The state holds tensors alone: ``shifts``, and ``setting``, a uint8 buffer of JSON with groups (and their types), attributes, box,
@@ -58,6 +61,7 @@ class FrozenLayer(nn.Module):
         bounds: Sequence[PopulationBound],
         notion: str = "",
         on_unknown: OnUnknown = "error",
+        distance: Distance = "squared",
     ) -> None:
         super().__init__()
         if len(keys) != len(shifts):
@@ -67,7 +71,7 @@ class FrozenLayer(nn.Module):
         self.attributes, self.keys = tuple(attributes), tuple(keys)
         self.lb, self.ub, self.space = float(lb), float(ub), space
         self.guarantees = tuple(bounds)
-        self.notion, self.on_unknown = notion, on_unknown
+        self.notion, self.on_unknown, self.distance = notion, on_unknown, distance
         self._strict = True
         self._codes = {_typed(key): k for k, key in enumerate(self.keys)}
         if len(self._codes) != len(self.keys):
@@ -88,6 +92,7 @@ class FrozenLayer(nn.Module):
             "keys": [list(key) for key in self.keys],
             "box": [_plain_bound(self.lb), _plain_bound(self.ub)],
             "space": self.space,
+            "distance": self.distance,
             "notion": self.notion,
         }
 
@@ -127,7 +132,7 @@ class FrozenLayer(nn.Module):
     def _compare(self, theirs: Mapping[str, Any]) -> None:
         """InputError that names both sides where a state was fitted for something else."""
         facts = self._facts()
-        whole = {name: theirs.get(name) for name in facts}  # what is not said differs too
+        whole = {name: theirs.get(name, "squared" if name == "distance" else None) for name in facts}  # what is not said differs too
         for what, other, mine in differing(whole, facts, facts):
             if what == "notion" and not (self._strict and other and mine):
                 continue  # a layer that was made by hand knows no notion
@@ -142,8 +147,12 @@ class FrozenLayer(nn.Module):
         """Fair scores for ``scores`` (n,) and ``groups`` (n,) int64 in [0, unknown]; same shape, dtype and device."""
         if not torch.compiler.is_compiling():  # an exported program gathers what it is given
             self._check_index(groups)
-        z = torch.sigmoid(scores) if self.space == "probability" else scores
-        y = z - self.shifts.to(device=z.device)[groups].to(z.dtype)
+        shift = self.shifts.to(device=scores.device)[groups].to(scores.dtype)
+        if self.distance == "kl":
+            y = torch.sigmoid((scores if self.space == "probability" else torch.logit(scores)) - shift)
+        else:
+            z = torch.sigmoid(scores) if self.space == "probability" else scores
+            y = z - shift if self.distance == "squared" else z * torch.exp(-shift)
         return y.clamp(self.lb, self.ub)
 
     def _check_index(self, groups: Tensor) -> None:

@@ -4,8 +4,9 @@ With probability >= confidence over the calibration sample, for all constraints 
 
     population gap <= calibration gap + R * sum over the groups of the row of abs(scale) * sqrt(log(2 K / alpha) / (2 n_g)),
 
-uniformly over the shift (Dvoretzky-Kiefer-Wolfowitz with Massart's constant, K groups). A group with several shifts inside it (overlapping
-attributes) is bounded cell by cell, plus R times the total variation of its cell shares, itself bounded by Bretagnolle-Huber-Carol.
+uniformly over the shift (scores at a shift rise with the score, by any distance; Dvoretzky-Kiefer-Wolfowitz with Massart's
+constant, K groups). A group with several shifts inside it (overlapping attributes) is
+bounded cell by cell, plus R times the total variation of its cell shares, itself bounded by Bretagnolle-Huber-Carol.
 Residual rows add the same margin for the mean target.
 """
 

@@ -29,7 +29,7 @@ from fairopt.solve.front import check_scores, quick, quick_batch
 from fairopt.solve.operator import in_graph, token_of
 from fairopt.solve.passthrough import restated, unchanged
 from fairopt.solve.told import callers_level, report, tell_closest
-from fairopt.solve.transforms import project_transformed, transformed
+from fairopt.solve.transforms import project_transformed, refuse_transforms, transformed
 
 
 class How(TypedDict, total=False):
@@ -52,6 +52,7 @@ class Reads(TypedDict, total=False):
     on_missing: OnMissing
     on_infeasible: OnInfeasible
     pos_label: Any
+    distance: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +119,8 @@ class Prepared:
 
     def _transformed(self, scores: Tensor, **how: Unpack[How]) -> Tensor:
         """``project`` of scores inside torch.func or forward mode."""
+        if self.problem.distance != "squared":
+            refuse_transforms(scores, f"scores beside distance={self.problem.distance!r}")
         if self.compiled.moving is not None:
             raise UnsupportedError(
                 "tolerances, targets, rho or gamma that are tensors: not supported inside torch.func or forward mode; use backward()"
@@ -199,6 +202,12 @@ def _passed(scores: Tensor, problem: ProjectionProblem) -> Solution:
     return unchanged(scores, problem)
 
 
+def refuse_ranks(distance: str) -> None:
+    """UnsupportedError for a distance that is not solved over the ranks of a process group."""
+    if distance != "squared":
+        raise UnsupportedError(f"process_group: not there beside distance={distance!r}; expected distance='squared' over several ranks")
+
+
 def warn_vacuous(problem: ProjectionProblem) -> None:
     """Warn that a batch lacks the groups that the notion is about, so that nothing is asked of its scores and nothing certified."""
     words = "; ".join(f"{label} ({reason})" for label, reason in problem.dropped[:3]) or "the notion yields no constraint"
@@ -227,6 +236,7 @@ def compile(
     on_missing: OnMissing = "drop",
     on_infeasible: OnInfeasible = "raise",
     pos_label: Any = None,
+    distance: str = "squared",
     process_group: Any = None,
 ) -> Prepared | PreparedOnRanks:
     """Compile a notion for one batch: groups are read, rows built and checked for feasibility once.
@@ -235,6 +245,7 @@ def compile(
     pos_label           the target that counts as 1, every other one as 0; None: targets are numbers, labels 0 and 1
     targets (n,) where the notion needs them;  bounds  None or (lo, hi), numbers or (n,);  weights (n,) > 0 of the distance
     groups              declared values of attributes: then an unknown value is an error and an absent group is known to be absent
+    distance            what "nearest" means: "squared", or "kl" for probabilities and positive values (docs/distances.md)
     on_infeasible       "raise" InfeasibleError; "closest": the scores that break the constraints least, with status CLOSEST and a warning;
                         "passthrough": the scores as they came, with status INFEASIBLE
     process_group       ranks of ``torch.distributed``, or "world" for all of them: each brings its share of the batch, none among them,
@@ -247,6 +258,7 @@ def compile(
     return _compiled(
         notion, sensitive_features=sensitive_features, targets=targets, bounds=bounds, weights=weights, groups=groups,
         missing_group=missing_group, on_missing=on_missing, on_infeasible=on_infeasible, pos_label=pos_label, process_group=process_group,
+        distance=distance,
     )  # fmt: skip
 
 
@@ -256,6 +268,7 @@ def _compiled(
     """As ``compile``; a warning names the line two calls up."""
     ranks = ranks_of(process_group)
     if ranks is not None:
+        refuse_ranks(facts.pop("distance", "squared"))
         facts.update(on_missing=on_missing, on_infeasible=on_infeasible)
         shared = compile_on_ranks(notion, ranks, ordinary, sensitive_features=sensitive_features, **facts)
         if shared.problem.vacuous and on_missing != "warn":
@@ -307,6 +320,7 @@ def project(
     certify: bool = True,
     solver_tol: float | None = None,
     pos_label: Any = None,
+    distance: str = "squared",
     process_group: Any = None,
     return_solution: bool = False,
 ) -> Any:
@@ -319,6 +333,7 @@ def project(
     prepared = _compiled(
         notion, sensitive_features=sensitive_features, targets=targets, bounds=bounds, weights=weights, groups=groups,
         missing_group=missing_group, on_missing=on_missing, on_infeasible=on_infeasible, pos_label=pos_label, process_group=process_group,
+        distance=distance,
     )  # fmt: skip
     if isinstance(prepared, PreparedOnRanks):
         how: How = {"backend": backend, "gradient": gradient, "certify": certify, "solver_tol": solver_tol}

@@ -32,7 +32,8 @@ class Certificate:
                      over the row's own sum of |coefficients|, so in units of the scores
     kkt_bound        what kkt_residual may be at most to count as nearest; certified scores are within it
     limits           as the notion states them, also where the scores are the CLOSEST to a problem that no scores can meet
-    distance         sqrt(sum w (y - z)^2), computed when it is read: InputError if scores were changed in place by then
+    distance         sqrt(sum w (y - z)^2), or sum w d(y, z) where d is a divergence (``problem.distance``), computed when
+                     it is read: InputError if scores were changed in place by then
     moved_by_repair  largest move of a score that made the rows hold after rounding
     """
 
@@ -60,7 +61,8 @@ class Certificate:
         """For pickle and deepcopy: the numbers, without the scores."""
         distance = self._distance()
         kept = {name: value for name, value in self.__dict__.items() if name not in ("_scores", "_versions")}
-        return {**kept, "_scores": None, **({} if distance is None else {"distance": distance})}
+        unmoved = {} if distance is None or self.problem.distance == "squared" else {"unmoved": self.unmoved}
+        return {**kept, "_scores": None, **({} if distance is None else {"distance": distance}), **unmoved}
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -88,11 +90,24 @@ class Certificate:
         if any(not t.is_inference() and t._version != v for t, v in zip(self._scores, self.__dict__["_versions"], strict=True)):
             return None
         z, y = (t.detach().to("cpu", torch.float64) for t in self._scores)
+        if self.problem.distance != "squared":
+            return divergence(y, z, self.problem)
         roots = 1.0 if self.problem.weights is None else self.problem.weights.sqrt()
         distance = _norm((y - z) * roots)
         if distance < float("inf"):
             return distance
         return 4.0 * _norm((0.25 * y - 0.25 * z) * roots)  # a move may be beyond float64 where its weighted square is not
+
+    @cached_property
+    def unmoved(self) -> int | None:
+        """How many scores no price can move: probabilities of 0 and 1 and values of 0, which a divergence keeps where they are. 0 with the
+        squared distance; None where the scores are gone."""
+        if self.problem.distance == "squared":
+            return 0
+        if self._scores is None:
+            return None
+        z = self._scores[0]
+        return int(((z <= 0.0) | (z >= 1.0) if self.problem.distance == "kl" else z <= 0.0).sum())
 
     @property
     def group_counts(self) -> dict[str, int]:
@@ -145,7 +160,20 @@ class Certificate:
             "backend": self.backend,
             "dtype": self.dtype,
             "problem_hash": self.problem_hash,
+            **({} if self.problem.distance == "squared" else {"divergence": self.problem.distance, "unmoved": self.unmoved}),
         }
+
+
+def divergence(y: Tensor, z: Tensor, problem: ProjectionProblem) -> float:
+    """sum of w d(y, z) for scores y, z (n,) float64; infinite where a score of 0 or 1 has moved."""
+
+    def part(a: Tensor, b: Tensor) -> Tensor:
+        x: Tensor = torch.special.xlogy(a, a) - torch.special.xlogy(a, b)
+        return x
+
+    each = part(y, z) + part(1.0 - y, 1.0 - z) if problem.distance == "kl" else part(y, z) - y + z
+    total = float((each if problem.weights is None else each * problem.weights).sum())
+    return max(total, 0.0) if total == total else float("inf")
 
 
 def problem_hash(p: ProjectionProblem) -> str:
@@ -160,6 +188,7 @@ def problem_hash(p: ProjectionProblem) -> str:
     arrays += [p.ratio] if (p.ratio != 1.0).any() else []
     for a in arrays:
         digest.update(repr(a.shape).encode() + np.ascontiguousarray(a).tobytes())
+    digest.update(b"" if p.distance == "squared" else p.distance.encode())
     digest.update(repr(p.softness).encode())
     return digest.hexdigest()
 

@@ -118,6 +118,8 @@ class _Run(Generic[Y]):
         while move == EVALUATE:
             sums, slopes = self.passes.sums(self.shift.copy())
             self.rounds += 1
+            if not (np.isfinite(sums).all() and np.isfinite(slopes).all()):
+                return False  # the stages compare numbers, and NaN is none
             move = self.stage(stages.ADVANCE, *((sums, slopes) if scale is None else (sums * scale, slopes * scale)))
         return move == SOLVED
 

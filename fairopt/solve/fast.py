@@ -76,7 +76,7 @@ def attempt(scores: Tensor, problem: ProjectionProblem, backend: str = "auto") -
 
     Returns the scores in the shape of the input, connected to it, and the answer; None where the general road has to decide.
     """
-    plan = plan_of(problem)
+    plan = plan_of(problem) if problem.distance == "squared" else None
     if plan is None or (backend != "auto" and backend != plan.name and backend != "dual_newton"):
         return None
     dtype = scores.dtype
@@ -114,7 +114,7 @@ def _solved(z: Any, y: Any, code: Any, numbers: Array, plan: Plan) -> int:
 
 def attempt_batch(scores: Tensor, problem: ProjectionProblem) -> Tensor | None:
     """The certified projection of each row of ``scores`` (B, n), connected to them; None where one has to go down the general road."""
-    plan = plan_of(problem)
+    plan = plan_of(problem) if problem.distance == "squared" else None
     if plan is None or (scores.dtype is _float32 and not plan.single):
         return None
     z = scores.detach().contiguous()

@@ -18,6 +18,7 @@ from fairopt.contract.registry import BackendLike, instance, resolve
 from fairopt.contract.registry import backend as named
 from fairopt.solve.certificate import Certificate, Solution
 from fairopt.solve.dual.structure import structure, with_numbers
+from fairopt.solve.entropy.front import solve_divergence
 from fairopt.solve.finish.finish import Outcome, as_working, finish, solved
 from fairopt.solve.finish.gate import GRANTING, WIDEST, Stated, Verdict, judge, rows_hold
 from fairopt.solve.gradient.implicit import attach
@@ -30,6 +31,7 @@ from fairopt.solve.transforms import refuse_transforms, transformed
 from fairopt.solve.units import Units, find_units
 
 if TYPE_CHECKING:
+    from fairopt.solve.entropy.fast import Answer as EntropyAnswer
     from fairopt.solve.fast import Answer
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -57,6 +59,13 @@ def solve(
     """
     flat = check_shape(scores, problem.n)
     _check_gradient(gradient)
+    if problem.distance != "squared":
+        plain = limits is None and certify and solver_tol is None and gradient == "implicit" and backend in ("auto", "dual_newton")
+        answered = _compiled_divergence(scores, problem) if plain else None
+        if answered is not None:
+            return answered[1].solution(answered[0])
+        check_finite(flat)
+        return _divergence(scores, flat, problem, limits, _How(backend, gradient, certify, solver_tol))
     plain = limits is None and certify and solver_tol is None and gradient == "implicit" and isinstance(backend, str)
     if plain:
         found = _compiled(scores, problem, backend)  # type: ignore[arg-type]
@@ -74,6 +83,9 @@ def solve(
 
 def quick(scores: Tensor, problem: ProjectionProblem) -> Tensor | None:
     """Certified scores by the compiled road; None where ``solve`` has to decide. ``scores`` under no transform."""
+    if problem.distance != "squared":
+        answered = _compiled_divergence(scores, problem)
+        return None if answered is None else answered[0]
     found = _compiled(scores, problem, "auto")
     return None if found is None else found[0]
 
@@ -85,6 +97,25 @@ def quick_batch(scores: Tensor, problem: ProjectionProblem) -> Tensor | None:
     road = fast(scores.dtype)
     found: Tensor | None = None if road is None else road.attempt_batch(scores, problem)
     return found
+
+
+def _compiled_divergence(scores: Tensor, problem: ProjectionProblem) -> tuple[Tensor, EntropyAnswer] | None:
+    if not scores.is_cpu or scores.dim() == 0:
+        return None
+    road = fast(scores.dtype, "entropy.fast")
+    found: tuple[Tensor, EntropyAnswer] | None = None if road is None else road.attempt(scores, problem)
+    return found
+
+
+def _divergence(scores: Tensor, flat: Tensor, problem: ProjectionProblem, limits: Limits | None, how: _How) -> Solution:
+    chosen = choose(how.backend, problem, how.solver_tol)
+    if how.gradient == "native":
+        raise UnsupportedError(f"gradient='native': not there for distance={problem.distance!r}; use gradient='implicit'")
+    if limits is not None:
+        problem = with_numbers(problem, limits)
+    tol = how.solver_tol if how.solver_tol is not None else getattr(chosen, "solver_tol", None)
+    most = getattr(chosen, "max_iter", None)
+    return solve_divergence(scores, flat, problem, limits, certify=how.certify, tol=tol, max_iter=most)
 
 
 def _compiled(scores: Tensor, problem: ProjectionProblem, backend: str) -> tuple[Tensor, Answer] | None:
@@ -108,7 +139,7 @@ def solve_batch(
     """``solve`` of each row of ``scores`` (B, n); a backend that solves many problems at once gets them at once."""
     _check_gradient(gradient)
     chosen = choose(backend, problem, solver_tol)
-    if chosen.capabilities.exact or gradient == "native":
+    if chosen.capabilities.exact or gradient == "native" or problem.distance != "squared":
         options: dict[str, Any] = {"limits": limits, "backend": backend, "gradient": gradient, "certify": certify, "solver_tol": solver_tol}
         return [solve(row, problem, **options) for row in scores]
     extents = [check_finite(check_shape(row, problem.n)) for row in scores]
@@ -321,6 +352,7 @@ def choose(backend: BackendLike, problem: ProjectionProblem, solver_tol: float |
     if isinstance(backend, str) and backend == "auto":
         simple = structure(problem).shape in ("separable", "empty") or _one_row(problem)
         budget = any(s.kind == "budget" for s in problem.softness)
+        simple = simple and problem.distance == "squared"
         backend = "closed_form" if simple and not problem.has_box and not budget else "dual_newton"
     chosen = resolve(backend)
     if solver_tol is not None:
@@ -341,6 +373,8 @@ def _one_row(problem: ProjectionProblem) -> bool:
 def check_capable(can: Capabilities, problem: ProjectionProblem, name: str) -> None:
     """UnsupportedError naming the first thing in the problem that the backend does not declare."""
     missing = [f"{s.kind} softness" for s in problem.softness if s.kind not in can.softness]
+    if problem.distance not in can.distances:
+        missing.append(f"distance={problem.distance!r}")
     if problem.has_box and not can.bounds:
         missing.append("bounds")
     if problem.weights is not None and not can.weights:

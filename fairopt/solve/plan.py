@@ -116,7 +116,7 @@ class Plan(CellPlan):
 
 
 def plan_of(problem: ProjectionProblem) -> Plan | None:
-    """The plan of a problem, or None where the general road takes it."""
+    """The plan of a problem and its samples, or None where the general road takes it."""
     return problem.workspace.keep("compiled", lambda: _plan(problem))
 
 

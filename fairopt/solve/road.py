@@ -12,8 +12,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Literal
 
 import torch
 
@@ -21,25 +23,26 @@ logger = logging.getLogger("fairopt")
 _lock = threading.RLock()
 _SWITCHED_OFF = os.environ.get("FAIROPT_FAST", "1") == "0"
 _closed = _SWITCHED_OFF or find_spec("numba") is None
-_fast: ModuleType | None = None
-_warm: set[torch.dtype] = set()
+Road = Literal["fast", "entropy.fast"]  # modules of fairopt.solve: for the squared distance and the divergences
+ROADS: tuple[Road, ...] = ("fast", "entropy.fast")
+_warm: dict[tuple[Road, torch.dtype], ModuleType] = {}
 DTYPES = (torch.float32, torch.float64)
 
 
-def fast(dtype: torch.dtype) -> ModuleType | None:
-    """``fairopt.solve.fast``, ready for scores of ``dtype`` on the CPU, or None."""
+def fast(dtype: torch.dtype, road: Road = "fast") -> ModuleType | None:
+    """The module of a ``road``, ready for scores of ``dtype`` on the CPU, or None."""
     if _closed:
         return None
-    return _fast if dtype in _warm else _opened(dtype)
+    return _warm.get((road, dtype)) or _opened(dtype, road)
 
 
-def _opened(dtype: torch.dtype) -> ModuleType | None:
-    global _closed, _fast
+def _opened(dtype: torch.dtype, road: Road) -> ModuleType | None:
+    global _closed
     if dtype not in DTYPES:
         return None
     with _lock:
-        if dtype in _warm or _closed:
-            return None if _closed else _fast
+        if (road, dtype) in _warm or _closed:
+            return None if _closed else _warm[road, dtype]
         start = time.perf_counter()
         from fairopt.solve.passes.jit import module
 
@@ -48,9 +51,8 @@ def _opened(dtype: torch.dtype) -> ModuleType | None:
             _closed = True
             return None
         try:
-            from fairopt.solve import fast
-
-            compiled = fast.compile_for(dtype)
+            opened = import_module(f"fairopt.solve.{road}")
+            compiled = opened.compile_for(dtype)
         except (numba.core.errors.NumbaError, OSError) as error:
             logger.warning("the compiled solver is off, for it did not compile here: %s: %s", type(error).__name__, error)
             _closed = True
@@ -58,9 +60,8 @@ def _opened(dtype: torch.dtype) -> ModuleType | None:
         if compiled:
             name = str(dtype).removeprefix("torch.")
             logger.info("compiled the solver for %s scores in %.1f s, once on this machine", name, time.perf_counter() - start)
-        _fast = fast
-        _warm.add(dtype)
-    return _fast
+        _warm[road, dtype] = opened
+    return opened
 
 
 @contextmanager
@@ -76,7 +77,7 @@ def closed() -> Iterator[None]:
 
 def warm_up() -> bool:
     """Compiles everything now. False where there is no compiled road."""
-    return all(fast(dtype) is not None for dtype in DTYPES)
+    return all(fast(dtype, road) is not None for road in ROADS for dtype in DTYPES)
 
 
 def reason() -> str:

@@ -13,7 +13,7 @@ from fairopt.contract.problem import Softness
 from fairopt.solve.dual.active_set import ModelSolver, factor
 from fairopt.solve.dual.evaluator import VectorDual
 from fairopt.solve.dual.interior import InteriorPoint
-from fairopt.solve.dual.newton import _Search, solve_dual
+from fairopt.solve.dual.newton import Search, solve_dual
 from fairopt.solve.dual.prox import prox, residual
 from fairopt.solve.dual.structure import Numbers, Structure, numbers, structure
 from fairopt.solve.dual.two_rows import _minimise, few_rows, read_rows
@@ -146,7 +146,7 @@ FAR = [d for d in wild(250, 17, max_n=40, avoid=("infeasible", "wild_weights")) 
 def test_a_step_never_raises_the_dual_function(drawn: Draw) -> None:
     """What makes Newton settle: along a step Phi falls, or the residual does (at the end rounding decides)."""
     st_, nums = structure(drawn.problem), numbers(drawn.problem)
-    search = _Search(vector(drawn), st_, nums, 1e-15 * drawn.scale, 1e-11 * drawn.scale)
+    search = Search(vector(drawn), st_, nums, 1e-15 * drawn.scale, 1e-11 * drawn.scale)
     state = search.at(np.zeros(drawn.problem.m))
     search.spread = max(state.res, 1e-300)
     for _ in range(6):
@@ -162,7 +162,7 @@ def test_a_step_never_raises_the_dual_function(drawn: Draw) -> None:
 def test_the_directional_derivative_is_that_of_the_dual_function(seed: int) -> None:
     drawn = draw("overlap", seed, ["box", "mixed_softness"], max_n=30)
     st_, nums = structure(drawn.problem), numbers(drawn.problem)
-    search = _Search(vector(drawn), st_, nums, 1e-15, 1e-11)
+    search = Search(vector(drawn), st_, nums, 1e-15, 1e-11)
     rng = np.random.default_rng(seed)
     solver = ModelSolver(st_, nums)
     p, q = (solver.feasible(rng.normal(size=drawn.problem.m) * st_.unit / st_.metric * 0.3) for _ in range(2))

@@ -67,34 +67,34 @@ class SolvedDual(RawSolution):
 
 
 @dataclass(frozen=True, eq=False)
-class _State:
+class State:
     p: Array
     ev: Evaluation
     res: float
 
 
-class _Search:
+class Search:
     """One solve: evaluations, the model's minimiser, the line search, and the way out."""
 
     def __init__(self, dual: Dual, structure: Structure, numbers: Numbers, resolution: float, solved: float) -> None:
         self.dual, self.structure, self.numbers = dual, structure, numbers
         self.resolution, self.solved = resolution, solved  # residuals: noise, and good enough to be called solved
-        self.constants = CONSTANTS * EPS * sum(_constants(structure, numbers)[1:])
+        self.constants = CONSTANTS * EPS * sum(sizes_of_limits(structure, numbers)[1:])
         self.spread = 1.0  # the residual at the start
 
     @cached_property
     def solver(self) -> ModelSolver:
         return ModelSolver(self.structure, self.numbers)
 
-    def at(self, p: Array) -> _State:
+    def at(self, p: Array) -> State:
         ev = self.dual.evaluate(p)
         r = np.abs(residual(self.structure, self.numbers, ev.f, p))
         res = float(r.max(initial=0.0))
         if self.resolution < res <= self.constants:
             res = float((r - own_rounding(self.structure, self.numbers, p)).max(initial=0.0))
-        return _State(p, ev, res)
+        return State(p, ev, res)
 
-    def slopes(self, state: _State) -> Array:
+    def slopes(self, state: State) -> Array:
         """(C,) slopes of the cells, positive for flat ones."""
         slope = state.ev.slope
         flat = slope <= 0
@@ -113,7 +113,7 @@ class _Search:
         soft = np.repeat(1.0 / self.numbers.gamma, sizes)
         return np.where(soft > 0.0, soft, np.inf)
 
-    def model_minimiser(self, state: _State, *, flat: bool = False) -> Array:
+    def model_minimiser(self, state: State, *, flat: bool = False) -> Array:
         """(m,) prices in the domain that minimise the model at ``state``. ``flat``: cells without a free sample stay flat."""
         f, p, ev, metric = state.ev.f, state.p, state.ev, self.structure.metric
         cells = ev.slope if flat or ev.dense_model is not None else self.slopes(state)
@@ -136,7 +136,7 @@ class _Search:
         start = None if p.any() else prox(self.structure, self.numbers, f, metric)  # about the right active set
         return self.solver.minimise(p, f, B, 0.1 * self.resolution, start)
 
-    def step(self, state: _State) -> _State:
+    def step(self, state: State) -> State:
         if self.quadratic and bool((state.ev.slope <= 0).any()):
             # the softness alone decides a price where every sample is at a bound: a slope of our own would creep towards it
             new = self.at(self.model_minimiser(state, flat=True))
@@ -144,7 +144,7 @@ class _Search:
                 return new
         return self.line_search(state, self.model_minimiser(state))
 
-    def line_search(self, state: _State, q: Array) -> _State:
+    def line_search(self, state: State, q: Array) -> State:
         """The point on [p, q] where Phi is (nearly) least; the full step if Phi still falls there or the residual is much smaller."""
         d = q - state.p
         new = self.at(q)
@@ -155,7 +155,7 @@ class _Search:
         if slope_new <= 0:
             return self.expand(state, new, d, slope_old, slope_new)
         low, high, slope_low, slope_high = 0.0, 1.0, min(slope_old, 0.0), slope_new
-        lowest: _State | None = None  # Phi has fallen all the way to it
+        lowest: State | None = None  # Phi has fallen all the way to it
         for _ in range(12):
             a = low + (high - low) * (-slope_low / (slope_high - slope_low)) if slope_high > slope_low else 0.5 * (low + high)
             a = min(max(a, low + 0.05 * (high - low)), high - 0.05 * (high - low))
@@ -169,7 +169,7 @@ class _Search:
                 return new
         return new if lowest is None else lowest
 
-    def expand(self, state: _State, new: _State, d: Array, slope_old: float, slope_new: float) -> _State:
+    def expand(self, state: State, new: State, d: Array, slope_old: float, slope_new: float) -> State:
         """Longer steps while Phi falls nearly as fast as at the start: cells without a free sample make it linear."""
         a, reach = 1.0, np.inf  # at most ten times: 4^10 > 1e6
         while slope_new < 0.5 * slope_old < 0 and a < min(reach, 1e6):
@@ -203,7 +203,7 @@ class _Search:
                 reach *= 0.5
         return float(max(reach, 1.0))
 
-    def derivative(self, state: _State, d: Array) -> float:
+    def derivative(self, state: State, d: Array) -> float:
         """Phi'(p; d), the directional derivative, with the rows' offsets counted in f."""
         st, nums, p = self.structure, self.numbers, state.p
         L = st.linear
@@ -220,7 +220,7 @@ class _Search:
             total += (float(nums.width[r]) * dflow if dflow else 0.0) + range_flow(pr, ratio) * dflow / float(nums.gamma[L + r])
         return total
 
-    def interior(self, state: _State, max_iter: int) -> tuple[_State, int]:
+    def interior(self, state: State, max_iter: int) -> tuple[State, int]:
         """Where another method gets to, and its iterations; ``state`` itself where there is none for so many rows."""
         if self.structure.diagonal:  # the interior point method would write out M
             return self.at(self.solver.feasible(table_prices(self.dual.vector(), self.structure, self.numbers))), 1
@@ -247,16 +247,16 @@ class Goals(NamedTuple):
 
     def bound(self, structure: Structure, p: Array) -> float:
         """The largest residual at which prices p count as solved."""
-        return max(self.accepted, min(2.0 * _hidden(structure, p), self.most))
+        return max(self.accepted, min(2.0 * hidden(structure, p), self.most))
 
 
 def goals(dual: Dual, structure: Structure, numbers: Numbers, goal: float = 0.0) -> Goals:
     """The goals of one problem; ``goal``: a residual that is asked for, where larger than what float64 resolves."""
-    magnitude = _magnitude(dual, structure, numbers)
-    resolution = 8 * dual.resolution * max(magnitude, 1e-300)
-    solved = max(goal, resolution, min(1e4 * resolution, 1e-7 * magnitude))
+    size = magnitude(dual, structure, numbers)
+    resolution = 8 * dual.resolution * max(size, 1e-300)
+    solved = max(goal, resolution, min(1e4 * resolution, 1e-7 * size))
     # rounding beyond ``most`` is no excuse: prices of contradicting rows grow without end
-    return Goals(magnitude, resolution, solved, 1e-8 * magnitude, max(solved, ACCEPTED * magnitude))
+    return Goals(size, resolution, solved, 1e-8 * size, max(solved, ACCEPTED * size))
 
 
 def solve_dual(
@@ -268,10 +268,10 @@ def solve_dual(
     if start is None:
         start = _guess(dual, structure, numbers)
     used, p = 0, np.zeros(structure.metric.shape[0]) if start is None else start
-    search = _Search(dual, structure, numbers, limits.resolution, limits.solved)
+    search = Search(dual, structure, numbers, limits.resolution, limits.solved)
     if structure.shape == "few_rows" and dual.problem.rows.dense is None:
         found = few_rows(dual, structure, numbers, start, goal, max_iter)
-        state, used = _State(found.p, found.evaluation, found.residual), found.iterations
+        state, used = State(found.p, found.evaluation, found.residual), found.iterations
     else:
         state = search.at(p if start is None else search.solver.feasible(p))
     if not state.res <= goal:
@@ -280,12 +280,12 @@ def solve_dual(
     return DualSolution(state.p, state.ev, state.res, used, bool(state.res <= bound), bound)
 
 
-def _newton(search: _Search, state: _State, goal: float, iteration: int, max_iter: int, most: float) -> tuple[_State, int]:
+def _newton(search: Search, state: State, goal: float, iteration: int, max_iter: int, most: float) -> tuple[State, int]:
     """Newton steps, the interior point method once where they do not settle, and Newton again. Returns the best point."""
     search.spread = max(state.res, 1e-300)
     best, stale, interior = state, 0, False
     while iteration < max_iter and stale < 4:
-        if state.res <= max(goal, min(_hidden(search.structure, state.p), most)):
+        if state.res <= max(goal, min(hidden(search.structure, state.p), most)):
             break
         settled = interior or best.res <= search.solved
         if iteration >= TRUST and not settled:
@@ -307,14 +307,14 @@ def _newton(search: _Search, state: _State, goal: float, iteration: int, max_ite
     return best, iteration
 
 
-def _magnitude(dual: Dual, structure: Structure, numbers: Numbers) -> float:
+def magnitude(dual: Dual, structure: Structure, numbers: Numbers) -> float:
     """The size of the scores at the solution, as far as it can be told: their own, or that of the limits that push them.
 
     A limit that is met at price 0 pushes no score, however far away it is. The rounding of a row's own constants is left out here: it is
     that row's alone (``prox.residual``).
     """
     own, L = dual.magnitude(), structure.linear
-    asked, largest, constant = _constants(structure, numbers)
+    asked, largest, constant = sizes_of_limits(structure, numbers)
     if max(largest, constant if structure.slices else 0.0) <= own:
         return own
     f = dual.evaluate(np.zeros(structure.metric.shape[0])).f
@@ -325,7 +325,7 @@ def _magnitude(dual: Dual, structure: Structure, numbers: Numbers) -> float:
     return max(own, most)
 
 
-def _constants(structure: Structure, numbers: Numbers) -> tuple[Array, float, float]:
+def sizes_of_limits(structure: Structure, numbers: Numbers) -> tuple[Array, float, float]:
     """(2, L) the mean absolute score where each lower and upper limit binds, 0 where open; the largest of these, and of the rows'
     constants, in score units. Kept with the numbers.
     """
@@ -344,7 +344,7 @@ def _constants(structure: Structure, numbers: Numbers) -> tuple[Array, float, fl
     return numbers.workspace.keep("constants", made)
 
 
-def _hidden(structure: Structure, p: Array) -> float:
+def hidden(structure: Structure, p: Array) -> float:
     """What the rounding of f + s p hides, in score units."""
     return EPS * float((structure.metric / structure.unit * np.abs(p)).max(initial=0.0))
 

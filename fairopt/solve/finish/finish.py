@@ -136,7 +136,7 @@ def _unchanged(finisher: Finisher) -> Outcome | None:
         finisher.scores.clone(),
         sorted_z,
         finisher.dual,
-        _empty_piece(m),
+        empty_piece(m),
         M,
         p,
         check.violation,
@@ -250,7 +250,7 @@ def _finish_prices(finisher: Finisher, raw: RawSolution, solution: DualSolution,
     )
 
 
-def _empty_piece(m: int) -> Piece:
+def empty_piece(m: int) -> Piece:
     none = np.zeros(0)
     nobody = np.zeros(0, dtype=np.int64)
     return Piece(m, nobody, none, np.zeros((0, 0)), none, (), none, None, none, none, nobody)

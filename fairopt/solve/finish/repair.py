@@ -66,13 +66,13 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *
         plain = made if plain is None else plain
         sorted_y = finisher.rounded(made)
         check = finisher.check(sorted_y, magnitude)
-        if nearest is None or _excess(st, check) < _excess(st, nearest.check):
+        if nearest is None or excess(st, check) < excess(st, nearest.check):
             nearest = Repaired(sorted_y, plain, check, _moved(finisher, p, solution.p), p)
         if check.holds:
             return Repaired(sorted_y, plain, check, _moved(finisher, p, solution.p), p)
         if not check.finite:
             break  # beyond the dtype's largest number: the front door solves again within it
-        narrow = st.hard & (_room(nums, margin * 2.0**attempt, finisher.problem.ratio) <= 0)
+        narrow = st.hard & (room(nums, margin * 2.0**attempt, finisher.problem.ratio) <= 0)
         if narrow.any() and snaps:
             snapped = to_grid(finisher.problem, sorted_y, narrow)
             snaps = snapped is not None and snapped.exact  # other margins would give it no other structure
@@ -81,7 +81,7 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *
                 moved = float((snapped.y.to(torch.float64) - made.to(torch.float64)).abs().max()) + _moved(finisher, p, solution.p)
                 if check.holds and moved <= GRID * finisher.problem.n * torch.finfo(finisher.dtype).eps * magnitude:
                     return Repaired(snapped.y, plain, check, moved, p)
-                if _excess(st, check) < _excess(st, nearest.check):
+                if excess(st, check) < excess(st, nearest.check):
                     nearest = Repaired(snapped.y, plain, check, moved, p)
         broken = st.hard & (nearest.check.violation > -margin)
         if not snaps and broken.any() and (broken <= narrow).all():
@@ -92,10 +92,10 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *
     check = finisher.check(unmoved, magnitude)
     # no margin fits: larger ones would break the rows less, of scores that are no longer the nearest
     farther = not nearest.moved <= ULPS * torch.finfo(finisher.dtype).eps * max(magnitude, finisher.extent)
-    return Repaired(unmoved, plain, check, 0.0, solution.p) if farther or _excess(st, check) < _excess(st, nearest.check) else nearest
+    return Repaired(unmoved, plain, check, 0.0, solution.p) if farther or excess(st, check) < excess(st, nearest.check) else nearest
 
 
-def _excess(st: Structure, check: Check) -> float:
+def excess(st: Structure, check: Check) -> float:
     """The largest violation of a hard row."""
     return float(check.violation[st.hard].max(initial=-np.inf))
 
@@ -123,7 +123,7 @@ def shortfall(finisher: Finisher, check: Check, magnitude: float, p: Array) -> S
     return Status.WITHIN_ROUNDING if (check.violation[hard] <= allowed[hard]).all() else Status.INACCURATE
 
 
-def _room(nums: Numbers, margin: Array, ratio: Array) -> Array:
+def room(nums: Numbers, margin: Array, ratio: Array) -> Array:
     """(L + R,) what margins leave between the limits of each constraint. With a ratio below 1 any width leaves scores."""
     L = nums.lower.shape[0]
     return np.concatenate([nums.upper - nums.lower - 2 * margin[:L], np.where(ratio < 1.0, np.inf, nums.width - margin[L:])])

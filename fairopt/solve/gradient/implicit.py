@@ -14,7 +14,7 @@ Second and higher derivatives go through ``local_solution``: the same piece as a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ from fairopt.basics.arrays import Array
 from fairopt.basics.errors import BackendError
 from fairopt.basics.sparse import Diagonal, row_of_columns
 from fairopt.contract.problem import Limits, ProjectionProblem
-from fairopt.solve.dual.active_piece import gamma_pattern
+from fairopt.solve.dual.active_piece import Piece, gamma_pattern
+from fairopt.solve.dual.bordered import Model
 from fairopt.solve.dual.chunked import SlicedDual
 from fairopt.solve.dual.evaluator import VectorDual
 from fairopt.solve.dual.separable import Quadratic, SeparableInverse
@@ -36,6 +37,17 @@ from fairopt.solve.transforms import batched, refuse_transforms, row_by_row
 from fairopt.solve.units import Units
 
 LimitGradients = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]
+
+
+class Prices(Protocol):
+    """What the system of a piece is made of: an ``Outcome`` of any map from prices to scores."""
+
+    @property
+    def piece(self) -> Piece: ...
+    @property
+    def model(self) -> Model: ...
+    @property
+    def p(self) -> Array: ...
 
 
 @dataclass(eq=False)
@@ -140,7 +152,7 @@ def vector_jacobian(outcome: Outcome, problem: ProjectionProblem, grad: Tensor) 
         r = dual.coefficients @ np.add.reduceat(mass, dual.starts)  # (m,)
         if dual.dense is not None:
             r[problem.rows.dense_rows] += dual.dense @ mass
-        theta, nu = _saddle(outcome, r)
+        theta, nu = saddle(outcome, r)
         shift = np.repeat(theta @ dual.coefficients, dual.counts)
         if dual.dense is not None:
             shift += theta[problem.rows.dense_rows] @ dual.dense
@@ -162,7 +174,7 @@ def _sliced(outcome: Outcome, problem: ProjectionProblem, dual: SlicedDual, grad
                 part = _masked(v[a:b], y[a:b], *dual._limits(a, b)) if boxed else v[a:b]
                 part = part if dual.weights is None else part / dual.weights[a:b]
                 sums[c] += float(part.sum(dtype=torch.float64))
-        theta, nu = _saddle(outcome, dual.coefficients @ sums)
+        theta, nu = saddle(outcome, dual.coefficients @ sums)
     shifts = (theta @ dual.coefficients).tolist()
     for c, a, b in dual.bounds:
         part = v[a:b] if shifts[c] == 0.0 else v[a:b].sub_(shifts[c])
@@ -189,7 +201,7 @@ def free_samples(outcome: Outcome, problem: ProjectionProblem) -> Array | None:
     return ((y > dual.lb) & (y < dual.ub)).astype(np.float64)
 
 
-def _saddle(outcome: Outcome, r: Array) -> tuple[Array, Array]:
+def saddle(outcome: Prices, r: Array) -> tuple[Array, Array]:
     piece = outcome.piece
     k = piece.index.size
     inverse = piece.inverse(outcome.model)
@@ -201,7 +213,7 @@ def _saddle(outcome: Outcome, r: Array) -> tuple[Array, Array]:
     return theta, solved[k:]
 
 
-def limit_gradients(outcome: Outcome, problem: ProjectionProblem, theta: Array, nu: Array) -> LimitGradients:
+def limit_gradients(outcome: Prices, problem: ProjectionProblem, theta: Array, nu: Array) -> LimitGradients:
     """Gradients to lower (L,), upper (L,), width (R,), offset (m,) and softness_weight (L + R,)."""
     piece = outcome.piece
     L, R = problem.linear, problem.ranges
@@ -241,7 +253,7 @@ def local_solution(outcome: Outcome, problem: ProjectionProblem, scores: Tensor,
         return base.to(scores.dtype).to(scores.device)
     default = problem.limits().tensors()
     lower, upper, width, offset, weight = (d if t is None else t.to("cpu", f64) for t, d in zip(limits, default, strict=True))
-    gap = offset[torch.from_numpy(piece.index)] - _local_ell(outcome, problem, lower, upper, width)
+    gap = offset[torch.from_numpy(piece.index)] - local_ell(outcome, problem, lower, upper, width)
     none = torch.zeros(1, dtype=f64, device="cpu")
     e = torch.stack([weight[c] if c >= 0 else none[0] for c in piece.caps]) if piece.caps else none[:0]
     moves = _separable_moves if isinstance(outcome.model, Diagonal) else _moves
@@ -255,7 +267,7 @@ def _moves(
     """(n,) A' theta on the piece. ``samples``: the scores at price 0 and 1 / w of the free ones; ``ends``: (offset - ell, e)."""
     A = problem.rows.matrix()[torch.from_numpy(outcome.piece.index)]  # (k, n)
     base, mass = samples
-    K, scale = _local_saddle(outcome, problem, (A * mass) @ A.T, weight)
+    K, scale = local_saddle(outcome, problem, (A * mass) @ A.T, weight)
     solved = scale * torch.linalg.solve(K, scale * torch.cat([A @ base + ends[0], ends[1]]))
     moves: Tensor = A.T @ solved[: A.shape[0]]
     return moves
@@ -308,7 +320,7 @@ def _separable_moves(
     return moves
 
 
-def _local_ell(outcome: Outcome, problem: ProjectionProblem, lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
+def local_ell(outcome: Prices, problem: ProjectionProblem, lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
     """(k,) the limits of the active rows."""
     piece, L = outcome.piece, problem.linear
     split = int(np.searchsorted(piece.index, L))
@@ -318,18 +330,27 @@ def _local_ell(outcome: Outcome, problem: ProjectionProblem, lower: Tensor, uppe
     return torch.cat([rows, torch.from_numpy(piece.shares[split:]) * width[of_range]])
 
 
-def _local_saddle(outcome: Outcome, problem: ProjectionProblem, M: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The saddle matrix with gamma differentiable, scaled by the second tensor (k + q,) from both sides, and made regular on its null
-    space (redundant rows), where nothing depends on it."""
+def gamma_matrix(outcome: Prices, problem: ProjectionProblem, weight: Tensor) -> Tensor | None:
+    """(k, k) the second derivative of the quadratic softness in the prices of the active rows, with gamma differentiable."""
     piece, st = outcome.piece, structure(problem)
-    q = piece.E.shape[0]
     shares = np.zeros(piece.m)
     shares[piece.index] = np.where(piece.index < problem.linear, 1.0, piece.shares)
+    total: Tensor | None = None
     for c, softness in enumerate(problem.softness):
         if softness.kind == "quadratic":
             pattern = gamma_pattern(st, shares, c)[np.ix_(piece.index, piece.index)]
             if pattern.any():
-                M = M + torch.from_numpy(pattern) / weight[c]
+                part = torch.from_numpy(pattern) / weight[c]
+                total = part if total is None else total + part
+    return total
+
+
+def local_saddle(outcome: Prices, problem: ProjectionProblem, M: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The saddle matrix with gamma differentiable, scaled by the second tensor (k + q,) from both sides, and made regular on its null
+    space (redundant rows), where nothing depends on it."""
+    piece, gamma = outcome.piece, gamma_matrix(outcome, problem, weight)
+    q = piece.E.shape[0]
+    M = M if gamma is None else M + gamma
     E = torch.from_numpy(np.asarray(piece.E))
     K = torch.cat([torch.cat([M, E.T], 1), torch.cat([E, torch.zeros(q, q, dtype=torch.float64, device="cpu")], 1)], 0)
     scale = torch.from_numpy(piece.scale(M.detach().diagonal().numpy()))
