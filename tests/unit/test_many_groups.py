@@ -236,6 +236,7 @@ for notion, groups, strata in (
     (fo.ImpactRatio("g").priced(1.0), 5000, 1),
     (fo.EqualizedOdds("g", tolerance=0.01).budgeted(1.0), 1000, 1),
     (fo.EqualizedOdds("g", tolerance=0.01), 2500, 1),
+    (fo.DemographicParity("g", tolerance=0.05) & fo.DemographicParity("h", tolerance=0.05), 700, 700),
 ):
     for bounds in (None, (0.0, 1.0)):
         z = torch.tensor(rng.normal(0.5, 0.4, n), dtype=torch.float32, requires_grad=True)
