@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -19,14 +19,15 @@ from fairopt.basics.columns import read_features
 from fairopt.basics.errors import FairoptWarning, InputError
 from fairopt.basics.exact_sums import exact_cell_sums, nearest_float
 from fairopt.basics.sparse import SparseRows, entries_of
-from fairopt.compiler.cells_of_rows import Cells, scales_of
+from fairopt.compiler.cells_of_rows import scales_of
 from fairopt.compiler.facts import read_bounds, read_weights
 from fairopt.compiler.gather import Gathered, gather
-from fairopt.compiler.infeasible import OnInfeasible, settle
+from fairopt.compiler.infeasible import OnInfeasible, plainly_feasible, settle
 from fairopt.compiler.items import Item, Removed, Row
 from fairopt.compiler.limits import MovingLimits, widened_limits
-from fairopt.compiler.presolve import presolve
+from fairopt.compiler.presolve import Decided, presolve
 from fairopt.compiler.reach import Box
+from fairopt.compiler.template import from_template, key_of, remember
 from fairopt.contract.problem import HARD, Limits, ProjectionProblem, Rows, Softness
 from fairopt.notions.algebra import Notion
 from fairopt.notions.batch import Batch
@@ -113,14 +114,48 @@ def compile_problem(
     known = {**(vocabularies or {}), **declare(groups)}
     sensitive_features = read_features(sensitive_features, notion.attributes)
     batch = Batch(n, sensitive_features, targets, vocabularies=known, grow=grow, missing_group=missing_group, pos_label=pos_label)
-    gathered = gather(notion, batch)
-    _report_dropped(gathered.dropped, on_missing)
-    made = _Made(gathered, batch, (lb, ub), read_weights(weights, n))
+    asked = _Asked(notion, batch, (lb, ub), weights, on_missing, on_infeasible)
     with np.errstate(all="ignore"):  # what overflows among numbers near the end of float64 grants nothing
         may_leave = on_infeasible == "passthrough" or _narrow(lb, ub)
-        whole = _Whole(made, tuple(replace(item) for item in gathered.items)) if may_leave else None
-        problem, moving, removed = made.problem(gathered.items, Box(lb, ub, gathered.cell, made.values))
-        settled = settle(problem, _targets_witness(batch), on_infeasible)
+        key = None if may_leave else key_of(notion, lb, ub)
+        found = None if key is None else _again(key, asked)
+        return _anew(key, asked, may_leave=may_leave) if found is None else found
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What is to be compiled; ``weights`` as they came."""
+
+    notion: Notion
+    batch: Batch
+    bounds: tuple[float | Tensor, float | Tensor]
+    weights: Any
+    on_missing: OnMissing
+    on_infeasible: OnInfeasible
+
+
+def _again(key: Hashable, asked: _Asked) -> Compiled | None:
+    """By the template of an earlier composition; None where there is none."""
+    found = from_template(key, asked.batch)
+    if found is None:
+        return None
+    template, coded = found
+    _report_dropped(template.problem["dropped"], asked.on_missing)
+    problem = template.filled(coded, asked.batch, read_weights(asked.weights, asked.batch.n))
+    return None if problem is None else Compiled(problem, asked.batch.vocabularies, template.removed, None)
+
+
+def _anew(key: Hashable | None, asked: _Asked, *, may_leave: bool) -> Compiled:
+    """From the constraints of the notion; ``key``: of the template that further compositions may have."""
+    batch, bounds = asked.batch, asked.bounds
+    gathered = gather(asked.notion, batch)
+    _report_dropped(gathered.dropped, asked.on_missing)
+    made = _Made(gathered, batch, bounds, read_weights(asked.weights, batch.n))
+    whole = _Whole(made, tuple(replace(item) for item in gathered.items)) if may_leave else None
+    problem, moving, removed, decided = made.problem(gathered.items, Box(*bounds, gathered.cell, made.values))
+    settled = settle(problem, _targets_witness(batch), asked.on_infeasible)
+    if key is not None and settled is problem and not moving.moves and plainly_feasible(problem):
+        remember(key, batch, gathered.cells, tuple(gathered.combinations.table), decided, problem, removed)
     return Compiled(settled, batch.vocabularies, tuple(removed), moving if moving.moves else None, whole)
 
 
@@ -141,18 +176,18 @@ class _Made:
     def constants(self) -> Constants:
         return Constants(self.gathered, self.values)
 
-    def problem(self, items: list[Item], box: Box) -> tuple[ProjectionProblem, MovingLimits, Removed]:
-        """The problem of ``items``, presolved for scores inside ``box``; its limits; what presolve removed."""
+    def problem(self, items: list[Item], box: Box) -> tuple[ProjectionProblem, MovingLimits, Removed, Decided]:
+        """The problem of ``items``, presolved for scores inside ``box``; its limits; what presolve removed, decided by counts."""
         g = self.gathered
         self.constants.fill(row for item in items for row in item.rows)
-        items, removed = presolve(items, Cells(g.masks, g.counts, g.mask_counts, g.names), box)
+        items, removed, decided = presolve(items, g.cells, box)
         linear = tuple(item for item in items if not item.is_range)
         ranges = tuple(item for item in items if item.is_range)
         kept = [row for item in (*linear, *ranges) for row in item.rows]
         self.constants.fill(kept)  # presolve makes new rows
         rows = _rows(g, kept, self.values, self.batch.n)
         problem = _assemble(rows, linear, ranges, *self.bounds, self.weights, g, self.batch)
-        return problem, MovingLimits(linear, ranges, tuple(self.batch.values)), removed
+        return problem, MovingLimits(linear, ranges, tuple(self.batch.values)), removed, decided
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +233,7 @@ def _report_dropped(dropped: tuple[tuple[str, str], ...], on_missing: OnMissing)
     words = "; ".join(f"{label} ({reason})" for label, reason in dropped)
     if on_missing == "raise":
         raise InputError(f"constraints about absent groups: {words}")
-    warnings.warn(f"dropped constraints about absent groups: {words}", FairoptWarning, stacklevel=4)
+    warnings.warn(f"dropped constraints about absent groups: {words}", FairoptWarning, stacklevel=5)
 
 
 class Constants:

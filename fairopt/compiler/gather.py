@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from fairopt.basics.arrays import BoolArray, IntArray
 from fairopt.basics.errors import InputError
 from fairopt.basics.sparse import SparseRows, entries_of
+from fairopt.compiler.cells_of_rows import Cells
 from fairopt.compiler.items import Item, Row, Soft
 from fairopt.notions.algebra import Leaf, Notion, constraints_on
 from fairopt.notions.amount import Amount, amount
@@ -35,6 +37,11 @@ class Gathered:
     names: list[str]
     dropped: tuple[tuple[str, str], ...]
     combinations: Combinations
+
+    @cached_property
+    def cells(self) -> Cells:
+        """What presolve knows of the cells."""
+        return Cells(self.masks, self.counts, self.mask_counts, self.names)
 
 
 def header_of(leaf: Leaf, constraint: Constraint) -> str:

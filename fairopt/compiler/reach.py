@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
-from fairopt.basics.arrays import Array, IntArray
+from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.basics.sparse import Matrix, SparseRows, absolute
 from fairopt.basics.wide_rows import WideRows
 from fairopt.compiler.cells_of_rows import LEAST, Cells
@@ -17,6 +17,7 @@ from fairopt.compiler.items import Item, Removed, Row
 
 MARGIN = 1e-12
 FAR = 1e6  # a limit so many times as large as what the bounds let its row reach is no limit, and its size would spoil sums
+PLAIN = 1e-6  # relative: what rounding never comes near
 Reach = tuple[Array, Array, Array]
 
 
@@ -132,3 +133,40 @@ def _beyond(limit: float, end: float, hidden: float) -> bool:
     """Whether values up to ``end``, known to ``hidden``, stay under an upper limit beyond doubt. False for NaN."""
     known = end > -math.inf and hidden < math.inf  # sums of bounds may overflow: then they say nothing
     return limit == math.inf or (known and limit - end >= max(hidden + MARGIN * abs(limit), LEAST))
+
+
+def surely_open(item: Item, masks: BoolArray | SparseRows, lb: float, ub: float) -> bool:
+    """Whether ``always_met`` says no and opens no side, whatever the counts: where no sample is in two masks of a row, what the bounds let
+    it reach are the sums of its scales times the bounds, whose rounding is far below PLAIN."""
+    ends = [_ends(row, masks, lb, ub) for row in item.rows]
+    if any(end is None for end in ends) or item.moves:
+        return False
+    low, high, size = (np.array([end[k] for end in ends if end is not None]) for k in range(3))
+    slack = PLAIN * float(size.max())
+    if item.is_range:
+        most = (item.ratio * float(high.max()) if item.ratio else 0.0) - float(low.min())
+        return item.wide() < most - slack - PLAIN * abs(item.wide())
+    reach = max(abs(float(low[0])), abs(float(high[0])))
+    breaks = 0
+    for limit, end in ((-item.low(), -float(low[0])), (item.high(), float(high[0]))):
+        if limit == math.inf:
+            continue
+        if limit < end - slack - PLAIN * abs(limit):
+            breaks += 1
+        elif not abs(limit) < 0.5 * FAR * reach:
+            return False  # it may open
+    return breaks > 0
+
+
+def _ends(row: Row, masks: BoolArray | SparseRows, lb: float, ub: float) -> tuple[float, float, float] | None:
+    """The least and greatest value of a row between the bounds, and the sum of the absolute terms; None where masks overlap or an end is
+    not finite."""
+    if row.dense or row.terms or not row.scales or isinstance(masks, SparseRows) or not (math.isfinite(lb) and math.isfinite(ub)):
+        return None
+    if int(masks[list(row.scales)].sum(0).max()) > 1:
+        return None
+    low = high = row.offset
+    for s in row.scales.values():
+        low, high = low + min(s * lb, s * ub), high + max(s * lb, s * ub)
+    size = abs(row.offset) + sum(map(abs, row.scales.values())) * max(abs(lb), abs(ub))
+    return (low, high, size) if math.isfinite(size) else None

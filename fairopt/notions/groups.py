@@ -148,13 +148,18 @@ def _encode_integers(a: IntArray, kind: str, known: Vocabulary, *, grow: bool, w
     codes = _look_up(a, low, high, known)
     if codes is not None:
         return codes, known
-    narrow = high - low < max(4 * a.size, _WIDEST_TABLE)
-    present = np.flatnonzero(np.bincount(a - low)) + low if narrow else np.unique(a)
+    shifted = a - low if high - low < max(4 * a.size, _WIDEST_TABLE) else None
+    if high - low <= 1:
+        present = np.array([low, high][: 1 + high - low])
+    else:
+        present = np.unique(a) if shifted is None else np.flatnonzero(np.bincount(shifted)) + low
     values = [bool(v) for v in present] if kind == "bool" else present.tolist()
     unknown = [v for v in values if v not in known.index]
     if unknown and not grow:
         _raise_unknown(unknown, known, where)
     vocabulary = known.joined(unknown, name=where)
+    if shifted is not None and vocabulary.contiguous and vocabulary.numbers[0] == low:
+        return shifted, vocabulary
     codes = _look_up(a, low, high, vocabulary)
     assert codes is not None  # every value has just joined
     return codes, vocabulary
