@@ -245,8 +245,10 @@ def _template(
     everything = np.concatenate([linear, np.asarray(rows.scales)])
     sizes = np.abs(everything[everything != 0])
     told_apart = len(decided.linear) < 2 or signs_differ(linear, cells.masks)
-    box = Box(problem.lb, problem.ub, rows.cell.numpy(), [])
-    reached = [] if box.open else [item for item in decided.reached if not surely_open(item, cells.masks, problem.lb, problem.ub)]
+    lb, ub = problem.lb, problem.ub
+    assert not isinstance(lb, Tensor)
+    assert not isinstance(ub, Tensor)
+    reached = [] if math.isinf(lb) and math.isinf(ub) else [x for x in decided.reached if not surely_open(x, cells.masks, lb, ub)]
     return Template(
         present=present,
         cell_of=cell_of,
@@ -282,8 +284,8 @@ def signs_differ(scales: Array, masks: Any) -> bool:
     """Whether rows (k, M) have no cell in two of their masks, and no two rows the same signs in all cells, or the opposite ones: then no
     counts make one a multiple of the other."""
     inside = (scales != 0).astype(np.int64) @ masks  # (k, C)
-    if (inside > 1).any() or not inside.any(1).all():
+    if bool((inside > 1).any()) or not bool(inside.any(1).all()):
         return False
     signs = np.sign(scales @ masks)
     first = signs[np.arange(signs.shape[0]), (signs != 0).argmax(1)]
-    return len({row.tobytes() for row in signs * first[:, None] + 0.0}) == signs.shape[0]
+    return len({row.tobytes() for row in signs * first[:, None] + 0.0}) == len(scales)

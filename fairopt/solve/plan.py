@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor
 from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.sparse import SparseRows, most_in_a_column
 from fairopt.contract.problem import ProjectionProblem
-from fairopt.solve.dual.structure import numbers, structure
+from fairopt.solve.dual.structure import metric_of, numbers, structure, unit_of
 from fairopt.solve.finish.check import TINY
 from fairopt.solve.finish.rounding import box_holds_numbers
 from fairopt.solve.passes import stages as fields
@@ -60,7 +60,7 @@ class Plan:
 
 def plan_of(problem: ProjectionProblem) -> Plan | None:
     """The plan of a problem, or None where the general road takes it."""
-    return problem.workspace.keep("compiled", lambda: _plan(problem))
+    return problem.workspace.keep("compiled", lambda: _of_kin(problem))
 
 
 def _taken(problem: ProjectionProblem) -> bool:
@@ -80,17 +80,24 @@ def _taken(problem: ProjectionProblem) -> bool:
 
 def _extents(problem: ProjectionProblem) -> tuple[float, float]:
     """The largest absolute scores, from and to, that are solved in the problem's own units; none where it needs others."""
-    rows = problem.rows
-    bounds = [np.atleast_1d(b.numpy()) if isinstance(b, Tensor) else np.array([b]) for b in (problem.lb, problem.ub)]
-    soft = np.array([s.weight for s in problem.softness])
-    numbers_ = (rows.offset, problem.lower, problem.upper, problem.width, *bounds, soft, structure(problem).unit)
-    sizes = np.abs(np.concatenate(numbers_))
-    near = (sizes == 0.0) | (sizes == np.inf) | ((sizes >= 2.0**-NEAR) & (sizes <= 2.0**NEAR))
-    weights = problem.weights is None or bool((problem.weights > 2.0**-NEAR).all() & (problem.weights < 2.0**NEAR).all())
-    if weights and bool(near.all()):
+    if _near(problem):
         return 2.0**-NEAR, 2.0**NEAR
     known = span(problem)
     return (known.low, known.high) if known.plain else (np.inf, -np.inf)
+
+
+def _near(problem: ProjectionProblem) -> bool:
+    """Whether all numbers of a problem are 0, infinite or about 1."""
+    bounds = [np.atleast_1d(b.numpy()) if isinstance(b, Tensor) else np.array([b]) for b in (problem.lb, problem.ub)]
+    soft = np.array([s.weight for s in problem.softness])
+    parts = (problem.rows.offset, problem.lower, problem.upper, problem.width, *bounds, soft, unit_of(problem))
+    sizes = np.abs(np.concatenate(parts))
+    near = (sizes == 0.0) | (sizes == np.inf) | ((sizes >= 2.0**-NEAR) & (sizes <= 2.0**NEAR))
+    return _weights_near(problem.weights) and bool(near.all())
+
+
+def _weights_near(weights: Tensor | None) -> bool:
+    return weights is None or bool((weights > 2.0**-NEAR).all() & (weights < 2.0**NEAR).all())
 
 
 def _plan(problem: ProjectionProblem) -> Plan | None:
@@ -111,7 +118,7 @@ def _plan(problem: ProjectionProblem) -> Plan | None:
     inverse = NOTHING if weights is None else 1.0 / weights.numpy()
     opened = rows.counts.astype(np.float64) if weights is None else np.bincount(cell, weights=inverse, minlength=C)
     part, scale = _sample(cell, rows.counts) if boxed and uniform and n > LARGE else (np.zeros(0, dtype=np.int64), np.ones(C))
-    terms = int(rows.counts.max(initial=1)) + C + 8
+    terms = _terms(rows.counts)
     low32, high32 = (_inward(lowest_bound), -_inward(-highest_bound)) if uniform else (-np.inf, np.inf)
     head = np.zeros(fields.INTS, dtype=np.int64)
     head[fields.M_], head[fields.C_], head[fields.L_], head[fields.R_], head[fields.ENTRIES] = m, C, L, R, entries.shape[0]
@@ -183,3 +190,60 @@ def _sample(cell: Any, counts: IntArray) -> tuple[IntArray, Array]:
     if (taken == 0).any():
         return np.zeros(0, dtype=np.int64), np.ones(counts.shape[0])
     return part, counts / taken
+
+
+def _terms(counts: IntArray) -> int:
+    """How many numbers a row value is summed from, at most."""
+    return int(counts.max(initial=1)) + int(counts.shape[0]) + 8
+
+
+# plans of problems that differ in their counts alone ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """The plan of the first of some problems that have all but samples and weights in common (``fairopt.compiler.template``); ``filled``
+    (m, C): which coefficients are not 0."""
+
+    plan: Plan
+    filled: Array
+    row: IntArray
+    column: IntArray
+
+    def of(self, problem: ProjectionProblem) -> Plan | None:
+        """The plan of another of them: what ``_plan`` makes, number by number. None where counts change more than numbers."""
+        rows, first, weights = problem.rows, self.plan, problem.weights
+        a, m, C = rows.coefficients, first.m, first.cells
+        if isinstance(a, SparseRows) or not np.array_equal(a != 0.0, self.filled):
+            return None
+        unit = unit_of(problem)
+        if not (_weights_near(weights) and bool(((unit >= 2.0**-NEAR) & (unit <= 2.0**NEAR)).all())):
+            return None
+        cell = rows.cell.numpy().astype(np.uint16)
+        inverse = first.inverse if weights is None else 1.0 / weights.numpy()
+        opened = rows.counts if weights is None else np.bincount(cell, weights=inverse, minlength=C)
+        sampled = first.boxed and weights is None and problem.n > LARGE
+        part, scale = _sample(cell, rows.counts) if sampled else (np.zeros(0, dtype=np.int64), np.ones(C))
+        real = first.real.copy()
+        real[fields.FLOATS : fields.FLOATS + self.row.size] = a[self.row, self.column]
+        real[-2 * (m + C) :] = np.concatenate([unit, metric_of(problem), opened, scale])
+        terms = _terms(rows.counts)
+        real[fields.TERMS], real[fields.TINY] = terms, (problem.n + terms) * TINY
+        real[fields.LIGHT] = 1.0 if weights is None else float(inverse.max())
+        return replace(first, cell=cell, real=real, inverse=inverse, part=part)
+
+
+def _of_kin(problem: ProjectionProblem) -> Plan | None:
+    """The plan of a problem, by that of an earlier one of its kin where there is one."""
+    kin = problem.workspace.get("kin")
+    if kin is None:
+        return _plan(problem)
+    key = "layout", problem.weights is None
+    layout = kin.get(key)
+    plan = None if layout is None else layout.of(problem)
+    if plan is None:
+        plan = _plan(problem)
+        if plan is not None and layout is None and _near(problem) and not isinstance(problem.rows.coefficients, SparseRows):
+            filled = problem.rows.coefficients != 0.0
+            kin.put(key, Layout(replace(plan, cell=plan.cell[:0], part=plan.part[:0]), filled, *np.nonzero(filled)))
+    return plan

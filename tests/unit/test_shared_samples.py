@@ -212,8 +212,13 @@ def test_two_attributes_of_many_groups_give_what_the_written_out_model_gives(see
 
 def test_the_model_is_minimised_in_few_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """On the right piece a search ends: what float64 cannot resolve takes no more steps."""
-    pieces = []
-    monkeypatch.setattr(pieces_module, "read_piece", lambda *args: pieces.append(1) or read_piece(*args))
+    pieces: list[Any] = []
+
+    def kept(*args: Any) -> Any:
+        pieces.append(read_piece(*args))
+        return pieces[-1]
+
+    monkeypatch.setattr(pieces_module, "read_piece", kept)
     z, facts = two_attributes(1, 20_000, 200)
     solution = fo.project(z, NOTIONS["two"](0.05), **facts, return_solution=True)
     assert solution.status is fo.Status.CERTIFIED
