@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.basics.arrays import Array
+from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.columns import read_features
 from fairopt.basics.errors import FairoptWarning, InputError
 from fairopt.basics.exact_sums import exact_cell_sums, nearest_float
 from fairopt.basics.sparse import SparseRows, entries_of
-from fairopt.compiler.cells_of_rows import scales_of
+from fairopt.compiler.cells_of_rows import scales_of_items
 from fairopt.compiler.facts import read_bounds, read_weights
 from fairopt.compiler.gather import Gathered, gather
 from fairopt.compiler.infeasible import OnInfeasible, plainly_feasible, settle
-from fairopt.compiler.items import Item, Removed, Row
+from fairopt.compiler.items import Item, Members, Removed, Row, listed_rows, offsets_of, row_names
 from fairopt.compiler.limits import MovingLimits, widened_limits
 from fairopt.compiler.presolve import Decided, presolve
 from fairopt.compiler.reach import Box
@@ -179,13 +179,12 @@ class _Made:
     def problem(self, items: list[Item], box: Box) -> tuple[ProjectionProblem, MovingLimits, Removed, Decided]:
         """The problem of ``items``, presolved for scores inside ``box``; its limits; what presolve removed, decided by counts."""
         g = self.gathered
-        self.constants.fill(row for item in items for row in item.rows)
+        self.constants.fill(items)
         items, removed, decided = presolve(items, g.cells, box)
         linear = tuple(item for item in items if not item.is_range)
         ranges = tuple(item for item in items if item.is_range)
-        kept = [row for item in (*linear, *ranges) for row in item.rows]
-        self.constants.fill(kept)  # presolve makes new rows
-        rows = _rows(g, kept, self.values, self.batch.n)
+        self.constants.fill([*linear, *ranges])  # presolve makes new rows
+        rows = _rows(g, [*linear, *ranges], self.values, self.batch.n)
         problem = _assemble(rows, linear, ranges, *self.bounds, self.weights, g, self.batch)
         return problem, MovingLimits(linear, ranges, tuple(self.batch.values)), removed, decided
 
@@ -243,9 +242,9 @@ class Constants:
         self._gathered, self._values = gathered, values
         self._sums: dict[int, list[Fraction]] = {}
 
-    def fill(self, rows: Iterable[Row]) -> None:
+    def fill(self, items: Iterable[Item]) -> None:
         """Set ``offset`` of each row to the float64 nearest to its exact constant; infinite where float64 ends."""
-        for row in rows:
+        for _, row in listed_rows(items):
             row.offset = nearest_float(self._exact(row)) if row.terms else row.constant
 
     def _exact(self, row: Row) -> Fraction:
@@ -259,29 +258,30 @@ class Constants:
         return total
 
 
-def _rows(gathered: Gathered, rows: list[Row], values: list[Tensor], n: int) -> Rows:
+def _rows(gathered: Gathered, items: list[Item], values: list[Tensor], n: int) -> Rows:
     """The arrays of ``Rows``, without masks that no remaining row names."""
-    named = sorted({j for row in rows for j in row.scales} | {m for row in rows for _, m, _ in row.terms})
-    place = {j: k for k, j in enumerate(named)}
+    named = _named(items, len(gathered.names))
+    place = np.full(len(gathered.names), -1, dtype=np.int64)
+    place[named] = np.arange(named.size)
     terms: list[tuple[int, float, int, int]] = []
     dense: list[Tensor] = []
     dense_rows: list[int] = []
-    for k, row in enumerate(rows):
-        terms += [(k, s, place[m], v) for s, m, v in row.terms]
+    for k, row in listed_rows(items):
+        terms += [(k, s, int(place[m]), v) for s, m, v in row.terms]
         terms += [(k, row.constant, -1, -1)] if row.constant else []
         if row.dense:
             dense.append(sum((s / n * values[v] for v, s in row.dense.items()), torch.zeros(n, dtype=torch.float64, device="cpu")))
             dense_rows.append(k)
     cell, masks, counts = gathered.cell, gathered.masks, gathered.counts
     if len(named) < masks.shape[0]:  # cells that only a removed mask told apart
-        place_of, masks = merge(masks.take(np.array(named, dtype=np.int64)) if isinstance(masks, SparseRows) else masks[named])
+        place_of, masks = merge(masks.take(named) if isinstance(masks, SparseRows) else masks[named])
         counts = np.bincount(place_of, weights=counts).astype(np.int64)
         cell = place_of[cell]
     result = Rows(
         cell=torch.from_numpy(cell),
         masks=masks,
-        scales=scales_of([{place[j]: s for j, s in row.scales.items()} for row in rows], masks),
-        offset=np.array([row.offset for row in rows], dtype=np.float64),
+        scales=scales_of_items(items, masks, place),
+        offset=offsets_of(items),
         offset_terms=tuple(terms),
         values=tuple(values),
         dense=torch.stack(dense) if dense else None,
@@ -289,6 +289,17 @@ def _rows(gathered: Gathered, rows: list[Row], values: list[Tensor], n: int) -> 
     )
     result.know({"counts": counts})
     return result
+
+
+def _named(items: list[Item], masks: int) -> IntArray:
+    """The masks that rows name, rising."""
+    named = np.zeros(masks, dtype=np.bool_)
+    for item in items:
+        if isinstance(item.rows, Members):
+            named[item.rows.masks] = True
+    for _, row in listed_rows(items):
+        named[[*row.scales, *(m for _, m, _ in row.terms)]] = True
+    return np.flatnonzero(named)
 
 
 def _assemble(
@@ -301,7 +312,7 @@ def _assemble(
     gathered: Gathered,
     batch: Batch,
 ) -> ProjectionProblem:
-    labels = [item.label for item in linear] + [f"{item.header}: {row.name}" for item in ranges for row in item.rows]
+    labels = [item.label for item in linear] + [f"{item.header}: {name}" for item in ranges for name in row_names(item)]
     return ProjectionProblem(
         rows=rows,
         lower=np.array([item.low() for item in linear], dtype=np.float64),

@@ -16,7 +16,7 @@ from fractions import Fraction
 
 from fairopt.compiler.cells_of_rows import Cells
 from fairopt.compiler.duplicates import merge_duplicates
-from fairopt.compiler.items import Item, Removed, Row
+from fairopt.compiler.items import Item, Members, Removed, Row
 from fairopt.compiler.pairs_to_ranges import merge_ranges, pairs_to_ranges
 from fairopt.compiler.reach import Box, always_met, reaches
 
@@ -58,7 +58,7 @@ def changes(item: Item, met: bool, old: Item) -> bool:
 
 def _shrink(item: Item, removed: Removed) -> list[Item]:
     """A range without repeated members; of two members the linear rows."""
-    if not item.is_range:
+    if not item.is_range or (isinstance(item.rows, Members) and len(item.rows) > 2):
         return [item]
     rows = list({row.key: row for row in reversed(item.rows)}.values())[::-1]
     if len(rows) < len(item.rows):

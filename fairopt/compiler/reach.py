@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,7 +14,7 @@ from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.basics.sparse import Matrix, SparseRows, absolute
 from fairopt.basics.wide_rows import WideRows
 from fairopt.compiler.cells_of_rows import LEAST, Cells
-from fairopt.compiler.items import Item, Removed, Row
+from fairopt.compiler.items import Item, Removed, Row, listed_rows, offsets_of
 
 MARGIN = 1e-12
 FAR = 1e6  # a limit so many times as large as what the bounds let its row reach is no limit, and its size would spoil sums
@@ -43,14 +44,14 @@ class Box:
         low, high = (np.asarray(np.bincount(self.cell, weights=b), dtype=np.float64) for b in (lb, ub))
         return low, high
 
-    def reach(self, rows: list[Row], cells: Cells) -> tuple[Array, Array, Array]:
-        """(rows,) least and greatest values that scores inside the bounds give each row, and (2, rows) what their rounding may hide."""
-        weight = cells.coefficients(rows)  # (rows, C)
-        constants = np.array([row.offset for row in rows])
-        if any(row.dense for row in rows):
+    def reach(self, items: Sequence[Item], cells: Cells) -> tuple[Array, Array, Array]:
+        """(rows,) of all ``items``: least and greatest values inside the bounds, and (2, rows) what their rounding may hide."""
+        weight = cells.coefficients_of(items)  # (rows, C)
+        constants = offsets_of(items)
+        if any(item.dense for item in items):
             lb, ub = (b.numpy() if isinstance(b, Tensor) else np.full(self.cell.shape[0], b) for b in (self.lb, self.ub))
             whole = np.asarray(weight)[:, self.cell]
-            for k, row in enumerate(rows):
+            for k, row in listed_rows(items):
                 for v, s in row.dense.items():
                     whole[k] += s / self.cell.shape[0] * self.values[v].numpy()
             terms = [_product(whole, a, b) for a, b in ((lb, ub), (ub, lb))]
@@ -97,10 +98,10 @@ def _product(weight: Matrix, below: Array | float, above: Array | float) -> Matr
 def reaches(items: list[Item], cells: Cells, box: Box) -> list[Reach | None]:
     """``box.reach`` of the rows of each item, in one pass for those without dense rows; None where the limits move or the box is open."""
     asked = [item for item in items if not box.open and not item.moves]
-    plain = [item for item in asked if not any(row.dense for row in item.rows)]
-    found: dict[int, Reach] = {id(item): box.reach(item.rows, cells) for item in asked if any(row.dense for row in item.rows)}
+    plain = [item for item in asked if not item.dense]
+    found: dict[int, Reach] = {id(item): box.reach([item], cells) for item in asked if item.dense}
     if plain:
-        low, high, hidden = box.reach([row for item in plain for row in item.rows], cells)
+        low, high, hidden = box.reach(plain, cells)
         start = 0
         for item in plain:
             part = slice(start, start + len(item.rows))

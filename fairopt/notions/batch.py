@@ -21,7 +21,7 @@ from fairopt.basics.errors import InputError
 from fairopt.basics.table import joined_words
 from fairopt.notions.amount import is_number
 from fairopt.notions.events import Column, Mask, boolean_array
-from fairopt.notions.functional import Functional, Range
+from fairopt.notions.functional import Functional, GroupMeans, Range
 from fairopt.notions.groups import Missing, Vocabulary, encode
 from fairopt.notions.labels import Targets, read_targets
 from fairopt.notions.trap import NoSuchName, trap
@@ -161,7 +161,13 @@ class Batch:
         ``batch.range(groups, ratio=0.8) <= 0`` says that the smallest mean is at least 0.8 times the largest: all ordered pairs
         ``mean(a) - 0.8 * mean(b) >= 0`` as one constraint, whose one violation softness counts.
         """
+        if isinstance(members, GroupMeans):
+            return Range(members, _ratio(ratio))
         return Range(tuple(m if isinstance(m, Functional) else self.mean(m) for m in members), _ratio(ratio))
+
+    def group_means(self, attribute: Attribute, among: Any) -> GroupMeans:
+        """The mean over each group of the attribute among the samples of an event: ``range`` takes them, thousands at once."""
+        return GroupMeans(self.groups(attribute), self.event(among))
 
     def weighted(self, values: Any) -> Functional:
         """1/n sum_i values_i y_i: the dense case."""

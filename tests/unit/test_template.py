@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import fairopt as fo
-from fairopt.compiler import Compiled, compile_problem, template
+from fairopt.compiler import Compiled, cells_of_rows, compile_problem, numbered, template
 from fairopt.compiler.duplicates import directions
 from fairopt.compiler.reach import Box, always_met, reaches, surely_open
 from fairopt.contract.workspace import Workspace
+from fairopt.notions import cells
 from fairopt.notions.functional import Functional
 from fairopt.solve.plan import Plan, plan_of
 
@@ -51,6 +52,10 @@ OTHERS: dict[str, Make] = {  # of these none, or none by its nature
     "covariance": lambda t: fo.ScoreCovariance(B, tolerance=t),
     "learned": lambda t: fo.DemographicParity(A, tolerance=torch.tensor(t, requires_grad=True)),
 }
+
+
+BOUNDS = st.sampled_from([None, (0.0, 1.0), (0.0, None), (-0.0, 0.75), (-2.0, 3e9), (0.4, 0.6)])
+TOLERANCES = st.sampled_from([0.0, 1e-3, 0.05, 0.5, 0.999999, 1.0, 1.5, 1e7])
 
 
 @pytest.fixture(autouse=True)
@@ -135,10 +140,6 @@ def outcome(notion: fo.Notion, **facts: Any) -> Compiled | str:
         return f"{type(error).__name__}: {error}"
 
 
-BOUNDS = st.sampled_from([None, (0.0, 1.0), (0.0, None), (-0.0, 0.75), (-2.0, 3e9), (0.4, 0.6)])
-TOLERANCES = st.sampled_from([0.0, 1e-3, 0.05, 0.5, 0.999999, 1.0, 1.5, 1e7])
-
-
 @given(st.sampled_from([*ALIKE, *FAR, *OTHERS]), st.integers(0, 2**32 - 1), BOUNDS, TOLERANCES, st.booleans(), st.booleans(), st.data())
 @settings(max_examples=400, deadline=None)
 def test_templates_change_no_bit(name: str, seed: int, bounds: Any, tolerance: float, weighted: bool, declared: bool, data: Any) -> None:
@@ -165,6 +166,28 @@ def test_templates_change_no_bit(name: str, seed: int, bounds: Any, tolerance: f
             assert found == expected
         else:
             compare(found, expected)
+
+
+@given(st.sampled_from([*ALIKE, *FAR]), st.integers(0, 2**32 - 1), BOUNDS, TOLERANCES, st.booleans(), st.integers(0, 1))
+@settings(max_examples=250, deadline=None)
+def test_means_over_groups_are_the_same_one_by_one_and_in_blocks(
+    name: str, seed: int, bounds: Any, tolerance: float, declared: bool, large: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    how: dict[str, Any] = {"bounds": bounds, **({"groups": {A: [0, 1, 2, 3, 7]}} if declared else {})}
+    facts = facts_of(rng, int(rng.integers(1, 60)), int(rng.integers(1, 5)))
+    found = []
+    for many in (0, 10**9):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(numbered, "MANY", many)
+            patch.setattr(template, "MEMORY", template.TemplateMemory())
+            for module in (cells, cells_of_rows, numbered):
+                patch.setattr(module, "LARGE", (cells.LARGE, 0)[large])
+            found.append(outcome({**ALIKE, **FAR}[name](tolerance), **facts, **how))
+    if isinstance(found[0], str) or isinstance(found[1], str):
+        assert found[0] == found[1]
+    else:
+        compare(*found)
 
 
 @pytest.mark.parametrize("bounds", [None, (0.0, 1.0)])
