@@ -155,7 +155,7 @@ def _anew(key: Hashable | None, asked: _Asked, *, may_leave: bool) -> Compiled:
     problem, moving, removed, decided = made.problem(gathered.items, Box(*bounds, gathered.cell, made.values))
     settled = settle(problem, _targets_witness(batch), asked.on_infeasible)
     if key is not None and settled is problem and not moving.moves and plainly_feasible(problem):
-        remember(key, batch, gathered.cells, tuple(gathered.combinations.table), decided, problem, removed)
+        remember(key, batch, gathered, decided, problem, removed)
     return Compiled(settled, batch.vocabularies, tuple(removed), moving if moving.moves else None, whole)
 
 

@@ -48,7 +48,7 @@ def block_key(means: GroupMeans) -> Key:
 def numbered(constraints: Sequence[Constraint], batch: Batch) -> Numbered:
     """The masks of ``constraints``."""
     several = [c.functionals for c in constraints if isinstance(c.functionals, GroupMeans)]
-    if sum(map(len, several)) >= MANY:
+    if sum(map(len, several)) >= max(MANY, 1):
         return _in_blocks(constraints, batch)
     masks: dict[Key, Mask] = {}
     for constraint in constraints:

@@ -29,6 +29,7 @@ from torch import Tensor
 from fairopt.basics.arrays import Array, IntArray
 from fairopt.compiler.cells_of_rows import Cells
 from fairopt.compiler.duplicates import directions
+from fairopt.compiler.gather import Gathered
 from fairopt.compiler.items import Item, Removed, Row
 from fairopt.compiler.presolve import Decided, changes
 from fairopt.compiler.reach import Box, always_met, reaches, surely_open
@@ -105,13 +106,14 @@ class Template:
         rows = Rows(cell=torch.from_numpy(cell), **self.rows)
         of_cells = held if self.one_to_one else np.bincount(self.cell_of[self.present], weights=held).astype(np.int64)
         rows.know({"counts": of_cells})
-        if not self._decides_alike(rows):
+        if not self.decides_alike(rows, cell):
             return None
         problem = ProjectionProblem(rows=rows, weights=weights, group_counts=self._group_counts(held, batch), **self.problem)
         problem.workspace.put("kin", self.kin)
         return problem
 
-    def _decides_alike(self, rows: Rows) -> bool:
+    def decides_alike(self, rows: Rows, cell: IntArray) -> bool:
+        """Whether presolve decides as it did for the template; ``cell`` (n,) those of ``rows``."""
         if not self.ratio * rows.n < 1.0 / UNLIKE:
             return False
         if self.linear is not None:
@@ -121,7 +123,7 @@ class Template:
         if not self.reached:
             return True
         items = [replace(item) for item in self.reached]
-        box = Box(self.problem["lb"], self.problem["ub"], rows.cell.numpy(), [])
+        box = Box(self.problem["lb"], self.problem["ub"], cell, [])
         found = reaches(items, Cells(rows.masks, rows.counts, rows.mask_counts, self.names), box)
         return not any(changes(item, always_met(item, reach, []), old) for item, reach, old in zip(items, found, self.reached, strict=True))
 
@@ -212,10 +214,9 @@ def from_template(key: Hashable, batch: Batch) -> tuple[Template, Coded] | None:
     return None if found is None or template is None else (template, found)
 
 
-def remember(
-    key: Hashable, batch: Batch, cells: Cells, used: tuple[int, ...], decided: Decided, problem: ProjectionProblem, removed: Removed
-) -> None:
-    """Keep what ``problem`` shares with others. ``cells`` are those of before presolve; ``used``: the columns that masks name."""
+def remember(key: Hashable, batch: Batch, gathered: Gathered, decided: Decided, problem: ProjectionProblem, removed: Removed) -> None:
+    """Keep what ``problem`` shares with others, if it may be shared."""
+    cells, used = gathered.cells, tuple(gathered.combinations.table)
     recipe, rows = batch.recipe(), problem.rows
     if recipe is None or not used or batch.values or decided.changed or rows.masks is not cells.masks:
         return
@@ -225,17 +226,16 @@ def remember(
     found = coded(batch, recipe, used)
     if found is None:
         return
-    made = _template(batch, cells, used, decided, problem, removed, found)
-    if made._decides_alike(rows):
+    made = _template(batch, gathered, decided, problem, removed, found)
+    if made.decides_alike(rows, gathered.cell):
         MEMORY.put(key, recipe, used, found.key, made)
 
 
-def _template(
-    batch: Batch, cells: Cells, used: tuple[int, ...], decided: Decided, problem: ProjectionProblem, removed: Removed, found: Coded
-) -> Template:
+def _template(batch: Batch, gathered: Gathered, decided: Decided, problem: ProjectionProblem, removed: Removed, found: Coded) -> Template:
+    cells, used = gathered.cells, tuple(gathered.combinations.table)
     rows = problem.rows
     present, cell_of = np.flatnonzero(found.counts), np.full(found.counts.shape[0], -1, dtype=np.int64)
-    cell_of[found.code] = rows.cell.numpy()
+    cell_of[found.code] = gathered.cell  # no mask went, and with it no cell
     digits, below = {}, 1
     for j in reversed(used):
         digits[j] = present // below % batch.columns[j].size

@@ -76,7 +76,11 @@ def closed() -> Iterator[None]:
 
 def warm_up() -> bool:
     """Compiles everything now. False where there is no compiled road."""
-    return all(fast(dtype) is not None for dtype in DTYPES)
+    found = [(fast(dtype), dtype) for dtype in DTYPES]
+    for road, dtype in found:
+        if road is not None:
+            road.compile_rows_for(dtype)
+    return all(road is not None for road, _ in found)
 
 
 def reason() -> str:
