@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fairopt.basics.columns import read_features
+from fairopt.basics.containers import outside_transforms
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.facts import check_format, described_bounds, differing, from_tensor, to_tensor
 from fairopt.compiler import OnInfeasible, OnMissing, compile_problem
@@ -204,6 +205,10 @@ class FairnessLayer(nn.Module):
 
     def prepare(self, n: int, sensitive_features: Any, targets: Any = None, weights: Any = None) -> Prepared:
         """The batch compiled: in train mode new group values are learned. A composition that came lately is not compiled again."""
+        with outside_transforms():
+            return self._prepared(n, sensitive_features, targets, weights)
+
+    def _prepared(self, n: int, sensitive_features: Any, targets: Any, weights: Any) -> Prepared:
         notion, known = self.notion, self._vocabularies
         sensitive_features = read_features(sensitive_features, notion.attributes)
         key = self._key(notion, n, sensitive_features, targets, weights)

@@ -18,6 +18,7 @@ from torch import Tensor
 import fairopt as fo
 from fairopt.compiler import Compiled, cells_of_rows, compile_problem, numbered, template
 from fairopt.compiler.duplicates import directions
+from fairopt.compiler.memory import CompiledMemory
 from fairopt.compiler.reach import Box, always_met, reaches, surely_open
 from fairopt.contract.workspace import Workspace
 from fairopt.notions import cells
@@ -358,19 +359,23 @@ def test_a_plan_of_other_entries_is_made_anew() -> None:
 
 
 def test_layers_compile_inside_transforms() -> None:
-    """The first composition and further ones: tensors made there have no numbers to read."""
+    """The first composition and further ones, with groups and labels that are tensors, which hand out no numbers there."""
     layer = fo.FairnessLayer(ALIKE["odds"](0.05), bounds=(0.0, 1.0))
     rng = np.random.default_rng(3)
     first = facts_of(rng, 40, 2)
     for facts in (first, again(rng, first, 3), again(rng, first, 3)):
-        features, targets = facts["sensitive_features"], torch.tensor(facts["targets"])
-        z = torch.tensor(rng.normal(0.5, 0.4, facts["n"]))
+        features = {name: torch.tensor(column) for name, column in facts["sensitive_features"].items()}
+        targets, z = torch.tensor(facts["targets"]), torch.tensor(rng.normal(0.5, 0.4, facts["n"]))
 
         def total(scores: Tensor, features: Any = features, targets: Tensor = targets) -> Tensor:
             return layer(scores, sensitive_features=features, targets=targets).square().sum()
 
-        inside = torch.func.grad(total)(z)
-        template.MEMORY.clear()
+        def projected(scores: Tensor, features: Any = features, targets: Tensor = targets) -> Tensor:
+            how: dict[str, Any] = {"sensitive_features": features, "targets": targets, "bounds": (0.0, 1.0)}
+            return fo.project(scores, ALIKE["odds"](0.05), **how).square().sum()
+
         outside = z.clone().requires_grad_(True)
         total(outside).backward()
-        torch.testing.assert_close(inside, outside.grad, rtol=0, atol=1e-12)
+        layer._memory = CompiledMemory()
+        for inside in (total, projected):
+            torch.testing.assert_close(torch.func.grad(inside)(z), outside.grad, rtol=0, atol=1e-12)
