@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +36,13 @@ def is_wrapped(tensor: torch.Tensor) -> bool:
     from torch._C._functorch import is_functorch_wrapped_tensor, is_legacy_batchedtensor
 
     return is_functorch_wrapped_tensor(tensor) or is_legacy_batchedtensor(tensor)
+
+
+def outside_transforms() -> AbstractContextManager[Any]:
+    """Plain tensors are themselves meanwhile: inside torch.func even a tensor that no transform knows hands out no numbers."""
+    import torch
+
+    return torch._C._DisableFuncTorch()
 
 
 def opened(column: Any, what: str) -> Plain:

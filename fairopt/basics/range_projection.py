@@ -26,6 +26,7 @@ from fairopt.basics.arrays import Array
 
 INF = float("inf")
 LEAST, MOST = 5e-324, 1e290  # weights where slopes are beyond float64 either way: nothing is divided by 0
+FEW = 256
 SPLIT = 1e-12  # prices this near to balance, relative to N, are split
 
 
@@ -150,17 +151,20 @@ class _Side:
         flows = np.zeros_like(depths)
         np.cumsum(np.diff(depths) * total[:-1], out=flows[1:])  # terms of one sign: no digit is lost beside a huge weight
         self.members, self.weights = depths, weights
-        self.depths: list[float] = depths.tolist()
-        self.flows: list[float] = flows.tolist()
-        self.total: list[float] = total.tolist()
+        # lists are quicker to look into, and take longer to make than a search in thousands
+        few = depths.shape[0] <= FEW
+        self.depths: Array | list[float] = depths.tolist() if few else depths
+        self.flows: Array | list[float] = flows.tolist() if few else flows
+        self.total: Array | list[float] = total.tolist() if few else total
 
     def pushed(self, q: float) -> int:
         """The last member that a flow q pushes (the first one always)."""
-        return max(bisect_right(self.flows, q) - 1, 0)
+        flows = self.flows
+        return max((bisect_right(flows, q) if isinstance(flows, list) else int(flows.searchsorted(q, "right"))) - 1, 0)
 
     def depth(self, q: float, k: int) -> float:
         """The level's depth at flow q where members 0 .. k are pushed."""
-        return self.depths[k] + (q - self.flows[k]) / self.total[k]
+        return float(self.depths[k] + (q - self.flows[k]) / self.total[k])
 
     def parts(self, q: float, k: int) -> Array:
         """(k + 1,) what each member that is pushed takes of the flow q: they sum to it, to rounding."""

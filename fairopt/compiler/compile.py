@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -19,14 +19,15 @@ from fairopt.basics.columns import read_features
 from fairopt.basics.errors import FairoptWarning, InputError, UnsupportedError
 from fairopt.basics.exact_sums import exact_cell_sums, exact_counted_sums, nearest_float
 from fairopt.basics.sparse import SparseRows, entries_of
-from fairopt.compiler.cells_of_rows import Cells, scales_of
+from fairopt.compiler.cells_of_rows import scales_of_items
 from fairopt.compiler.facts import read_bounds, read_distance, read_weights
 from fairopt.compiler.gather import Gathered, gather
-from fairopt.compiler.infeasible import OnInfeasible, settle
-from fairopt.compiler.items import Item, Removed, Row
+from fairopt.compiler.infeasible import OnInfeasible, plainly_feasible, settle
+from fairopt.compiler.items import Item, Members, Removed, Row, listed_rows, offsets_of, row_names
 from fairopt.compiler.limits import MovingLimits, widened_limits
-from fairopt.compiler.presolve import presolve
+from fairopt.compiler.presolve import Decided, presolve
 from fairopt.compiler.reach import Box
+from fairopt.compiler.template import from_template, key_of, remember
 from fairopt.contract.problem import HARD, Distance, Limits, ProjectionProblem, Rows, Softness
 from fairopt.notions.algebra import Notion
 from fairopt.notions.batch import Batch
@@ -123,14 +124,49 @@ def compile_problem(
     batch = Batch(
         n, sensitive_features, targets, vocabularies=known, grow=grow, missing_group=missing_group, pos_label=pos_label, copies=copies
     )
-    gathered = gather(notion, batch)
-    _report_dropped(gathered.dropped, on_missing)
-    made = _Made(gathered, batch, (lb, ub), read_weights(weights, n), kind)
+    asked = _Asked(notion, batch, (lb, ub), weights, on_missing, on_infeasible, kind)
     with np.errstate(all="ignore"):  # what overflows among numbers near the end of float64 grants nothing
         may_leave = on_infeasible == "passthrough" or _narrow(lb, ub)
-        whole = _Whole(made, tuple(replace(item) for item in gathered.items)) if may_leave else None
-        problem, moving, removed = made.problem(gathered.items, Box(lb, ub, gathered.cell, made.values))
-        settled = settle(problem, _targets_witness(batch), on_infeasible)
+        key = None if may_leave or copies is not None else key_of(notion, lb, ub, kind)
+        found = None if key is None else _again(key, asked)
+        return _anew(key, asked, may_leave=may_leave) if found is None else found
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What is to be compiled; ``weights`` as they came."""
+
+    notion: Notion
+    batch: Batch
+    bounds: tuple[float | Tensor, float | Tensor]
+    weights: Any
+    on_missing: OnMissing
+    on_infeasible: OnInfeasible
+    distance: Distance
+
+
+def _again(key: Hashable, asked: _Asked) -> Compiled | None:
+    """By the template of an earlier composition; None where there is none."""
+    found = from_template(key, asked.batch)
+    if found is None:
+        return None
+    template, coded = found
+    _report_dropped(template.problem["dropped"], asked.on_missing)
+    problem = template.filled(coded, asked.batch, read_weights(asked.weights, asked.batch.n))
+    return None if problem is None else Compiled(problem, asked.batch.vocabularies, template.removed, None)
+
+
+def _anew(key: Hashable | None, asked: _Asked, *, may_leave: bool) -> Compiled:
+    """From the constraints of the notion; ``key``: of the template that further compositions may have."""
+    batch, bounds = asked.batch, asked.bounds
+    gathered = gather(asked.notion, batch)
+    _report_dropped(gathered.dropped, asked.on_missing)
+    made = _Made(gathered, batch, bounds, read_weights(asked.weights, batch.n), asked.distance)
+    whole = _Whole(made, tuple(replace(item) for item in gathered.items)) if may_leave else None
+    problem, moving, removed, decided = made.problem(gathered.items, Box(*bounds, gathered.cell, made.values))
+    settled = settle(problem, _targets_witness(batch), asked.on_infeasible)
+    if key is not None and settled is problem and not moving.moves and plainly_feasible(problem):
+        remember(key, batch, gathered, decided, problem, removed)
     return Compiled(settled, batch.vocabularies, tuple(removed), moving if moving.moves else None, whole)
 
 
@@ -152,18 +188,17 @@ class _Made:
     def constants(self) -> Constants:
         return Constants(self.gathered, self.values, self.batch.copies)
 
-    def problem(self, items: list[Item], box: Box) -> tuple[ProjectionProblem, MovingLimits, Removed]:
-        """The problem of ``items``, presolved for scores inside ``box``; its limits; what presolve removed."""
+    def problem(self, items: list[Item], box: Box) -> tuple[ProjectionProblem, MovingLimits, Removed, Decided]:
+        """The problem of ``items``, presolved for scores inside ``box``; its limits; what presolve removed, decided by counts."""
         g = self.gathered
-        self.constants.fill(row for item in items for row in item.rows)
-        items, removed = presolve(items, Cells(g.masks, g.counts, g.mask_counts, g.names), box)
+        self.constants.fill(items)
+        items, removed, decided = presolve(items, g.cells, box)
         linear = tuple(item for item in items if not item.is_range)
         ranges = tuple(item for item in items if item.is_range)
-        kept = [row for item in (*linear, *ranges) for row in item.rows]
-        self.constants.fill(kept)  # presolve makes new rows
-        rows = _rows(g, kept, self.values, self.batch)
+        self.constants.fill([*linear, *ranges])  # presolve makes new rows
+        rows = _rows(g, [*linear, *ranges], self.values, self.batch)
         problem = _assemble(rows, linear, ranges, *self.bounds, self.weights, g, self.batch, self.distance)
-        return problem, MovingLimits(linear, ranges, tuple(self.batch.values)), removed
+        return problem, MovingLimits(linear, ranges, tuple(self.batch.values)), removed, decided
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,7 +253,7 @@ def _report_dropped(dropped: tuple[tuple[str, str], ...], on_missing: OnMissing)
     words = "; ".join(f"{label} ({reason})" for label, reason in dropped)
     if on_missing == "raise":
         raise InputError(f"constraints about absent groups: {words}")
-    warnings.warn(f"dropped constraints about absent groups: {words}", FairoptWarning, stacklevel=4)
+    warnings.warn(f"dropped constraints about absent groups: {words}", FairoptWarning, stacklevel=5)
 
 
 class Constants:
@@ -228,9 +263,9 @@ class Constants:
         self._gathered, self._values, self._copies = gathered, values, copies
         self._sums: dict[int, list[Fraction]] = {}
 
-    def fill(self, rows: Iterable[Row]) -> None:
+    def fill(self, items: Iterable[Item]) -> None:
         """Set ``offset`` of each row to the float64 nearest to its exact constant; infinite where float64 ends."""
-        for row in rows:
+        for _, row in listed_rows(items):
             row.offset = nearest_float(self._exact(row)) if row.terms else row.constant
 
     def _exact(self, row: Row) -> Fraction:
@@ -248,32 +283,33 @@ class Constants:
         return total
 
 
-def _rows(gathered: Gathered, rows: list[Row], values: list[Tensor], batch: Batch) -> Rows:
+def _rows(gathered: Gathered, items: list[Item], values: list[Tensor], batch: Batch) -> Rows:
     """The arrays of ``Rows``, without masks that no remaining row names."""
-    named = sorted({j for row in rows for j in row.scales} | {m for row in rows for _, m, _ in row.terms})
-    place = {j: k for k, j in enumerate(named)}
+    named = _named(items, len(gathered.names))
+    place = np.full(len(gathered.names), -1, dtype=np.int64)
+    place[named] = np.arange(named.size)
     terms: list[tuple[int, float, int, int]] = []
     dense: list[Tensor] = []
     dense_rows: list[int] = []
     n = batch.n
-    if batch.copies is not None and any(row.dense for row in rows):
+    if batch.copies is not None and any(row.dense for _, row in listed_rows(items)):
         raise UnsupportedError("rows with a weight of their own for each sample (batch.weighted): not supported where samples are counted")
-    for k, row in enumerate(rows):
-        terms += [(k, s, place[m], v) for s, m, v in row.terms]
+    for k, row in listed_rows(items):
+        terms += [(k, s, int(place[m]), v) for s, m, v in row.terms]
         terms += [(k, row.constant, -1, -1)] if row.constant else []
         if row.dense:
             dense.append(sum((s / n * values[v] for v, s in row.dense.items()), torch.zeros(n, dtype=torch.float64, device="cpu")))
             dense_rows.append(k)
     cell, masks, counts = gathered.cell, gathered.masks, gathered.counts
     if len(named) < masks.shape[0]:  # cells that only a removed mask told apart
-        place_of, masks = merge(masks.take(np.array(named, dtype=np.int64)) if isinstance(masks, SparseRows) else masks[named])
+        place_of, masks = merge(masks.take(named) if isinstance(masks, SparseRows) else masks[named])
         counts = np.bincount(place_of, weights=counts).astype(np.int64)
         cell = place_of[cell]
     result = Rows(
         cell=torch.from_numpy(cell),
         masks=masks,
-        scales=scales_of([{place[j]: s for j, s in row.scales.items()} for row in rows], masks),
-        offset=np.array([row.offset for row in rows], dtype=np.float64),
+        scales=scales_of_items(items, masks, place),
+        offset=offsets_of(items),
         offset_terms=tuple(terms),
         values=tuple(values),
         dense=torch.stack(dense) if dense else None,
@@ -282,6 +318,17 @@ def _rows(gathered: Gathered, rows: list[Row], values: list[Tensor], batch: Batc
     )
     result.know({"counts": counts})
     return result
+
+
+def _named(items: list[Item], masks: int) -> IntArray:
+    """The masks that rows name, rising."""
+    named = np.zeros(masks, dtype=np.bool_)
+    for item in items:
+        if isinstance(item.rows, Members):
+            named[item.rows.masks] = True
+    for _, row in listed_rows(items):
+        named[[*row.scales, *(m for _, m, _ in row.terms)]] = True
+    return np.flatnonzero(named)
 
 
 def _assemble(
@@ -295,7 +342,7 @@ def _assemble(
     batch: Batch,
     distance: Distance,
 ) -> ProjectionProblem:
-    labels = [item.label for item in linear] + [f"{item.header}: {row.name}" for item in ranges for row in item.rows]
+    labels = [item.label for item in linear] + [f"{item.header}: {name}" for item in ranges for name in row_names(item)]
     return ProjectionProblem(
         rows=rows,
         lower=np.array([item.low() for item in linear], dtype=np.float64),

@@ -11,6 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from fairopt.basics.arrays import Array
 from fairopt.basics.exact_sums import nearest_float
 from fairopt.basics.sparse import SparseRows
 from fairopt.basics.wide_rows import WideRows
@@ -56,20 +57,26 @@ def _direction_keys(rows: list[Row], cells: Cells) -> list[bytes | None]:
         return _random_keys(coefficients, rows)
     values = sorted({v for row in rows for v in row.dense})
     dense = np.array([[row.dense.get(v, 0.0) for v in values] for row in rows]).reshape(len(rows), len(values))
-    constants = np.array([[row.offset] for row in rows])
+    constants = np.array([row.offset for row in rows])
+    if not isinstance(coefficients, SparseRows):
+        return directions(np.concatenate([coefficients, dense], axis=1), constants)
     keys: list[bytes | None] = []
     for k in range(len(rows)):
-        index, inside = coefficients.row(k) if isinstance(coefficients, SparseRows) else (None, coefficients[k])
-        line = np.concatenate([inside, dense[k], constants[k]])
-        body = np.abs(line[:-1])
-        largest = float(body.max(initial=0.0))
-        if largest == 0:
-            keys.append(None)
-            continue
-        pivot = int(np.argmax(body > 1e-9 * largest))
-        line = np.round(line / (np.sign(line[pivot]) * largest), 10) + 0.0
-        keys.append(line.tobytes() if index is None else index.tobytes() + line.tobytes())
+        index, inside = coefficients.row(k)
+        key = directions(np.concatenate([inside, dense[k]])[None], constants[k : k + 1])[0]
+        keys.append(None if key is None else index.tobytes() + key)
     return keys
+
+
+def directions(body: Array, constants: Array) -> list[bytes | None]:
+    """Equal keys for rows ``body`` (k, C) with ``constants`` (k,) that are, up to rounding, multiples of each other; None for zeros."""
+    size = np.abs(body)
+    largest = size.max(1, initial=0.0)
+    some = largest > 0
+    pivot = (size > 1e-9 * largest[:, None]).argmax(1) if body.shape[1] else np.zeros(body.shape[0], dtype=np.int64)
+    unit = np.where(some, np.sign(body[np.arange(body.shape[0]), pivot]) * largest, 1.0) if body.shape[1] else np.ones(body.shape[0])
+    lines = np.round(np.concatenate([body, constants[:, None]], axis=1) / unit[:, None], 10) + 0.0
+    return [line.tobytes() if there else None for line, there in zip(lines, some.tolist(), strict=True)]
 
 
 def _random_keys(coefficients: WideRows, rows: list[Row]) -> list[bytes | None]:

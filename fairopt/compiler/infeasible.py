@@ -32,10 +32,16 @@ CLEAR = 2.0**-40  # margin of a proof over the terms of its sums; a witness may 
 def settle(problem: ProjectionProblem, targets: Array | None, on_infeasible: OnInfeasible) -> ProjectionProblem:
     """``problem`` itself where it is not proved infeasible; else as ``on_infeasible`` says. ``targets`` (n,) where the notion read them."""
     hard = hard_constraints(problem)
-    if not hard or _constant_witness(problem, hard) or (targets is not None and _targets_witness(problem, hard, targets)):
+    if plainly_feasible(problem, hard) or (targets is not None and _targets_witness(problem, hard, targets)):
         return problem
     proof = infeasibility(problem)
     return problem if proof is None or proof.margin < CLEAR else as_asked(problem, proof, on_infeasible)
+
+
+def plainly_feasible(problem: ProjectionProblem, hard: list[int] | None = None) -> bool:
+    """Whether a constant inside the bounds meets all hard constraints, which no count of samples can change."""
+    hard = hard_constraints(problem) if hard is None else hard
+    return not hard or _constant_witness(problem, hard)
 
 
 def as_asked(problem: ProjectionProblem, proof: FarkasProof, on_infeasible: OnInfeasible) -> ProjectionProblem:

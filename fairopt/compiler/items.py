@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import overload
 
+import numpy as np
+
+from fairopt.basics.arrays import Array, IntArray
 from fairopt.contract.problem import SoftnessKind
 from fairopt.notions.amount import Amount
 
@@ -60,12 +65,32 @@ class Row:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Members(Sequence[Row]):
+    """The means over disjoint masks (K,), one row each, as arrays: a row is made when it is looked at, for there may be thousands."""
+
+    masks: IntArray
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, k: int) -> Row: ...
+    @overload
+    def __getitem__(self, k: slice) -> list[Row]: ...
+    def __getitem__(self, k: int | slice) -> Row | list[Row]:
+        if isinstance(k, slice):
+            return [self[i] for i in range(len(self))[k]]
+        return Row({int(self.masks[k]): 1.0}, (), 0.0, {}, self.names[k])
+
+
 @dataclass(eq=False)
 class Item:
     """One constraint: a linear one (one row, limits) or a range (rows, width, ratio). Limits join: the largest lower, the least upper."""
 
     header: str
-    rows: list[Row]
+    rows: Sequence[Row]
     soft: Soft
     lower: tuple[Amount, ...] = ()
     upper: tuple[Amount, ...] = ()
@@ -76,6 +101,11 @@ class Item:
     @property
     def is_range(self) -> bool:
         return bool(self.width)
+
+    @property
+    def dense(self) -> bool:
+        """Whether a row has weights of its own a sample."""
+        return not isinstance(self.rows, Members) and any(row.dense for row in self.rows)
 
     @property
     def label(self) -> str:
@@ -94,6 +124,27 @@ class Item:
 
     def wide(self) -> float:
         return min(a.value() for a in self.width)
+
+
+def listed_rows(items: Iterable[Item]) -> Iterator[tuple[int, Row]]:
+    """The rows that are held one by one, with their numbers among all rows of ``items``."""
+    start = 0
+    for item in items:
+        if not isinstance(item.rows, Members):
+            yield from enumerate(item.rows, start)
+        start += len(item.rows)
+
+
+def row_names(item: Item) -> Sequence[str]:
+    return item.rows.names if isinstance(item.rows, Members) else [row.name for row in item.rows]
+
+
+def offsets_of(items: Sequence[Item]) -> Array:
+    """The offset of each row of ``items``."""
+    offsets = np.zeros(sum(len(item.rows) for item in items))
+    for k, row in listed_rows(items):
+        offsets[k] = row.offset
+    return offsets
 
 
 Removed = list[tuple[str, str]]  # what presolve left out: label, reason

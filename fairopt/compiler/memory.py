@@ -21,12 +21,11 @@ from torch import Tensor
 
 from fairopt.basics.containers import is_wrapped
 from fairopt.compiler.compile import Compiled
+from fairopt.compiler.template import is_shipped
 from fairopt.notions.algebra import Notion
-from fairopt.notions.group_notion import GroupNotion
 
 ENTRIES = 64
 ROWS = 1 << 20  # of all entries together; a row costs some 50 bytes
-SHIPPED = "fairopt.notions."
 
 
 class CompiledMemory:
@@ -74,7 +73,7 @@ def composition(
     notion: Notion, n: int, sensitive_features: Mapping[str, Any], targets: Any, weights: Any, bounds: Any, settings: Hashable
 ) -> Hashable | None:
     """A key that is the same for two batches only if they compile to the same problem; None where that cannot be told."""
-    if not isinstance(sensitive_features, Mapping) or notion.parameters or not _is_shipped(notion):
+    if not isinstance(sensitive_features, Mapping) or notion.parameters or not is_shipped(notion):
         return None
     targets = targets if notion.needs_targets else None  # otherwise nothing reads them
     facts = [*(sensitive_features.get(name) for name in notion.attributes), targets, weights, *(bounds or ())]
@@ -82,17 +81,6 @@ def composition(
         return None
     contents = [_content(fact) for fact in facts]
     return None if None in contents else (n, repr(notion), settings, bounds is None, *contents)
-
-
-def _is_shipped(notion: Notion) -> bool:
-    return all(
-        isinstance(leaf.notion, GroupNotion) and type(leaf.notion).__module__.startswith(SHIPPED) and _is_plain(leaf.weight)
-        for leaf in notion.leaves()
-    )
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(value, (int, float, np.number))
 
 
 def _content(fact: Any) -> Hashable | None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
+
+import numpy as np
 
 from fairopt.compiler.cells_of_rows import Cells
 from fairopt.compiler.duplicates import distinct
-from fairopt.compiler.items import Item, Removed, Row
+from fairopt.compiler.items import Item, Members, Removed, Row
 
 
 def pairs_to_ranges(items: list[Item], cells: Cells, removed: Removed) -> list[Item]:
@@ -77,15 +80,29 @@ def _pairs(members: list[int]) -> list[tuple[int, int]]:
 
 def merge_ranges(items: list[Item], removed: Removed) -> list[Item]:
     """Hard ranges over the same members join to the least width."""
-    first: dict[frozenset[tuple[object, ...]], Item] = {}
-    kept: list[Item] = []
+    alike: dict[tuple[int, float], list[Item]] = defaultdict(list)
     for item in items:
         if item.is_range and item.soft.kind == "hard":
-            key = frozenset([*(row.key for row in item.rows), (item.ratio,)])
-            if key in first:
-                first[key].width = distinct(first[key].width + item.width)
-                removed.append((item.label, f"joined with {first[key].label}"))
-                continue
-            first[key] = item
-        kept.append(item)
+            alike[len(item.rows), item.ratio].append(item)
+    into = {id(item): target for several in alike.values() if len(several) > 1 for item, target in _same_members(several)}
+    kept: list[Item] = []
+    for item in items:
+        target = into.get(id(item))
+        if target is None:
+            kept.append(item)
+            continue
+        target.width = distinct(target.width + item.width)
+        removed.append((item.label, f"joined with {target.label}"))
     return kept
+
+
+def _same_members(items: list[Item]) -> Iterator[tuple[Item, Item]]:
+    """Each item over the same rows as an earlier one, and the first of these."""
+    masks = [item.rows.masks for item in items if isinstance(item.rows, Members)]
+    arrays = len(masks) == len(items)
+    first: dict[object, Item] = {}
+    for k, item in enumerate(items):
+        key: object = np.sort(masks[k]).tobytes() if arrays else frozenset(row.key for row in item.rows)
+        target = first.setdefault(key, item)
+        if target is not item:
+            yield item, target

@@ -11,32 +11,54 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from fairopt.compiler.cells_of_rows import Cells
 from fairopt.compiler.duplicates import merge_duplicates
-from fairopt.compiler.items import Item, Removed, Row
+from fairopt.compiler.items import Item, Members, Removed, Row
 from fairopt.compiler.pairs_to_ranges import merge_ranges, pairs_to_ranges
 from fairopt.compiler.reach import Box, always_met, reaches
 
 
-def presolve(items: list[Item], cells: Cells, box: Box) -> tuple[list[Item], Removed]:
-    """The items that remain, and (label, reason) of what went."""
+@dataclass(frozen=True, eq=False)
+class Decided:
+    """What of presolve's work hangs on counts: the linear rows that were looked at for duplicates, and the items that bounds were held
+    against, as they were, with whether one of these went or had a side opened."""
+
+    linear: list[Row]
+    reached: list[Item]
+    changed: bool
+
+
+def presolve(items: list[Item], cells: Cells, box: Box) -> tuple[list[Item], Removed, Decided]:
+    """The items that remain, (label, reason) of what went, and what was decided by counts."""
     removed: Removed = []
     items = [part for item in items for part in _shrink(item, removed)]
     items = [item for item in items if not _needless(item, removed)]
-    if sum(not item.is_range for item in items) > 1:
+    linear = [item.rows[0] for item in items if not item.is_range]
+    joined = 0
+    if len(linear) > 1:
+        before = len(items)
         items = merge_duplicates(items, cells, removed)
+        joined = before - len(items)
         items = pairs_to_ranges(items, cells, removed)
     items = merge_ranges(items, removed)
     found = reaches(items, cells, box)
-    return [item for item, reach in zip(items, found, strict=True) if not always_met(item, reach, removed)], removed
+    old = [replace(item) for item in items]
+    met = [always_met(item, reach, removed) for item, reach in zip(items, found, strict=True)]
+    changed = joined > 0 or any(map(changes, items, met, old))
+    return [item for item, gone in zip(items, met, strict=True) if not gone], removed, Decided(linear, old, changed)
+
+
+def changes(item: Item, met: bool, old: Item) -> bool:
+    """Whether an item that was held against the bounds went, or lost a limit."""
+    return met or item.low() != old.low() or item.high() != old.high()
 
 
 def _shrink(item: Item, removed: Removed) -> list[Item]:
     """A range without repeated members; of two members the linear rows."""
-    if not item.is_range:
+    if not item.is_range or (isinstance(item.rows, Members) and len(item.rows) > 2):
         return [item]
     rows = list({row.key: row for row in reversed(item.rows)}.values())[::-1]
     if len(rows) < len(item.rows):

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from torch import Tensor
 
-from fairopt.basics.arrays import Array, IntArray
+from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.basics.sparse import Matrix, SparseRows, absolute
 from fairopt.basics.wide_rows import WideRows
 from fairopt.compiler.cells_of_rows import LEAST, Cells
-from fairopt.compiler.items import Item, Removed, Row
+from fairopt.compiler.items import Item, Removed, Row, listed_rows, offsets_of
 
 MARGIN = 1e-12
 FAR = 1e6  # a limit so many times as large as what the bounds let its row reach is no limit, and its size would spoil sums
+PLAIN = 1e-6  # relative: what rounding never comes near
 Reach = tuple[Array, Array, Array]
 
 
@@ -42,14 +44,14 @@ class Box:
         low, high = (np.asarray(np.bincount(self.cell, weights=b), dtype=np.float64) for b in (lb, ub))
         return low, high
 
-    def reach(self, rows: list[Row], cells: Cells) -> tuple[Array, Array, Array]:
-        """(rows,) least and greatest values that scores inside the bounds give each row, and (2, rows) what their rounding may hide."""
-        weight = cells.coefficients(rows)  # (rows, C)
-        constants = np.array([row.offset for row in rows])
-        if any(row.dense for row in rows):
+    def reach(self, items: Sequence[Item], cells: Cells) -> tuple[Array, Array, Array]:
+        """(rows,) of all ``items``: least and greatest values inside the bounds, and (2, rows) what their rounding may hide."""
+        weight = cells.coefficients_of(items)  # (rows, C)
+        constants = offsets_of(items)
+        if any(item.dense for item in items):
             lb, ub = (b.numpy() if isinstance(b, Tensor) else np.full(self.cell.shape[0], b) for b in (self.lb, self.ub))
             whole = np.asarray(weight)[:, self.cell]
-            for k, row in enumerate(rows):
+            for k, row in listed_rows(items):
                 for v, s in row.dense.items():
                     whole[k] += s / self.cell.shape[0] * self.values[v].numpy()
             terms = [_product(whole, a, b) for a, b in ((lb, ub), (ub, lb))]
@@ -96,10 +98,10 @@ def _product(weight: Matrix, below: Array | float, above: Array | float) -> Matr
 def reaches(items: list[Item], cells: Cells, box: Box) -> list[Reach | None]:
     """``box.reach`` of the rows of each item, in one pass for those without dense rows; None where the limits move or the box is open."""
     asked = [item for item in items if not box.open and not item.moves]
-    plain = [item for item in asked if not any(row.dense for row in item.rows)]
-    found: dict[int, Reach] = {id(item): box.reach(item.rows, cells) for item in asked if any(row.dense for row in item.rows)}
+    plain = [item for item in asked if not item.dense]
+    found: dict[int, Reach] = {id(item): box.reach([item], cells) for item in asked if item.dense}
     if plain:
-        low, high, hidden = box.reach([row for item in plain for row in item.rows], cells)
+        low, high, hidden = box.reach(plain, cells)
         start = 0
         for item in plain:
             part = slice(start, start + len(item.rows))
@@ -132,3 +134,40 @@ def _beyond(limit: float, end: float, hidden: float) -> bool:
     """Whether values up to ``end``, known to ``hidden``, stay under an upper limit beyond doubt. False for NaN."""
     known = end > -math.inf and hidden < math.inf  # sums of bounds may overflow: then they say nothing
     return limit == math.inf or (known and limit - end >= max(hidden + MARGIN * abs(limit), LEAST))
+
+
+def surely_open(item: Item, masks: BoolArray | SparseRows, lb: float, ub: float) -> bool:
+    """Whether ``always_met`` says no and opens no side, whatever the counts: where no sample is in two masks of a row, what the bounds let
+    it reach are the sums of its scales times the bounds, whose rounding is far below PLAIN."""
+    ends = [_ends(row, masks, lb, ub) for row in item.rows]
+    if any(end is None for end in ends) or item.moves:
+        return False
+    low, high, size = (np.array([end[k] for end in ends if end is not None]) for k in range(3))
+    slack = PLAIN * float(size.max())
+    if item.is_range:
+        most = (item.ratio * float(high.max()) if item.ratio else 0.0) - float(low.min())
+        return item.wide() < most - slack - PLAIN * abs(item.wide())
+    reach = max(abs(float(low[0])), abs(float(high[0])))
+    breaks = 0
+    for limit, end in ((-item.low(), -float(low[0])), (item.high(), float(high[0]))):
+        if limit == math.inf:
+            continue
+        if limit < end - slack - PLAIN * abs(limit):
+            breaks += 1
+        elif not abs(limit) < 0.5 * FAR * reach:
+            return False  # it may open
+    return breaks > 0
+
+
+def _ends(row: Row, masks: BoolArray | SparseRows, lb: float, ub: float) -> tuple[float, float, float] | None:
+    """The least and greatest value of a row between the bounds, and the sum of the absolute terms; None where masks overlap or an end is
+    not finite."""
+    if row.dense or row.terms or not row.scales or isinstance(masks, SparseRows) or not (math.isfinite(lb) and math.isfinite(ub)):
+        return None
+    if int(masks[list(row.scales)].sum(0).max()) > 1:
+        return None
+    low = high = row.offset
+    for s in row.scales.values():
+        low, high = low + min(s * lb, s * ub), high + max(s * lb, s * ub)
+    size = abs(row.offset) + sum(map(abs, row.scales.values())) * max(abs(lb), abs(ub))
+    return (low, high, size) if math.isfinite(size) else None

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fairopt.basics.columns import read_features
+from fairopt.basics.containers import outside_transforms
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.facts import check_format, described_bounds, differing, from_tensor, to_tensor
 from fairopt.basics.ranks import WORLD, Ranks, ranks_of
@@ -278,6 +279,10 @@ class FairnessLayer(nn.Module):
                 "prepare and freeze: not supported by a layer on a process group; build one without it, load this one's state_dict, and "
                 "give it the scores of all ranks"
             )
+        with outside_transforms():
+            return self._prepared(n, sensitive_features, targets, weights)
+
+    def _prepared(self, n: int, sensitive_features: Any, targets: Any, weights: Any) -> Prepared:
         notion, known = self.notion, self._vocabularies
         sensitive_features = read_features(sensitive_features, notion.attributes)
         key = self._key(notion, n, sensitive_features, targets, weights)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.columns import Like, length, read_features, working_tensor
+from fairopt.basics.containers import outside_transforms
 from fairopt.basics.errors import FairoptWarning, InputError, UnsupportedError
 from fairopt.basics.ranks import ranks_of
 from fairopt.compiler import Compiled, OnInfeasible, OnMissing, compile_problem
@@ -279,7 +280,8 @@ def _compiled(
     features = read_features(sensitive_features, notion.attributes)
     name = next((a for a in notion.attributes if a in features), next(iter(features)))
     n = length(features[name], f"sensitive_features[{name!r}]")
-    compiled = compile_problem(notion, n=n, sensitive_features=features, on_missing=on_missing, on_infeasible=on_infeasible, **facts)
+    with outside_transforms():
+        compiled = compile_problem(notion, n=n, sensitive_features=features, on_missing=on_missing, on_infeasible=on_infeasible, **facts)
     if compiled.problem.vacuous and on_missing != "warn":  # that has warned already
         warn_vacuous(compiled.problem)
     return Prepared(compiled, on_infeasible)

@@ -21,12 +21,13 @@ from fairopt.basics.errors import InputError
 from fairopt.basics.table import joined_words
 from fairopt.notions.amount import is_number
 from fairopt.notions.events import Column, Mask, boolean_array
-from fairopt.notions.functional import Functional, Range
+from fairopt.notions.functional import Functional, GroupMeans, Range
 from fairopt.notions.groups import Missing, Vocabulary, encode
 from fairopt.notions.labels import Targets, read_targets
 from fairopt.notions.trap import NoSuchName, trap
 
 Attribute = str | tuple[str, ...]
+Recipe = tuple[Attribute | float, ...]  # columns in the order in which they are made: attributes, values that targets are compared with
 
 
 _OFFERS = "groups, pairs, strata, group, everyone, event, targets, mean, range, weighted, numbers"
@@ -162,7 +163,13 @@ class Batch:
         ``batch.range(groups, ratio=0.8) <= 0`` says that the smallest mean is at least 0.8 times the largest: all ordered pairs
         ``mean(a) - 0.8 * mean(b) >= 0`` as one constraint, whose one violation softness counts.
         """
+        if isinstance(members, GroupMeans):
+            return Range(members, _ratio(ratio))
         return Range(tuple(m if isinstance(m, Functional) else self.mean(m) for m in members), _ratio(ratio))
+
+    def group_means(self, attribute: Attribute, among: Any) -> GroupMeans:
+        """The mean over each group of the attribute among the samples of an event: ``range`` takes them, thousands at once."""
+        return GroupMeans(self.groups(attribute), self.event(among))
 
     def weighted(self, values: Any) -> Functional:
         """1/n sum_i values_i y_i: the dense case."""
@@ -206,6 +213,32 @@ class Batch:
         self._column_of[attribute] = len(self.columns)
         self.columns.append(column)
         return self._column_of[attribute]
+
+    def recipe(self) -> Recipe | None:
+        """How the columns came about: attributes, and of binary targets the values that they were compared with; None where one is
+        neither."""
+        compared = {} if self._targets is None else self._targets.equalities
+        of_column = {mask.key[1]: value for value, mask in compared.items()}
+        made: list[Attribute | float] = []
+        for key, j in self._column_of.items():
+            if isinstance(key, str) or isinstance(key[-1], str):
+                made.append(key)
+            elif j in of_column and self._targets is not None and self._targets.binary:
+                made.append(of_column[j])
+            else:
+                return None
+        return tuple(made)
+
+    def follow(self, recipe: Recipe) -> bool:
+        """Make the columns of another batch's ``recipe`` here; False where targets are not binary. InputErrors as in reading them."""
+        for part in recipe:
+            if not isinstance(part, float):
+                self._attribute_column(part)
+            elif not self.targets.binary:
+                return False
+            else:
+                self.targets == part  # noqa: B015  (makes the column)
+        return True
 
     def boolean_event(self, array: BoolArray, name: str) -> Mask:
         """The event of a boolean array (n,)."""

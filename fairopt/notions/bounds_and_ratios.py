@@ -33,9 +33,9 @@ class ImpactRatio(GroupNotion):
 
     def constraints(self, batch: Batch) -> Iterator[Constraint]:
         for stratum, given in batch.strata(self.given):
-            groups = [(g & stratum).named(g.name) for g in batch.groups(self.attribute)]
-            if len(groups) > 1:
-                yield (batch.range(groups, ratio=self.ratio) <= 0).tagged(self.words, given)
+            means = batch.group_means(self.attribute, stratum)
+            if len(means) > 1:
+                yield (batch.range(means, ratio=self.ratio) <= 0).tagged(self.words, given)
 
 
 class GroupMeanBound(GroupNotion):

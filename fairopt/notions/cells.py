@@ -47,13 +47,13 @@ class Combinations:
         members: list[IntArray] = []
         total = 0
         for key in keys:
-            members.append(self._members(key))
+            members.append(self.members(key))
             total += members[-1].shape[0]
             if total > most:
                 return None
         return SparseRows.of_lists(members, None, self.counts.shape[0])
 
-    def _members(self, key: tuple[Any, ...]) -> IntArray:
+    def members(self, key: tuple[Any, ...]) -> IntArray:
         """The combinations in one mask. Of 'code k of column j and ...' only those with the code are looked at."""
         if key[0] == "=":
             return self._with_code(key[1], key[2])
@@ -136,14 +136,14 @@ def merge(members: BoolArray | SparseRows) -> tuple[IntArray, BoolArray | Sparse
 
 def _merge_sparse(members: SparseRows) -> tuple[IntArray, BoolArray | SparseRows]:
     by_combination = members.transposed
-    alike = _alike(by_combination)
-    first = np.flatnonzero(alike == np.arange(members.columns))  # in the order in which they come
-    cell = np.searchsorted(first, alike).astype(np.int64)
+    same = alike(by_combination)
+    first = np.flatnonzero(same == np.arange(members.columns))  # in the order in which they come
+    cell = np.searchsorted(first, same).astype(np.int64)
     merged = by_combination.take(first).transposed
     return cell, merged.toarray() if merged.shape[0] * merged.shape[1] <= LARGE else merged
 
 
-def _alike(rows: SparseRows) -> IntArray:
+def alike(rows: SparseRows) -> IntArray:
     """(k,) the first row that has the same columns as each: by a random mark, then exactly."""
     draw = np.random.default_rng(0)
     for _ in range(3):
@@ -151,9 +151,9 @@ def _alike(rows: SparseRows) -> IntArray:
         total = np.concatenate([np.zeros(1, dtype=np.uint64), np.cumsum(marks[rows.index], dtype=np.uint64)])
         mark = total[rows.starts[1:]] - total[rows.starts[:-1]]  # modulo 2^64
         _, first, inverse = np.unique(mark, return_index=True, return_inverse=True)
-        alike = first[inverse.reshape(-1)].astype(np.int64)
-        other = rows.take(alike)
+        same = first[inverse.reshape(-1)].astype(np.int64)
+        other = rows.take(same)
         if np.array_equal(other.starts, rows.starts) and np.array_equal(other.index, rows.index):
-            return alike
+            return same
     seen: dict[bytes, int] = {}
     return np.array([seen.setdefault(rows.row(k)[0].tobytes(), k) for k in range(len(rows))], dtype=np.int64)

@@ -9,9 +9,9 @@ comparison, ``abs(f) >= t``, a product of functionals) raises InputError with th
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, overload
 
 from fairopt.notions.amount import Amount, amount, is_number
 from fairopt.notions.events import Mask
@@ -42,11 +42,32 @@ class _NoTruth:
         trap("a strict > defines no closed set; use >=. For the largest or smallest of several means write batch.range(...) <= t")
 
 
+class GroupMeans(Sequence["Functional"]):
+    """The means over the ``groups`` of one attribute, atoms "column == code", among the samples of an ``event``: each a functional that is
+    made when it is looked at, for there may be thousands."""
+
+    def __init__(self, groups: tuple[Mask, ...], event: Mask) -> None:
+        self.groups, self.event = groups, event
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    @overload
+    def __getitem__(self, k: int) -> Functional: ...
+    @overload
+    def __getitem__(self, k: slice) -> tuple[Functional, ...]: ...
+    def __getitem__(self, k: int | slice) -> Functional | tuple[Functional, ...]:
+        if isinstance(k, slice):
+            return tuple(self[i] for i in range(len(self))[k])
+        group = self.groups[k]
+        return Functional(means=((1.0, (group & self.event).named(group.name)),))
+
+
 @dataclass(frozen=True, eq=False)
 class Constraint(_NoTruth):
     """lower <= f <= upper of one functional, or a range of several: max - min <= width, with a ratio: ratio * max - min <= width."""
 
-    functionals: tuple[Functional, ...]
+    functionals: Sequence[Functional]
     lower: Amount | None = None
     upper: Amount | None = None
     width: Amount | None = None
@@ -209,7 +230,7 @@ class AbsoluteValue(_NoTruth):
 class Range(_NoTruth):
     """max - min of several functionals, or ratio * max - min; good for one thing, ``range <= width``."""
 
-    members: tuple[Functional, ...]
+    members: Sequence[Functional]
     ratio: float | None = None
 
     def __le__(self, other: Any) -> Constraint:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +26,7 @@ Missing = Literal["error", "own"]
 
 _KINDS: dict[type, str] = {bool: "bool", int: "int", str: "str", np.bool_: "bool", np.str_: "str"}
 _WIDEST_TABLE = 1 << 16
+_SPAN = 128
 
 
 @dataclass(frozen=True)
@@ -148,16 +149,26 @@ def _encode_integers(a: IntArray, kind: str, known: Vocabulary, *, grow: bool, w
     codes = _look_up(a, low, high, known)
     if codes is not None:
         return codes, known
-    narrow = high - low < max(4 * a.size, _WIDEST_TABLE)
-    present = np.flatnonzero(np.bincount(a - low)) + low if narrow else np.unique(a)
+    shifted = a - low if high - low < max(4 * a.size, _WIDEST_TABLE) else None
+    present = np.unique(a) if shifted is None else np.flatnonzero(np.bincount(shifted)) + low
+    if shifted is not None and not known.values and grow and present.size == high - low + 1 <= _SPAN:
+        return shifted, _span(kind, low, high)
     values = [bool(v) for v in present] if kind == "bool" else present.tolist()
     unknown = [v for v in values if v not in known.index]
     if unknown and not grow:
         _raise_unknown(unknown, known, where)
     vocabulary = known.joined(unknown, name=where)
+    if shifted is not None and vocabulary.contiguous and vocabulary.numbers[0] == low:
+        return shifted, vocabulary
     codes = _look_up(a, low, high, vocabulary)
     assert codes is not None  # every value has just joined
     return codes, vocabulary
+
+
+@lru_cache(maxsize=256)
+def _span(kind: str, low: int, high: int) -> Vocabulary:
+    """The vocabulary of all values from ``low`` to ``high``: batch after batch comes with the same."""
+    return Vocabulary(tuple(map(bool if kind == "bool" else int, range(low, high + 1))))
 
 
 def _look_up(a: IntArray, low: int, high: int, known: Vocabulary) -> IntArray | None:

@@ -63,11 +63,21 @@ class Targets:
             self._seen[key] = self._batch.boolean_event(compare(self._numbers(), float(other)), f"target{word}{other:g}")
         return self._seen[key]
 
+    @property
+    def equalities(self) -> dict[float, Mask]:
+        """The events ``targets == value`` made so far."""
+        return {value: mask for (word, value), mask in self._seen.items() if word == "="}
+
+    @property
+    def binary(self) -> bool:
+        """Whether every target is 0 or 1."""
+        values = self._numbers()
+        return bool(((values == 0) | (values == 1)).all())
+
     def expect_binary(self, notion: str) -> None:
         """InputError where a target is neither 0 nor 1: then the events target=0 and target=1 mean something else than was meant."""
-        values = self._numbers()
-        if not bool(((values == 0) | (values == 1)).all()):
-            self._refuse(f"{notion} is about the labels 0 and 1", values)
+        if not self.binary:
+            self._refuse(f"{notion} is about the labels 0 and 1", self._numbers())
 
     def check_met(self) -> None:
         """InputError where a notion asks for targets of some value, and no sample has any of these, though other labels than 0, 1 came."""

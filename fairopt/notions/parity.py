@@ -65,10 +65,10 @@ class Parity(GroupNotion):
                 yield from (c.tagged(self.words, context) for c in self._compared(batch, stratum & event))
 
     def _compared(self, batch: Batch, event: Mask) -> Iterator[Constraint]:
-        groups = [(g & event).named(g.name) for g in batch.groups(self.attribute)]
         if self.to == "pairs":
-            yield batch.range(groups) <= self.tolerance
+            yield batch.range(batch.group_means(self.attribute, event)) <= self.tolerance
             return
+        groups = [(g & event).named(g.name) for g in batch.groups(self.attribute)]
         if isinstance(self.to, Reference):
             chosen = batch.group(self.attribute, self.to.value)
             # a reference that no vocabulary knows yet is an absent group: nobody

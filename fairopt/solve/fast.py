@@ -19,14 +19,12 @@ from fairopt.contract.backend import Status
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.certificate import Certificate, Solution, problem_hash
 from fairopt.solve.gradient.attached import attach_piece
+from fairopt.solve.passes import batch, stages
 from fairopt.solve.passes import project as passes
-from fairopt.solve.passes import stages
 from fairopt.solve.passes.search import NUMBERS
 from fairopt.solve.plan import Plan, plan_of
 
 _empty, _float64, _float32 = np.empty, torch.float64, torch.float32
-_project: Callable[..., int] = passes.project
-_differentiate: Callable[..., int] = passes.differentiate
 _address = stages.ADDRESS
 
 
@@ -106,10 +104,10 @@ def attempt(scores: Tensor, problem: ProjectionProblem, backend: str = "auto") -
     return (out if scores.dim() == 1 else out.view(scores.shape)), answer
 
 
-def _solved(z: Any, y: Any, code: Any, numbers: Array, plan: Plan) -> int:
-    """The compiled call for scores z (n,): see ``fairopt.solve.passes.project``."""
+def _solved(z: Any, y: Any, code: Any, numbers: Array, plan: Plan, project: Callable[..., int] = passes.project) -> int:
+    """The compiled call for scores z (n,), or for the rows of a batch: see ``fairopt.solve.passes.project`` and ``batch``."""
     bits, ends = (np.int32, np.zeros(2, np.float32)) if z.itemsize == 4 else (np.int64, np.zeros(2))
-    return _project(_address, z, z.view(bits), ends, ends.view(bits), *plan.arguments, y, code, numbers)
+    return project(_address, z, z.view(bits), ends, ends.view(bits), *plan.arguments, y, code, numbers)
 
 
 def attempt_batch(scores: Tensor, problem: ProjectionProblem) -> Tensor | None:
@@ -120,49 +118,49 @@ def attempt_batch(scores: Tensor, problem: ProjectionProblem) -> Tensor | None:
     z = scores.detach().contiguous()
     y = torch.empty_like(z)
     rows, n = z.shape
-    codes = _empty((rows, n), np.uint16) if plan.coded else None
+    codes = _empty((rows, n), np.uint16) if plan.coded else plan.cell[None]  # (B, n) or (1, n)
     numbers = _empty((rows, plan.size))
-    pieces = []
-    for k, (into, out) in enumerate(zip(z.numpy(), y.numpy(), strict=True)):
-        code = plan.cell if codes is None else codes[k]
-        if not _solved(into, out, code, numbers[k], plan):
-            return None
-        pieces.append(Piece(problem, plan, code, numbers[k]))
+    if _solved(z.numpy(), y.numpy(), codes, numbers, plan, batch.project_rows) < rows:
+        return None
     if not (scores.requires_grad and torch.is_grad_enabled()):
         return y
-    return attach_piece(scores, y, Pieces(pieces))
-
-
-class Pieces:
-    """The pieces of a batch of answers."""
-
-    __slots__ = ("pieces",)
-
-    def __init__(self, pieces: list[Piece]) -> None:
-        self.pieces = pieces
-
-    def times(self, v: Tensor, forward: bool) -> Tensor:
-        """As ``Piece.times``, row by row of v (B, n)."""
-        return torch.stack([piece.times(row, forward) for piece, row in zip(self.pieces, v, strict=True)])
+    return attach_piece(scores, y, Pieces(problem, plan, codes, numbers))
 
 
 class Piece:
     """The linear piece of one answer: what its derivative needs."""
 
     __slots__ = ("code", "numbers", "plan", "problem")
+    _compiled: Callable[..., int] = staticmethod(passes.differentiate)
 
     def __init__(self, problem: ProjectionProblem, plan: Plan, code: Any, numbers: Array) -> None:
         self.problem, self.plan, self.code, self.numbers = problem, plan, code, numbers
 
     def times(self, v: Tensor, forward: bool) -> Tensor:
-        """J'v (n,), or J v where ``forward``; v on the CPU, float32 or float64, detached."""
+        """J'v, or J v where ``forward``, in the shape of v: on the CPU, float32 or float64, detached."""
         if not v.is_contiguous():
             v = v.contiguous()
         plan, values = self.plan, v.numpy()
         out = np.empty_like(values)
-        if not _differentiate(_address, values, self.code, plan.whole, plan.real, plan.inverse, self.numbers, out, forward):
+        if self._compiled(_address, values, self.code, plan.whole, plan.real, plan.inverse, self.numbers, out, forward) < self._wanted(
+            values
+        ):
             raise BackendError(f"in the gradient: the rows of the piece contradict each other, problem {problem_hash(self.problem)}")
         return torch.from_numpy(out)
+
+    def _wanted(self, v: Any) -> int:
+        """What the compiled call says where all is done."""
+        return 1
+
+
+class Pieces(Piece):
+    """The pieces of a batch of answers: code (B, n) or (1, n), numbers (B, size)."""
+
+    __slots__ = ()
+    _compiled = staticmethod(batch.differentiate_rows)
+
+    def _wanted(self, v: Any) -> int:
+        return int(v.shape[0])
 
 
 def compile_for(dtype: torch.dtype) -> bool:
@@ -176,9 +174,24 @@ def compile_for(dtype: torch.dtype) -> bool:
     none, numbers = np.zeros(0), np.zeros(stages.HEAD)
     before = _misses()
     part = np.zeros(0, dtype=np.int64)  # a score that is NaN is left at once
-    _project(_address, z, z.view(bits), ends, ends.view(bits), cell, whole, real, none, none, none, part, z.copy(), cell.copy(), numbers)
-    _differentiate(_address, z[:0], cell[:0], whole, real, none, numbers, z[:0], False)
+    passes.project(
+        _address, z, z.view(bits), ends, ends.view(bits), cell, whole, real, none, none, none, part, z.copy(), cell.copy(), numbers
+    )
+    passes.differentiate(_address, z[:0], cell[:0], whole, real, none, numbers, z[:0], False)
     return _misses() > before
+
+
+def compile_rows_for(dtype: torch.dtype) -> None:
+    """Compiles the functions of batches, which otherwise their first call does, in a second."""
+    z = torch.full((1, 1), float("nan"), dtype=dtype).numpy()
+    whole, real = np.zeros(stages.INTS + 2, dtype=np.int64), np.zeros(stages.FLOATS)
+    none, code, numbers = np.zeros(0), np.zeros((1, 1), dtype=np.uint16), np.zeros((0, stages.HEAD))
+    bits, ends = (np.int32, np.zeros(2, np.float32)) if z.itemsize == 4 else (np.int64, np.zeros(2))
+    part, nothing = np.zeros(0, dtype=np.int64), z[:0]
+    batch.project_rows(
+        _address, nothing, nothing.view(bits), ends, ends.view(bits), code[0], whole, real, none, none, none, part, nothing, code, numbers
+    )
+    batch.differentiate_rows(_address, nothing, code, whole, real, none, numbers, nothing, False)
 
 
 def _misses() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.sparse import SparseRows, most_in_a_column
-from fairopt.contract.problem import ProjectionProblem
-from fairopt.solve.dual.structure import numbers, structure
+from fairopt.contract.problem import ProjectionProblem, Rows
+from fairopt.solve.dual.structure import numbers, structure, unit_of
 from fairopt.solve.finish.check import TINY
 from fairopt.solve.finish.rounding import box_holds_numbers
 from fairopt.solve.passes import stages as fields
@@ -117,7 +117,7 @@ class Plan(CellPlan):
 
 def plan_of(problem: ProjectionProblem) -> Plan | None:
     """The plan of a problem and its samples, or None where the general road takes it."""
-    return problem.workspace.keep("compiled", lambda: _plan(problem))
+    return problem.workspace.keep("compiled", lambda: _of_kin(problem))
 
 
 def _taken(problem: ProjectionProblem) -> bool:
@@ -137,16 +137,25 @@ def _taken(problem: ProjectionProblem) -> bool:
 
 def _span(problem: ProjectionProblem, extents: Extents) -> tuple[float, float]:
     """The largest absolute scores, from and to, that are solved in the problem's own units; none where it needs others."""
-    rows = problem.rows
-    soft = np.array([s.weight for s in problem.softness])
-    bounds = np.array([*extents.low, *extents.high])
-    numbers_ = (rows.offset, problem.lower, problem.upper, problem.width, bounds, soft, structure(problem).unit)
-    sizes = np.abs(np.concatenate(numbers_))
-    near = (sizes == 0.0) | (sizes == np.inf) | ((sizes >= 2.0**-NEAR) & (sizes <= 2.0**NEAR))
-    if extents.lightest > 2.0**-NEAR and extents.heaviest < 2.0**NEAR and bool(near.all()):
+    if _near(problem, extents):
         return 2.0**-NEAR, 2.0**NEAR
     known = span(problem)
     return (known.low, known.high) if known.plain else (np.inf, -np.inf)
+
+
+def _near(problem: ProjectionProblem, extents: Extents) -> bool:
+    """Whether all numbers of a problem are 0, infinite or about 1."""
+    soft = np.array([s.weight for s in problem.softness])
+    bounds = np.array([*extents.low, *extents.high])
+    sizes = (problem.rows.offset, problem.lower, problem.upper, problem.width, bounds, soft, unit_of(problem))
+    return _about_one(np.concatenate(sizes), extents)
+
+
+def _about_one(values: Array, extents: Extents) -> bool:
+    """Whether values, and the weights, are 0, infinite or about 1."""
+    sizes = np.abs(values)
+    near = (sizes == 0.0) | (sizes == np.inf) | ((sizes >= 2.0**-NEAR) & (sizes <= 2.0**NEAR))
+    return extents.lightest > 2.0**-NEAR and extents.heaviest < 2.0**NEAR and bool(near.all())
 
 
 def cell_plan(problem: ProjectionProblem, extents: Extents | None = None, *, terms: int | None = None) -> CellPlan | None:
@@ -181,8 +190,7 @@ def cell_plan(problem: ProjectionProblem, extents: Extents | None = None, *, ter
     numbers_[fields.FARTHEST] = max(abs(b) for b in (*extents.low, *extents.high))  # and at most so far
     numbers_[fields.LIGHT] = 1.0 / extents.lightest
     whole = np.concatenate([head, starts, index, problem.range_starts, st.hard]).astype(np.int64)
-    soft, metric = 1.0 / nums.gamma, (rows.coefficients**2) @ extents.opened
-    metric = np.where(metric > 0, metric, 1.0)
+    soft, metric = 1.0 / nums.gamma, _metric(rows, extents.opened)
     parts = (numbers_, entries, problem.lower, problem.upper, problem.width, nums.rho, soft, rows.offset, st.unit, metric)
     real: Array = np.concatenate([*parts, extents.opened, np.ones(C)], dtype=np.float64)
     size = fields.HEAD + m + (L + R) + m + R + 2 * C
@@ -208,6 +216,12 @@ def _plan(problem: ProjectionProblem) -> Plan | None:
     known = {**vars(plan), "single": plan.single if uniform else box_holds_numbers(problem, torch.float32)}
     bounds = (NOTHING, NOTHING) if plain else (lb, ub)
     return Plan(**known, cell=cell, lb=bounds[0], ub=bounds[1], inverse=inverse, part=part, coded=plan.boxed or weights is not None)
+
+
+def _metric(rows: Rows, opened: Array) -> Array:
+    """(m,) the slope of each row where no bound is active."""
+    metric = (rows.coefficients**2) @ opened
+    return np.asarray(np.where(metric > 0, metric, 1.0))
 
 
 def _entries(problem: ProjectionProblem) -> tuple[IntArray, IntArray, Array, bool]:
@@ -243,3 +257,60 @@ def _sample(cell: Any, counts: IntArray) -> tuple[IntArray, Array]:
     if (taken == 0).any():
         return np.zeros(0, dtype=np.int64), np.ones(counts.shape[0])
     return part, counts / taken
+
+
+def _terms(counts: IntArray) -> int:
+    """How many numbers a row value is summed from, at most."""
+    return int(counts.max(initial=1)) + int(counts.shape[0]) + 8
+
+
+# plans of problems that differ in their counts alone ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """The plan of the first of some problems that have all but samples and weights in common (``fairopt.compiler.template``); ``filled``
+    (m, C): which coefficients are not 0."""
+
+    plan: Plan
+    filled: Array
+    row: IntArray
+    column: IntArray
+
+    def of(self, problem: ProjectionProblem) -> Plan | None:
+        """The plan of another of them: what ``_plan`` makes, number by number. None where counts change more than numbers."""
+        rows, first, weights = problem.rows, self.plan, problem.weights
+        a, m, C = rows.coefficients, first.m, first.cells
+        if isinstance(a, SparseRows) or not np.array_equal(a != 0.0, self.filled):
+            return None
+        extents, unit = extents_of(problem), unit_of(problem)
+        if not _about_one(unit, extents):
+            return None
+        cell = rows.cell.numpy().astype(np.uint16)
+        part, scale = np.zeros(0, dtype=np.int64), np.ones(C)
+        if first.boxed and weights is None and problem.n > LARGE:
+            part, scale = _sample(cell, rows.counts)
+        real = first.real.copy()
+        real[fields.FLOATS : fields.FLOATS + self.row.size] = a[self.row, self.column]
+        real[-2 * (m + C) :] = np.concatenate([unit, _metric(rows, extents.opened), extents.opened, scale])
+        terms = _terms(rows.counts)
+        real[fields.TERMS], real[fields.TINY] = terms, (problem.n + terms) * TINY
+        real[fields.LIGHT] = 1.0 / extents.lightest
+        return replace(first, cell=cell, real=real, inverse=first.inverse if weights is None else 1.0 / weights.numpy(), part=part)
+
+
+def _of_kin(problem: ProjectionProblem) -> Plan | None:
+    """The plan of a problem, by that of an earlier one of its kin where there is one."""
+    kin = problem.workspace.get("kin")
+    if kin is None:
+        return _plan(problem)
+    key = "layout", problem.weights is None
+    layout = kin.get(key)
+    plan = None if layout is None else layout.of(problem)
+    if plan is None:
+        plan = _plan(problem)
+        dense = not isinstance(problem.rows.coefficients, SparseRows)
+        if plan is not None and layout is None and dense and _near(problem, extents_of(problem)):
+            filled = problem.rows.coefficients != 0.0
+            kin.put(key, Layout(replace(plan, cell=plan.cell[:0], part=plan.part[:0]), filled, *np.nonzero(filled)))
+    return plan

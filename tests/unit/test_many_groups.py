@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import fairopt as fo
 from fairopt.basics.sparse import SparseRows, most_in_a_column, product, row_of_columns, same_columns
-from fairopt.compiler import cells_of_rows
+from fairopt.compiler import cells_of_rows, template
 from fairopt.notions import cells
 from fairopt.solve import solve
 from fairopt.solve.dual import structure as structures
@@ -91,7 +91,9 @@ def test_a_problem_is_the_same_however_it_is_kept(notion: fo.Notion, monkeypatch
     dense = fo.compile(notion, **facts)
     for module in (cells, cells_of_rows):
         monkeypatch.setattr(module, "LARGE", 0)
+    template.MEMORY.clear()
     kept = fo.compile(notion, **facts)
+    template.MEMORY.clear()
     assert isinstance(kept.problem.rows.scales, SparseRows)
     np.testing.assert_array_equal(np.asarray(kept.problem.rows.masks), dense.problem.rows.masks)
     np.testing.assert_array_equal(np.asarray(kept.problem.rows.scales), dense.problem.rows.scales)
@@ -236,6 +238,7 @@ for notion, groups, strata in (
     (fo.ImpactRatio("g").priced(1.0), 5000, 1),
     (fo.EqualizedOdds("g", tolerance=0.01).budgeted(1.0), 1000, 1),
     (fo.EqualizedOdds("g", tolerance=0.01), 2500, 1),
+    (fo.DemographicParity("g", tolerance=0.05) & fo.DemographicParity("h", tolerance=0.05), 700, 700),
 ):
     for bounds in (None, (0.0, 1.0)):
         z = torch.tensor(rng.normal(0.5, 0.4, n), dtype=torch.float32, requires_grad=True)

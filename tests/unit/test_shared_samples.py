@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 import fairopt as fo
 from fairopt.basics.sparse import Matrix, SparseRows
 from fairopt.basics.wide_rows import WideRows, wide_shares
+from fairopt.solve import fast
+from fairopt.solve.dual import pieces as pieces_module
 from fairopt.solve.dual import structure as structures
 from fairopt.solve.dual.active_piece import read_piece
 from fairopt.solve.dual.bordered import BorderedInverse, Sandwich, split
@@ -167,3 +169,57 @@ def test_thousands_of_groups_make_no_dense_matrix(name: str) -> None:
     coefficients = problem.rows.coefficients
     assert isinstance(coefficients, SparseRows)
     assert coefficients.values.size < 40 * problem.m
+
+
+# two attributes of about as many groups ----------------------------------------------------------------------------------------------
+
+
+def two_attributes(seed: int, n: int, groups: int) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Groups of mixed sizes, so that the finest rows are now of one attribute and now of the other; a tenth of the scores beyond [0, 1]."""
+    draw = np.random.default_rng(seed)
+    a, b = (np.concatenate([np.arange(groups), draw.integers(0, groups, n - groups)]) for _ in range(2))
+    z = draw.normal(0.5, 0.3, n) + draw.normal(0, 0.2, groups)[a] + draw.normal(0, 0.2, groups)[b]
+    return torch.tensor(z), {"sensitive_features": {A: a, B: draw.permutation(b)}, "bounds": (0.0, 1.0)}
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 60))
+def test_simple_rows_share_no_cell_and_are_no_fewer_than_those_of_one_attribute(seed: int, groups: int) -> None:
+    _, facts = two_attributes(seed, 20 * groups, groups)
+    prepared = fo.compile(NOTIONS["two"](0.0), **facts)
+    found = split(prepared.problem.rows.coefficients)
+    held = np.asarray(prepared.problem.rows.coefficients)[found.simple] != 0
+    assert int(held.sum(0).max()) <= 1
+    assert found.simple.sum() >= max(prepared.problem.m - groups, 1)
+    met = (np.asarray(prepared.problem.rows.coefficients)[~found.simple] != 0) & held.any(0)
+    assert met.any(1).all()  # none is left that could join them
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_two_attributes_of_many_groups_give_what_the_written_out_model_gives(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    z, facts = two_attributes(seed, 3_000, 60)
+    how: dict[str, Any] = {"backend": "dual_newton", "return_solution": True}
+    monkeypatch.setattr(fast, "plan_of", lambda problem: None)
+    found = {}
+    for border in (structures.BORDER, -1):
+        monkeypatch.setattr(structures, "BORDER", border)
+        solution = fo.project(z, NOTIONS["two"](0.05), **facts, **how)
+        assert structure(solution.certificate.problem).bordered == (border > 0)
+        assert solution.status is fo.Status.CERTIFIED
+        found[border] = solution.scores
+    torch.testing.assert_close(*found.values(), rtol=0, atol=1e-10)
+
+
+def test_the_model_is_minimised_in_few_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the right piece a search ends: what float64 cannot resolve takes no more steps."""
+    pieces: list[Any] = []
+
+    def kept(*args: Any) -> Any:
+        pieces.append(read_piece(*args))
+        return pieces[-1]
+
+    monkeypatch.setattr(pieces_module, "read_piece", kept)
+    z, facts = two_attributes(1, 20_000, 200)
+    solution = fo.project(z, NOTIONS["two"](0.05), **facts, return_solution=True)
+    assert solution.status is fo.Status.CERTIFIED
+    assert 0 < len(pieces) <= 6 * (solution.iterations + 1)

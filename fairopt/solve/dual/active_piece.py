@@ -52,6 +52,11 @@ class Piece:
     shares: Array
     owner: IntArray
 
+    def same_as(self, other: Piece) -> bool:
+        """Whether both have the same active rows on the same sides, and the same equations."""
+        same = np.array_equal(self.index, other.index) and np.array_equal(self.signs, other.signs)
+        return same and self.caps == other.caps and np.array_equal(self.ell, other.ell)
+
     def inverse(self, M: Model) -> Inverse:
         """Pseudo-inverse (k + q, k + q) of the saddle matrix for M (m, m). Symmetric; redundant rows take the least-norm solution.
 

@@ -45,6 +45,7 @@ class ActiveRows(Protocol):
 
 REFINE = 2
 PAIRS = 5_000_000
+ROUNDS = 4
 NOTHING = SparseRows(np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0), 0)
 
 
@@ -99,7 +100,7 @@ class Split:
 
 
 def split(coefficients: Matrix) -> Split:
-    """Rows in the order of their number of cells; a row is simple where it is the first of all that count its cells."""
+    """The most rows that are found to share no cell are simple: the finest first, or in the order in which notions name them."""
     m, columns = coefficients.shape
     if isinstance(coefficients, WideRows):
         narrow, left, wide = coefficients.narrow, coefficients.left, coefficients.wide
@@ -107,12 +108,34 @@ def split(coefficients: Matrix) -> Split:
         narrow = coefficients if isinstance(coefficients, SparseRows) else SparseRows.of_dense(coefficients)
         left = SparseRows(np.zeros(m + 1, dtype=np.int64), NOTHING.index, NOTHING.values, 0)
         wide = SparseRows(NOTHING.starts, NOTHING.index, NOTHING.values, columns)
+    by_size = np.argsort(np.diff(narrow.starts), kind="stable")
+    found = [apart(narrow, order) for order in (by_size, np.arange(m), np.arange(m)[::-1])]
+    return Split(narrow, left, wide, max(found, key=lambda simple: int(simple.sum())))
+
+
+def apart(rows: SparseRows, order: IntArray) -> BoolArray:
+    """(m,) rows of which no two share a cell: going through ``order`` (m,), each that shares none with those taken before.
+
+    A round takes every row that comes first on all its cells among those that are left; after ROUNDS the others are not taken.
+    """
+    m = len(rows)
     rank = np.empty(m, dtype=np.int64)
-    rank[np.argsort(np.diff(narrow.starts), kind="stable")] = np.arange(m)
-    first = np.full(columns, m, dtype=np.int64)
-    np.minimum.at(first, narrow.index, rank[narrow.row_of])
-    beaten = first[narrow.index] < rank[narrow.row_of]
-    return Split(narrow, left, wide, np.bincount(narrow.row_of, weights=beaten, minlength=m) == 0)
+    rank[order] = np.arange(m)
+    taken, left = np.zeros(m, dtype=np.bool_), np.ones(m, dtype=np.bool_)
+    entry, cell = rows.row_of, rows.index
+    for _ in range(ROUNDS):
+        first = np.full(rows.columns, m, dtype=np.int64)
+        np.minimum.at(first, cell, rank[entry])
+        beaten = first[cell] < rank[entry]
+        taken |= left & (np.bincount(entry, weights=beaten, minlength=m) == 0)
+        held = np.zeros(rows.columns, dtype=np.bool_)
+        held[cell[taken[entry]]] = True
+        left &= np.bincount(entry, weights=held[cell], minlength=m) == 0
+        if not left.any():
+            break
+        kept = left[entry]
+        entry, cell = entry[kept], cell[kept]
+    return taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,16 +205,16 @@ class BorderedInverse:
     def __init__(self, M: Sandwich, piece: ActiveRows) -> None:
         assert isinstance(piece.E, SparseRows)
         assert not isinstance(piece.gamma_inverse, np.ndarray)
-        self.M, self.piece, self.E, self.quadratic = M, piece, piece.E, piece.gamma_inverse
-        self.q = self.E.shape[0]
+        self.M, self.E, self.quadratic = M, piece.E, piece.gamma_inverse
+        self.m, self.index, self.q = piece.m, piece.index, self.E.shape[0]  # not the piece itself, which keeps its inverse
         simple = M.split.simple[piece.index]
         self.inside, self.outside = np.flatnonzero(simple), np.flatnonzero(~simple)
-        inner = self._inner(simple)
+        inner = self._inner(piece, simple)
         self._border(inner)
 
-    def _inner(self, simple: BoolArray) -> SeparableInverse:
+    def _inner(self, piece: ActiveRows, simple: BoolArray) -> SeparableInverse:
         """The solver of the simple rows; the equations that it holds, and those of the border, are kept."""
-        piece, E, quadratic = self.piece, self.E, self.quadratic
+        E, quadratic = self.E, self.quadratic
         equations = E if quadratic is None else stacked(E, quadratic.flows)
         gamma = np.zeros(self.q) if quadratic is None else np.concatenate([np.zeros(self.q), 1.0 / quadratic.inverse])
         size = np.diff(equations.starts)
@@ -212,7 +235,7 @@ class BorderedInverse:
 
     def _border(self, inner: SeparableInverse) -> None:
         """F (simple unknowns, border), inner^-1 F, and the inverse of the border's Schur complement."""
-        parts, index = self.M.split, self.piece.index
+        parts, index = self.M.split, self.index
         inside, outside = index[self.inside], index[self.outside]
         place = np.searchsorted(parts.others, outside)  # of the active ones among the others
         r, b, c = parts.wide.shape[0], outside.size, self.border_equations.size
@@ -258,10 +281,10 @@ class BorderedInverse:
         return theta, nu[: self.q]
 
     def __matmul__(self, rhs: Array) -> Array:
-        k, index = self.piece.index.size, self.piece.index
+        k, index = self.index.size, self.index
         g, e = rhs[:k], rhs[k:]
         theta, nu = self._solve(g, e)
-        full = np.zeros(self.piece.m)
+        full = np.zeros(self.m)
         for _ in range(REFINE):
             full[index] = theta
             left = g - (self.M @ full)[index] - nu @ self.E

@@ -7,8 +7,8 @@ the minimum). On the right piece the model is Phi itself, and the step ends the 
 
 Cells without a free sample have slope 0: they get their mean slope times min(1, residual), which vanishes at the optimum. Where far
 scores leave much of Phi linear, Newton can wander: after TRUST steps another method takes over and Newton finishes. That is the interior
-point method (``interior``), or where many constraints share no cell a search in tables of the rows (``tables``). The residual is that of
-``prox.residual``; the search ends when float64 resolves no better.
+point method (``interior``), or, after EARLY steps, where many constraints share no cell a search in tables of the rows (``tables``). The
+residual is that of ``prox.residual``; the search ends when float64 resolves no better.
 
 Source: Qi & Sun 1993 (semismooth Newton); DESIGN 7 for what failed before.
 """
@@ -38,6 +38,7 @@ from fairopt.solve.dual.two_rows import few_rows
 MAX_ITER = 50  # Newton steps and iterations of the interior point method together
 ACCEPTED = 2e-10  # relative KKT residual that still counts as solved, where the search gets no further
 TRUST = 8  # Newton steps before the interior point method
+EARLY = 4  # before tables, which cost as much as a few steps
 INTERIOR = 30
 WRITTEN = 600  # rows up to which M may be written out where parts of it do not settle
 GUESSES = 12  # Newton steps on a sample of the scores
@@ -223,7 +224,9 @@ class Search:
     def interior(self, state: State, max_iter: int) -> tuple[State, int]:
         """Where another method gets to, and its iterations; ``state`` itself where there is none for so many rows."""
         if self.structure.diagonal:  # the interior point method would write out M
-            return self.at(self.solver.feasible(table_prices(self.dual.vector(), self.structure, self.numbers))), 1
+            p = table_prices(self.dual.vector(), self.structure, self.numbers)
+            s = self.structure.metric
+            return self.at(prox(self.structure, self.numbers, self.dual.evaluate(p).f + s * p, s)), 1  # in the price domain
         if self.structure.bordered and self.structure.metric.shape[0] > WRITTEN:
             return state, 1
         method = InteriorPoint(self.dual.vector(), self.structure, self.numbers)
@@ -288,7 +291,7 @@ def _newton(search: Search, state: State, goal: float, iteration: int, max_iter:
         if state.res <= max(goal, min(hidden(search.structure, state.p), most)):
             break
         settled = interior or best.res <= search.solved
-        if iteration >= TRUST and not settled:
+        if iteration >= (EARLY if search.structure.diagonal else TRUST) and not settled:
             interior = True
             new, used = search.interior(state, min(INTERIOR, max_iter - iteration))
             iteration += used

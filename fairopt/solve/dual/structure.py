@@ -137,7 +137,7 @@ def _analyse(problem: ProjectionProblem) -> Structure:
     coupled = np.ones(problem.m, dtype=bool)
     coupled[:L] = in_block[:L]
     owner = np.concatenate([np.arange(L), L + np.repeat(np.arange(R), np.diff(problem.range_starts))]).astype(np.int64)
-    unit = np.where(rows.absolute_sum > 0, rows.absolute_sum, 1.0)
+    unit = unit_of(problem)
     diagonal = problem.m > MANY and rows.one_row_a_cell
     bordered = problem.m > MANY and rows.dense is None and not rows.one_row_a_cell and split_of(problem).border <= BORDER
     bordered = bordered and problem.m * split_of(problem).border <= ENTRIES
@@ -152,7 +152,7 @@ def _analyse(problem: ProjectionProblem) -> Structure:
         shape = "general"
     return Structure(
         shape,
-        _metric(problem),
+        metric_of(problem),
         unit,
         blocks,
         hard,
@@ -172,8 +172,14 @@ def split_of(problem: ProjectionProblem) -> Split:
     return problem.rows.workspace.keep("split", lambda: split(problem.rows.coefficients))
 
 
-def _metric(problem: ProjectionProblem) -> Array:
-    """(m,) sum_i A_ki^2 / w_i."""
+def unit_of(problem: ProjectionProblem) -> Array:
+    """(m,) sum_i |A_ki|; 1 where a row is empty."""
+    sums = problem.rows.absolute_sum
+    return np.where(sums > 0, sums, 1.0)
+
+
+def metric_of(problem: ProjectionProblem) -> Array:
+    """(m,) sum_i A_ki^2 / w_i; 1 where a row is empty."""
     rows = problem.rows
     inverse = rows.counts.astype(np.float64) if problem.weights is None else _cell_sums(problem)
     if rows.dense is None:

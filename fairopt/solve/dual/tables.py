@@ -127,6 +127,32 @@ def _bisect(low: Array, high: Array, below: Callable[[Array], BoolArray]) -> tup
     return low, high
 
 
+def _root(low: Array, high: Array, excess: Callable[[Array], Array]) -> tuple[Array, Array]:
+    """As ``_bisect`` around the point where ``excess``, which falls, changes its sign: by chords (the Illinois method), which end on a
+    linear piece in a step, and halves between them, for there may be jumps."""
+    at_low, at_high = np.full(low.shape, np.nan), np.full(low.shape, np.nan)
+    side = np.zeros(low.shape, dtype=np.int64)  # how often in a row the same end moved
+    least = 1e-17 * np.maximum(np.abs(low), np.abs(high))
+    for k in range(STEPS):
+        width, delta = high - low, 1e-15 * np.maximum(np.abs(low), np.abs(high)) + least
+        if (width <= 2.5 * delta).all():
+            break
+        with np.errstate(all="ignore"):
+            chord = low + width * (at_low / (at_low - at_high))
+        known = np.isfinite(chord) & (np.abs(at_low) < FAR / 4) & (np.abs(at_high) < FAR / 4)
+        middle = 0.5 * (low + high)
+        x = np.where(known & (k % 4 != 3) & (width > 2.0 * delta), np.clip(chord, low + delta, high - delta), middle)
+        value = excess(x)
+        up = value > 0.0
+        again = np.where(up, np.maximum(side, 0) + 1, np.minimum(side, 0) - 1)
+        at_low, at_high = (
+            np.where(up, value, np.where(again < -1, 0.5 * at_low, at_low)),
+            np.where(up, np.where(again > 1, 0.5 * at_high, at_high), value),
+        )
+        low, high, side = np.where(up, x, low), np.where(up, high, x), again
+    return low, high
+
+
 def _linear(tables: Tables, numbers: Numbers, L: int) -> Array:
     rows, f = np.arange(L), tables.f[:L]
     out = np.zeros(L)
@@ -183,13 +209,13 @@ class _Ranges:
     def prices(self) -> Array:
         broken = self.ratio * self.top - self.bottom > self.width
 
-        def short(low: Array) -> BoolArray:
-            """Whether the lower level may rise: what is pushed up still exceeds what is pushed down."""
-            return self._short(low, self.total(self.parts(low, -1)))
+        def excess(low: Array) -> Array:
+            """Above 0 where the lower level may rise: what is pushed up still exceeds what is pushed down."""
+            return self._excess(low, self.total(self.parts(low, -1)))
 
-        low = _bisect(self.bottom, np.maximum(self.top, -self.width), short)
+        low = _root(self.bottom, np.maximum(self.top, -self.width), excess)
         down = self.parts(low[0], -1), self.parts(low[1], -1)
-        q = _bisect(self.total(down[0]), self.total(down[1]), lambda q: self._short(low[0], q))
+        q = _root(self.total(down[0]), self.total(down[1]), lambda q: self._excess(low[0], q))
         high = self.upper(low[1], q[1]), self.upper(low[0], q[0])
         flow = q[0]
         capped = flow > self.rho
@@ -207,9 +233,9 @@ class _Ranges:
             p = np.where(tip[self.group], self.tip(), p)
         return np.where(broken[self.group], p, 0.0)
 
-    def _short(self, low: Array, q: Array) -> BoolArray:
+    def _excess(self, low: Array, q: Array) -> Array:
         up = self.total(self.parts(self.upper(low, q), 1))
-        return np.asarray(np.where(self.ratio > 0.0, up > self.ratio * q, low + self.width + self.soft * q < 0.0))
+        return np.asarray(np.where(self.ratio > 0.0, up - self.ratio * q, -(low + self.width + self.soft * q)))
 
     def at_flow(self, q: Array, sign: int) -> tuple[Array, Array]:
         """Brackets (R,) of the level at which the parts of one sign sum to q."""
