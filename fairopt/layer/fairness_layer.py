@@ -254,14 +254,17 @@ class FairnessLayer(nn.Module):
 
     def freeze(
         self,
-        scores: Tensor,
+        scores: Any,
         *,
         sensitive_features: Any,
         targets: Any = None,
         confidence: float = 0.95,
         on_unknown: Literal["error", "pass"] = "error",
     ) -> FrozenLayer:
-        """A FrozenLayer: shifts per group fitted on calibration scores, no solver at serving time. See ``fairopt.layer.freezing``."""
+        """A FrozenLayer: shifts per group fitted on calibration scores (n,) or (n, 1) of any container, no solver at serving time.
+
+        See ``fairopt.layer.freezing``.
+        """
         from fairopt.layer.freezing import freeze
 
         return freeze(self, scores, sensitive_features=sensitive_features, targets=targets, confidence=confidence, on_unknown=on_unknown)

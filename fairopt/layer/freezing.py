@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fairopt.basics.columns import plain_values, read_features
+from fairopt.basics.columns import numbers, plain_values, read_features
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.sparse import same_columns
 from fairopt.contract.registry import BackendLike
@@ -43,7 +43,7 @@ class Freezable(Protocol):
 
 def freeze(
     layer: Freezable,
-    scores: Tensor,
+    scores: Any,
     *,
     sensitive_features: Any,
     targets: Any = None,
@@ -52,7 +52,9 @@ def freeze(
 ) -> FrozenLayer:
     """Fit the shifts of ``layer`` on calibration ``scores`` (n,) or (n, 1) and bound what they give on the population.
 
-    on_unknown: what the frozen layer does with groups that calibration had not, and with missing ones: see ``FrozenLayer``.
+    scores      a tensor, or any other container of numbers (numpy, pandas, polars, pyarrow, a list)
+
+    on_unknown  what the frozen layer does with groups that calibration had not, and with missing ones: see ``FrozenLayer``.
 
     Raises UnsupportedError where a shift would depend on the label, or on more than the groups (weights, per-sample bounds, covariance
     rows).
@@ -60,13 +62,14 @@ def freeze(
     if not 0.0 < confidence < 1.0:
         raise InputError(f"confidence: expected a number in (0, 1), got {confidence!r}")
     lb, ub = _scalar_bounds(layer.bounds)
+    raw = numbers(scores, None, "scores").detach().cpu()  # (n,)
     calibrated = copy.deepcopy(layer).train()  # a copy: calibration may show groups that training had not
     sensitive_features = read_features(sensitive_features, layer.notion.attributes)
-    prepared = calibrated.prepare(scores.shape[0], sensitive_features, targets)
+    prepared = calibrated.prepare(raw.shape[0], sensitive_features, targets)
     problem = prepared.problem
     if problem.rows.dense is not None:
         raise UnsupportedError(f"freeze: {layer.notion!r} has rows with a weight of its own a sample; its shift is not one number a group")
-    z = (torch.sigmoid(scores) if layer.space == "probability" else scores).detach().reshape(-1).double()
+    z = (torch.sigmoid(raw) if layer.space == "probability" else raw).double()
     solution = prepared.project(z, backend=layer.backend, return_solution=True)
     cell_shifts = np.asarray(solution.prices, dtype=np.float64) @ problem.rows.coefficients  # (C,)
     names = layer.notion.attributes
