@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     )
     from fairopt.race import Race, compare
     from fairopt.solve import Certificate, Solution
+    from fairopt.training.fair_decisions import FairDecisions
 
 _PARTS = {
     "auditing": ("Audit", "audit"),
@@ -78,17 +79,18 @@ _PARTS = {
     "race": ("Race", "compare"),
     "solve": ("Certificate", "Solution"),
     "basics.table": ("Table",),
+    "training.fair_decisions": ("FairDecisions",),
 }  # fmt: skip
 _NAMES = {name: part for part, names in _PARTS.items() for name in names}
 _MODULES = ("auditing", "streaming", "testing", "experiments", "race")
 
 __all__ = [
     "Audit", "Backend", "BackendError", "Capabilities", "Certificate", "ConformanceError", "DemographicParity", "EqualOpportunity",
-    "EqualizedOdds", "FairModel", "FairnessLayer", "FairoptError", "FairoptWarning", "FrozenLayer", "GroupMeanBound", "ImpactRatio",
-    "InfeasibleError", "InputError", "Limits", "MeanResidual", "MissingExtraError", "Notion", "PredictiveEquality", "Prepared",
-    "ProjectionProblem", "Race", "RawSolution", "Reference", "ResidualParity", "Rows", "ScoreCovariance", "Softness", "Solution",
-    "StateError", "Status", "Table", "UnsupportedError", "audit", "backend", "backends", "compare", "compile", "decide", "gaps", "notion",
-    "project",
+    "EqualizedOdds", "FairDecisions", "FairModel", "FairnessLayer", "FairoptError", "FairoptWarning", "FrozenLayer", "GroupMeanBound",
+    "ImpactRatio", "InfeasibleError", "InputError", "Limits", "MeanResidual", "MissingExtraError", "Notion", "PredictiveEquality",
+    "Prepared", "ProjectionProblem", "Race", "RawSolution", "Reference", "ResidualParity", "Rows", "ScoreCovariance", "Softness",
+    "Solution", "StateError", "Status", "Table", "UnsupportedError", "audit", "backend", "backends", "compare", "compile", "decide",
+    "gaps", "notion", "project",
 ]  # fmt: skip
 
 

@@ -26,8 +26,8 @@ class PopulationBound:
     """One constraint on the population: gap <= bound with the stated confidence (all constraints of the layer at once).
 
     gap: on the calibration data, with the frozen shifts (for one-sided rows the distance beyond the limit); margin: what sampling may add;
-    bound = gap + margin, None where the scores have no bounds. held_out_margin: what a sample not used for fitting would allow (no
-    union over shifts).
+    bound = gap + margin, no more than scores inside the bounds can reach, None where the scores have no bounds. held_out_margin: what a
+    sample not used for fitting would allow (no union over shifts). vacuous: the bound says no more than the bounds of the scores do.
     """
 
     constraint: str
@@ -37,6 +37,15 @@ class PopulationBound:
     bound: float | None
     held_out_margin: float | None
     confidence: float
+    vacuous: bool = False
+
+    @classmethod
+    def of(
+        cls, constraint: str, gap: float, limit: float, margin: float | None, held_out_margin: float | None, confidence: float, most: float
+    ) -> PopulationBound:
+        """With the bound clipped to ``most``, the largest gap that the bounds of the scores allow."""
+        bound = None if margin is None else min(gap + margin, most)
+        return cls(constraint, gap, limit, margin, bound, held_out_margin, confidence, vacuous=bound is None or not bound < most)
 
 
 def population_bounds(
@@ -54,6 +63,7 @@ def population_bounds(
     if problem.used_targets:  # residual rows: the mean target is estimated too (targets inside the bounds)
         sampled = sampled * 2.0
     margins = abs(rows.scales) @ np.where(np.isfinite(sampled), sampled, 0.0)  # (m,)
+    low_reach, high_reach = reach_of_rows(problem, lb, ub)
     share = (rows.scales**2) @ (1.0 / rows.mask_counts)  # (m,)
     out = []
     for k, label in enumerate(problem.constraint_labels[: problem.linear]):
@@ -61,7 +71,8 @@ def population_bounds(
         gap, limit = (abs(float(values[k])), high) if low == -high else (max(low - float(values[k]), float(values[k]) - high), 0.0)
         held = sqrt(log(2.0 / alpha) * float(share[k]) / 2.0) * width if finite else None
         margin = float(margins[k]) if finite else None
-        out.append(PopulationBound(label, gap, limit, margin, None if margin is None else gap + margin, held, confidence))
+        most = furthest(low_reach[k], high_reach[k], low, high)
+        out.append(PopulationBound.of(label, gap, limit, margin, held, confidence, most))
     for r, part in enumerate(problem.range_slices):
         label = problem.constraint_labels[problem.linear + r]
         ratio = float(problem.ratio[r])
@@ -69,8 +80,29 @@ def population_bounds(
         pair = np.sort(share[part])[-2:]
         held = sqrt(log(2.0 / alpha) * float(pair.sum()) / 2.0) * width if finite else None
         margin = _range_margin(values[part], margins[part], ratio) if finite else None
-        out.append(PopulationBound(label, gap, float(problem.width[r]), margin, None if margin is None else gap + margin, held, confidence))
+        most = ratio * float(high_reach[part].max()) - float(low_reach[part].min())
+        out.append(PopulationBound.of(label, gap, float(problem.width[r]), margin, held, confidence, most))
     return tuple(out)
+
+
+def reach_of_rows(problem: ProjectionProblem, lb: float, ub: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """(m,) the least and the largest value of each row in any population, for scores in [lb, ub] (and targets there, in residual rows)."""
+    rows = problem.rows
+    whole = np.asarray(rows.coefficients) * rows.counts  # (m, C)
+    up, down = np.maximum(whole, 0.0).sum(1), np.maximum(-whole, 0.0).sum(1)
+    with np.errstate(invalid="ignore"):
+        least = np.where(up > 0, up * lb, 0.0) - np.where(down > 0, down * ub, 0.0)
+        largest = np.where(up > 0, up * ub, 0.0) - np.where(down > 0, down * lb, 0.0)
+    least, largest = least + rows.offset, largest + rows.offset
+    for row in {row for row, _, mask, _ in rows.offset_terms if mask >= 0}:  # the mean target is the sample's, not the population's
+        largest[row] = (up[row] + down[row]) * (ub - lb)
+        least[row] = -largest[row]
+    return least, largest
+
+
+def furthest(least: float, largest: float, low: float, high: float) -> float:
+    """The largest gap of a linear row that its reach allows."""
+    return max(abs(float(least)), abs(float(largest))) if low == -high else max(low - float(least), float(largest) - high)
 
 
 def _range_margin(values: npt.NDArray[np.float64], margins: npt.NDArray[np.float64], ratio: float) -> float:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fairopt.training.accumulate import Accumulation
     from fairopt.training.checkpoint import load_checkpoint, save_checkpoint
     from fairopt.training.classifier import FairClassifier
+    from fairopt.training.fair_decisions import FairDecisions
     from fairopt.training.history import EpochDone, History
     from fairopt.training.lightning import ParityCallback, ParityError
     from fairopt.training.loop import fit
@@ -28,6 +29,7 @@ _PARTS = {
     "accumulate": ("Accumulation",),
     "checkpoint": ("load_checkpoint", "save_checkpoint"),
     "classifier": ("FairClassifier",),
+    "fair_decisions": ("FairDecisions",),
     "history": ("EpochDone", "History"),
     "lightning": ("ParityCallback", "ParityError"),
     "loop": ("fit",),
@@ -39,8 +41,8 @@ _PARTS = {
 _NAMES = {name: part for part, names in _PARTS.items() for name in names}
 
 __all__ = [
-    "Accumulation", "EarlyStopping", "EpochDone", "FairClassifier", "FairRegressor", "History", "ParityCallback", "ParityError",
-    "Stateful", "StratifiedBatches", "fit", "load_checkpoint", "save_checkpoint",
+    "Accumulation", "EarlyStopping", "EpochDone", "FairClassifier", "FairDecisions", "FairRegressor", "History", "ParityCallback",
+    "ParityError", "Stateful", "StratifiedBatches", "fit", "load_checkpoint", "save_checkpoint",
 ]  # fmt: skip
 
 
