@@ -259,15 +259,21 @@ class FairnessLayer(nn.Module):
         sensitive_features: Any,
         targets: Any = None,
         confidence: float = 0.95,
+        guarantee: float | None = None,
+        on_few: Literal["error", "tighten as far as possible"] = "error",
+        seed: int = 0,
         on_unknown: Literal["error", "pass"] = "error",
     ) -> FrozenLayer:
         """A FrozenLayer: shifts per group fitted on calibration scores (n,) or (n, 1) of any container, no solver at serving time.
 
-        See ``fairopt.layer.freezing``.
+        ``guarantee=0.95``: shifts that meet the notion in the population, with that confidence. See ``fairopt.layer.freezing``.
         """
         from fairopt.layer.freezing import freeze
 
-        return freeze(self, scores, sensitive_features=sensitive_features, targets=targets, confidence=confidence, on_unknown=on_unknown)
+        return freeze(
+            self, scores, sensitive_features=sensitive_features, targets=targets, confidence=confidence, guarantee=guarantee, on_few=on_few,
+            seed=seed, on_unknown=on_unknown,
+        )  # fmt: skip
 
     def controller(self, **options: Any) -> PooledParity:
         """The stream controller ``fairopt.streaming.PooledParity`` with the layer's notion, bounds, known groups, ``pos_label`` and

@@ -16,14 +16,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.columns import numbers, plain_values, read_features
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.sparse import same_columns
 from fairopt.contract.registry import BackendLike
 from fairopt.layer.frozen import FrozenLayer, Key, OnUnknown
-from fairopt.layer.population_bound import population_bounds
+from fairopt.layer.guaranteed_shifts import Calibration, OnFew, guaranteed_shifts, tightened
+from fairopt.layer.population_bound import furthest, mean_rows, population_bounds, promised_bounds
 from fairopt.layer.prepared import Prepared
 from fairopt.notions import Notion
+from fairopt.solve import solve
 
 
 class Freezable(Protocol):
@@ -48,12 +51,23 @@ def freeze(
     sensitive_features: Any,
     targets: Any = None,
     confidence: float = 0.95,
+    guarantee: float | None = None,
+    on_few: OnFew = "error",
+    seed: int = 0,
     on_unknown: OnUnknown = "error",
 ) -> FrozenLayer:
     """Fit the shifts of ``layer`` on calibration ``scores`` (n,) or (n, 1) and bound what they give on the population.
 
     scores      a tensor, or any other container of numbers (numpy, pandas, polars, pyarrow, a list)
 
+    confidence  of what ``guarantees`` say of shifts that meet the notion on these rows (claim Q1)
+    guarantee   a probability such as 0.95: the shifts meet the notion in the *population* that these rows are i.i.d. draws of, with that
+                probability over them, for all constraints at once (``fairopt.layer.levels``, claim Q3). The limits are tightened by as much
+                as the rows justify; ``guarantees`` then say the limits themselves. For probabilities and other scores with two bounds, and
+                groups that do not overlap. Needs scipy
+    on_few      where the rows are too few for that: "error", an InputError that names the group and how many it would take; "tighten as
+                far as possible": the strictest shifts, and ``guarantees`` say what they give
+    seed        of the draw of the rows that choose targets
     on_unknown  what the frozen layer does with groups that calibration had not, and with missing ones: see ``FrozenLayer``.
 
     Raises UnsupportedError where a shift would depend on the label, or on more than the groups (weights, per-sample bounds, covariance
@@ -61,6 +75,10 @@ def freeze(
     """
     if not 0.0 < confidence < 1.0:
         raise InputError(f"confidence: expected a number in (0, 1), got {confidence!r}")
+    if guarantee is not None and not (isinstance(guarantee, (int, float)) and 0.0 < guarantee < 1.0):
+        raise InputError(f"guarantee: got {guarantee!r}, expected None or a probability between 0 and 1, such as 0.95")
+    if on_few not in ("error", "tighten as far as possible"):
+        raise InputError(f"on_few: got {on_few!r}, expected 'error' or 'tighten as far as possible'")
     lb, ub = _scalar_bounds(layer.bounds)
     raw = numbers(scores, None, "scores").detach().cpu()  # (n,)
     calibrated = copy.deepcopy(layer).train()  # a copy: calibration may show groups that training had not
@@ -84,11 +102,35 @@ def freeze(
                 "a notion without labels (DemographicParity), or one on residuals (MeanResidual), whose shift depends on the group alone"
             )
         shifts.append(float(cell_shifts[cells[0]]))
-    frozen_y = np.clip(z.numpy() - np.array(shifts)[code], lb, ub)
-    bounds = population_bounds(problem, frozen_y, cell_shifts, lb, ub, confidence)
+
+    def shifted() -> Array:
+        return np.clip(z.numpy() - np.array(shifts)[code], lb, ub)
+
+    if guarantee is None:
+        bounds = population_bounds(problem, shifted(), cell_shifts, lb, ub, confidence)
+    else:
+
+        def project(rows: IntArray, margin: float) -> Array:
+            few = {name: [column[i] for i in rows.tolist()] for name, column in plain.items()}
+            asked = tightened(calibrated.prepare(len(rows), few, None).problem, margin)
+            answer = solve(z[torch.from_numpy(rows)], asked, backend=layer.backend, certify=False)
+            return np.clip(answer.scores.double().numpy(), lb, ub)
+
+        plain = {name: plain_values(sensitive_features[name], f"sensitive_features[{name!r}]") for name in names}
+        natural = (0.0, 1.0) if layer.space == "probability" else (lb, ub)
+        data = Calibration(z.numpy(), code, [_words(names, key) for key in keys], lb, ub, natural, problem, project)
+        moved, excess = guaranteed_shifts(data, guarantee, on_few, np.random.default_rng(seed))
+        for k, shift in moved.items():
+            shifts[k] = shift
+        values = mean_rows(problem, shifted())
+        bounds = promised_bounds(problem, values, furthest(problem, lb, ub), excess, guarantee)
     return FrozenLayer(
         names, keys, shifts, lb=lb, ub=ub, space=layer.space, bounds=bounds, notion=repr(layer.notion), on_unknown=on_unknown
     )
+
+
+def _words(names: Sequence[str], key: Key) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in zip(names, key, strict=True))
 
 
 def group_keys(names: Sequence[str], sensitive_features: Any, n: int) -> tuple[list[Key], npt.NDArray[np.int64]]:

@@ -290,6 +290,15 @@ def rows_needed(counts: IntArray, holds: Callable[[IntArray], bool]) -> tuple[in
     return smallest, high
 
 
+def least_excess(holds: Callable[[float], bool], most: float) -> float:
+    """The least x in [0, most], to a millionth of it, for which ``holds(x)``; ``most`` where none does."""
+    low, high = 0.0, most
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
+
+
 def too_few(what: str, guarantee: float, group: str, have: int, need: int | None) -> InputError:
     """The error that names the group and how many rows it would take."""
     asked = "no number of rows would do" if need is None else f"about {need:,} calibration rows of it (and of every smaller group) would do"
@@ -324,6 +333,6 @@ def variance_bound(values: Array, centre: float, low: float, high: float, delta:
 
 
 __all__ = [
-    "Law", "MeanLaw", "RankLaw", "Tight", "Wanted", "design_rows", "design_size", "failure", "rows_needed", "tightest",
+    "Law", "MeanLaw", "RankLaw", "Tight", "Wanted", "design_rows", "design_size", "failure", "least_excess", "rows_needed", "tightest",
     "too_few", "variance_bound", "wanted",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ Residual rows add the same margin for the mean target.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, log, sqrt
 
@@ -52,9 +53,7 @@ def population_bounds(
     problem: ProjectionProblem, y: npt.NDArray[np.float64], cell_shifts: npt.NDArray[np.float64], lb: float, ub: float, confidence: float
 ) -> tuple[PopulationBound, ...]:
     """Claim Q1 for every constraint of ``problem`` at the frozen scores ``y`` (n,)."""
-    rows = problem.rows
-    sums = np.bincount(rows.cell.numpy(), weights=y, minlength=rows.masks.shape[1])
-    values = rows.coefficients @ sums + rows.offset  # (m,)
+    rows, values = problem.rows, mean_rows(problem, y)
     width = ub - lb
     finite = isfinite(width)
     alpha = 1.0 - confidence
@@ -63,26 +62,60 @@ def population_bounds(
     if problem.used_targets:  # residual rows: the mean target is estimated too (targets inside the bounds)
         sampled = sampled * 2.0
     margins = abs(rows.scales) @ np.where(np.isfinite(sampled), sampled, 0.0)  # (m,)
-    low_reach, high_reach = reach_of_rows(problem, lb, ub)
     share = (rows.scales**2) @ (1.0 / rows.mask_counts)  # (m,)
+    most = furthest(problem, lb, ub)
+    out = []
+    for k, (label, gap, limit) in enumerate(gaps_of(values, problem)):
+        r = k - problem.linear
+        if r < 0:
+            parts, margin = float(share[k]), float(margins[k])
+        else:
+            part = problem.range_slices[r]
+            parts = float(np.sort(share[part])[-2:].sum())
+            margin = _range_margin(values[part], margins[part], float(problem.ratio[r]))
+        held = sqrt(log(2.0 / alpha) * parts / 2.0) * width if finite else None
+        out.append(PopulationBound.of(label, gap, limit, margin if finite else None, held, confidence, most[k]))
+    return tuple(out)
+
+
+def mean_rows(problem: ProjectionProblem, y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(m,) the rows at scores y (n,)."""
+    rows = problem.rows
+    return np.asarray(rows.coefficients @ np.bincount(rows.cell.numpy(), weights=y, minlength=rows.masks.shape[1]) + rows.offset)
+
+
+def promised_bounds(
+    problem: ProjectionProblem, values: npt.NDArray[np.float64], most: Sequence[float], excess: float, guarantee: float
+) -> tuple[PopulationBound, ...]:
+    """What a guarantee says of every constraint at the calibration rows' values (m,): its limit, and ``excess`` where they were too few."""
+    return tuple(
+        PopulationBound.of(label, gap, limit, limit + excess - gap, None, guarantee, furthest)
+        for (label, gap, limit), furthest in zip(gaps_of(values, problem), most, strict=True)
+    )
+
+
+def gaps_of(values: npt.NDArray[np.float64], problem: ProjectionProblem) -> list[tuple[str, float, float]]:
+    """(constraint, gap, limit) at the values (m,) of the rows; of one-sided rows the distance beyond the limit, and 0."""
     out = []
     for k, label in enumerate(problem.constraint_labels[: problem.linear]):
         low, high = float(problem.lower[k]), float(problem.upper[k])
-        gap, limit = (abs(float(values[k])), high) if low == -high else (max(low - float(values[k]), float(values[k]) - high), 0.0)
-        held = sqrt(log(2.0 / alpha) * float(share[k]) / 2.0) * width if finite else None
-        margin = float(margins[k]) if finite else None
-        most = furthest(low_reach[k], high_reach[k], low, high)
-        out.append(PopulationBound.of(label, gap, limit, margin, held, confidence, most))
+        f = float(values[k])
+        out.append((label, abs(f), high) if low == -high else (label, max(low - f, f - high), 0.0))
     for r, part in enumerate(problem.range_slices):
-        label = problem.constraint_labels[problem.linear + r]
-        ratio = float(problem.ratio[r])
-        gap = ratio * float(values[part].max()) - float(values[part].min())
-        pair = np.sort(share[part])[-2:]
-        held = sqrt(log(2.0 / alpha) * float(pair.sum()) / 2.0) * width if finite else None
-        margin = _range_margin(values[part], margins[part], ratio) if finite else None
-        most = ratio * float(high_reach[part].max()) - float(low_reach[part].min())
-        out.append(PopulationBound.of(label, gap, float(problem.width[r]), margin, held, confidence, most))
-    return tuple(out)
+        gap = float(problem.ratio[r]) * float(values[part].max()) - float(values[part].min())
+        out.append((problem.constraint_labels[problem.linear + r], gap, float(problem.width[r])))
+    return out
+
+
+def furthest(problem: ProjectionProblem, lb: float, ub: float) -> list[float]:
+    """(constraints) the largest gap that scores in [lb, ub] can have."""
+    least, largest = reach_of_rows(problem, lb, ub)
+    out = []
+    for k, (low, high) in enumerate(zip(problem.lower.tolist(), problem.upper.tolist(), strict=True)):
+        one, other = float(least[k]), float(largest[k])
+        out.append(max(abs(one), abs(other)) if low == -high else max(low - one, other - high))
+    ratios = problem.ratio.tolist()
+    return out + [q * float(largest[s].max()) - float(least[s].min()) for q, s in zip(ratios, problem.range_slices, strict=True)]
 
 
 def reach_of_rows(problem: ProjectionProblem, lb: float, ub: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -98,11 +131,6 @@ def reach_of_rows(problem: ProjectionProblem, lb: float, ub: float) -> tuple[npt
         largest[row] = (up[row] + down[row]) * (ub - lb)
         least[row] = -largest[row]
     return least, largest
-
-
-def furthest(least: float, largest: float, low: float, high: float) -> float:
-    """The largest gap of a linear row that its reach allows."""
-    return max(abs(float(least)), abs(float(largest))) if low == -high else max(low - float(least), float(largest) - high)
 
 
 def _range_margin(values: npt.NDArray[np.float64], margins: npt.NDArray[np.float64], ratio: float) -> float:

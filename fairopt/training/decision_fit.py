@@ -19,8 +19,8 @@ from fairopt.auditing.intervals import clopper_pearson
 from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.basics.errors import InfeasibleError
 from fairopt.contract.problem import ProjectionProblem
-from fairopt.layer.levels import RankLaw, Wanted, design_rows, failure, rows_needed, tightest, too_few, wanted
-from fairopt.layer.population_bound import PopulationBound
+from fairopt.layer.levels import RankLaw, Wanted, design_rows, failure, least_excess, rows_needed, tightest, too_few, wanted
+from fairopt.layer.population_bound import PopulationBound, furthest, promised_bounds
 from fairopt.training.decision_curves import Curve, curve
 from fairopt.training.decision_program import WHAT, Asked, asked_of_rates, best_weights, cheapest
 from fairopt.training.decision_rule import Rule, probabilities
@@ -95,11 +95,8 @@ class _Made:
 
 def _promises(data: Calibrated, made: _Made, guarantee: float) -> tuple[PopulationBound, ...]:
     asked = asked_of_rates(data.problem, data.key, data.positive, len(data.names))
-    out = []
-    for name, gap, limit in asked.values_at(data.rates(made.rules)):
-        bound = limit + made.excess
-        out.append(PopulationBound.of(name, gap, limit, bound - gap, None, guarantee, most=1.0))
-    return tuple(out)
+    values = asked.values @ data.rates(made.rules) + asked.offset
+    return promised_bounds(data.problem, values, furthest(data.problem, 0.0, 1.0), made.excess, guarantee)
 
 
 # one rate a group ---------------------------------------------------------------------------------------------------------------
@@ -134,7 +131,7 @@ def _ranked(
             needed = rows_needed(counts, lambda c: failure(laws_of(targets, c), rows) <= alpha)
             raise _few(data, units, counts, needed, guarantee)
         laws, ranks = laws_of(targets), [law.k for law in laws_of(targets)]
-        excess = _least(lambda x: failure(laws, replace(rows, right=rows.right + x)) <= alpha)
+        excess = least_excess(lambda x: failure(laws, replace(rows, right=rows.right + x)) <= alpha, 1.0)
     else:
         ranks = [law.k for law in found.laws if isinstance(law, RankLaw)]
     for u, k in zip(units, ranks, strict=True):
@@ -198,7 +195,7 @@ def _mixed(
     if not holds(counts):
         if on_few == "error":
             raise _few(data, units, counts, rows_needed(counts, holds), guarantee)
-        excess = _least(lambda x: holds(counts, x))
+        excess = least_excess(lambda x: holds(counts, x), 1.0)
     return _Made([Rule.of(c.thresholds, w) for c, w in zip(plain, weights(counts, excess), strict=True)], excess)
 
 
@@ -252,12 +249,3 @@ def _most(asked: Asked, targets_at: Any) -> float:
         else:
             return most
     return 0.0
-
-
-def _least(holds: Any) -> float:
-    """The least x in [0, 1] for which ``holds(x)``."""
-    low, high = 0.0, 1.0
-    for _ in range(20):
-        middle = (low + high) / 2
-        low, high = (low, middle) if holds(middle) else (middle, high)
-    return high

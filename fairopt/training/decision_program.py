@@ -65,18 +65,6 @@ class Asked:
         widths = np.where(self.ratio == 1.0, self.width, 1.0).tolist()
         return max([*halves, *widths, *([1.0] if not both.all() else [])], default=0.0)
 
-    def values_at(self, rates: Array) -> list[tuple[str, float, float]]:
-        """(constraint, gap, limit) at rates (2 G,): as in ``PopulationBound``."""
-        f = self.values @ rates + self.offset
-        out = []
-        for k, (low, high) in enumerate(zip(self.lower, self.upper, strict=True)):
-            gap = abs(float(f[k])) if low == -high else max(float(low - f[k]), float(f[k] - high))
-            out.append((self.labels[k], gap, float(high) if low == -high else 0.0))
-        for r, s in enumerate(self.ranges):
-            gap = float(self.ratio[r] * f[s].max() - f[s].min())
-            out.append((self.labels[len(self.lower) + r], gap, float(self.width[r])))
-        return out
-
     def violation(self, rates: Array) -> float:
         """How far the worst row is beyond its limit at rates (2 G,); negative where all are inside."""
         f = self.values @ rates + self.offset

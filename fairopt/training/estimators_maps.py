@@ -34,7 +34,7 @@ from fairopt.contract.problem import HARD, ProjectionProblem, Rows
 from fairopt.layer.fairness_layer import FairnessLayer
 from fairopt.layer.freezing import group_keys
 from fairopt.layer.frozen import FrozenLayer
-from fairopt.layer.population_bound import PopulationBound, furthest, reach_of_rows
+from fairopt.layer.population_bound import PopulationBound, furthest, gaps_of
 from fairopt.solve import solve
 
 RIDGE = 1e-6  # of the mean square of z: where a group's scores are all the same, prefer a = 1
@@ -239,7 +239,6 @@ def _population(
 ) -> tuple[PopulationBound, ...]:
     """What holds in the population, for every constraint."""
     width = box[1] - box[0]
-    least_of, most_of = reach_of_rows(problem, *box)
     rows, alpha = problem.rows, 1.0 - confidence
     used = np.flatnonzero(absolute(rows.scales).sum(0))
     members = np.asarray(rows.masks).astype(np.float64) @ data.counts  # (M, K) samples of each key in each mask
@@ -260,22 +259,12 @@ def _population(
         own, plain, width = np.zeros(len(members)), np.zeros(len(members)), inf
     scales = absolute(rows.scales)
     margins = scales @ own + residual * (scales @ plain)  # (m,) in widths
+    unit = width if isfinite(width) else 1.0
     out = []
-    for k, label in enumerate(problem.constraint_labels[: problem.linear]):
-        low, high = float(problem.lower[k]), float(problem.upper[k])
-        gap, limit = (abs(float(values[k])), high) if low == -high else (max(low - float(values[k]), float(values[k]) - high), 0.0)
-        out.append(_bound(label, gap, limit, float(margins[k]), width, confidence, furthest(least_of[k], most_of[k], low, high)))
-    for r, part in enumerate(problem.range_slices):
-        unit = width if isfinite(width) else 1.0
-        most, least = values[part] + margins[part] * unit, values[part] - margins[part] * unit
-        ratio = float(problem.ratio[r])
-        gap = ratio * float(values[part].max()) - float(values[part].min())
-        label = problem.constraint_labels[problem.linear + r]
-        margin = (float(ratio * most.max() - least.min()) - gap) / unit
-        reach = ratio * float(most_of[part].max()) - float(least_of[part].min())
-        out.append(_bound(label, gap, float(problem.width[r]), margin, width, confidence, reach))
+    for k, ((label, gap, limit), reach) in enumerate(zip(gaps_of(values, problem), furthest(problem, *box), strict=True)):
+        margin = float(margins[k]) * unit if k < problem.linear else 0.0
+        if k >= problem.linear:
+            part, ratio = problem.range_slices[k - problem.linear], float(problem.ratio[k - problem.linear])
+            margin = float(ratio * (values[part] + margins[part] * unit).max() - (values[part] - margins[part] * unit).min()) - gap
+        out.append(PopulationBound.of(label, gap, limit, margin if isfinite(width) else None, None, confidence, reach))
     return tuple(out)
-
-
-def _bound(label: str, gap: float, limit: float, margin: float, width: float, confidence: float, most: float) -> PopulationBound:
-    return PopulationBound.of(label, gap, limit, margin * width if isfinite(width) else None, None, confidence, most)
