@@ -110,20 +110,20 @@ def freeze(
         bounds = population_bounds(problem, shifted(), cell_shifts, lb, ub, confidence)
     else:
 
-        def project(rows: IntArray, margin: float) -> Array:
+        def project(rows: IntArray, tightening: float) -> Array:
             few = {name: [column[i] for i in rows.tolist()] for name, column in plain.items()}
-            asked = tightened(calibrated.prepare(len(rows), few, None).problem, margin)
+            asked = tightened(calibrated.prepare(len(rows), few, None).problem, tightening)
             answer = solve(z[torch.from_numpy(rows)], asked, backend=layer.backend, certify=False)
             return np.clip(answer.scores.double().numpy(), lb, ub)
 
         plain = {name: plain_values(sensitive_features[name], f"sensitive_features[{name!r}]") for name in names}
         natural = (0.0, 1.0) if layer.space == "probability" else (lb, ub)
         data = Calibration(z.numpy(), code, [_words(names, key) for key in keys], lb, ub, natural, problem, project)
-        moved, excess = guaranteed_shifts(data, guarantee, on_few, np.random.default_rng(seed))
+        moved, margin, excess = guaranteed_shifts(data, guarantee, on_few, np.random.default_rng(seed))
         for k, shift in moved.items():
             shifts[k] = shift
         values = mean_rows(problem, shifted())
-        bounds = promised_bounds(problem, values, furthest(problem, lb, ub), excess, guarantee)
+        bounds = promised_bounds(problem, values, furthest(problem, lb, ub), margin=margin, excess=excess, guarantee=guarantee)
     return FrozenLayer(
         names, keys, shifts, lb=lb, ub=ub, space=layer.space, bounds=bounds, notion=repr(layer.notion), on_unknown=on_unknown
     )

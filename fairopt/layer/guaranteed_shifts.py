@@ -1,10 +1,11 @@
 """Shifts of a frozen layer that hold for people: targets from a few calibration rows, levels from the others.
 
 ``levels`` has the theorem. A group's rule is y = clip(z - s, lb, ub), whose mean falls as s grows. Two ways to set s to a target t, of
-which the few rows choose the one with the smaller margin:
+which the few rows choose the one that promises the smaller margin:
 
     means   the level rows' mean of y is t. The variance of y is at most that of z, for a clipped shift draws scores together; that of z is
-            bounded from the few rows, for scores that lie in the box before they are shifted, as probabilities do
+            bounded from the level rows (for scores that lie in the box before they are shifted, as probabilities do), and says which of
+            eight listed margins is taken: each has targets of its own, chosen by the few rows, and an eighth of the risk
     ranks   s is the k-th largest z - v, with v drawn evenly over the box: a score y in the box exceeds v with a chance that is y itself, so
             that P(z - v > s) is the mean of y, exactly of law Beta(k, n + 1 - k)
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -40,6 +41,8 @@ from fairopt.layer.levels import (
 
 OnFew = Literal["error", "tighten as far as possible"]
 OF_VARIANCE = 0.05  # of the risk is spent on the variances
+MARGINS, SHRINK = 8, 0.8  # how many margins are listed, each this share of the one before
+GUESS = 1.5  # times the design rows' variance: what the level rows' bound is expected to be at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +62,10 @@ class Calibration:
     project: Callable[[IntArray, float], Array]
 
 
-def guaranteed_shifts(data: Calibration, guarantee: float, on_few: OnFew, generator: np.random.Generator) -> tuple[dict[int, float], float]:
-    """Group -> shift, for the groups that the notion reads, and the excess over the limits that is promised (0: none).
+def guaranteed_shifts(
+    data: Calibration, guarantee: float, on_few: OnFew, generator: np.random.Generator
+) -> tuple[dict[int, float], float, float]:
+    """Group -> shift, for the groups that the notion reads; the margin taken off the limits; the excess over them that is promised (or 0).
 
     InputError where the rows are too few, UnsupportedError for open boxes and notions that ``levels.wanted`` refuses.
     """
@@ -69,7 +74,7 @@ def guaranteed_shifts(data: Calibration, guarantee: float, on_few: OnFew, genera
     cell = np.asarray(data.problem.rows.cell.numpy())
     rows = wanted(data.problem, data.key, "freeze")
     if not len(rows.cells):
-        return {}, 0.0
+        return {}, 0.0, 0.0
     design = design_rows(cell, generator)
     groups = [int(data.key[cell == c][0]) for c in rows.cells]
     for c, g in zip(rows.cells, groups, strict=True):
@@ -83,70 +88,93 @@ def guaranteed_shifts(data: Calibration, guarantee: float, on_few: OnFew, genera
     shifts = {}
     for c, g, law in zip(rows.cells, groups, best.laws, strict=True):
         z = data.z[~design & (cell == c)]
-        shifts[g] = _at_mean(z, law.target, data) if isinstance(law, MeanLaw) else _at_rank(z, law, data, generator)
-    return shifts, excess
+        shifts[g] = at_rank(z, law, data, generator) if isinstance(law, RankLaw) else at_mean(z, law.centre, data)
+    return shifts, best.margin, excess
 
 
 class _Targets:
-    """The search for the least margin, by means and by ranks."""
+    """The search for the least margin, by ranks and by means."""
 
     def __init__(self, data: Calibration, rows: Wanted, design: BoolArray, guarantee: float) -> None:
         self.data, self.rows, self.guarantee, self.alpha = data, rows, guarantee, 1.0 - guarantee
+        self.low_alpha = self.alpha * (1.0 - OF_VARIANCE)
         cell = np.asarray(data.problem.rows.cell.numpy())
         self.chosen = np.flatnonzero(design)
         self.members = [np.flatnonzero(cell[design] == c) for c in rows.cells]  # positions among the design rows
-        self.counts = np.array([(~design & (cell == c)).sum() for c in rows.cells], dtype=np.int64)
+        levels = [data.z[~design & (cell == c)] for c in rows.cells]
+        self.counts = np.array([len(z) for z in levels], dtype=np.int64)
         each = OF_VARIANCE * self.alpha / len(rows.cells)
-        self.variances = [self._variance(data.z[self.chosen[m]], each) for m in self.members]
+        few = [data.z[self.chosen[m]] for m in self.members]
+        self.guessed = [min(GUESS * float(z.var()), self._largest) for z in few]
+        self.bounded = [self._variance(z, float(f.mean()), each) for z, f in zip(levels, few, strict=True)]
+        self.most = _most(data.problem, data.ub - data.lb)
         self.known: dict[float, Array] = {}
 
-    def _variance(self, z: Array, delta: float) -> float:
+    @property
+    def _largest(self) -> float:
+        return (self.data.ub - self.data.lb) ** 2 / 4
+
+    def _variance(self, z: Array, centre: float, delta: float) -> float:
         low, high = self.data.natural
-        if len(z) < 2 or not ((z >= low) & (z <= high)).all():
-            return (self.data.ub - self.data.lb) ** 2 / 4
-        first = max(len(z) // 4, 1)
-        return min(variance_bound(z[first:], float(z[:first].mean()), low, high, delta), (self.data.ub - self.data.lb) ** 2 / 4)
+        inside = bool(((z >= low) & (z <= high)).all()) and low <= centre <= high
+        return min(variance_bound(z, centre, low, high, delta), self._largest) if inside else self._largest
 
     def at(self, margin: float) -> Array:
+        """The targets at a margin: the means of the design rows, projected."""
         if margin not in self.known:
             y = self.data.project(self.chosen, margin)
             self.known[margin] = np.array([y[m].mean() for m in self.members])
         return self.known[margin]
 
-    def means(self, targets: Array, counts: IntArray | None = None) -> list[Law]:
+    def means(self, targets: Array, variances: Sequence[float], counts: IntArray | None = None) -> list[Law]:
         sizes = (self.counts if counts is None else counts).tolist()
-        return [MeanLaw(t, n, v, self.data.lb, self.data.ub) for t, n, v in zip(targets.tolist(), sizes, self.variances, strict=True)]
+        return [MeanLaw(t, n, v, self.data.lb, self.data.ub) for t, n, v in zip(targets.tolist(), sizes, variances, strict=True)]
 
     def ranks(self, targets: Array, counts: IntArray | None = None) -> list[Law]:
         sizes, width = (self.counts if counts is None else counts).tolist(), self.data.ub - self.data.lb
         shares = ((targets - self.data.lb) / width).tolist()
         return [RankLaw(int(np.clip(np.rint(t * (n + 1)), 1, n)), n, self.data.lb, width) for t, n in zip(shares, sizes, strict=True)]
 
+    def _listed(self, variances: Sequence[float]) -> Tight | None:
+        """The least of a list of margins, each of which may fail with its share of the risk, for these variances."""
+        found = None
+        for margin in (self.most * SHRINK**j for j in range(MARGINS)):
+            laws = tuple(self.means(self.at(margin), variances))
+            failing = failure(laws, self.rows)
+            if failing > self.low_alpha / MARGINS:
+                break
+            found = Tight(margin, self.at(margin), laws, failing)
+        return found
+
     def best(self) -> Tight:
-        """The way with the smaller margin; where neither keeps the guarantee, the one that fails less at the strictest targets."""
-        most = _most(self.data.problem, self.data.ub - self.data.lb)
-        ways = ((self.means, self.alpha * (1.0 - OF_VARIANCE)), (self.ranks, self.alpha))
-        found = [tightest(self.at, laws, self.rows, alpha, most) for laws, alpha in ways]
-        kept = [f for f in found if f is not None]
-        if kept:
-            return min(kept, key=lambda f: f.margin)
-        strict = self.at(most)
-        tried = [Tight(most, strict, tuple(laws(strict)), 1.0) for laws, _ in ways]
-        return min(tried, key=lambda f: failure(f.laws, self.rows))
+        """The way that the design rows favour. A failure above the risk where it does not keep the guarantee."""
+        by_rank, by_mean = tightest(self.at, self.ranks, self.rows, self.alpha, self.most), self._listed(self.guessed)
+        strict = self.at(self.most)
+        if by_mean is not None and (by_rank is None or by_mean.margin < by_rank.margin):
+            found = self._listed(self.bounded)
+            return Tight(self.most, strict, tuple(self.means(strict, self.bounded)), 1.0) if found is None else found
+        if by_rank is not None:
+            return by_rank
+        likely = failure(self.means(strict, self.guessed), self.rows) < failure(self.ranks(strict), self.rows)
+        return Tight(self.most, strict, tuple(self.means(strict, self.bounded) if likely else self.ranks(strict)), 1.0)
 
     def few(self, groups: Sequence[int]) -> Exception:
-        strict = self.at(_most(self.data.problem, self.data.ub - self.data.lb))
-        needed = rows_needed(self.counts, lambda n: min(failure(self.means(strict, n), self.rows) / (1.0 - OF_VARIANCE),
-                                                        failure(self.ranks(strict, n), self.rows)) <= self.alpha)  # fmt: skip
+        strict = self.at(self.most)
+
+        def holds(counts: IntArray) -> bool:
+            by_mean = failure(self.means(strict, self.guessed, counts), self.rows) * MARGINS / self.low_alpha
+            return min(by_mean, failure(self.ranks(strict, counts), self.rows) / self.alpha) <= 1.0
+
+        needed = rows_needed(self.counts, holds)
         unit = int(np.argmin(self.counts)) if needed is None else needed[0]
         have = int(self.counts[unit] + len(self.members[unit]))
         need = None if needed is None else int(np.ceil(needed[1] * have / max(int(self.counts[unit]), 1)))
         return too_few("freeze", self.guarantee, self.data.names[groups[unit]], have, need)
 
     def excess(self, best: Tight) -> float:
-        alpha = self.alpha * (1.0 - OF_VARIANCE)
+        """What the strictest targets give beyond the limits, at the risk."""
         most = 2.0 * (self.data.ub - self.data.lb)
-        return least_excess(lambda x: failure(best.laws, replace(self.rows, right=self.rows.right + x)) <= alpha, most)
+        return least_excess(lambda x: failure(best.laws, replace(self.rows, right=self.rows.right + x)) <= self.low_alpha, most)
 
 
 def tightened(problem: ProjectionProblem, margin: float) -> ProjectionProblem:
@@ -168,7 +196,7 @@ def _most(problem: ProjectionProblem, width: float) -> float:
     return max([*halves, *problem.width.tolist(), *([width / 4] if not both.all() else [])], default=0.0)
 
 
-def _at_mean(z: Array, target: float, data: Calibration) -> float:
+def at_mean(z: Array, target: float, data: Calibration) -> float:
     """The s for which the mean of clip(z - s, lb, ub) is the target: bisection, to the last float."""
     low, high = float(z.min()) - data.ub, float(z.max()) - data.lb  # every score at ub, every score at lb
     while True:
@@ -178,6 +206,7 @@ def _at_mean(z: Array, target: float, data: Calibration) -> float:
         low, high = (middle, high) if float(np.clip(z - middle, data.lb, data.ub).mean()) > target else (low, middle)
 
 
-def _at_rank(z: Array, law: Any, data: Calibration, generator: np.random.Generator) -> float:
+def at_rank(z: Array, law: RankLaw, data: Calibration, generator: np.random.Generator) -> float:
+    """The s at the law's rank among z - v, v drawn evenly over the box."""
     drawn = z - (data.ub - data.lb) * generator.random(len(z)) - data.lb
     return float(np.sort(drawn)[len(z) - law.k])

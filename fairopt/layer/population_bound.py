@@ -29,6 +29,8 @@ class PopulationBound:
     gap: on the calibration data, with the frozen shifts (for one-sided rows the distance beyond the limit); margin: what sampling may add;
     bound = gap + margin, no more than scores inside the bounds can reach, None where the scores have no bounds. held_out_margin: what a
     sample not used for fitting would allow (no union over shifts). vacuous: the bound says no more than the bounds of the scores do.
+    Under a guarantee: margin is what was taken off the limit, so that limit - margin was left to work with; bound is the limit, or more
+    where the rows were too few.
     """
 
     constraint: str
@@ -85,13 +87,24 @@ def mean_rows(problem: ProjectionProblem, y: npt.NDArray[np.float64]) -> npt.NDA
 
 
 def promised_bounds(
-    problem: ProjectionProblem, values: npt.NDArray[np.float64], most: Sequence[float], excess: float, guarantee: float
+    problem: ProjectionProblem,
+    values: npt.NDArray[np.float64],
+    most: Sequence[float],
+    *,
+    margin: float | None,
+    excess: float,
+    guarantee: float,
 ) -> tuple[PopulationBound, ...]:
-    """What a guarantee says of every constraint at the calibration rows' values (m,): its limit, and ``excess`` where they were too few."""
-    return tuple(
-        PopulationBound.of(label, gap, limit, limit + excess - gap, None, guarantee, furthest)
-        for (label, gap, limit), furthest in zip(gaps_of(values, problem), most, strict=True)
-    )
+    """What a guarantee says of every constraint at the calibration rows' values (m,): its limit, and ``excess`` where they were too few.
+
+    margin: what was taken off the limits; None: what the calibration gap is below them.
+    """
+    out = []
+    for (label, gap, limit), reach in zip(gaps_of(values, problem), most, strict=True):
+        bound = min(limit + excess, reach)
+        taken = limit - gap if margin is None else margin
+        out.append(PopulationBound(label, gap, limit, taken, bound, None, guarantee, vacuous=not bound < reach))
+    return tuple(out)
 
 
 def gaps_of(values: npt.NDArray[np.float64], problem: ProjectionProblem) -> list[tuple[str, float, float]]:

@@ -87,16 +87,19 @@ class _Unit:
 
 @dataclass(frozen=True, eq=False)
 class _Made:
-    """excess: what is beyond the limits in the promise; 0 where the guarantee is kept as asked."""
+    """excess: what is beyond the limits in the promise, 0 where the guarantee is kept as asked; margin: what was taken off the limits."""
 
     rules: list[Rule]
     excess: float
+    margin: float | None = None
 
 
 def _promises(data: Calibrated, made: _Made, guarantee: float) -> tuple[PopulationBound, ...]:
     asked = asked_of_rates(data.problem, data.key, data.positive, len(data.names))
     values = asked.values @ data.rates(made.rules) + asked.offset
-    return promised_bounds(data.problem, values, furthest(data.problem, 0.0, 1.0), made.excess, guarantee)
+    return promised_bounds(
+        data.problem, values, furthest(data.problem, 0.0, 1.0), margin=made.margin, excess=made.excess, guarantee=guarantee
+    )
 
 
 # one rate a group ---------------------------------------------------------------------------------------------------------------
@@ -109,7 +112,7 @@ def _ranked(
     counts = np.array([len(u.rows) for u in units], dtype=np.int64)
     rules = fitted(data)
     if not len(units):
-        return _Made(rules, 0.0)
+        return _Made(rules, 0.0, 0.0)
     _some_rows(data, units, design, guarantee)
     curves = data.curves(design)
     asked = asked_of_rates(data.problem, data.key, data.positive, len(data.names), shares=design)
@@ -124,7 +127,7 @@ def _ranked(
 
     alpha, most = 1.0 - guarantee, _most(asked, targets_at)
     found = tightest(targets_at, laws_of, rows, alpha, most)
-    excess = 0.0
+    excess, margin = 0.0, most
     if found is None:
         targets = targets_at(most)
         if on_few == "error":
@@ -133,10 +136,10 @@ def _ranked(
         laws, ranks = laws_of(targets), [law.k for law in laws_of(targets)]
         excess = least_excess(lambda x: failure(laws, replace(rows, right=rows.right + x)) <= alpha, 1.0)
     else:
-        ranks = [law.k for law in found.laws if isinstance(law, RankLaw)]
+        margin, ranks = found.margin, [law.k for law in found.laws if isinstance(law, RankLaw)]
     for u, k in zip(units, ranks, strict=True):
         rules[u.group] = at_rank(data.scores[u.rows], k, generator)
-    return _Made(rules, excess)
+    return _Made(rules, excess, margin)
 
 
 def _rate(data: Calibrated, u: _Unit, c: Curve, weights: Array, design: BoolArray) -> float:
