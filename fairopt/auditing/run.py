@@ -20,6 +20,8 @@ from fairopt.notions.algebra import Notion
 from fairopt.notions.groups import Missing
 
 BINS = 20
+FAR = 0.05  # that much more gap in decisions than in scores, and twice as much, is worth a note
+RATES = ("DemographicParity", "EqualOpportunity", "PredictiveEquality", "EqualizedOdds")
 DISTRIBUTION = ("attribute", "group", "from", "to", "share")
 
 
@@ -119,6 +121,7 @@ def _notes(sample: Sample, shown: list[Groups], gaps: Table, notions: tuple[Noti
         small = [f"{name} ({count})" for name, count in zip(groups.names, counts, strict=True) if 0 < count < FEWEST]
         if small:
             found.append(f"{groups.words}: groups too small for intervals of means: {', '.join(small)}")
+    found += apart(gaps)
     asked = {row["notion"] for row in gaps if row["quantity"] == "score" and row["gap"] is not None}
     silent = [row["notion"] for row in gaps if row["quantity"] == "score" and row["notion"] not in asked]
     if silent:
@@ -130,6 +133,21 @@ def _notes(sample: Sample, shown: list[Groups], gaps: Table, notions: tuple[Noti
     if not has_scipy():
         found.append(f"intervals of rates are left out ({NO_SCIPY}): {install_line('audit')}")
     return found
+
+
+def apart(gaps: Table) -> list[str]:
+    """A note for each parity whose gap of decisions is broken, and far above that of the scores."""
+    widest: dict[tuple[str, ...], dict[str, float]] = {}
+    for row in gaps:
+        if row["gap"] is not None and row["notion"] in RATES:
+            each = widest.setdefault((row["notion"], row["attribute"]), {"score": 0.0, "decision": 0.0, "limit": row["limit"]})
+            each[row["quantity"]] = max(each[row["quantity"]], row["gap"])
+    return [
+        f"{notion}({attribute}): the gap of decisions is {gap['decision']:.3f}, that of scores {gap['score']:.3f}; the threshold opens it. "
+        "fairopt.FairDecisions decides so that the notion holds"
+        for (notion, attribute), gap in widest.items()
+        if gap["decision"] > max(gap["limit"], 2.0 * gap["score"], gap["score"] + FAR)
+    ]
 
 
 def _distribution(sample: Sample, shown: list[Groups]) -> Table:

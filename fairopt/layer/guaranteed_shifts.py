@@ -1,11 +1,11 @@
 """Shifts of a frozen layer that hold for people: targets from a few calibration rows, levels from the others.
 
 ``levels`` has the theorem. A group's rule is y = clip(z - s, lb, ub), whose mean falls as s grows. Two ways to set s to a target t, of
-which the few rows choose the one that promises the smaller margin:
+which the few rows choose the one that promises the smaller margin (give or take a quarter, in favour of means):
 
     means   the level rows' mean of y is t. The variance of y is at most that of z, for a clipped shift draws scores together; that of z is
             bounded from the level rows (for scores that lie in the box before they are shifted, as probabilities do), and says which of
-            eight listed margins is taken: each has targets of its own, chosen by the few rows, and an eighth of the risk
+            five listed margins is taken: each has targets of its own, chosen by the few rows, and a fifth of the risk
     ranks   s is the k-th largest z - v, with v drawn evenly over the box: a score y in the box exceeds v with a chance that is y itself, so
             that P(z - v > s) is the mean of y, exactly of law Beta(k, n + 1 - k)
 """
@@ -41,8 +41,9 @@ from fairopt.layer.levels import (
 
 OnFew = Literal["error", "tighten as far as possible"]
 OF_VARIANCE = 0.05  # of the risk is spent on the variances
-MARGINS, SHRINK = 8, 0.8  # how many margins are listed, each this share of the one before
-GUESS = 1.5  # times the design rows' variance: what the level rows' bound is expected to be at most
+MARGINS, SHRINK = 5, 0.75  # how many margins are listed, each this share of the one before
+WORTH = 1.25  # times the margin by ranks is paid for one by means: its levels err less, for scores vary less than what is drawn from them
+GUESS = 1.25  # times the design rows' variance: what the level rows' bound is expected to be at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +151,7 @@ class _Targets:
         """The way that the design rows favour. A failure above the risk where it does not keep the guarantee."""
         by_rank, by_mean = tightest(self.at, self.ranks, self.rows, self.alpha, self.most), self._listed(self.guessed)
         strict = self.at(self.most)
-        if by_mean is not None and (by_rank is None or by_mean.margin < by_rank.margin):
+        if by_mean is not None and (by_rank is None or by_mean.margin < WORTH * by_rank.margin):
             found = self._listed(self.bounded)
             return Tight(self.most, strict, tuple(self.means(strict, self.bounded)), 1.0) if found is None else found
         if by_rank is not None:

@@ -31,7 +31,7 @@ from fairopt.contract.problem import ProjectionProblem
 
 DESIGN = 0.07  # of a unit's rows choose targets
 FEWEST_DESIGN = 50  # but at least so many, or half of them
-PIECES = 800  # of a law, where two are convolved; every piece counts with its worse end
+PIECES = 240  # of a law, where two are convolved; every piece counts with its worse end
 MOST_ROWS = 20_000  # comparisons between two units that are still looked at one by one
 
 
@@ -216,7 +216,7 @@ def _pieces(unit: int, upwards: bool, law: Law, cache: dict[tuple[int, bool], tu
     """The law cut into pieces: their ends on the harmful side and their probabilities; those of a dominating law where it is a bound."""
     if (unit, upwards) not in cache:
         sign = 1.0 if upwards else -1.0
-        ends = law.centre + sign * np.linspace(-9.0, 12.0, PIECES) * law.spread
+        ends = law.centre + sign * np.concatenate([np.linspace(-2.0, 7.0, PIECES), [9.0, 12.0]]) * law.spread
         beyond = law.above(ends) if upwards else law.below(ends)  # falls along ``ends``
         mass = np.concatenate([[1.0], beyond[:-1]]) - beyond  # between the end before and this one
         far = law.centre + sign * 1e9  # what is beyond the last end is as harmful as can be
@@ -291,9 +291,9 @@ def rows_needed(counts: IntArray, holds: Callable[[IntArray], bool]) -> tuple[in
 
 
 def least_excess(holds: Callable[[float], bool], most: float) -> float:
-    """The least x in [0, most], to a millionth of it, for which ``holds(x)``; ``most`` where none does."""
+    """The least x in [0, most], to a thousandth of it, for which ``holds(x)``; ``most`` where none does."""
     low, high = 0.0, most
-    for _ in range(20):
+    for _ in range(10):
         middle = (low + high) / 2
         low, high = (low, middle) if holds(middle) else (middle, high)
     return high

@@ -45,7 +45,7 @@ class People:
     def draw(self, rng, n):
         g = rng.choice(len(self.shares), n, p=self.shares)
         at = rng.integers(0, 300, n)
-        z, p = (np.array([v[k][i] for k, i in zip(g, at, strict=True)]) for v in (self.atoms, self.truth))
+        z, p = np.stack(self.atoms)[g, at], np.stack(self.truth)[g, at]
         return z, (rng.random(n) < p).astype(int), g
 
     def names(self, g):
@@ -64,7 +64,7 @@ def excess(seed):
     rng = np.random.default_rng(seed)
     kind = int(rng.integers(4))
     groups = int(rng.choice([2, 2, 3, 4, 7, 12]))
-    n = int(rng.choice([300, 1500, 6000]))
+    n = int(rng.choice([300, 1500, 5000]))
     people = People(rng, groups, n, tiny=bool(rng.random() < 0.2))
     z, y, g = people.draw(rng, n)
     names = people.names(g)
