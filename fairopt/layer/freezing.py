@@ -7,7 +7,7 @@ the label is not known when the score is sent.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Any, Protocol, Self
 
@@ -23,7 +23,7 @@ from fairopt.basics.sparse import same_columns
 from fairopt.contract.registry import BackendLike
 from fairopt.layer.frozen import FrozenLayer, Key, OnUnknown
 from fairopt.layer.guaranteed_shifts import Calibration, OnFew, guaranteed_shifts, tightened
-from fairopt.layer.population_bound import furthest, mean_rows, population_bounds, promised_bounds
+from fairopt.layer.population_bound import PopulationBound, furthest, mean_rows, population_bounds, promised_bounds
 from fairopt.layer.prepared import Prepared
 from fairopt.notions import Notion
 from fairopt.solve import solve
@@ -103,30 +103,41 @@ def freeze(
             )
         shifts.append(float(cell_shifts[cells[0]]))
 
-    def shifted() -> Array:
-        return np.clip(z.numpy() - np.array(shifts)[code], lb, ub)
-
     if guarantee is None:
-        bounds = population_bounds(problem, shifted(), cell_shifts, lb, ub, confidence)
+        frozen_y = np.clip(z.numpy() - np.array(shifts)[code], lb, ub)
+        bounds = population_bounds(problem, frozen_y, cell_shifts, lb, ub, confidence)
     else:
-
-        def project(rows: IntArray, tightening: float) -> Array:
-            few = {name: [column[i] for i in rows.tolist()] for name, column in plain.items()}
-            asked = tightened(calibrated.prepare(len(rows), few, None).problem, tightening)
-            answer = solve(z[torch.from_numpy(rows)], asked, backend=layer.backend, certify=False)
-            return np.clip(answer.scores.double().numpy(), lb, ub)
-
         plain = {name: plain_values(sensitive_features[name], f"sensitive_features[{name!r}]") for name in names}
         natural = (0.0, 1.0) if layer.space == "probability" else (lb, ub)
-        data = Calibration(z.numpy(), code, [_words(names, key) for key in keys], lb, ub, natural, problem, project)
-        moved, margin, excess = guaranteed_shifts(data, guarantee, on_few, np.random.default_rng(seed))
-        for k, shift in moved.items():
-            shifts[k] = shift
-        values = mean_rows(problem, shifted())
-        bounds = promised_bounds(problem, values, furthest(problem, lb, ub), margin=margin, excess=excess, guarantee=guarantee)
+        words = [_words(names, key) for key in keys]
+        data = Calibration(z.numpy(), code, words, lb, ub, natural, problem, _projection(calibrated, z, plain))
+        shifts, bounds = _guaranteed(data, shifts, guarantee, on_few, seed)
     return FrozenLayer(
         names, keys, shifts, lb=lb, ub=ub, space=layer.space, bounds=bounds, notion=repr(layer.notion), on_unknown=on_unknown
     )
+
+
+def _projection(layer: Freezable, z: Tensor, features: Mapping[str, Sequence[Any]]) -> Callable[[IntArray, float], Array]:
+    """(rows, margin) -> the scores of some rows, projected by themselves with limits that are ``margin`` stricter."""
+
+    def project(rows: IntArray, margin: float) -> Array:
+        few = {name: [column[i] for i in rows.tolist()] for name, column in features.items()}
+        asked = tightened(layer.prepare(len(rows), few, None).problem, margin)
+        answer = solve(z[torch.from_numpy(rows)], asked, backend=layer.backend, certify=False)
+        return np.asarray(answer.scores.double().numpy())
+
+    return project
+
+
+def _guaranteed(
+    data: Calibration, shifts: Sequence[float], guarantee: float, on_few: OnFew, seed: int
+) -> tuple[list[float], tuple[PopulationBound, ...]]:
+    """The shifts that hold for people, where the notion reads a group, and what is promised of each constraint."""
+    moved, margin, excess = guaranteed_shifts(data, guarantee, on_few, np.random.default_rng(seed))
+    now = [moved.get(k, shift) for k, shift in enumerate(shifts)]
+    values = mean_rows(data.problem, np.clip(data.z - np.array(now)[data.key], data.lb, data.ub))
+    most = furthest(data.problem, data.lb, data.ub)
+    return now, promised_bounds(data.problem, values, most, margin=margin, excess=excess, guarantee=guarantee)
 
 
 def _words(names: Sequence[str], key: Key) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from fairopt.basics.arrays import Array, BoolArray, IntArray
-from fairopt.basics.errors import UnsupportedError
+from fairopt.basics.errors import BackendError, UnsupportedError
 from fairopt.contract.problem import Limits, ProjectionProblem
 from fairopt.layer.levels import (
     Law,
@@ -83,9 +83,10 @@ def guaranteed_shifts(
             raise too_few("freeze", guarantee, data.names[g], int((cell == c).sum()), None)
     found = _Targets(data, rows, design, guarantee)
     best = found.best()
-    if best.failure > 1.0 - guarantee and on_few == "error":
+    kept = best.failure <= 1.0 - guarantee
+    if not kept and on_few == "error":
         raise found.few(groups)
-    excess = 0.0 if best.failure <= 1.0 - guarantee else found.excess(best)
+    excess = 0.0 if kept else found.excess(best)
     shifts = {}
     for c, g, law in zip(rows.cells, groups, best.laws, strict=True):
         z = data.z[~design & (cell == c)]
@@ -125,6 +126,8 @@ class _Targets:
         if margin not in self.known:
             y = self.data.project(self.chosen, margin)
             self.known[margin] = np.array([y[m].mean() for m in self.members])
+            if not np.isfinite(self.known[margin]).all():
+                raise BackendError("freeze: the projection that chooses targets gave no finite scores")
         return self.known[margin]
 
     def means(self, targets: Array, variances: Sequence[float], counts: IntArray | None = None) -> list[Law]:
@@ -142,7 +145,7 @@ class _Targets:
         for margin in (self.most * SHRINK**j for j in range(MARGINS)):
             laws = tuple(self.means(self.at(margin), variances))
             failing = failure(laws, self.rows)
-            if failing > self.low_alpha / MARGINS:
+            if not failing <= self.low_alpha / MARGINS:
                 break
             found = Tight(margin, self.at(margin), laws, failing)
         return found
@@ -186,8 +189,9 @@ def tightened(problem: ProjectionProblem, margin: float) -> ProjectionProblem:
     upper = np.where(both, np.maximum(problem.upper - margin, middle), problem.upper - margin)
     width = np.maximum(problem.width - margin, 0.0)
     now = problem.limits()
-    numbers = (torch.from_numpy(a) for a in (lower, upper, width))
-    return problem.with_limits(Limits(*numbers, now.offset, now.softness_weight))
+    return problem.with_limits(
+        Limits(torch.from_numpy(lower), torch.from_numpy(upper), torch.from_numpy(width), now.offset, now.softness_weight)
+    )
 
 
 def _most(problem: ProjectionProblem, width: float) -> float:

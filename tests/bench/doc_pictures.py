@@ -63,16 +63,17 @@ def guarantee(samples: int = 400) -> bytes:
     for seed in range(samples):
         g = (rng.random(4000) < 0.85).astype(int)
         z = np.where(g == 0, rng.choice(atoms[0], 4000), rng.choice(atoms[1], 4000))
-        for name, options in (("without", {}), ("guarantee=0.95", {"guarantee": 0.95, "seed": seed})):
-            frozen = layer.freeze(torch.from_numpy(z), sensitive_features={"g": g}, **options)
+        for name, guarantee in (("without", None), ("guarantee=0.95", 0.95)):
+            frozen = layer.freeze(torch.from_numpy(z), sensitive_features={"g": g}, guarantee=guarantee, seed=seed)
             means = [float(frozen.predict(a, sensitive_features={"g": np.full(2000, k)}).mean()) for k, a in enumerate(atoms)]
             gaps[name].append(max(means) - min(means))
     with drawing("the picture needs", "audit") as canvas:
         figure = canvas(figsize=(6.4, 3.6), layout="tight")
         axes = figure.add_subplot()
-        handles = []
+        handles: list[Any] = []
         for colour, (_, found) in zip(COLOURS, gaps.items(), strict=False):
-            handles.append(axes.hist(found, bins=np.linspace(0, 0.08, 49), color=colour, alpha=0.6)[2][0])
+            bars: Any = axes.hist(found, bins=np.linspace(0, 0.08, 49).tolist(), color=colour, alpha=0.6)[2]
+            handles.append(bars[0])
         axes.axvline(0.05, color="black", lw=1)
         axes.set_xlabel("gap in the population (tolerance 0.05)")
         axes.set_ylabel("calibration samples")

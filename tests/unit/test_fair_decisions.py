@@ -48,7 +48,8 @@ def least_cost(scores, y, g, events, tolerance, cost):
     at = np.array([where[c] for c in zip(g.tolist(), scores.tolist(), strict=True)])
     n, m = len(y), len(cells)
     price = np.bincount(at, weights=np.where(y == 0, cost[0], -cost[1]), minlength=m) / n
-    left, right = [], []
+    left: list[Any] = []
+    right: list[float] = []
     for event in events:
         who = np.ones(n, dtype=bool) if event is None else y == event
         rates = [np.bincount(at, weights=(who & (g == k)) / (who & (g == k)).sum(), minlength=m) for k in np.unique(g)]
@@ -182,7 +183,9 @@ def test_a_batch_without_labels_has_the_parity_exactly():
     assert widest(yes, labels, groups, None) <= 0.03 + 1e-9
     assert ((yes > 0.5) == labels).mean() > 0.6
     odds = fo.FairDecisions(fo.EqualizedOdds, tolerance=0.02, random_state=0).fit(scores, y, {"g": g})
-    yes, likely = odds.transduce(fresh, {"g": groups})[:, 1], odds.calibration_(fresh, odds._received(fresh, {"g": groups}, "x")[1])
+    yes = odds.transduce(fresh, {"g": groups})[:, 1]
+    assert odds.calibration_ is not None
+    likely = odds.calibration_(fresh, odds._received(fresh, {"g": groups}, "x")[1])
     for weight in (likely, 1 - likely):
         means = [np.average(yes[groups == k], weights=weight[groups == k]) for k in np.unique(groups)]
         assert max(means) - min(means) <= 0.02 + 1e-9
