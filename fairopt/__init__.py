@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     )
     from fairopt.race import Race, compare
     from fairopt.solve import Certificate, Solution
+    from fairopt.training.postprocessor import FairPostprocessor as FairPostprocessor
 
 _PARTS = {
     "auditing": ("Audit", "audit"),
@@ -79,7 +80,9 @@ _PARTS = {
     "solve": ("Certificate", "Solution"),
     "basics.table": ("Table",),
 }  # fmt: skip
-_NAMES = {name: part for part, names in _PARTS.items() for name in names}
+# What needs an extra: not in __all__, so that a star import needs none.
+_WITH_EXTRA = {"FairPostprocessor": "training.postprocessor"}
+_NAMES = {**{name: part for part, names in _PARTS.items() for name in names}, **_WITH_EXTRA}
 _MODULES = ("auditing", "streaming", "testing", "experiments", "race")
 
 __all__ = [
@@ -103,4 +106,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *_MODULES, *globals()})
+    return sorted({*__all__, *_WITH_EXTRA, *_MODULES, *globals()})

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fairopt.training.history import EpochDone, History
     from fairopt.training.lightning import ParityCallback, ParityError
     from fairopt.training.loop import fit
+    from fairopt.training.postprocessor import FairPostprocessor
     from fairopt.training.regressor import FairRegressor
     from fairopt.training.sampler import StratifiedBatches
     from fairopt.training.state import Stateful
@@ -31,6 +32,7 @@ _PARTS = {
     "history": ("EpochDone", "History"),
     "lightning": ("ParityCallback", "ParityError"),
     "loop": ("fit",),
+    "postprocessor": ("FairPostprocessor",),
     "regressor": ("FairRegressor",),
     "sampler": ("StratifiedBatches",),
     "state": ("Stateful",),
@@ -39,8 +41,8 @@ _PARTS = {
 _NAMES = {name: part for part, names in _PARTS.items() for name in names}
 
 __all__ = [
-    "Accumulation", "EarlyStopping", "EpochDone", "FairClassifier", "FairRegressor", "History", "ParityCallback", "ParityError",
-    "Stateful", "StratifiedBatches", "fit", "load_checkpoint", "save_checkpoint",
+    "Accumulation", "EarlyStopping", "EpochDone", "FairClassifier", "FairPostprocessor", "FairRegressor", "History", "ParityCallback",
+    "ParityError", "Stateful", "StratifiedBatches", "fit", "load_checkpoint", "save_checkpoint",
 ]  # fmt: skip
 
 
