@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from fairopt.training.accumulate import Accumulation
     from fairopt.training.checkpoint import load_checkpoint, save_checkpoint
     from fairopt.training.classifier import FairClassifier
+    from fairopt.training.evaluation import Evaluation, evaluate
+    from fairopt.training.gaps_by_notion import GapDone
     from fairopt.training.history import EpochDone, History
     from fairopt.training.lightning import ParityCallback, ParityError
     from fairopt.training.loop import fit
@@ -29,6 +31,8 @@ _PARTS = {
     "accumulate": ("Accumulation",),
     "checkpoint": ("load_checkpoint", "save_checkpoint"),
     "classifier": ("FairClassifier",),
+    "evaluation": ("Evaluation", "evaluate"),
+    "gaps_by_notion": ("GapDone",),
     "history": ("EpochDone", "History"),
     "lightning": ("ParityCallback", "ParityError"),
     "loop": ("fit",),
@@ -41,8 +45,8 @@ _PARTS = {
 _NAMES = {name: part for part, names in _PARTS.items() for name in names}
 
 __all__ = [
-    "Accumulation", "EarlyStopping", "EpochDone", "FairClassifier", "FairPostprocessor", "FairRegressor", "History", "ParityCallback",
-    "ParityError", "Stateful", "StratifiedBatches", "fit", "load_checkpoint", "save_checkpoint",
+    "Accumulation", "EarlyStopping", "EpochDone", "Evaluation", "FairClassifier", "FairPostprocessor", "FairRegressor", "GapDone",
+    "History", "ParityCallback", "ParityError", "Stateful", "StratifiedBatches", "evaluate", "fit", "load_checkpoint", "save_checkpoint",
 ]  # fmt: skip
 
 

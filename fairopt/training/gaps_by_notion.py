@@ -58,6 +58,14 @@ class Judged:
     missing_group: Any = "error"
     pos_label: Any = None
 
+    def table(self, values: Tensor, notion: Notion) -> Table:
+        """``fairopt.gaps`` of ``values`` (n,)."""
+        targets = self.targets if notion.needs_targets else None
+        return gaps(
+            values, notion, sensitive_features=self.features, targets=targets, missing_group=self.missing_group,
+            pos_label=self.pos_label,
+        )  # fmt: skip
+
     def worst(self, part: str, notion: Notion, threshold: float | None) -> Iterator[GapDone]:
         """A line a notion and attribute of the scores, then of the decisions (score >= threshold; None: there are none)."""
         values = {"score": self.scores}
@@ -67,11 +75,7 @@ class Judged:
             if quantity == "decision" and not self._decisions_mean_something(notion):
                 continue
             widest: dict[str, GapDone] = {}
-            table = gaps(
-                vector, notion, sensitive_features=self.features, targets=self.targets, missing_group=self.missing_group,
-                pos_label=self.pos_label,
-            )  # fmt: skip
-            for row in table:
+            for row in self.table(vector, notion):
                 name = f"{row['notion']}({row['attribute']})"
                 if row["gap"] is not None:
                     one = GapDone(part, quantity, name, row["gap"], row["limit"])
@@ -128,8 +132,10 @@ class GapRecorder:
 
     def __init__(self, model: nn.Module) -> None:
         self._layers = layers_of(model)
-        self._heard: dict[int, list[Mapping[str, Any]]] = {}
+        self._heard: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
+        self._part = "training"
         self._handles: list[Any] = []
+        self._open = True
 
     def __enter__(self) -> GapRecorder:
         self._handles = [layer.register_forward_hook(self._hear, with_kwargs=True) for layer in self._layers]
@@ -140,8 +146,12 @@ class GapRecorder:
             handle.remove()
         self._handles = []
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy of the model, made while it is heard, has a recorder that hears nothing."""
+        return {"_layers": [], "_heard": {}, "_part": self._part, "_handles": [], "_open": False}
+
     def _hear(self, layer: nn.Module, args: Any, given: dict[str, Any], fair: Any) -> None:
-        if torch.compiler.is_compiling() or not isinstance(fair, Tensor) or transformed(fair):
+        if torch.compiler.is_compiling() or not self._open or not isinstance(fair, Tensor) or transformed(fair):
             return
         assert isinstance(layer, FairnessLayer)
         names = layer.notion.attributes
@@ -152,17 +162,24 @@ class GapRecorder:
         }
         if layer.notion.needs_targets:
             heard["targets"] = listed(given["targets"], "targets")
-        self._heard.setdefault(id(layer), []).append(heard)
+        self._heard.setdefault((self._part, id(layer)), []).append(heard)
 
-    def forget(self) -> None:
-        self._heard = {}
+    def begin(self, part: str) -> None:
+        """What comes now belongs to ``part``, of which nothing has been heard yet."""
+        self._part = part
+        self._heard = {place: heard for place, heard in self._heard.items() if place[0] != part}
 
-    def said(self, part: str) -> tuple[GapDone, ...]:
-        """The gaps of what was heard since the last call, and forget it."""
+    def go_on(self, part: str) -> None:
+        """What comes now belongs to ``part``, beside what has been heard of it."""
+        self._part = part
+
+    def said(self) -> tuple[GapDone, ...]:
+        """The gaps of all parts since the last call."""
         heard, self._heard = self._heard, {}
+        layers = {id(layer): layer for layer in self._layers}
         found: list[GapDone] = []
-        for layer in self._layers:
-            if id(layer) in heard:
-                judged = pooled(heard[id(layer)], layer.notion, layer.missing_group, layer.pos_label)
-                found += judged.worst(part, layer.notion, threshold_of(layer))
+        for (part, place), batches in heard.items():
+            layer = layers[place]
+            judged = pooled(batches, layer.notion, layer.missing_group, layer.pos_label)
+            found += judged.worst(part, layer.notion, threshold_of(layer))
         return tuple(found)

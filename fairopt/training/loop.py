@@ -144,12 +144,12 @@ def _epoch(
     number = len(run.history)
     rate = float(run.optimizer.param_groups[0]["lr"])
     set_epoch(batches, number)
+    recorder.begin("training")
     start = time.perf_counter()
     loss = _train(run, step, batches, number, shown)
     seconds = time.perf_counter() - start
-    found = recorder.said("training")
+    recorder.begin("validation")
     figure = None if validate is None else _validate(run.model, validate, number)
-    found += recorder.said("validation")
     if isinstance(run.scheduler, ReduceLROnPlateau):
         assert figure is not None  # checked at the start
         run.scheduler.step(figure)
@@ -157,7 +157,7 @@ def _epoch(
         run.scheduler.step()
     best = run.history.best
     improved = figure is not None and (best is None or best.validation is None or figure < best.validation)
-    done = EpochDone(number + 1, loss, figure, improved, rate, seconds, found)
+    done = EpochDone(number + 1, loss, figure, improved, rate, seconds, recorder.said())
     run.record(done)
     shown.epoch(done, run.history.best)
     return done
