@@ -83,7 +83,7 @@ _PARTS = {
 # What needs an extra: not in __all__, so that a star import needs none.
 _WITH_EXTRA = {"FairPostprocessor": "training.postprocessor"}
 _NAMES = {**{name: part for part, names in _PARTS.items() for name in names}, **_WITH_EXTRA}
-_MODULES = ("auditing", "streaming", "testing", "experiments", "race")
+_MODULES = ("auditing", "streaming", "testing", "experiments", "race", "plot")
 
 __all__ = [
     "Audit", "Backend", "BackendError", "Capabilities", "Certificate", "ConformanceError", "DemographicParity", "EqualOpportunity",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fairopt.training.sampler import StratifiedBatches
     from fairopt.training.state import Stateful
     from fairopt.training.stopping import EarlyStopping
+    from fairopt.training.trade_off import trade_off
 
 _PARTS = {
     "accumulate": ("Accumulation",),
@@ -41,12 +42,14 @@ _PARTS = {
     "sampler": ("StratifiedBatches",),
     "state": ("Stateful",),
     "stopping": ("EarlyStopping",),
+    "trade_off": ("trade_off",),
 }
 _NAMES = {name: part for part, names in _PARTS.items() for name in names}
 
 __all__ = [
     "Accumulation", "EarlyStopping", "EpochDone", "Evaluation", "FairClassifier", "FairPostprocessor", "FairRegressor", "GapDone",
     "History", "ParityCallback", "ParityError", "Stateful", "StratifiedBatches", "evaluate", "fit", "load_checkpoint", "save_checkpoint",
+    "trade_off",
 ]  # fmt: skip
 
 
