@@ -54,7 +54,8 @@ if TYPE_CHECKING:
     )
     from fairopt.race import Race, compare
     from fairopt.solve import Certificate, Solution
-    from fairopt.training.fair_decisions import FairDecisions
+    from fairopt.training.fair_decisions import FairDecisions as FairDecisions
+    from fairopt.training.postprocessor import FairPostprocessor as FairPostprocessor
 
 _PARTS = {
     "auditing": ("Audit", "audit"),
@@ -79,14 +80,15 @@ _PARTS = {
     "race": ("Race", "compare"),
     "solve": ("Certificate", "Solution"),
     "basics.table": ("Table",),
-    "training.fair_decisions": ("FairDecisions",),
 }  # fmt: skip
-_NAMES = {name: part for part, names in _PARTS.items() for name in names}
-_MODULES = ("auditing", "streaming", "testing", "experiments", "race")
+# What needs an extra: not in __all__, so that a star import needs none.
+_WITH_EXTRA = {"FairDecisions": "training.fair_decisions", "FairPostprocessor": "training.postprocessor"}
+_NAMES = {**{name: part for part, names in _PARTS.items() for name in names}, **_WITH_EXTRA}
+_MODULES = ("auditing", "streaming", "testing", "experiments", "race", "plot")
 
 __all__ = [
     "Audit", "Backend", "BackendError", "Capabilities", "Certificate", "ConformanceError", "DemographicParity", "EqualOpportunity",
-    "EqualizedOdds", "FairDecisions", "FairModel", "FairnessLayer", "FairoptError", "FairoptWarning", "FrozenLayer", "GroupMeanBound",
+    "EqualizedOdds", "FairModel", "FairnessLayer", "FairoptError", "FairoptWarning", "FrozenLayer", "GroupMeanBound",
     "ImpactRatio", "InfeasibleError", "InputError", "Limits", "MeanResidual", "MissingExtraError", "Notion", "PredictiveEquality",
     "Prepared", "ProjectionProblem", "Race", "RawSolution", "Reference", "ResidualParity", "Rows", "ScoreCovariance", "Softness",
     "Solution", "StateError", "Status", "Table", "UnsupportedError", "audit", "backend", "backends", "compare", "compile", "decide",
@@ -105,4 +107,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *_MODULES, *globals()})
+    return sorted({*__all__, *_WITH_EXTRA, *_MODULES, *globals()})

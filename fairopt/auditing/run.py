@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from fairopt.auditing.fingerprint import data_hash, versions
 from fairopt.auditing.gap_rows import exact_check, gap_rows, gap_table, read_constraints, summary_table
 from fairopt.auditing.group_table import group_table, spread_table
 from fairopt.auditing.intervals import FEWEST, NO_SCIPY, Estimator, has_scipy
+from fairopt.auditing.metrics import Metric, sample_metrics
 from fairopt.auditing.ratios import LocalLaw144, four_fifths, local_law_tables, read_local_law
 from fairopt.auditing.result import Audit
 from fairopt.auditing.sample import Groups, Sample, audited_attributes, read_notions, read_sample
@@ -38,6 +39,8 @@ def audit(
     pos_label: Any = None,
     attributes: Iterable[str | tuple[str, ...]] | None = None,
     local_law: LocalLaw144 | tuple[str, str] | None = None,
+    metrics: Mapping[str, Callable[..., Any] | Metric] | None = None,
+    sample_weight: Any = None,
     confidence: float = 0.95,
     draws: int = 2000,
     seed: int = 0,
@@ -52,6 +55,9 @@ def audit(
     attributes          names and tuples of names (intersections) that get group and ratio tables; by default every feature that has
                         groups and every tuple that a notion compares
     local_law           the names of the sex and the race column: adds the table formats of New York City's Local Law 144
+    metrics             name -> function of (targets, decisions), such as scikit-learn's, or a ``fairopt.auditing.Metric`` (of scores):
+                        measures of yours in the group and spread tables
+    sample_weight       (n,) >= 0, handed to these functions as ``sample_weight=``; nothing else is weighted
     confidence, draws, seed   of the intervals: see ``fairopt.auditing.intervals``. They take the scores as given.
 
     Whether a constraint is met is decided in exact arithmetic from the numbers that came. The intervals of rates need scipy; without it
@@ -63,6 +69,7 @@ def audit(
         scores, sensitive_features=sensitive_features, targets=targets, decisions=decisions, threshold=threshold, groups=groups,
         missing_group=missing_group, pos_label=pos_label, attributes=tuple(dict.fromkeys(a for one in notions for a in one.attributes)),
     )  # fmt: skip
+    own = sample_metrics(sample, metrics, sample_weight)
     shown, notes = audited_attributes(sample, notions, attributes)
     reads = [read_constraints(sample, one) for one in notions]
     quantities = {"score": sample.scores, "decision": sample.decisions}
@@ -76,7 +83,7 @@ def audit(
         for row in gap_rows(name, values, sample, one, read, estimators[name])
     ]
     gaps = gap_table(rows)
-    by_group = group_table(sample, shown, estimators["score"])
+    by_group = group_table(sample, shown, estimators["score"], own)
     return Audit(
         notions=tuple(map(repr, notions)),
         n=sample.n,
@@ -97,6 +104,7 @@ def audit(
             "threshold": sample.threshold, "decisions": "given" if sample.threshold is None else "score >= threshold",
             "dtype": sample.dtype, "missing_group": missing_group, "pos_label": pos_label,
             "confidence": confidence, "draws": draws, "seed": seed,
+            **({} if own is None else {"metrics": {k: m.of for k, m in own.by_name.items()}, "weighted": own.weights is not None}),
         },
         versions=versions(),
         notes=(*notes, *_notes(sample, shown, gaps, notions)),

@@ -6,7 +6,7 @@ import copy
 import re
 import threading
 from collections.abc import Hashable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -135,6 +135,11 @@ class FairnessLayer(nn.Module):
     def certificate(self) -> Certificate | None:
         """Numbers of this thread's last call; None before the first."""
         return getattr(self._local, "certificate", None)
+
+    def hush(self) -> Self:
+        """Warn of no batch that the notion asks nothing of: the caller says it. Returns the layer itself."""
+        self._warned_vacuous = True
+        return self
 
     @property
     def groups(self) -> dict[str, list[Any]]:

@@ -28,13 +28,13 @@ from fairopt.training.decision_curves import curve
 from fairopt.training.decision_fit import Calibrated, OnFew, fitted, guaranteed
 from fairopt.training.decision_program import asked_of_rates, best_weights
 from fairopt.training.decision_rule import Rule, coins, probabilities
+from fairopt.training.estimators_classes import codes_of, two_classes
 from fairopt.training.estimators_notion import NotionLike, made_notion, own_advice
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
     from sklearn.metrics import accuracy_score
-    from sklearn.utils import check_random_state, column_or_1d
-    from sklearn.utils.multiclass import check_classification_targets, type_of_target
+    from sklearn.utils import check_random_state
     from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 except ImportError as error:
     raise missing("FairDecisions needs scikit-learn", "sklearn") from error
@@ -114,7 +114,8 @@ class FairDecisions(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             table, columns, sensitive_features, attributes=self.notion_.attributes, cuts=self.cuts, keep=False, missing=self.missing_group
         )
         check_consistent_length(read.features, y)
-        scores, positive = self._scores(table, read.features, fit=True), self._learn_classes(y)
+        self.classes_, codes = two_classes(y)
+        scores, positive = self._scores(table, read.features, fit=True), codes.astype(np.float64)
         random = check_random_state(self.random_state)
         self.seed_ = int(random.randint(2**31 - 1))
         with own_advice():
@@ -135,21 +136,6 @@ class FairDecisions(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         unit = bool(len(scores)) and float(scores.min()) >= 0.0 and float(scores.max()) <= 1.0
         self.calibration_ = Calibration.fit(scores, positive, key) if unit else None
         return self
-
-    def _learn_classes(self, y: Any) -> Array:
-        """(n,) 0 or 1; sets ``classes_``."""
-        labels = column_or_1d(y, warn=True)
-        try:
-            check_classification_targets(labels)
-            kind = type_of_target(labels, input_name="y")
-        except ValueError as error:
-            raise InputError(f"y: {error}") from error
-        if kind != "binary":
-            raise InputError(f"Only binary classification is supported. The type of the target is {kind}.")
-        self.classes_, codes = np.unique(labels, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise InputError(f"y: got one class, {self.classes_.tolist()}, expected two classes")
-        return np.asarray(codes, dtype=np.float64)
 
     def _scores(self, table: Any, features: Array, *, fit: bool) -> Array:
         """(n,) the scores among the columns (n, d) that hold no group."""
@@ -286,11 +272,7 @@ class FairDecisions(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _targets(self, y: Any) -> Array | None:
         if y is None:
             return None
-        labels = column_or_1d(y)
-        unknown = np.setdiff1d(labels, self.classes_)
-        if len(unknown):
-            raise InputError(f"y: got the label {unknown[0].item()!r}, expected those of fit, {self.classes_.tolist()}")
-        return np.asarray(labels == self.classes_[1], dtype=np.float64)
+        return codes_of(y, self.classes_).astype(np.float64)
 
     def _vocabularies(self) -> dict[str, Any]:
         return {name: vocabulary.values for name, vocabulary in self.reader_.vocabularies.items()}

@@ -14,7 +14,7 @@ import torch
 
 import fairopt as fo
 from fairopt.basics.columns import listed
-from tests.column_kinds import N, SCORES, WORDS
+from tests.column_kinds import SCORES, WORDS, N
 
 PARITY = fo.DemographicParity("g", tolerance=0.05)
 GROUPS = {"g": WORDS}
