@@ -14,6 +14,7 @@ from fairopt.basics.extras import missing
 from fairopt.basics.table import Table
 from fairopt.layer.fairness_layer import FairnessLayer
 from fairopt.layer.frozen import FrozenLayer
+from fairopt.layer.guaranteed_shifts import OnFew
 from fairopt.notions import Notion
 from fairopt.notions.groups import Missing
 from fairopt.training.calibration_rows import Calibration, Rows, check_fitted, cross_fitted, own_split
@@ -74,6 +75,9 @@ class FairPostprocessor(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc
     bounds              of the scores; None: (0, 1) for probabilities, open for all others
     pos_label           the class whose scores the notion is about; None: ``classes_[1]``
     backend, confidence as in ``FairnessLayer`` and ``layer.freeze``
+    guarantee           a probability such as 0.95: the shifts meet the notion in the population that the calibration rows are i.i.d. draws
+                        of, with that probability (``docs/guarantee.md``, claim Q3); not with ``cv``
+    on_few              where the rows are too few for that: "error", or "tighten as far as possible", as in ``layer.freeze``
     random_state        of the split and of the folds, not of the estimator
 
     After ``fit``: estimator_, notion_, layer_, frozen_ (the shifts: ``frozen_.table()``), certificate_ (of the calibration rows),
@@ -103,6 +107,8 @@ class FairPostprocessor(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc
         pos_label: Any = None,
         backend: Any = "auto",
         confidence: float = 0.95,
+        guarantee: float | None = None,
+        on_few: OnFew = "error",
         random_state: Any = None,
     ) -> None:
         self.estimator = estimator
@@ -121,6 +127,8 @@ class FairPostprocessor(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc
         self.pos_label = pos_label
         self.backend = backend
         self.confidence = confidence
+        self.guarantee = guarantee
+        self.on_few = on_few
         self.random_state = random_state
 
     # fit ----------------------------------------------------------------------------------------------------------------------
@@ -213,16 +221,22 @@ class FairPostprocessor(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc
 
     def _freeze(self, found: Calibration, groups: Groups, targets: torch.Tensor | None) -> None:
         """Sets frozen_, guarantees_ and certificate_."""
+        crossed = self.cv is not None and not self._is_fitted()
+        if crossed and self.guarantee is not None:
+            raise InputError(
+                "guarantee: it is about one model and rows that this has not seen, and cv= scores rows by others; leave cv out"
+            )
         inside = {name: column[found.rows] for name, column in groups.items()}
         labels = None if targets is None else targets[torch.from_numpy(found.rows)]
         with own_advice():
             solution = self.layer_.solution(torch.from_numpy(found.scores), sensitive_features=inside, targets=labels)
             self.certificate_ = solution.certificate
             self.frozen_: FrozenLayer = self.layer_.freeze(
-                found.scores, sensitive_features=inside, targets=labels, confidence=self.confidence
-            )
+                found.scores, sensitive_features=inside, targets=labels, confidence=self.confidence, guarantee=self.guarantee,
+                on_few=self.on_few, seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
+            )  # fmt: skip
         tell_silent(self.notion_, self.certificate_, self.frozen_.guarantees)
-        if self.cv is not None and not self._is_fitted():
+        if crossed:
             self.frozen_.guarantees = ()  # claim Q1 is about one model and rows that it has not seen
         self.guarantees_ = self.frozen_.guarantees
 

@@ -205,6 +205,27 @@ def test_what_has_no_guarantee_says_so():
         layer.freeze(z, sensitive_features={"g": g}, guarantee=0.9, **wrong)
 
 
+def test_the_postprocessor_passes_it_on():
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    rng = np.random.default_rng(8)
+    g = rng.choice(["a", "b"], 9000, p=[0.4, 0.6])
+    X = rng.normal(size=(9000, 1)) + 0.5 * (g == "b")[:, None]
+    y = (X[:, 0] + rng.normal(size=9000) > 0.5).astype(int)
+    usual: dict[str, Any] = {"tolerance": 0.05, "guarantee": 0.95, "calibration_fraction": 0.6, "random_state": 0}
+    model = fo.FairPostprocessor(linear_model.LogisticRegression(), fo.DemographicParity, **usual).fit(X, y, sensitive_features=g)
+    (promise,) = model.guarantees_
+    assert promise.bound == promise.limit == 0.05
+    assert left(promise) > 0.02
+    with pytest.raises(fo.InputError, match="leave cv out"):
+        model.set_params(cv=3).fit(X, y, sensitive_features=g)
+    model.set_params(cv=None, calibration_fraction=0.005)
+    with pytest.raises(fo.InputError, match="guarantee=0.95 cannot be kept"):
+        model.fit(X, y, sensitive_features=g)
+    (promise,) = model.set_params(on_few="tighten as far as possible").fit(X, y, sensitive_features=g).guarantees_
+    assert promise.bound is not None
+    assert promise.bound > 0.05
+
+
 def test_bounds_are_clipped_to_what_is_possible_and_called_vacuous():
     z, g = two_groups(np.random.default_rng(5), 4, 12, "even")
     layer = fo.FairnessLayer(fo.DemographicParity("g", tolerance=0.0), bounds=(0.2, 0.8))
