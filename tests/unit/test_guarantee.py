@@ -12,6 +12,7 @@ import fairopt as fo
 from fairopt.layer import levels
 from fairopt.layer.levels import MeanLaw, RankLaw, Wanted, failure, rows_needed, tightest, variance_bound
 from fairopt.layer.population_bound import PopulationBound
+from fairopt.training import decision_fit
 
 pytest.importorskip("scipy")
 ALPHA = 0.05
@@ -203,6 +204,28 @@ def test_what_has_no_guarantee_says_so():
     wrong = {"on_few": "hope"}
     with pytest.raises(fo.InputError, match="on_few: got"):
         layer.freeze(z, sensitive_features={"g": g}, guarantee=0.9, **wrong)
+
+
+def test_rates_of_mixed_thresholds_are_all_bounded_at_once(monkeypatch):
+    """Two rates a group: the intervals of all units and thresholds together miss at most the risk."""
+    asked: list[tuple[int, int, float]] = []
+    exact = decision_fit.clopper_pearson
+
+    def noted(ones: int, n: int, confidence: float) -> tuple[float, float]:
+        asked.append((ones, n, confidence))
+        return exact(ones, n, confidence)
+
+    monkeypatch.setattr(decision_fit, "clopper_pearson", noted)
+    rng = np.random.default_rng(9)
+    z, g = two_groups(rng, 4000, 9000, "even")
+    y = (rng.random(len(z)) < z).astype(int)
+    model = fo.FairDecisions(fo.EqualizedOdds("g", tolerance=0.08), guarantee=0.95, random_state=0).fit(z, y, {"g": g})
+    once = len(asked) // 2  # asked for once to see whether it can be kept, and once to keep it
+    assert asked[:once] == asked[once:]
+    assert once >= 8
+    assert sum(1.0 - confidence for _, _, confidence in asked[:once]) <= 0.05 + 1e-12
+    used = {t for rule in model.rules_ for t in rule.thresholds.tolist() if np.isfinite(t)}
+    assert 0 < len(used) <= once / 2
 
 
 def test_the_postprocessor_passes_it_on():
