@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     )
     from fairopt.race import Race, compare
     from fairopt.solve import Certificate, Solution
+    from fairopt.training.fair_decisions import FairDecisions as FairDecisions
+    from fairopt.training.postprocessor import FairPostprocessor as FairPostprocessor
 
 _PARTS = {
     "auditing": ("Audit", "audit"),
@@ -82,8 +84,10 @@ _PARTS = {
     "solve": ("Certificate", "Solution"),
     "basics.table": ("Table",),
 }  # fmt: skip
-_NAMES = {name: part for part, names in _PARTS.items() for name in names}
-_MODULES = ("auditing", "streaming", "testing", "experiments", "race")
+# What needs an extra: not in __all__, so that a star import needs none.
+_WITH_EXTRA = {"FairDecisions": "training.fair_decisions", "FairPostprocessor": "training.postprocessor"}
+_NAMES = {**{name: part for part, names in _PARTS.items() for name in names}, **_WITH_EXTRA}
+_MODULES = ("auditing", "streaming", "testing", "experiments", "race", "plot")
 
 __all__ = [
     "Audit", "Backend", "BackendError", "Capabilities", "Certificate", "ConformanceError", "DatasetReport", "DemographicParity",
@@ -107,4 +111,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *_MODULES, *globals()})
+    return sorted({*__all__, *_WITH_EXTRA, *_MODULES, *globals()})

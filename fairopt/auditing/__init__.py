@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from fairopt.auditing.gap_rows import ExactCheck
+from fairopt.auditing.metrics import Metric
 from fairopt.auditing.ratios import LocalLaw144
 from fairopt.auditing.result import Audit, read_json
 from fairopt.auditing.run import audit
 
-__all__ = ["Audit", "ExactCheck", "LocalLaw144", "audit", "read_json"]
+__all__ = ["Audit", "ExactCheck", "LocalLaw144", "Metric", "audit", "read_json"]

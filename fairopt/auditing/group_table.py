@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fairopt.auditing.intervals import SCORES, Estimator
+from fairopt.auditing.metrics import Metrics
 from fairopt.auditing.sample import Groups, Sample
 from fairopt.basics.arrays import Array, BoolArray
 from fairopt.basics.exact_sums import exact_cell_sums
@@ -57,8 +58,9 @@ def measures(sample: Sample) -> list[Measure]:
     return [*found, Measure("mean_residual", sample.scores - t, everyone, False)]
 
 
-def group_table(sample: Sample, attributes: Sequence[Groups], estimator: Estimator) -> Table:
-    """One row an attribute, group and measure; first everybody's. count: how many are 1, for rates."""
+def group_table(sample: Sample, attributes: Sequence[Groups], estimator: Estimator, metrics: Metrics | None = None) -> Table:
+    """One row an attribute, group and measure, the user's metrics after the audit's own; first everybody's. count: how many are 1, for
+    rates."""
     listed = measures(sample)
     records: list[dict[str, Any]] = []
     everyone = np.zeros(sample.n, dtype=np.int64)
@@ -69,7 +71,18 @@ def group_table(sample: Sample, attributes: Sequence[Groups], estimator: Estimat
                 records.append(
                     {"attribute": words, "group": name, **_figures(measure, (codes == k) & measure.among, values[k], sizes[k], estimator)}
                 )
+            records += [{"attribute": words, "group": name, **row} for row in _users(metrics, codes == k, everybody=not words)]
     return Table.from_records(COLUMNS, records)
+
+
+def _users(metrics: Metrics | None, who: BoolArray, *, everybody: bool) -> Iterator[dict[str, Any]]:
+    """The user's metrics among ``who`` (n,)."""
+    for name in () if metrics is None else metrics.by_name:
+        assert metrics is not None
+        if everybody:
+            metrics.overall(name)  # a function that fails there is wrong
+        value, how = metrics.figure(name, who)
+        yield {"measure": name, "value": value, "low": None, "high": None, "count": None, "n": int(who.sum()), "interval": how}
 
 
 def _means(measure: Measure, codes: Any, groups: int) -> tuple[list[Fraction], list[int]]:

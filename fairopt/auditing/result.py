@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Mapping
 from math import isfinite
@@ -60,13 +61,24 @@ class Audit(Findings):
 
         return write_report(self, Path(path))
 
-    def __str__(self) -> str:
+    def _verdicts(self) -> list[str]:
         words = {"holds": "every constraint holds", "vacuous": "vacuous: nothing to compare"}
-        checks = [f"{c.quantity}s: {words.get(c.verdict, c.verdict)} ({c.notion})" for c in self.checks]
-        lines = "\n".join([f"audit of {self.n:,} samples", *checks, "", str(self.summary), *(f"note: {note}" for note in self.notes)])
+        return [f"{c.quantity}s: {words.get(c.verdict, c.verdict)} ({c.notion})" for c in self.checks]
+
+    def __str__(self) -> str:
+        notes = (f"note: {note}" for note in self.notes)
+        lines = "\n".join([f"audit of {self.n:,} samples", *self._verdicts(), "", str(self.summary), *notes])
         return visible(lines, lines=True)
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the verdicts, the summary, the groups in a fold, the notes. It needs nothing; ``to_html`` is the page."""
+        verdicts = "".join(f"<li>{html.escape(visible(words))}</li>" for words in self._verdicts())
+        notes = "".join(f"<li>note: {html.escape(visible(note))}</li>" for note in self.notes)
+        parts = [("groups", self.groups), ("gaps", self.gaps)]
+        folds = "".join(f"<details><summary>{name}</summary>{table._repr_html_()}</details>" for name, table in parts)
+        return f"<p>audit of {self.n:,} samples</p><ul>{verdicts}{notes}</ul>{self.summary._repr_html_()}{folds}"
 
 
 def read_json(text: str | Path) -> dict[str, Any]:

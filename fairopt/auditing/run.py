@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from fairopt.auditing.fingerprint import data_hash, versions
 from fairopt.auditing.gap_rows import exact_check, gap_rows, gap_table, read_constraints, summary_table
 from fairopt.auditing.group_table import group_table, spread_table
 from fairopt.auditing.intervals import FEWEST, NO_SCIPY, Estimator, has_scipy
+from fairopt.auditing.metrics import Metric, sample_metrics
 from fairopt.auditing.ratios import LocalLaw144, four_fifths, local_law_tables, read_local_law
 from fairopt.auditing.result import Audit
 from fairopt.auditing.sample import Groups, Sample, audited_attributes, read_notions, read_sample
@@ -20,6 +21,8 @@ from fairopt.notions.algebra import Notion
 from fairopt.notions.groups import Missing
 
 BINS = 20
+FAR = 0.05  # that much more gap in decisions than in scores, and twice as much, is worth a note
+RATES = ("DemographicParity", "EqualOpportunity", "PredictiveEquality", "EqualizedOdds")
 DISTRIBUTION = ("attribute", "group", "from", "to", "share")
 
 
@@ -36,6 +39,8 @@ def audit(
     pos_label: Any = None,
     attributes: Iterable[str | tuple[str, ...]] | None = None,
     local_law: LocalLaw144 | tuple[str, str] | None = None,
+    metrics: Mapping[str, Callable[..., Any] | Metric] | None = None,
+    sample_weight: Any = None,
     confidence: float = 0.95,
     draws: int = 2000,
     seed: int = 0,
@@ -50,6 +55,9 @@ def audit(
     attributes          names and tuples of names (intersections) that get group and ratio tables; by default every feature that has
                         groups and every tuple that a notion compares
     local_law           the names of the sex and the race column: adds the table formats of New York City's Local Law 144
+    metrics             name -> function of (targets, decisions), such as scikit-learn's, or a ``fairopt.auditing.Metric`` (of scores):
+                        measures of yours in the group and spread tables
+    sample_weight       (n,) >= 0, handed to these functions as ``sample_weight=``; nothing else is weighted
     confidence, draws, seed   of the intervals: see ``fairopt.auditing.intervals``. They take the scores as given.
 
     Whether a constraint is met is decided in exact arithmetic from the numbers that came. The intervals of rates need scipy; without it
@@ -61,6 +69,7 @@ def audit(
         scores, sensitive_features=sensitive_features, targets=targets, decisions=decisions, threshold=threshold, groups=groups,
         missing_group=missing_group, pos_label=pos_label, attributes=tuple(dict.fromkeys(a for one in notions for a in one.attributes)),
     )  # fmt: skip
+    own = sample_metrics(sample, metrics, sample_weight)
     shown, notes = audited_attributes(sample, notions, attributes)
     reads = [read_constraints(sample, one) for one in notions]
     quantities = {"score": sample.scores, "decision": sample.decisions}
@@ -74,7 +83,7 @@ def audit(
         for row in gap_rows(name, values, sample, one, read, estimators[name])
     ]
     gaps = gap_table(rows)
-    by_group = group_table(sample, shown, estimators["score"])
+    by_group = group_table(sample, shown, estimators["score"], own)
     return Audit(
         notions=tuple(map(repr, notions)),
         n=sample.n,
@@ -95,6 +104,7 @@ def audit(
             "threshold": sample.threshold, "decisions": "given" if sample.threshold is None else "score >= threshold",
             "dtype": sample.dtype, "missing_group": missing_group, "pos_label": pos_label,
             "confidence": confidence, "draws": draws, "seed": seed,
+            **({} if own is None else {"metrics": {k: m.of for k, m in own.by_name.items()}, "weighted": own.weights is not None}),
         },
         versions=versions(),
         notes=(*notes, *_notes(sample, shown, gaps, notions)),
@@ -119,6 +129,7 @@ def _notes(sample: Sample, shown: list[Groups], gaps: Table, notions: tuple[Noti
         small = [f"{name} ({count})" for name, count in zip(groups.names, counts, strict=True) if 0 < count < FEWEST]
         if small:
             found.append(f"{groups.words}: groups too small for intervals of means: {', '.join(small)}")
+    found += apart(gaps)
     asked = {row["notion"] for row in gaps if row["quantity"] == "score" and row["gap"] is not None}
     silent = [row["notion"] for row in gaps if row["quantity"] == "score" and row["notion"] not in asked]
     if silent:
@@ -130,6 +141,21 @@ def _notes(sample: Sample, shown: list[Groups], gaps: Table, notions: tuple[Noti
     if not has_scipy():
         found.append(f"intervals of rates are left out ({NO_SCIPY}): {install_line('audit')}")
     return found
+
+
+def apart(gaps: Table) -> list[str]:
+    """A note for each parity whose gap of decisions is broken, and far above that of the scores."""
+    widest: dict[tuple[str, ...], dict[str, float]] = {}
+    for row in gaps:
+        if row["gap"] is not None and row["notion"] in RATES:
+            each = widest.setdefault((row["notion"], row["attribute"]), {"score": 0.0, "decision": 0.0, "limit": row["limit"]})
+            each[row["quantity"]] = max(each[row["quantity"]], row["gap"])
+    return [
+        f"{notion}({attribute}): the gap of decisions is {gap['decision']:.3f}, that of scores {gap['score']:.3f}; the threshold opens it. "
+        "fairopt.FairDecisions decides so that the notion holds"
+        for (notion, attribute), gap in widest.items()
+        if gap["decision"] > max(gap["limit"], 2.0 * gap["score"], gap["score"] + FAR)
+    ]
 
 
 def _distribution(sample: Sample, shown: list[Groups]) -> Table:

@@ -230,7 +230,8 @@ def unwrapped(value: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Like:
-    """Hands (n,) answers back as the scores came: numpy in its float dtype and shape, lists, tuples, Series with their index and name."""
+    """Hands (n,) answers back as the scores came: numpy in its float dtype and shape, lists, tuples, Series with their index and name,
+    frames of one column."""
 
     original: Any
     dtype: np.dtype[Any]
@@ -238,7 +239,10 @@ class Like:
     @classmethod
     def of(cls, scores: Any) -> Like:
         """Half and single precision stay what they are, everything else is answered in float64."""
-        word = str(getattr(scores, "dtype", None)).lower()
+        dtype = getattr(scores, "dtype", None)
+        if dtype is None and is_frame(scores):  # of one column
+            dtype = getattr(next(iter(frame_columns(scores, "scores").values())), "dtype", None)
+        word = str(dtype).lower()
         return cls(scores, np.dtype(word if word in ("float32", "float16") else np.float64))
 
     def restore(self, answer: Tensor) -> Any:
@@ -253,14 +257,19 @@ class Like:
             listed: list[Any] = [[v] for v in values.tolist()] if nested else values.tolist()
             return listed if isinstance(original, list) else tuple(listed)
         library = type(original).__module__.partition(".")[0]
-        if library == "pandas" and hasattr(original, "index") and hasattr(original, "name"):
-            return type(original)(values, index=original.index, name=original.name)
+        if library in ("pandas", "polars") and is_frame(original):  # (n, 1)
+            name = original.columns[0]
+            return type(original)({name: values}, **({"index": original.index} if library == "pandas" else {}))
+        if library == "pandas" and hasattr(original, "name"):
+            return type(original)(values, name=original.name, **({"index": original.index} if hasattr(original, "index") else {}))
         if library == "polars" and hasattr(original, "name"):
             return type(original)(original.name, values)
         if library == "pyarrow":
             import pyarrow
 
-            return pyarrow.array(values)
+            if is_frame(original):  # (n, 1)
+                return pyarrow.table({original.column_names[0]: values})
+            return pyarrow.chunked_array([values]) if hasattr(original, "chunks") else pyarrow.array(values)
         shape = original.shape if isinstance(original, np.ndarray) else values.shape
         return values.reshape(shape)
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from fairopt.basics.errors import InputError
 from fairopt.basics.extras import missing
 
 if TYPE_CHECKING:
@@ -44,6 +45,22 @@ def drawing(what: str, extra: str) -> Iterator[type[Figure]]:
         matplotlib.rcdefaults()
         matplotlib.rcParams.update({"text.parse_math": False, "text.usetex": False, "font.family": list(_families())})
         yield Canvas
+
+
+@contextmanager
+def drawing_on(axes: Axes | None, what: str, extra: str) -> Iterator[Axes]:
+    """The axes that came, or those of a new figure of ``pyplot``, under settings by which names that are drawn are text. The look of a
+    user's figures stays theirs."""
+    try:
+        import matplotlib
+        from matplotlib import pyplot
+        from matplotlib.axes import Axes as Kind
+    except ImportError as error:
+        raise missing(f"{what} matplotlib", extra) from error
+    if axes is not None and not isinstance(axes, Kind):
+        raise InputError(f"axes: got {type(axes).__name__}, expected a matplotlib Axes or None")
+    with matplotlib.rc_context({"text.parse_math": False, "text.usetex": False, "font.family": list(_families())}):
+        yield pyplot.subplots(layout="constrained")[1] if axes is None else axes
 
 
 def png(figure: Figure, *, dpi: int, software: str | None = None) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -70,6 +71,17 @@ class Table:
 
     def __repr__(self) -> str:
         return str(self)
+
+    def _repr_html_(self) -> str:
+        """The table in a notebook; every name is text there, never markup."""
+        heads = "".join(f"<th>{_html(c)}</th>" for c in self.columns)
+        rows = "".join(f"<tr>{''.join(f'<td>{_html(_word(v))}</td>' for v in row)}</tr>" for row in self.rows)
+        title = f"<caption>{_html(self.title)}</caption>" if self.title else ""
+        return f"<table>{title}<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _html(text: str) -> str:
+    return html.escape(visible(text))
 
 
 def visible(text: str, *, lines: bool = False) -> str:

@@ -6,7 +6,7 @@ import copy
 import re
 import threading
 from collections.abc import Hashable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -161,6 +161,11 @@ class FairnessLayer(nn.Module):
     def certificate(self) -> Certificate | None:
         """Numbers of this thread's last call; None before the first."""
         return getattr(self._local, "certificate", None)
+
+    def hush(self) -> Self:
+        """Warn of no batch that the notion asks nothing of: the caller says it. Returns the layer itself."""
+        self._warned_vacuous = True
+        return self
 
     @property
     def groups(self) -> dict[str, list[Any]]:
@@ -334,17 +339,26 @@ class FairnessLayer(nn.Module):
 
     def freeze(
         self,
-        scores: Tensor,
+        scores: Any,
         *,
         sensitive_features: Any,
         targets: Any = None,
         confidence: float = 0.95,
+        guarantee: float | None = None,
+        on_few: Literal["error", "tighten as far as possible"] = "error",
+        seed: int = 0,
         on_unknown: Literal["error", "pass"] = "error",
     ) -> FrozenLayer:
-        """A FrozenLayer: shifts per group fitted on calibration scores, no solver at serving time. See ``fairopt.layer.freezing``."""
+        """A FrozenLayer: shifts per group fitted on calibration scores (n,) or (n, 1) of any container, no solver at serving time.
+
+        ``guarantee=0.95``: shifts that meet the notion in the population, with that confidence. See ``fairopt.layer.freezing``.
+        """
         from fairopt.layer.freezing import freeze
 
-        return freeze(self, scores, sensitive_features=sensitive_features, targets=targets, confidence=confidence, on_unknown=on_unknown)
+        return freeze(
+            self, scores, sensitive_features=sensitive_features, targets=targets, confidence=confidence, guarantee=guarantee, on_few=on_few,
+            seed=seed, on_unknown=on_unknown,
+        )  # fmt: skip
 
     def controller(self, **options: Any) -> PooledParity:
         """The stream controller ``fairopt.streaming.PooledParity`` with the layer's notion, bounds, known groups, ``pos_label`` and

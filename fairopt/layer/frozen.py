@@ -204,7 +204,8 @@ class FrozenLayer(nn.Module):
         )
 
     def predict(self, scores: Any, *, sensitive_features: Any) -> Any:
-        """Fair scores from group values; a number gives a number, and any container of scores gives the same container.
+        """Fair scores (n,) or (n, 1) from group values; a number gives a number, any container of scores (numpy, pandas, polars, pyarrow, a
+        list) the same container. Only tensors carry gradients.
 
         InputError for scores that are missing, NaN or infinite.
         """

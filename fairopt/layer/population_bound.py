@@ -12,6 +12,7 @@ Residual rows add the same margin for the mean target.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, log, sqrt
 
@@ -27,8 +28,10 @@ class PopulationBound:
     """One constraint on the population: gap <= bound with the stated confidence (all constraints of the layer at once).
 
     gap: on the calibration data, with the frozen shifts (for one-sided rows the distance beyond the limit); margin: what sampling may add;
-    bound = gap + margin, None where the scores have no bounds. held_out_margin: what a sample not used for fitting would allow (no
-    union over shifts).
+    bound = gap + margin, no more than scores inside the bounds can reach, None where the scores have no bounds. held_out_margin: what a
+    sample not used for fitting would allow (no union over shifts). vacuous: the bound says no more than the bounds of the scores do.
+    Under a guarantee: margin is what was taken off the limit, so that limit - margin was left to work with; bound is the limit, or more
+    where the rows were too few.
     """
 
     constraint: str
@@ -38,15 +41,22 @@ class PopulationBound:
     bound: float | None
     held_out_margin: float | None
     confidence: float
+    vacuous: bool = False
+
+    @classmethod
+    def of(
+        cls, constraint: str, gap: float, limit: float, margin: float | None, held_out_margin: float | None, confidence: float, most: float
+    ) -> PopulationBound:
+        """With the bound clipped to ``most``, the largest gap that the bounds of the scores allow."""
+        bound = None if margin is None else min(gap + margin, most)
+        return cls(constraint, gap, limit, margin, bound, held_out_margin, confidence, vacuous=bound is None or not bound < most)
 
 
 def population_bounds(
     problem: ProjectionProblem, y: npt.NDArray[np.float64], cell_shifts: npt.NDArray[np.float64], lb: float, ub: float, confidence: float
 ) -> tuple[PopulationBound, ...]:
     """Claim Q1 for every constraint of ``problem`` at the frozen scores ``y`` (n,)."""
-    rows = problem.rows
-    sums = np.bincount(rows.cell.numpy(), weights=y, minlength=rows.masks.shape[1])
-    values = rows.coefficients @ sums + rows.offset  # (m,)
+    rows, values = problem.rows, mean_rows(problem, y)
     width = ub - lb
     finite = isfinite(width)
     alpha = 1.0 - confidence
@@ -56,22 +66,85 @@ def population_bounds(
         sampled = sampled * 2.0
     margins = abs(rows.scales) @ np.where(np.isfinite(sampled), sampled, 0.0)  # (m,)
     share = (rows.scales**2) @ (1.0 / rows.mask_counts)  # (m,)
+    most = furthest(problem, lb, ub)
+    out = []
+    for k, (label, gap, limit) in enumerate(gaps_of(values, problem)):
+        r = k - problem.linear
+        if r < 0:
+            parts, margin = float(share[k]), float(margins[k])
+        else:
+            part = problem.range_slices[r]
+            parts = float(np.sort(share[part])[-2:].sum())
+            margin = _range_margin(values[part], margins[part], float(problem.ratio[r]))
+        held = sqrt(log(2.0 / alpha) * parts / 2.0) * width if finite else None
+        out.append(PopulationBound.of(label, gap, limit, margin if finite else None, held, confidence, most[k]))
+    return tuple(out)
+
+
+def mean_rows(problem: ProjectionProblem, y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(m,) the rows at scores y (n,)."""
+    rows = problem.rows
+    return np.asarray(rows.coefficients @ np.bincount(rows.cell.numpy(), weights=y, minlength=rows.masks.shape[1]) + rows.offset)
+
+
+def promised_bounds(
+    problem: ProjectionProblem,
+    values: npt.NDArray[np.float64],
+    most: Sequence[float],
+    *,
+    margin: float | None,
+    excess: float,
+    guarantee: float,
+) -> tuple[PopulationBound, ...]:
+    """What a guarantee says of every constraint at the calibration rows' values (m,): its limit, and ``excess`` where they were too few.
+
+    margin: what was taken off the limits; None: what the calibration gap is below them.
+    """
+    out = []
+    for (label, gap, limit), reach in zip(gaps_of(values, problem), most, strict=True):
+        bound = min(limit + excess, reach)
+        taken = limit - gap if margin is None else margin
+        out.append(PopulationBound(label, gap, limit, taken, bound, None, guarantee, vacuous=not bound < reach))
+    return tuple(out)
+
+
+def gaps_of(values: npt.NDArray[np.float64], problem: ProjectionProblem) -> list[tuple[str, float, float]]:
+    """(constraint, gap, limit) at the values (m,) of the rows; of one-sided rows the distance beyond the limit, and 0."""
     out = []
     for k, label in enumerate(problem.constraint_labels[: problem.linear]):
         low, high = float(problem.lower[k]), float(problem.upper[k])
-        gap, limit = (abs(float(values[k])), high) if low == -high else (max(low - float(values[k]), float(values[k]) - high), 0.0)
-        held = sqrt(log(2.0 / alpha) * float(share[k]) / 2.0) * width if finite else None
-        margin = float(margins[k]) if finite else None
-        out.append(PopulationBound(label, gap, limit, margin, None if margin is None else gap + margin, held, confidence))
+        f = float(values[k])
+        out.append((label, abs(f), high) if low == -high else (label, max(low - f, f - high), 0.0))
     for r, part in enumerate(problem.range_slices):
-        label = problem.constraint_labels[problem.linear + r]
-        ratio = float(problem.ratio[r])
-        gap = ratio * float(values[part].max()) - float(values[part].min())
-        pair = np.sort(share[part])[-2:]
-        held = sqrt(log(2.0 / alpha) * float(pair.sum()) / 2.0) * width if finite else None
-        margin = _range_margin(values[part], margins[part], ratio) if finite else None
-        out.append(PopulationBound(label, gap, float(problem.width[r]), margin, None if margin is None else gap + margin, held, confidence))
-    return tuple(out)
+        gap = float(problem.ratio[r]) * float(values[part].max()) - float(values[part].min())
+        out.append((problem.constraint_labels[problem.linear + r], gap, float(problem.width[r])))
+    return out
+
+
+def furthest(problem: ProjectionProblem, lb: float, ub: float) -> list[float]:
+    """(constraints) the largest gap that scores in [lb, ub] can have."""
+    least, largest = reach_of_rows(problem, lb, ub)
+    out = []
+    for k, (low, high) in enumerate(zip(problem.lower.tolist(), problem.upper.tolist(), strict=True)):
+        one, other = float(least[k]), float(largest[k])
+        out.append(max(abs(one), abs(other)) if low == -high else max(low - one, other - high))
+    ratios = problem.ratio.tolist()
+    return out + [q * float(largest[s].max()) - float(least[s].min()) for q, s in zip(ratios, problem.range_slices, strict=True)]
+
+
+def reach_of_rows(problem: ProjectionProblem, lb: float, ub: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """(m,) the least and the largest value of each row in any population, for scores in [lb, ub] (and targets there, in residual rows)."""
+    rows = problem.rows
+    whole = np.asarray(rows.coefficients) * rows.counts  # (m, C)
+    up, down = np.maximum(whole, 0.0).sum(1), np.maximum(-whole, 0.0).sum(1)
+    with np.errstate(invalid="ignore"):
+        least = np.where(up > 0, up * lb, 0.0) - np.where(down > 0, down * ub, 0.0)
+        largest = np.where(up > 0, up * ub, 0.0) - np.where(down > 0, down * lb, 0.0)
+    least, largest = least + rows.offset, largest + rows.offset
+    for row in {row for row, _, mask, _ in rows.offset_terms if mask >= 0}:  # the mean target is the sample's, not the population's
+        largest[row] = (up[row] + down[row]) * (ub - lb)
+        least[row] = -largest[row]
+    return least, largest
 
 
 def _range_margin(values: npt.NDArray[np.float64], margins: npt.NDArray[np.float64], ratio: float) -> float:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.basics.columns import Like, length, read_features, working_tensor
+from fairopt.basics.arrays import Array
+from fairopt.basics.columns import Like, length, numbers, read_features, working_tensor
 from fairopt.basics.containers import outside_transforms
 from fairopt.basics.errors import FairoptWarning, InputError, UnsupportedError
 from fairopt.basics.ranks import ranks_of
@@ -168,16 +169,25 @@ class Prepared:
         report(solution)
         return solution
 
+    @overload
+    def project_batch(self, scores: Tensor, **how: Unpack[How]) -> Tensor: ...
+    @overload
+    def project_batch(self, scores: Array, **how: Unpack[How]) -> Array: ...
     def project_batch(
         self,
-        scores: Tensor,
+        scores: Any,
         *,
         backend: BackendLike = "auto",
         gradient: GradientKind = "implicit",
         certify: bool = True,
         solver_tol: float | None = None,
-    ) -> Tensor:
-        """``scores`` (B, n): B problems with the same groups, each projected as ``project`` would. Returns (B, n)."""
+    ) -> Any:
+        """``scores`` (B, n): B problems with the same groups, each projected as ``project`` would. Returns (B, n), numpy for numpy."""
+        if isinstance(scores, np.ndarray) and scores.ndim == 2:
+            like = scores.dtype if scores.dtype in (np.float32, np.float16) else np.dtype(np.float64)
+            flat = numbers(scores.reshape(-1), None, "scores").numpy().astype(like).reshape(scores.shape)
+            fair = self.project_batch(torch.from_numpy(flat), backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
+            return fair.numpy()
         if not isinstance(scores, Tensor) or scores.dim() != 2:
             shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise InputError(f"scores: got {shape}, expected (B, {self.problem.n}): one row per problem")

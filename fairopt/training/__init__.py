@@ -16,31 +16,42 @@ if TYPE_CHECKING:
     from fairopt.training.accumulate import Accumulation
     from fairopt.training.checkpoint import load_checkpoint, save_checkpoint
     from fairopt.training.classifier import FairClassifier
+    from fairopt.training.evaluation import Evaluation, evaluate
+    from fairopt.training.fair_decisions import FairDecisions
+    from fairopt.training.gaps_by_notion import GapDone
     from fairopt.training.history import EpochDone, History
     from fairopt.training.lightning import ParityCallback, ParityError
     from fairopt.training.loop import fit
+    from fairopt.training.postprocessor import FairPostprocessor
     from fairopt.training.regressor import FairRegressor
     from fairopt.training.sampler import StratifiedBatches
     from fairopt.training.state import Stateful
     from fairopt.training.stopping import EarlyStopping
+    from fairopt.training.trade_off import trade_off
 
 _PARTS = {
     "accumulate": ("Accumulation",),
     "checkpoint": ("load_checkpoint", "save_checkpoint"),
     "classifier": ("FairClassifier",),
+    "evaluation": ("Evaluation", "evaluate"),
+    "fair_decisions": ("FairDecisions",),
+    "gaps_by_notion": ("GapDone",),
     "history": ("EpochDone", "History"),
     "lightning": ("ParityCallback", "ParityError"),
     "loop": ("fit",),
+    "postprocessor": ("FairPostprocessor",),
     "regressor": ("FairRegressor",),
     "sampler": ("StratifiedBatches",),
     "state": ("Stateful",),
     "stopping": ("EarlyStopping",),
+    "trade_off": ("trade_off",),
 }
 _NAMES = {name: part for part, names in _PARTS.items() for name in names}
 
 __all__ = [
-    "Accumulation", "EarlyStopping", "EpochDone", "FairClassifier", "FairRegressor", "History", "ParityCallback", "ParityError",
-    "Stateful", "StratifiedBatches", "fit", "load_checkpoint", "save_checkpoint",
+    "Accumulation", "EarlyStopping", "EpochDone", "Evaluation", "FairClassifier", "FairDecisions", "FairPostprocessor", "FairRegressor",
+    "GapDone", "History", "ParityCallback", "ParityError", "Stateful", "StratifiedBatches", "evaluate", "fit", "load_checkpoint",
+    "save_checkpoint", "trade_off",
 ]  # fmt: skip
 
 

@@ -17,13 +17,14 @@ from fairopt.layer.fairness_layer import Space
 from fairopt.layer.prepared import project
 from fairopt.notions.groups import Missing
 from fairopt.training.columns import Cuts, Groups
-from fairopt.training.estimators import FairEstimator, Floats, NotionLike
+from fairopt.training.estimators import FairEstimator, Floats
+from fairopt.training.estimators_classes import codes_of, two_classes
+from fairopt.training.estimators_notion import NotionLike
 
 # after `estimators`, which says what to install where scikit-learn is absent
 from sklearn.base import ClassifierMixin  # isort: skip
 from sklearn.metrics import accuracy_score  # isort: skip
-from sklearn.utils import check_random_state, column_or_1d  # isort: skip
-from sklearn.utils.multiclass import check_classification_targets, type_of_target  # isort: skip
+from sklearn.utils import check_random_state  # isort: skip
 
 Thresholds = Literal["half", "groups"]
 BOUNDS = (1e-4, 1 - 1e-4)  # of probabilities; the log loss stays finite (DESIGN 7)
@@ -128,7 +129,7 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
         read = self._read(X, y, sensitive_features)
         if self.thresholds == "groups" and self.notion_.needs_targets:
             raise UnsupportedError(f"thresholds: 'groups' is for notions without labels; {self.notion_!r} needs them")
-        codes = self._learn_classes(y)
+        self.classes_, codes = two_classes(y)
         probability = self.space == "probability"
         scores, groups = self._fit(
             read,
@@ -181,27 +182,8 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
         """What ``notion_`` says of the frozen scores of X, pair by pair (``fairopt.gaps``). y where the notion needs labels."""
         targets = None
         if y is not None:
-            labels = column_or_1d(y)
-            unknown = np.setdiff1d(labels, self.classes_)
-            if len(unknown):
-                raise InputError(f"y: got the label {unknown[0].item()!r}, expected those of fit, {self.classes_.tolist()}")
-            targets = torch.from_numpy((labels == self.classes_[1]).astype(np.float64))
+            targets = torch.from_numpy(codes_of(y, self.classes_).astype(np.float64))
         return self._gaps(X, targets, sensitive_features)
-
-    def _learn_classes(self, y: Any) -> npt.NDArray[np.int64]:
-        """(n,) 0 or 1; sets ``classes_``."""
-        labels = column_or_1d(y, warn=True)
-        try:
-            check_classification_targets(labels)
-            kind = type_of_target(labels, input_name="y")
-        except ValueError as error:
-            raise InputError(f"y: {error}") from error
-        if kind != "binary":
-            raise InputError(f"Only binary classification is supported. The type of the target is {kind}. {_several(labels)}")
-        self.classes_, codes = np.unique(labels, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise InputError(f"y: got one class, {self.classes_.tolist()}, expected two classes")
-        return np.asarray(codes, dtype=np.int64)
 
     def _learn_thresholds(self, p: Floats, groups: Groups) -> None:
         """From the calibration rows' probabilities (c,): project the decisions at 1/2, and let each group's threshold give its new rate.
@@ -231,13 +213,6 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
         return tags
-
-
-def _several(labels: npt.NDArray[Any]) -> str:
-    """How many classes there are, which, and the way on; scikit-learn's checks ask for the sentences before it."""
-    found = np.unique(labels).tolist()
-    shown = ", ".join(map(repr, found[:6])) + (", ..." if len(found) > 6 else "")
-    return f"y: {len(found)} classes found: {shown}; for one against the rest fit one estimator a class, with y = (y == {found[-1]!r})"
 
 
 def threshold(p: Floats, wanted: float) -> float:

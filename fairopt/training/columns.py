@@ -22,7 +22,8 @@ from fairopt.basics.extras import missing
 from fairopt.notions.groups import Missing, Vocabulary, encode
 
 try:
-    from sklearn.utils import check_array
+    from sklearn.utils import _safe_indexing, check_array
+    from sklearn.utils.validation import _num_samples
 except ImportError as error:
     raise missing("the estimators need scikit-learn", "sklearn") from error
 
@@ -74,11 +75,30 @@ class Reader:
         missing: Missing = "error",
     ) -> tuple[Reader, Read]:
         """A reader and what it reads. ``attributes``: those of the notion; None where the columns decide (every one is enforced)."""
+        table = as_table(X)
+        reader, raw = cls._learnt(table, sensitive_columns, sensitive_features, attributes, cuts, keep, missing)
+        return reader, reader._read(table, raw)
+
+    @classmethod
+    def learn_groups(
+        cls, X: Any, sensitive_columns: Any, sensitive_features: Any, *, attributes: tuple[str, ...] | None, cuts: Cuts | None, keep: bool,
+        missing: Missing,
+    ) -> tuple[Reader, Groups]:  # fmt: skip
+        """As ``learn``, for an X whose features somebody else reads: of it only the group columns are looked at."""
+        table = X if sensitive_columns is None else as_table(X)
+        reader, raw = cls._learnt(table, sensitive_columns, sensitive_features, attributes, cuts, keep, missing)
+        return reader, reader._groups(raw, _num_samples(table))[0]
+
+    @classmethod
+    def _learnt(
+        cls, table: Any, sensitive_columns: Any, sensitive_features: Any, attributes: tuple[str, ...] | None, cuts: Cuts | None, keep: bool,
+        missing: Missing,
+    ) -> tuple[Reader, dict[str, Any]]:  # fmt: skip
+        """A reader, and the columns of the groups as they came."""
         if sensitive_columns is None and sensitive_features is None:
             raise InputError(f"fit: got no groups; {GIVE.format(method='fit')}")
         if sensitive_columns is not None and sensitive_features is not None:
             raise InputError("fit: got both sensitive_columns and sensitive_features, expected one of them")
-        table = as_table(X)
         positions = {} if sensitive_columns is None else resolve(sensitive_columns, table)
         raw = _out_of(table, positions) if positions else as_columns(sensitive_features, attributes)
         _check_read(tuple(raw), attributes)
@@ -86,16 +106,24 @@ class Reader:
         numbers, vocabularies = reader._numbers(raw), {}
         for name, values in reader._cut(raw, numbers).items():
             vocabularies[name] = encode(values, name=name, missing=missing)[1]
-        reader = cls(positions, vocabularies, reader.cuts, keep, missing)
-        return reader, reader._read(table, raw)
+        return cls(positions, vocabularies, reader.cuts, keep, missing), raw
 
     def read(self, X: Any, sensitive_features: Any, *, method: str) -> Read:
         """X (n, as many columns as in fit) with the groups of its rows. InputError for unknown or missing values of a group."""
         table = as_table(X)
+        return self._read(table, self._raw(table, sensitive_features, method))
+
+    def read_groups(self, X: Any, sensitive_features: Any, *, method: str) -> Groups:
+        """The groups of the rows alone, as ``learn_groups``."""
+        table = as_table(X) if self.positions else X
+        return self._groups(self._raw(table, sensitive_features, method), _num_samples(table))[0]
+
+    def _raw(self, table: Any, sensitive_features: Any, method: str) -> dict[str, Any]:
+        """The columns of the groups as they came."""
         if self.positions:
             if sensitive_features is not None:
                 raise InputError(f"{method}: got sensitive_features, but this estimator takes its groups out of X ({list(self.positions)})")
-            return self._read(table, _out_of(table, self.positions))
+            return _out_of(table, self.positions)
         if sensitive_features is None:
             raise InputError(
                 f"{method}: got no sensitive_features; this estimator was fitted with {list(self.vocabularies)}, and a score without "
@@ -103,10 +131,10 @@ class Reader:
             )
         raw = as_columns(sensitive_features, tuple(self.vocabularies))
         _check_read(tuple(raw), tuple(self.vocabularies))
-        return self._read(table, raw)
+        return raw
 
-    def _read(self, table: Any, raw: dict[str, Any]) -> Read:
-        n = table.shape[0]
+    def _groups(self, raw: Mapping[str, Any], n: int) -> tuple[Groups, dict[str, npt.NDArray[np.float64]], dict[str, Any]]:
+        """Values by attribute; the numbers of cut columns; the codes (n,) of the values."""
         for name, column in raw.items():
             came = length(column, f"sensitive_features[{name!r}]")
             if came != n:
@@ -116,11 +144,15 @@ class Reader:
                 )
         numbers = self._numbers(raw)
         groups: Groups = {}
-        codes = {}
+        codes: dict[str, Any] = {}
         for name, values in self._cut(raw, numbers).items():
             vocabulary = self.vocabularies[name]
             codes[name], _ = encode(values, name=name, vocabulary=vocabulary, grow=False, missing=self.missing)
             groups[name] = np.array(vocabulary.to_list())[codes[name]]  # (n,)
+        return groups, numbers, codes
+
+    def _read(self, table: Any, raw: dict[str, Any]) -> Read:
+        groups, numbers, codes = self._groups(raw, table.shape[0])
         inputs = [self._features(table)]
         if self.keep:
             inputs += [c[:, None] for c in numbers.values()]
@@ -129,6 +161,16 @@ class Reader:
         if features is None:
             raise InputError(f"X: got {table.shape[1]} feature(s), and all of them are sensitive columns; expected others to learn from")
         return Read(features, groups)
+
+    def without_groups(self, X: Any) -> Any:
+        """X as an estimator behind gets it: without the group columns, unless they are kept."""
+        if self.keep or not self.positions:
+            return X
+        table = as_table(X)
+        rest = [k for k in range(table.shape[1]) if k not in set(self.positions.values())]
+        if not rest:
+            raise InputError(f"X: got {table.shape[1]} feature(s), and all of them are sensitive columns; expected others to learn from")
+        return _safe_indexing(table, rest, axis=1)
 
     def _features(self, table: Any) -> npt.NDArray[np.float64] | None:
         """(n, d) the columns that are not sensitive; None where there are none."""

@@ -12,9 +12,7 @@ batches), and freezes the layer on the calibration rows. From then on there are 
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,11 +21,9 @@ import torch
 from torch import Tensor
 
 from fairopt.auditing.gap_table import gaps
-from fairopt.basics.errors import FairoptWarning, InfeasibleError, InputError, UnsupportedError
+from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.extras import missing
-from fairopt.basics.labels import REMEDY
 from fairopt.basics.table import Table
-from fairopt.compiler.infeasible import OR_CLOSEST
 from fairopt.layer.fairness_layer import FairnessLayer, Space
 from fairopt.layer.freezing import freeze
 from fairopt.layer.frozen import FrozenLayer
@@ -38,6 +34,15 @@ from fairopt.solve import Solution
 from fairopt.training.columns import GIVE, Cuts, Groups, Read, Reader, as_columns, as_table, resolve
 from fairopt.training.estimators_maps import FrozenMaps, freeze_maps, moves_by_label
 from fairopt.training.estimators_network import Network
+from fairopt.training.estimators_notion import NotionLike, made_notion, own_advice, tell_silent
+from fairopt.training.estimators_parameters import (
+    check_amount,
+    check_bounds,
+    check_counts,
+    check_hidden,
+    check_missing_group,
+    check_share,
+)
 from fairopt.training.estimators_split import Shares, combinations, shares
 from fairopt.training.loop import fit
 from fairopt.training.sampler import StratifiedBatches
@@ -51,21 +56,7 @@ except ImportError as error:
     raise missing("the estimators need scikit-learn", "sklearn") from error
 
 Floats = npt.NDArray[np.float64]
-NotionLike = Notion | Callable[..., Notion]
 Loss = Callable[[Tensor, Tensor], Tensor]  # scores (n,), targets (n,) -> losses (n,)
-
-
-@contextmanager
-def own_advice() -> Iterator[None]:
-    """The layer's errors name remedies that a layer takes; here they name those of an estimator."""
-    try:
-        yield
-    except InfeasibleError as error:
-        raise InfeasibleError(str(error).replace(OR_CLOSEST, ""), error.rows, error.proof) from error
-    except InputError as error:
-        if REMEDY not in str(error):
-            raise
-        raise InputError(str(error).replace(REMEDY, "Give y as 0 and 1, with 1 where it is the value that counts")) from error
 
 
 class FairEstimator(BaseEstimator):  # type: ignore[misc]
@@ -113,7 +104,7 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
             raise InputError(f"fit: got no groups; {GIVE.format(method='fit')}")
         known = self.notion.attributes if isinstance(self.notion, Notion) else None
         given = as_columns(sensitive_features, known) if self.sensitive_columns is None else resolve(self.sensitive_columns, table)
-        self.notion_ = self._made_notion(tuple(given))
+        self.notion_ = made_notion(self.notion, self.tolerance, self.intersect, tuple(given))
         attributes = self.notion_.attributes
         self.reader_, read = Reader.learn(
             table, self.sensitive_columns, sensitive_features, attributes=attributes, cuts=self.cuts, keep=self.keep_sensitive,
@@ -121,35 +112,6 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
         )  # fmt: skip
         check_consistent_length(read.features, y)
         return read
-
-    def _made_notion(self, attributes: tuple[str, ...]) -> Notion:
-        """The notion that was given, or one of the given kind for the attributes."""
-        if self.notion is None:
-            raise InputError(
-                "notion: got None, expected a notion such as fairopt.DemographicParity('sex', tolerance=0.05), or a kind of notion such as "
-                "fairopt.DemographicParity with tolerance="
-            )
-        if isinstance(self.notion, Notion):
-            if self.tolerance is not None or self.intersect:
-                raise InputError(
-                    f"tolerance, intersect: the notion {self.notion!r} has its own; to set them here give a kind of notion, such as "
-                    "fairopt.DemographicParity"
-                )
-            return self.notion
-        if not callable(self.notion):
-            raise InputError(f"notion: got {self.notion!r}, expected a notion or a kind of notion such as fairopt.DemographicParity")
-        about: list[Any] = [attributes if len(attributes) > 1 else attributes[0]] if self.intersect else list(attributes)
-        extra = {} if self.tolerance is None else {"tolerance": self.tolerance}
-        try:
-            made = [self.notion(attribute, **extra) for attribute in about]
-        except TypeError as error:
-            raise InputError(f"notion: {self.notion!r} does not take {['attribute', *extra]}: {error}") from error
-        if not all(isinstance(n, Notion) for n in made):
-            raise InputError(f"notion: {self.notion!r} gave {made[0]!r}, expected a notion")
-        whole = made[0]
-        for another in made[1:]:
-            whole = whole & another
-        return whole
 
     def _fit(
         self, read: Read, targets: Floats, weights: Any, *, space: Space, bounds: Any, loss: Loss, classes: bool, units: tuple[float, float]
@@ -176,6 +138,9 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
         layer = FairnessLayer(self.notion_, **usual, on_infeasible="closest")
         with own_advice():
             problem = layer.prepare(len(y), read.groups, y if self.notion_.needs_targets else None).problem
+        vacuous = problem.vacuous
+        if vacuous:
+            layer.hush()
         by_label = moves_by_label(problem, groups)
         parts = shares(groups, groups * 2 + labels, self.calibration_fraction, validation, generator, by_label=by_label)
         seed = int(generator.integers(2**31))
@@ -187,6 +152,8 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
         self.shares_, self.network_ = parts, network
         self.history_ = self._trained(model, data, parts, labels, loss, units[1], seed)
         self.layer_ = FairnessLayer(self.notion_, **usual).eval()
+        if vacuous:
+            self.layer_.hush()
         return self._freeze(data, parts, by_label=by_label)
 
     def _trained(
@@ -228,13 +195,7 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
             self.certificate_ = self.layer_.certificate
             self.frozen_ = fix(self.layer_, scores, sensitive_features=groups, targets=labels, confidence=self.confidence)
         self.guarantees_ = self.frozen_.bounds
-        if self.certificate_ is not None and self.certificate_.dropped:
-            dropped = self.certificate_.dropped
-            words = f"{dropped[0][0]} ({dropped[0][1]})" + (f" and {len(dropped) - 1} more" if len(dropped) > 1 else "")
-            silent = "is vacuous: nothing is asked of these scores, for" if self.certificate_.vacuous else "says nothing of absent groups:"
-            warnings.warn(f"{self.notion_!r} {silent} {words}", FairoptWarning, stacklevel=4)
-        elif not self.guarantees_:
-            warnings.warn(f"{self.notion_!r} changes nothing: the bounds of the scores imply it", FairoptWarning, stacklevel=4)
+        tell_silent(self.notion_, self.certificate_, self.guarantees_)
         with torch.no_grad():
             return self.frozen_(scores, self.frozen_.index(groups)).numpy(), groups
 
@@ -290,31 +251,17 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _check_parameters(self) -> None:
         """InputError for what the parts below do not check themselves."""
-        widths = self.hidden
-        if isinstance(widths, (str, int)) or not all(isinstance(w, (int, np.integer)) and w > 0 for w in widths):
-            raise InputError(f"hidden: got {widths!r}, expected the widths of the hidden layers, e.g. (64, 32); () is a linear model")
-        ends = self.bounds
-        if ends is not None and not (
-            isinstance(ends, (tuple, list)) and len(ends) == 2 and all(e is None or np.ndim(e) == 0 for e in ends)
-        ):
-            raise InputError(f"bounds: got {ends!r}, expected None or a pair of numbers; bounds of their own for samples cannot be frozen")
-        if self.missing_group not in ("error", "own"):
-            raise InputError(f"missing_group: got {self.missing_group!r}, expected 'error' or 'own'")
-        for name in ("epochs", "batch_size", "patience"):
-            value = getattr(self, name)
-            least = 0 if name == "patience" else 1
-            if not (name == "batch_size" and value is None) and (
-                isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least
-            ):
-                raise InputError(f"{name}: got {value!r}, expected a whole number >= {least}")
-        for name in ("learning_rate", "weight_decay", "distance", "dropout"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float, np.number)) or not 0 <= value < (1 if name == "dropout" else np.inf):
-                raise InputError(f"{name}: got {value!r}, expected a number >= 0{' and < 1' if name == 'dropout' else ''}")
+        check_hidden(self.hidden)
+        check_bounds(self.bounds)
+        check_missing_group(self.missing_group)
+        check_counts(epochs=(self.epochs, 1), patience=(self.patience, 0))
+        if self.batch_size is not None:
+            check_counts(batch_size=(self.batch_size, 1))
+        for name in ("learning_rate", "weight_decay", "distance"):
+            check_amount(name, getattr(self, name))
+        check_amount("dropout", self.dropout, below=1.0)
         for name in ("calibration_fraction", "validation_fraction", "confidence"):
-            value = getattr(self, name)
-            if not isinstance(value, (float, np.floating)) or not 0 < value < 1:
-                raise InputError(f"{name}: got {value!r}, expected a number between 0 and 1")
+            check_share(name, getattr(self, name))
 
 
 class _Data:

@@ -34,7 +34,7 @@ from fairopt.contract.problem import HARD, ProjectionProblem, Rows
 from fairopt.layer.fairness_layer import FairnessLayer
 from fairopt.layer.freezing import group_keys
 from fairopt.layer.frozen import FrozenLayer
-from fairopt.layer.population_bound import PopulationBound
+from fairopt.layer.population_bound import PopulationBound, furthest, gaps_of
 from fairopt.solve import solve
 
 RIDGE = 1e-6  # of the mean square of z: where a group's scores are all the same, prefer a = 1
@@ -157,7 +157,7 @@ def freeze_maps(
     worst = _violation(values, problem)
     if worst > BROKEN * (ub - lb if isfinite(ub - lb) else max(1.0, float(np.ptp(z)))):
         raise UnsupportedError(f"{layer.notion!r}: no affine map a group inside the bounds meets it (off by {worst:.2g} at best)")
-    bounds = _population(data, problem, values, slopes, ub - lb, confidence)
+    bounds = _population(data, problem, values, slopes, (lb, ub), confidence)
     return FrozenMaps(names, keys, slopes.tolist(), offsets.tolist(), lb=lb, ub=ub, space=layer.space, bounds=bounds)
 
 
@@ -235,9 +235,10 @@ def _violation(values: Array, problem: ProjectionProblem) -> float:
 
 
 def _population(
-    data: _Data, problem: ProjectionProblem, values: Array, slopes: Array, width: float, confidence: float
+    data: _Data, problem: ProjectionProblem, values: Array, slopes: Array, box: tuple[float, float], confidence: float
 ) -> tuple[PopulationBound, ...]:
     """What holds in the population, for every constraint."""
+    width = box[1] - box[0]
     rows, alpha = problem.rows, 1.0 - confidence
     used = np.flatnonzero(absolute(rows.scales).sum(0))
     members = np.asarray(rows.masks).astype(np.float64) @ data.counts  # (M, K) samples of each key in each mask
@@ -258,23 +259,12 @@ def _population(
         own, plain, width = np.zeros(len(members)), np.zeros(len(members)), inf
     scales = absolute(rows.scales)
     margins = scales @ own + residual * (scales @ plain)  # (m,) in widths
+    unit = width if isfinite(width) else 1.0
     out = []
-    for k, label in enumerate(problem.constraint_labels[: problem.linear]):
-        low, high = float(problem.lower[k]), float(problem.upper[k])
-        gap, limit = (abs(float(values[k])), high) if low == -high else (max(low - float(values[k]), float(values[k]) - high), 0.0)
-        out.append(_bound(label, gap, limit, float(margins[k]), width, confidence))
-    for r, part in enumerate(problem.range_slices):
-        unit = width if isfinite(width) else 1.0
-        most, least = values[part] + margins[part] * unit, values[part] - margins[part] * unit
-        ratio = float(problem.ratio[r])
-        gap = ratio * float(values[part].max()) - float(values[part].min())
-        label = problem.constraint_labels[problem.linear + r]
-        out.append(_bound(label, gap, float(problem.width[r]), (float(ratio * most.max() - least.min()) - gap) / unit, width, confidence))
+    for k, ((label, gap, limit), reach) in enumerate(zip(gaps_of(values, problem), furthest(problem, *box), strict=True)):
+        margin = float(margins[k]) * unit if k < problem.linear else 0.0
+        if k >= problem.linear:
+            part, ratio = problem.range_slices[k - problem.linear], float(problem.ratio[k - problem.linear])
+            margin = float(ratio * (values[part] + margins[part] * unit).max() - (values[part] - margins[part] * unit).min()) - gap
+        out.append(PopulationBound.of(label, gap, limit, margin if isfinite(width) else None, None, confidence, reach))
     return tuple(out)
-
-
-def _bound(label: str, gap: float, limit: float, margin: float, width: float, confidence: float) -> PopulationBound:
-    finite = isfinite(width)
-    return PopulationBound(
-        label, gap, limit, margin * width if finite else None, gap + margin * width if finite else None, None, confidence
-    )

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fairopt.basics.table import Table
+from fairopt.training.gaps_by_notion import COLUMNS as GAP_COLUMNS
+from fairopt.training.gaps_by_notion import GapDone
 from fairopt.training.state import FORMAT, check_format
 
 
@@ -20,6 +22,8 @@ class EpochDone:
     improved       whether that is the least so far
     learning_rate  of the optimizer's first group in this epoch
     seconds        spent in training; validation and checkpoints left out
+    gaps           what the fairness layers gave in training and in validation, each notion's widest gap of scores and of decisions, all
+                   batches of the epoch together; ``GapDone``. Empty where the model has no fairness layer
     """
 
     epoch: int
@@ -28,6 +32,12 @@ class EpochDone:
     improved: bool
     learning_rate: float
     seconds: float = field(compare=False)
+    gaps: tuple[GapDone, ...] = ()
+
+    def gap(self, part: str, quantity: str = "score") -> float | None:
+        """The gap of ``part`` ("training", "validation") that is furthest beyond its limit; None where none was heard."""
+        found = [one for one in self.gaps if (one.part, one.quantity) == (part, quantity)]
+        return max(found, key=lambda one: (one.excess, one.gap)).gap if found else None
 
 
 @dataclass(frozen=True)
@@ -51,9 +61,15 @@ class History:
         return sum(done.seconds for done in self.epochs) / len(self.epochs) if self.epochs else 0.0
 
     def table(self) -> Table:
-        """One row an epoch; prints itself, and has ``to_pandas``."""
+        """One row an epoch, the widest gap of the scores last; prints itself, and has ``to_pandas``. ``gap_table`` has every gap."""
         names = ("epoch", "loss", "validation", "improved", "learning_rate", "seconds")
-        return Table(names, tuple(tuple(asdict(done)[name] for name in names) for done in self.epochs))
+        rows = tuple((*(getattr(done, name) for name in names), done.gap("training"), done.gap("validation")) for done in self.epochs)
+        return Table((*names, "training_gap", "validation_gap"), rows)
+
+    def gap_table(self) -> Table:
+        """One row an epoch, part, quantity and notion: gap and limit."""
+        records = [{"epoch": done.epoch, **asdict(one)} for done in self.epochs for one in done.gaps]
+        return Table.from_records(("epoch", *GAP_COLUMNS), records)
 
     def to_dict(self) -> dict[str, Any]:
         return {"format": FORMAT, "stopped": self.stopped, "epochs": [asdict(done) for done in self.epochs]}
@@ -62,4 +78,5 @@ class History:
     def from_dict(cls, state: Mapping[str, Any]) -> History:
         check_format(state, "History")
         rows: Iterable[Mapping[str, Any]] = state["epochs"]
-        return cls(tuple(EpochDone(**row) for row in rows), bool(state["stopped"]))
+        made = (EpochDone(**{**row, "gaps": tuple(GapDone(**one) for one in row.get("gaps", ()))}) for row in rows)
+        return cls(tuple(made), bool(state["stopped"]))

@@ -5,19 +5,22 @@ A callback of the package ``lightning``. An example of a module, its data and a 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from fairopt.auditing.gap_table import gaps
 from fairopt.basics.columns import listed, read_features
 from fairopt.basics.errors import FairoptError, InputError
 from fairopt.basics.extras import missing
 from fairopt.basics.ranks import WORLD, Ranks
 from fairopt.layer.fairness_layer import FairnessLayer
 from fairopt.solve import Certificate
+from fairopt.training.gaps_by_notion import GapRecorder, pooled
+from fairopt.training.history import EpochDone, History
 
 try:
     from lightning.pytorch import Callback
@@ -35,6 +38,7 @@ class ParityCallback(Callback):  # type: ignore[misc]  # the package's types are
     layer   the layer to look at; None: the only FairnessLayer inside the LightningModule
     slack   how far a validation batch may be outside a limit, in units of the scores; math.inf only logs
     prefix  of the logged names
+    monitor a logged metric, lower is better, that is the validation figure of ``history``: "val_loss"
 
     Logged from the certificate of each batch: ``parity/train_violation`` and ``parity/val_violation`` (worst row; at most 0 where every
     row holds), ``parity/train_distance`` and ``parity/val_distance`` (root of the summed squared moves), ``parity/val_used_targets`` (1
@@ -50,24 +54,70 @@ class ParityCallback(Callback):  # type: ignore[misc]  # the package's types are
     pooled apart, under ``.../dataloader_idx_0`` and so on. ``trainer.test`` logs the same under ``parity/test_...``. A training step that
     returns None is passed over.
 
+    ``history`` is the ``History`` of the run that ``fairopt.training.fit`` would have returned: each epoch's mean loss, and the gaps of all
+    scores that the fairness layers gave in training and in validation (in this process, where there are several).
+
     Lightning's sanity check validates before any training: declare the layer's ``groups``, or pass ``num_sanity_val_steps=0``.
     """
 
-    def __init__(self, layer: FairnessLayer | None = None, *, slack: float = 0.0, prefix: str = "parity") -> None:
+    def __init__(
+        self, layer: FairnessLayer | None = None, *, slack: float = 0.0, prefix: str = "parity", monitor: str | None = None
+    ) -> None:
         if layer is not None and not isinstance(layer, FairnessLayer):
             raise InputError(f"layer: got {type(layer).__name__}, expected a FairnessLayer")
         if not slack >= 0:
             raise InputError(f"slack: got {slack!r}, expected a number >= 0")
-        self.slack, self.prefix = slack, prefix
+        self.slack, self.prefix, self.monitor = slack, prefix, monitor
+        self.history = History()
+        self._running: _Running | None = None
         self._layer = layer
         self._last: Certificate | None = None
         self._pooled: dict[int, list[Mapping[str, Any]]] = {}  # by loader
 
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        self.history, self._running = History(), _Running(pl_module)
+
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        self._stop_hearing()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        self._stop_hearing()
+
+    def _stop_hearing(self) -> None:
+        if self._running is not None:
+            self._running.recorder.__exit__()
+            self._running = None
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        if self._running is not None:
+            self._running.begin()
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        if self._running is None:
+            return
+        figure = None if self.monitor is None else trainer.callback_metrics.get(self.monitor)
+        if self.monitor is not None and figure is None:
+            raise InputError(f"monitor: got {self.monitor!r}, expected one of the logged metrics {sorted(trainer.callback_metrics)}")
+        rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+        done = self._running.done(trainer.current_epoch + 1, None if figure is None else float(figure), rate, self.history.best)
+        self.history = replace(self.history, epochs=(*self.history.epochs, done))
+
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs  # nothing where the step returned None
+        if self._running is not None and isinstance(loss, Tensor):
+            self._running.losses.append(loss.detach().reshape(()).double())
         if not outputs:  # the step returned None: Lightning passes the batch over, and so does the callback
             self._last = self._found(pl_module).certificate
             return
         self._log(pl_module, self._fresh(pl_module, "training_step"), "train")
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        if self._running is not None:
+            self._running.validates()
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        if self._running is not None:
+            self._running.trains()
 
     def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         self._pooled = {}
@@ -173,18 +223,38 @@ def _of_all_ranks(ranks: Ranks, layer: FairnessLayer, pooled: dict[int, list[Map
     return dict(sorted(joined.items()))
 
 
+class _Running:
+    """One epoch under way: its losses, its clock without validation, and what the layers give."""
+
+    def __init__(self, pl_module: nn.Module) -> None:
+        self.recorder = GapRecorder(pl_module).__enter__()
+        self.losses: list[Tensor] = []
+        self.seconds, self._since = 0.0, time.perf_counter()
+
+    def begin(self) -> None:
+        self.losses, self.seconds, self._since = [], 0.0, time.perf_counter()
+        self.recorder.said()  # of the sanity check
+        self.recorder.begin("training")
+
+    def validates(self) -> None:
+        self.seconds += time.perf_counter() - self._since
+        self.recorder.begin("validation")
+
+    def trains(self) -> None:
+        self._since = time.perf_counter()
+        self.recorder.go_on("training")
+
+    def done(self, epoch: int, figure: float | None, rate: float, best: EpochDone | None) -> EpochDone:
+        self.seconds += time.perf_counter() - self._since
+        loss = float(torch.stack(self.losses).mean()) if self.losses else float("nan")
+        improved = figure is not None and (best is None or best.validation is None or figure < best.validation)
+        return EpochDone(epoch, loss, figure, improved, rate, self.seconds, self.recorder.said())
+
+
 def pooled_gap(layer: FairnessLayer, outputs: list[Mapping[str, Any]]) -> tuple[float, float]:
     """(largest gap, largest gap minus limit) of the scores of all ``outputs`` together; constraints about absent groups left out."""
-    names = read_features(outputs[0]["sensitive_features"], layer.notion.attributes).keys()
-    columns = {
-        name: [v for out in outputs for v in listed(read_features(out["sensitive_features"], layer.notion.attributes)[name], name)]
-        for name in names
-    }
-    scores = torch.cat([out["scores"].detach().reshape(-1).cpu() for out in outputs])
-    targets = [v for out in outputs for v in listed(out["targets"], "targets")] if "targets" in outputs[0] else None
-    table = gaps(
-        scores, layer.notion, sensitive_features=columns, targets=targets, missing_group=layer.missing_group, pos_label=layer.pos_label
-    )
+    judged = pooled(outputs, layer.notion, layer.missing_group, layer.pos_label)
+    table = judged.table(judged.scores, layer.notion)
     present = [(row["gap"], row["gap"] - row["limit"]) for row in table if row["status"] != "absent"]
     if not present:
         return float("nan"), float("nan")

@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from fairopt.basics.errors import InputError
 from fairopt.training.bar import Bar, bar
 from fairopt.training.checkpoint import load_checkpoint, save_checkpoint
+from fairopt.training.gaps_by_notion import GapRecorder
 from fairopt.training.history import EpochDone, History
 from fairopt.training.state import FORMAT, Stateful, check_format, cuda_in_use, parts_of, set_epoch
 from fairopt.training.stopping import EarlyStopping
@@ -45,6 +46,7 @@ def fit(
     seed: int | None = None,
     on_epoch: Callable[[EpochDone], None] = lambda _: None,
     progress: bool = False,
+    gaps: bool = True,
 ) -> History:
     """Train ``model`` in place, and leave it in eval mode.
 
@@ -61,18 +63,21 @@ def fit(
     seed        torch's random numbers are drawn from it and the caller's are left as they were; None: from the global state
     on_epoch    hears of each epoch when it is over, after the checkpoint
     progress    a bar on standard error; needs rich
+    gaps        whether the history has the gaps of each epoch, where the model has a fairness layer: of the scores that it gave in
+                training, and in ``validate``, all batches together
 
     InputError for bad arguments, a loss or figure that is not finite, and a checkpoint of another run.
     """
     _check(model, batches, optimizer, epochs, validate, scheduler, stopping, keep, seed)
     run = _Run(model, optimizer, scheduler, stopping, batches, state or {}, seed, keep)
-    with _seeded(seed), bar(progress, epochs, batches) as shown:
+    recorder = GapRecorder(model if gaps else nn.Identity())
+    with _seeded(seed), recorder, bar(progress, epochs, batches) as shown:
         if checkpoint is not None and Path(checkpoint).exists():
             load_checkpoint(checkpoint, run.parts)
             log.info("fit: goes on from %s, %d epochs done", checkpoint, len(run.history))
             shown.resumed(len(run.history))
         while len(run.history) < epochs and not run.history.stopped:
-            done = _epoch(run, step, batches, validate, shown)
+            done = _epoch(run, step, batches, validate, shown, recorder)
             if checkpoint is not None:
                 save_checkpoint(checkpoint, run.parts)
             on_epoch(done)
@@ -129,14 +134,21 @@ class _Run:
 
 
 def _epoch(
-    run: _Run, step: Callable[[Batch], Tensor], batches: Iterable[Batch], validate: Callable[[], float] | None, shown: Bar
+    run: _Run,
+    step: Callable[[Batch], Tensor],
+    batches: Iterable[Batch],
+    validate: Callable[[], float] | None,
+    shown: Bar,
+    recorder: GapRecorder,
 ) -> EpochDone:
     number = len(run.history)
     rate = float(run.optimizer.param_groups[0]["lr"])
     set_epoch(batches, number)
+    recorder.begin("training")
     start = time.perf_counter()
     loss = _train(run, step, batches, number, shown)
     seconds = time.perf_counter() - start
+    recorder.begin("validation")
     figure = None if validate is None else _validate(run.model, validate, number)
     if isinstance(run.scheduler, ReduceLROnPlateau):
         assert figure is not None  # checked at the start
@@ -145,7 +157,7 @@ def _epoch(
         run.scheduler.step()
     best = run.history.best
     improved = figure is not None and (best is None or best.validation is None or figure < best.validation)
-    done = EpochDone(number + 1, loss, figure, improved, rate, seconds)
+    done = EpochDone(number + 1, loss, figure, improved, rate, seconds, recorder.said())
     run.record(done)
     shown.epoch(done, run.history.best)
     return done

@@ -12,7 +12,8 @@ from fairopt.basics.errors import InputError
 from fairopt.basics.table import Table
 from fairopt.notions.groups import Missing
 from fairopt.training.columns import Cuts
-from fairopt.training.estimators import FairEstimator, Floats, NotionLike
+from fairopt.training.estimators import FairEstimator, Floats
+from fairopt.training.estimators_notion import NotionLike
 
 # after `estimators`, which says what to install where scikit-learn is absent
 from sklearn.base import RegressorMixin  # isort: skip

@@ -447,3 +447,15 @@ def test_no_figure_is_ever_nan(seed: int) -> None:
         assert row["interval"]
     for row in audit.groups:
         assert (row["value"] is None) == (row["n"] == 0)
+
+
+@pytest.mark.parametrize(("threshold", "noted"), [(0.5, True), (0.35, False)])
+def test_a_note_where_decisions_are_far_apart_and_scores_are_not(threshold, noted):
+    g = np.repeat(["a", "b"], 200)
+    scores = np.where(g == "a", 0.52, np.tile([0.4, 0.6], 200))  # means .52 and .5; at 1/2 all of a and half of b
+    found = fo.audit(scores, fo.DemographicParity("g", tolerance=0.05), sensitive_features={"g": g}, threshold=threshold)
+    assert found.holds
+    notes = [n for n in found.notes if "FairDecisions" in n]
+    assert bool(notes) is noted
+    if noted:
+        assert "decisions is 0.500, that of scores 0.020" in notes[0]

@@ -21,16 +21,20 @@ def _blocks() -> list[str]:
 @pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::DeprecationWarning:lightning")
 def test_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("lightning", reason="the page's last part needs Lightning")
+    pytest.importorskip("matplotlib", reason="the page draws a history").use("agg")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     names: dict[str, Any] = {}
     try:
         blocks = _blocks()
-        assert len(blocks) == 5
+        assert len(blocks) == 6
         for block in blocks:
             exec(block, names)
     finally:
         torch.set_num_threads(threads)
+    assert names["found"].loss > 0
+    assert [one.quantity for one in names["found"].gaps] == ["score", "decision"]
+    assert names["found"].gaps[0].gap <= 0.02 + 1e-6
     assert names["layer"].certificate.max_violation <= 0
     assert len(names["history"]) == 4
     assert len(names["by_cell"].cells) == 4

@@ -171,3 +171,41 @@ def test_bad_arguments() -> None:
     module.second = fo.FairnessLayer(NOTION)
     with pytest.raises(InputError, match="2 fairness layers in the module"):
         _run(module, ParityCallback())
+
+
+def test_the_history_is_that_of_a_plain_loop() -> None:
+    from fairopt.training import fit
+
+    callback = ParityCallback()
+    layer = fo.FairnessLayer(NOTION, space="probability", groups={"sex": [0, 1]})
+    module = _Module(layer)
+    _run(module, callback, epochs=3)
+    other = _Module(fo.FairnessLayer(NOTION, space="probability", groups={"sex": [0, 1]}))
+    held = DataLoader(_data(), batch_size=20)
+    history = fit(
+        other,
+        lambda batch: other.training_step(batch, 0),
+        DataLoader(_data(), batch_size=30),
+        optimizer=torch.optim.SGD(other.parameters(), 0.1),
+        epochs=3,
+        validate=lambda: float(len([other.validation_step(batch, 0) for batch in held])),
+    )
+    assert len(callback.history) == 3
+    for mine, theirs in zip(callback.history.epochs, history.epochs, strict=True):
+        assert mine.epoch == theirs.epoch
+        assert mine.loss == pytest.approx(theirs.loss, rel=1e-6)
+        assert mine.gaps == theirs.gaps
+        assert {(one.part, one.quantity) for one in mine.gaps} == {
+            (part, quantity) for part in ("training", "validation") for quantity in ("score", "decision")
+        }
+    assert not layer._forward_hooks
+
+
+def test_the_monitored_metric_is_the_validation_figure() -> None:
+    callback = ParityCallback(monitor="parity/val_gap")
+    metrics = _run(_Module(fo.FairnessLayer(NOTION, space="probability")), callback, epochs=2)
+    last = callback.history.epochs[-1]
+    assert last.validation == pytest.approx(float(metrics["parity/val_gap"]))
+    assert callback.history.epochs[0].improved
+    with pytest.raises(InputError, match="monitor"):
+        _run(_Module(fo.FairnessLayer(NOTION, space="probability")), ParityCallback(monitor="nothing"))

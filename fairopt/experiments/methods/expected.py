@@ -8,7 +8,6 @@ The rows are affine in the scores, so this is one more notion for the same proje
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,34 +47,6 @@ def expected_parity(batch: Any, attribute: str, tolerance: float, rows: list[Flo
     """rows: one (K, n) array an event; its K weighted sums of the scores lie within ``tolerance`` of each other."""
     for event in rows:
         yield batch.range([batch.weighted(weights * batch.n) for weights in event]) <= tolerance
-
-
-@dataclass(frozen=True)
-class Moves:
-    """What the prices of one batch subtract from a score, for rows that come later: per group a number for each event.
-
-    by_group: name -> (events,). The move of sample i is (A^T prices)_i, which within a group is linear in the events' weights.
-    """
-
-    by_group: dict[str, Floats]
-    events: Events
-
-    @classmethod
-    def of(cls, prepared: Prepared, prices: Floats, p: Floats, groups: Groups, events: Events) -> Moves:
-        moved = prepared.problem.rows.matrix().T.numpy() @ prices  # (n,)
-        found = {}
-        for name in np.unique(groups):
-            rows = groups == name
-            found[str(name)] = np.linalg.lstsq(np.stack(_weights(p[rows], events), axis=1), moved[rows], rcond=None)[0]
-        return cls(found, events)
-
-    def __call__(self, p: Floats, groups: Groups) -> Floats:
-        """(n,); 0 for a group that the batch had not."""
-        moved = np.zeros_like(p)
-        for name, numbers in self.by_group.items():
-            rows = groups == name
-            moved[rows] = np.stack(_weights(p[rows], self.events), axis=1) @ numbers
-        return moved
 
 
 def _weights(p: Floats, events: Events) -> tuple[Floats, ...]:

@@ -16,10 +16,10 @@ from torch import Tensor
 import fairopt as fo
 from fairopt.basics.errors import UnsupportedError
 from fairopt.experiments.methods.base import Goal, Predictor, Sensitive
-from fairopt.experiments.methods.calibrate import Calibration
 from fairopt.experiments.methods.expected import Floats, compiled, parity
 from fairopt.experiments.methods.postprocessing import PostProcessing
 from fairopt.notions.parity import Parity
+from fairopt.training.calibration import Calibration
 
 if TYPE_CHECKING:
     from fairopt.experiments.data.tabular import Part, Parts

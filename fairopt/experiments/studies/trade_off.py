@@ -120,7 +120,7 @@ def _text(race: Race, seeds: Sequence[int]) -> str:
         "difference between two groups of the expected decision, under equalized odds among those with the same target. "
         "Every method sees the group. *Accuracy at gap*: the best mix of two settings (the constant and the plain network are settings "
         "of everyone) whose mean held-out gap is the target. *Tuned*: the mix that each seed's validation part asks for, and the held-out "
-        "gap that it then has. Fair decisions project the held-out rows as one batch, without targets; the frozen ones decide row by row. "
+        "gap that it then has. Fair decisions take the held-out rows as one batch, without targets; the frozen ones decide row by row. "
         "Our best is chosen on validation among the three that promise the gap of decisions; projection and fairness layer promise that of "
         "probabilities."
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from fairopt.basics.extras import missing
 
 Floats = npt.NDArray[np.float64]
-Groups = npt.NDArray[np.str_]
+Groups = npt.NDArray[Any]  # (n,) values or codes
 Curve = Callable[[Floats], Floats]
 MARGIN = 1e-6
 # Worth about ten rows at even odds: felt in groups of a hundred rows, not in groups of thousands.
@@ -40,15 +41,25 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Steps:
+    """A step function, as a fitted model of scikit-learn."""
+
+    model: Any
+
+    def __call__(self, probabilities: Floats) -> Floats:
+        return np.asarray(self.model.predict(probabilities), dtype=np.float64)
+
+
+@dataclass(frozen=True)
 class Calibration:
     """curves: group -> probabilities (n,) to calibrated ones; a group that the fit had not keeps its probabilities."""
 
-    curves: dict[str, Curve]
+    curves: dict[Any, Curve]
 
     @classmethod
     def fit(cls, probabilities: Floats, targets: Floats, groups: Groups) -> Calibration:
         """From probabilities (n,), targets (n,) 0 or 1, groups (n,)."""
-        return cls({str(g): _curve(probabilities[groups == g], targets[groups == g]) for g in np.unique(groups)})
+        return cls({g: _curve(probabilities[groups == g], targets[groups == g]) for g in np.unique(groups).tolist()})
 
     def __call__(self, probabilities: Floats, groups: Groups) -> Floats:
         """(n,) calibrated."""
@@ -69,10 +80,10 @@ def steps(probabilities: Floats, targets: Floats) -> Curve:
     try:
         from sklearn.isotonic import IsotonicRegression
     except ImportError as error:
-        raise missing("calibration needs scikit-learn", "experiments") from error
+        raise missing("calibration needs scikit-learn", "sklearn") from error
     edge = 1.0 / (len(targets) + 2)
     model = IsotonicRegression(y_min=edge, y_max=1 - edge, out_of_bounds="clip").fit(probabilities, targets)
-    return lambda p: np.asarray(model.predict(p), dtype=np.float64)
+    return Steps(model)
 
 
 def logit(p: Floats) -> Floats:

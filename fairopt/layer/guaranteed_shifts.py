@@ -1,0 +1,217 @@
+"""Shifts of a frozen layer that hold for people: targets from a few calibration rows, levels from the others.
+
+``levels`` has the theorem. A group's rule is y = clip(z - s, lb, ub), whose mean falls as s grows. Two ways to set s to a target t, of
+which the few rows choose the one that promises the smaller margin (give or take a quarter, in favour of means):
+
+    means   the level rows' mean of y is t. The variance of y is at most that of z, for a clipped shift draws scores together; that of z is
+            bounded from the level rows (for scores that lie in the box before they are shifted, as probabilities do), and says which of
+            five listed margins is taken: each has targets of its own, chosen by the few rows, and a fifth of the risk
+    ranks   s is the k-th largest z - v, with v drawn evenly over the box: a score y in the box exceeds v with a chance that is y itself, so
+            that P(z - v > s) is the mean of y, exactly of law Beta(k, n + 1 - k)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite
+from typing import Literal
+
+import numpy as np
+import torch
+
+from fairopt.basics.arrays import Array, BoolArray, IntArray
+from fairopt.basics.errors import BackendError, UnsupportedError
+from fairopt.contract.problem import Limits, ProjectionProblem
+from fairopt.layer.levels import (
+    Law,
+    MeanLaw,
+    RankLaw,
+    Tight,
+    Wanted,
+    design_rows,
+    failure,
+    least_excess,
+    rows_needed,
+    tightest,
+    too_few,
+    variance_bound,
+    wanted,
+)
+
+OnFew = Literal["error", "tighten as far as possible"]
+OF_VARIANCE = 0.05  # of the risk is spent on the variances
+MARGINS, SHRINK = 5, 0.75  # how many margins are listed, each this share of the one before
+WORTH = 1.25  # times the margin by ranks is paid for one by means: its levels err less, for scores vary less than what is drawn from them
+GUESS = 1.25  # times the design rows' variance: what the level rows' bound is expected to be at most
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """z (n,) scores; key (n,) their group, with names; box [lb, ub]; problem: the notion, compiled.
+
+    project: (rows, margin) -> (rows,) projected scores of these rows alone, with limits that are ``margin`` stricter
+    """
+
+    z: Array
+    key: IntArray
+    names: Sequence[str]
+    lb: float
+    ub: float
+    natural: tuple[float, float]
+    problem: ProjectionProblem
+    project: Callable[[IntArray, float], Array]
+
+
+def guaranteed_shifts(
+    data: Calibration, guarantee: float, on_few: OnFew, generator: np.random.Generator
+) -> tuple[dict[int, float], float, float]:
+    """Group -> shift, for the groups that the notion reads; the margin taken off the limits; the excess over them that is promised (or 0).
+
+    InputError where the rows are too few, UnsupportedError for open boxes and notions that ``levels.wanted`` refuses.
+    """
+    if not isfinite(data.ub - data.lb):
+        raise UnsupportedError("freeze: a guarantee needs scores with two bounds; give bounds= to the layer")
+    cell = np.asarray(data.problem.rows.cell.numpy())
+    rows = wanted(data.problem, data.key, "freeze")
+    if not len(rows.cells):
+        return {}, 0.0, 0.0
+    design = design_rows(cell, generator)
+    groups = [int(data.key[cell == c][0]) for c in rows.cells]
+    for c, g in zip(rows.cells, groups, strict=True):
+        if not design[cell == c].any():
+            raise too_few("freeze", guarantee, data.names[g], int((cell == c).sum()), None)
+    found = _Targets(data, rows, design, guarantee)
+    best = found.best()
+    kept = best.failure <= 1.0 - guarantee
+    if not kept and on_few == "error":
+        raise found.few(groups)
+    excess = 0.0 if kept else found.excess(best)
+    shifts = {}
+    for c, g, law in zip(rows.cells, groups, best.laws, strict=True):
+        z = data.z[~design & (cell == c)]
+        shifts[g] = at_rank(z, law, data, generator) if isinstance(law, RankLaw) else at_mean(z, law.centre, data)
+    return shifts, best.margin, excess
+
+
+class _Targets:
+    """The search for the least margin, by ranks and by means."""
+
+    def __init__(self, data: Calibration, rows: Wanted, design: BoolArray, guarantee: float) -> None:
+        self.data, self.rows, self.guarantee, self.alpha = data, rows, guarantee, 1.0 - guarantee
+        self.low_alpha = self.alpha * (1.0 - OF_VARIANCE)
+        cell = np.asarray(data.problem.rows.cell.numpy())
+        self.chosen = np.flatnonzero(design)
+        self.members = [np.flatnonzero(cell[design] == c) for c in rows.cells]  # positions among the design rows
+        levels = [data.z[~design & (cell == c)] for c in rows.cells]
+        self.counts = np.array([len(z) for z in levels], dtype=np.int64)
+        each = OF_VARIANCE * self.alpha / len(rows.cells)
+        few = [data.z[self.chosen[m]] for m in self.members]
+        self.guessed = [min(GUESS * float(z.var()), self._largest) for z in few]
+        self.bounded = [self._variance(z, float(f.mean()), each) for z, f in zip(levels, few, strict=True)]
+        self.most = _most(data.problem, data.ub - data.lb)
+        self.known: dict[float, Array] = {}
+
+    @property
+    def _largest(self) -> float:
+        return (self.data.ub - self.data.lb) ** 2 / 4
+
+    def _variance(self, z: Array, centre: float, delta: float) -> float:
+        low, high = self.data.natural
+        inside = bool(((z >= low) & (z <= high)).all()) and low <= centre <= high
+        return min(variance_bound(z, centre, low, high, delta), self._largest) if inside else self._largest
+
+    def at(self, margin: float) -> Array:
+        """The targets at a margin: the means of the design rows, projected."""
+        if margin not in self.known:
+            y = self.data.project(self.chosen, margin)
+            self.known[margin] = np.array([y[m].mean() for m in self.members])
+            if not np.isfinite(self.known[margin]).all():
+                raise BackendError("freeze: the projection that chooses targets gave no finite scores")
+        return self.known[margin]
+
+    def means(self, targets: Array, variances: Sequence[float], counts: IntArray | None = None) -> list[Law]:
+        sizes = (self.counts if counts is None else counts).tolist()
+        return [MeanLaw(t, n, v, self.data.lb, self.data.ub) for t, n, v in zip(targets.tolist(), sizes, variances, strict=True)]
+
+    def ranks(self, targets: Array, counts: IntArray | None = None) -> list[Law]:
+        sizes, width = (self.counts if counts is None else counts).tolist(), self.data.ub - self.data.lb
+        shares = ((targets - self.data.lb) / width).tolist()
+        return [RankLaw(int(np.clip(np.rint(t * (n + 1)), 1, n)), n, self.data.lb, width) for t, n in zip(shares, sizes, strict=True)]
+
+    def _listed(self, variances: Sequence[float]) -> Tight | None:
+        """The least of a list of margins, each of which may fail with its share of the risk, for these variances."""
+        found = None
+        for margin in (self.most * SHRINK**j for j in range(MARGINS)):
+            laws = tuple(self.means(self.at(margin), variances))
+            failing = failure(laws, self.rows)
+            if not failing <= self.low_alpha / MARGINS:
+                break
+            found = Tight(margin, self.at(margin), laws, failing)
+        return found
+
+    def best(self) -> Tight:
+        """The way that the design rows favour. A failure above the risk where it does not keep the guarantee."""
+        by_rank, by_mean = tightest(self.at, self.ranks, self.rows, self.alpha, self.most), self._listed(self.guessed)
+        strict = self.at(self.most)
+        if by_mean is not None and (by_rank is None or by_mean.margin < WORTH * by_rank.margin):
+            found = self._listed(self.bounded)
+            return Tight(self.most, strict, tuple(self.means(strict, self.bounded)), 1.0) if found is None else found
+        if by_rank is not None:
+            return by_rank
+        likely = failure(self.means(strict, self.guessed), self.rows) < failure(self.ranks(strict), self.rows)
+        return Tight(self.most, strict, tuple(self.means(strict, self.bounded) if likely else self.ranks(strict)), 1.0)
+
+    def few(self, groups: Sequence[int]) -> Exception:
+        strict = self.at(self.most)
+
+        def holds(counts: IntArray) -> bool:
+            by_mean = failure(self.means(strict, self.guessed, counts), self.rows) * MARGINS / self.low_alpha
+            return min(by_mean, failure(self.ranks(strict, counts), self.rows) / self.alpha) <= 1.0
+
+        needed = rows_needed(self.counts, holds)
+        unit = int(np.argmin(self.counts)) if needed is None else needed[0]
+        have = int(self.counts[unit] + len(self.members[unit]))
+        need = None if needed is None else int(np.ceil(needed[1] * have / max(int(self.counts[unit]), 1)))
+        return too_few("freeze", self.guarantee, self.data.names[groups[unit]], have, need)
+
+    def excess(self, best: Tight) -> float:
+        """What the strictest targets give beyond the limits, at the risk."""
+        most = 2.0 * (self.data.ub - self.data.lb)
+        return least_excess(lambda x: failure(best.laws, replace(self.rows, right=self.rows.right + x)) <= self.low_alpha, most)
+
+
+def tightened(problem: ProjectionProblem, margin: float) -> ProjectionProblem:
+    """The problem with every limit ``margin`` stricter; two limits meet half way at most."""
+    both = np.isfinite(problem.lower) & np.isfinite(problem.upper)
+    middle = (np.where(both, problem.lower, 0.0) + np.where(both, problem.upper, 0.0)) / 2
+    lower = np.where(both, np.minimum(problem.lower + margin, middle), problem.lower + margin)
+    upper = np.where(both, np.maximum(problem.upper - margin, middle), problem.upper - margin)
+    width = np.maximum(problem.width - margin, 0.0)
+    now = problem.limits()
+    return problem.with_limits(
+        Limits(torch.from_numpy(lower), torch.from_numpy(upper), torch.from_numpy(width), now.offset, now.softness_weight)
+    )
+
+
+def _most(problem: ProjectionProblem, width: float) -> float:
+    """The largest margin that can still change something."""
+    both = np.isfinite(problem.lower) & np.isfinite(problem.upper)
+    halves = ((problem.upper[both] - problem.lower[both]) / 2).tolist()
+    return max([*halves, *problem.width.tolist(), *([width / 4] if not both.all() else [])], default=0.0)
+
+
+def at_mean(z: Array, target: float, data: Calibration) -> float:
+    """The s for which the mean of clip(z - s, lb, ub) is the target: bisection, to the last float."""
+    low, high = float(z.min()) - data.ub, float(z.max()) - data.lb  # every score at ub, every score at lb
+    while True:
+        middle = low / 2 + high / 2
+        if not low < middle < high:
+            return middle
+        low, high = (middle, high) if float(np.clip(z - middle, data.lb, data.ub).mean()) > target else (low, middle)
+
+
+def at_rank(z: Array, law: RankLaw, data: Calibration, generator: np.random.Generator) -> float:
+    """The s at the law's rank among z - v, v drawn evenly over the box."""
+    drawn = z - (data.ub - data.lb) * generator.random(len(z)) - data.lb
+    return float(np.sort(drawn)[len(z) - law.k])

@@ -1,0 +1,44 @@
+"""``trade_off``: an estimator fitted at one tolerance after another, and what each costs on held-out rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from fairopt.basics.errors import InputError
+from fairopt.basics.extras import missing
+from fairopt.basics.table import Table
+
+try:
+    from sklearn.base import clone
+except ImportError as error:
+    raise missing("the estimators need scikit-learn", "sklearn") from error
+
+
+def trade_off(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    tolerances: Iterable[float],
+    X_test: Any,
+    y_test: Any,
+    sensitive_features: Any = None,
+    sensitive_features_test: Any = None,
+) -> Table:
+    """A row a tolerance: ``tolerance``, ``gap`` (the widest under the notion on the test rows), ``score`` (accuracy or R squared there).
+
+    estimator  a FairClassifier, FairRegressor or FairPostprocessor whose ``notion`` is a kind of notion, such as DemographicParity; it is
+               cloned, not fitted.  sensitive_features: as in ``fit``, where the groups are no columns of X
+
+    InputError where the estimator takes no tolerance. ``fairopt.plot.trade_off`` draws the table.
+    """
+    if not hasattr(estimator, "get_params") or "tolerance" not in estimator.get_params(deep=False) or not hasattr(estimator, "gaps"):
+        raise InputError(f"estimator: got {estimator!r}, expected one of fairopt's estimators, with a tolerance")
+    rows = []
+    for tolerance in tolerances:
+        model = clone(estimator).set_params(tolerance=tolerance).fit(X, y, sensitive_features=sensitive_features)
+        found = model.gaps(X_test, y_test, sensitive_features=sensitive_features_test)
+        widest = max((gap for gap in found["gap"] if gap is not None), default=None)
+        rows.append((float(tolerance), widest, model.score(X_test, y_test, sensitive_features=sensitive_features_test)))
+    return Table(("tolerance", "gap", "score"), tuple(rows))

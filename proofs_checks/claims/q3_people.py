@@ -1,0 +1,184 @@
+"""Q3: levels that hold for people. Targets from a few calibration rows, levels from the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from math import log, sqrt
+from typing import Any
+
+import numpy as np
+
+from fairopt.layer import guaranteed_shifts, levels
+from fairopt.training import decision_fit
+from fairopt.training.decision_rule import Rule
+from proofs_checks.batches import FloatArray
+from proofs_checks.claim import Claim, Generator, Measurement, worst
+
+STATEMENT = """
+One unit (a group, or its positives), n level rows that are i.i.d. draws of it, a family of rules that grow along one number s, with
+population mean M(s); the target was chosen without the level rows. (i) Ranks: s at the k-th largest of n scores, ties broken by
+drawn numbers: M(s) has the law Beta(k, n + 1 - k), whatever the population. The same for the shift s of y = clip(z - s, lb, ub) that is
+the k-th largest of z - v, v drawn evenly over the box. (ii) Means: s with mean over the level rows equal to t, y in [lb, ub] of variance
+at most v: `P(M >= t + e) <= exp(-n kl(p1, p0))`, b = t + e - lb, p0 = v / (b^2 + v), p1 = (v + b e) / (b^2 + v), and likewise downwards.
+(iii) Rows c . M <= limit over one or two units each, of independent laws: some row fails with at most the sum of its probabilities, and
+`levels.failure` is at least that sum. (iv) `levels.variance_bound` is below the variance with probability at most delta. So a rule whose
+targets make `failure` at most alpha meets all rows in the population at once with probability 1 - alpha over the calibration rows. Where
+variances decide: of J margins listed beforehand the least is taken whose `failure` at the bounds of the variances is at most
+(alpha - what these spend) / J.
+"""
+PROOF = """
+(i) With ties broken, the share of the population that is at or above a row is uniform on [0, 1], for n rows independently; the k-th
+largest score has the k-th smallest share, whose law is Beta(k, n + 1 - k). The rule says yes to exactly that share. For shifts:
+P(v < clip(z - s) - lb) = (clip(z - s) - lb) / (ub - lb) for v even on the box, and v < clip(z - s) - lb is z - v - lb > s.
+(ii) M is continuous and falls in s. Let s' be the largest s with M(s') = t + e: no data enter it. M(s) > t + e means s < s', and then
+the rows' mean at s' is at most their mean at s, which is t: it is e below its expectation. At one fixed s' that is Hoeffding 1963,
+theorem 3, for variables at most b below their mean. Its bound rises with the variance. (iii) Union bound; of two independent terms the
+first is cut into pieces, each taken at its harmful end, its law replaced by one that dominates it where it is only bounded. (iv) Ville's
+inequality for the capital of a bettor against "the mean of (x - c)^2 is m or more", which is a supermartingale there and rises with m.
+Listed margins: where the bounds of the variances hold, the margin taken is one whose true failure is at most its share; there are J.
+All is conditional on the rows that chose targets and on how many rows each unit has: given these, level rows are i.i.d. in their units.
+"""
+LOOSE = """
+The bounds here are on the sampling error of a simulation (200 draws, one in a thousand million): the laws of ranks are equalities, those
+of means lack the factor that an exponential bound always lacks.
+"""
+DRAWS = 200
+RARE = log(2e9)  # a simulation is off by more than what is allowed for once in a thousand million
+NOISE = sqrt(RARE / (2 * DRAWS))  # of a distribution: Dvoretzky, Kiefer, Wolfowitz; Massart
+
+
+def above(seen: float, bound: float, draws: int) -> float:
+    """How far a share ``seen`` in draws is above the probability ``bound``, in units of what chance may add (Bernstein)."""
+    return (seen - bound) / (sqrt(2 * bound * RARE / draws) + 2 * RARE / (3 * draws))
+
+
+def ranked(scores: FloatArray, k: int, rng: Generator) -> Rule:
+    return decision_fit.at_rank(scores, k, rng)
+
+
+def ties_together(scores: FloatArray, k: int, rng: Generator) -> Rule:
+    return Rule(np.array([np.sort(scores)[len(scores) - k]]), np.ones(1))
+
+
+@dataclass(frozen=True)
+class Part:
+    """The code under check; ``size`` tells the laws of more rows than there are, ``union`` leaves rows out."""
+
+    rank: Any = field(default=ranked)
+    size: float = 1.0
+    spread: float = 1.0
+    union: bool = True
+
+
+def population(rng: Generator) -> FloatArray:
+    """400 atoms in [0, 1]: even, two points, skew, few values, nearly constant, lumps at the ends."""
+    kind = int(rng.integers(6))
+    if kind == 0:
+        return rng.random(400)
+    if kind == 1:
+        return np.asarray((rng.random(400) < rng.uniform(0.02, 0.98)).astype(np.float64))
+    if kind == 2:
+        return np.asarray(rng.beta(rng.uniform(0.2, 1.0), rng.uniform(1.0, 8.0), 400))
+    if kind == 3:
+        return np.round(rng.random(400) * 4) / 4
+    if kind == 4:
+        return np.clip(rng.normal(rng.random(), 0.02, 400), 0, 1)
+    return np.clip(rng.normal(0.5, 0.6, 400), 0, 1)
+
+
+def check(rng: Generator, part: Part) -> Measurement:
+    """Ranks of scores and of shifts against their law, tails of means against their bound, joint failure, and the bound of a variance."""
+    return worst(_ranks(rng, part), _shifts(rng, part), _means(rng, part), _joint(rng, part), _variance(rng, part))
+
+
+def _ranks(rng: Generator, part: Part) -> Measurement:
+    atoms, n = population(rng), int(rng.integers(2, 60))
+    k = int(rng.integers(1, n + 1))
+    law = levels.RankLaw(max(1, round(k * part.size)), round(n * part.size))
+    found = np.array([part.rank(rng.choice(atoms, n), k, rng)(atoms).mean() for _ in range(DRAWS)])
+    return Measurement(_distance(found, law), NOISE, note="ranks of scores")
+
+
+def _shifts(rng: Generator, part: Part) -> Measurement:
+    atoms, n = population(rng), int(rng.integers(2, 60))
+    k = int(rng.integers(1, n + 1))
+    law = levels.RankLaw(max(1, round(k * part.size)), round(n * part.size), 0.0, 1.0)
+    data: Any = _box(atoms)
+    shifts = np.array([guaranteed_shifts.at_rank(rng.choice(atoms, n), replace(law, k=k, n=n), data, rng) for _ in range(DRAWS)])
+    found = np.clip(atoms - shifts[:, None], 0.0, 1.0).mean(1)
+    return Measurement(_distance(found, law), NOISE, note="ranks of shifts")
+
+
+def _box(z: FloatArray) -> guaranteed_shifts.Calibration:
+    unused: Any = None
+    return guaranteed_shifts.Calibration(z, unused, (), 0.0, 1.0, (0.0, 1.0), unused, unused)
+
+
+def _distance(found: FloatArray, law: levels.RankLaw) -> float:
+    """Kolmogorov's, of draws (D,) from a law."""
+    ordered = np.sort(found)
+    below, steps = law.below(ordered), np.arange(len(ordered) + 1) / len(ordered)
+    return float(np.maximum(np.abs(below - steps[:-1]), np.abs(below - steps[1:])).max())
+
+
+def _means(rng: Generator, part: Part) -> Measurement:
+    atoms, n, target = population(rng), int(rng.integers(2, 60)), float(rng.uniform(0.02, 0.98))
+    variance = max(float(atoms.var()), 1e-12) * part.spread
+    law = levels.MeanLaw(target, round(n * part.size), variance, 0.0, 1.0)
+    data = _box(atoms)
+    shifts = np.array([guaranteed_shifts.at_mean(rng.choice(atoms, n), target, data) for _ in range(DRAWS)])
+    found = np.clip(atoms - shifts[:, None], 0.0, 1.0).mean(1)
+    at = target + np.linspace(0.0, 5.0, 40) * sqrt(variance / n)
+    over = max(above(float((found > x).mean()), float(law.above(np.array([x]))[0]), DRAWS) for x in at)
+    under = max(above(float((found < x).mean()), float(law.below(np.array([x]))[0]), DRAWS) for x in 2 * target - at)
+    return Measurement(max(over, under), 1.0, note="tails of means")
+
+
+def _joint(rng: Generator, part: Part) -> Measurement:
+    """Pairs of up to 12 units with ranks, in one of which a row fails."""
+    units = int(rng.integers(2, 13))
+    sizes = rng.integers(20, 4000, units)
+    ranks = np.clip(np.rint(rng.uniform(0.3, 0.32, units) * (sizes + 1)), 1, sizes).astype(int)
+    laws = [levels.RankLaw(int(k), int(n)) for k, n in zip(ranks, sizes, strict=True)]
+    limit = float(rng.uniform(0.01, 0.3))
+    left = np.array([np.eye(units)[a] - np.eye(units)[b] for a in range(units) for b in range(units) if a != b])
+    rows = levels.Wanted(np.arange(units), left, np.full(len(left), limit), ("row",) * len(left))
+    told = levels.failure(laws, rows) if part.union else max(_alone(rows, laws))
+    drawn = rng.beta(ranks, sizes + 1 - ranks, (10 * DRAWS, units))
+    seen = float((np.ptp(drawn, axis=1) > limit).mean())
+    return Measurement(above(seen, min(told, 1.0), 10 * DRAWS), 1.0, note="all rows together")
+
+
+def _alone(rows: levels.Wanted, laws: Sequence[levels.Law]) -> list[float]:
+    return [levels.failure(laws, replace(rows, left=rows.left[i : i + 1], right=rows.right[i : i + 1])) for i in range(len(rows.right))]
+
+
+def _variance(rng: Generator, part: Part) -> Measurement:
+    atoms, n = population(rng), int(rng.integers(5, 200))
+    delta = float(rng.choice([0.2, 0.05]))
+    below = [levels.variance_bound(rng.choice(atoms, n), float(rng.random()), 0.0, 1.0, delta) for _ in range(DRAWS)]
+    wrong = float((np.array(below) < atoms.var() * (1 - 1e-9)).mean())
+    return Measurement(above(wrong, delta, DRAWS), 1.0, note="bound of a variance")
+
+
+CLAIMS = (
+    Claim(
+        "Q3",
+        "levels that hold for people",
+        "bound",
+        "ours",
+        STATEMENT,
+        PROOF,
+        check,
+        Part(),
+        {
+            "laws of ten times the rows": Part(size=10.0),
+            "ties fall together": Part(rank=ties_together),
+            "a tenth of the variance": Part(spread=0.1),
+            "the worst row alone": Part(union=False),
+        },
+        loose=LOOSE.strip(),
+        instances=1000,
+    ),
+)
