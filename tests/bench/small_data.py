@@ -101,4 +101,4 @@ def main(repeats: int, ways: dict[str, dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2, {"fair": {}})
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2, {"FairRegressor or FairClassifier": {}})
