@@ -47,7 +47,7 @@ def rows(streams: int = STREAMS, seed: int = 0, length: int = 4) -> Iterator[Row
     for k in range(streams):
         rng = instance_rng("P2 in Coq", seed, k)
         eps, kappa = float(rng.choice([0.0, 0.05, 0.3])), float(rng.choice(KAPPAS))
-        controller = PooledParity(parity("g", tolerance=eps), bounds=(0, 1), kappa=kappa)
+        controller = PooledParity(parity("g", tolerance=eps), bounds=(0, 1), kappa=kappa, predict=False)
         counts, sums = [0, 0], [Fraction(0), Fraction(0)]
         share = float(rng.choice([0.1, 0.5, 0.9]))
         for z in (rng.normal(0.5, 0.6, length) if rng.integers(2) else rng.integers(0, 2, length) * 1.0).tolist():
