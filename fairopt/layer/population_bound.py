@@ -27,7 +27,7 @@ class PopulationBound:
 
     gap: on the calibration data, with the frozen shifts (for one-sided rows the distance beyond the limit); margin: what sampling may add;
     bound = gap + margin, None where the scores have no bounds. held_out_margin: what a sample not used for fitting would allow (no
-    union over shifts).
+    union over shifts, nor over groups: the population's extreme pair is a fixed one).
     """
 
     constraint: str
@@ -59,7 +59,7 @@ def population_bounds(
     for k, label in enumerate(problem.constraint_labels[: problem.linear]):
         low, high = float(problem.lower[k]), float(problem.upper[k])
         gap, limit = (abs(float(values[k])), high) if low == -high else (max(low - float(values[k]), float(values[k]) - high), 0.0)
-        held = sqrt(log(2.0 / alpha) * float(share[k]) / 2.0) * width if finite else None
+        held = sqrt(log(1.0 / alpha) * float(share[k]) / 2.0) * width if finite else None
         margin = float(margins[k]) if finite else None
         out.append(PopulationBound(label, gap, limit, margin, None if margin is None else gap + margin, held, confidence))
     for r, part in enumerate(problem.range_slices):
@@ -67,7 +67,7 @@ def population_bounds(
         ratio = float(problem.ratio[r])
         gap = ratio * float(values[part].max()) - float(values[part].min())
         pair = np.sort(share[part])[-2:]
-        held = sqrt(log(2.0 / alpha) * float(pair.sum()) / 2.0) * width if finite else None
+        held = sqrt(log(1.0 / alpha) * float(pair.sum()) / 2.0) * width if finite else None
         margin = _range_margin(values[part], margins[part], ratio) if finite else None
         out.append(PopulationBound(label, gap, float(problem.width[r]), margin, None if margin is None else gap + margin, held, confidence))
     return tuple(out)
