@@ -17,7 +17,7 @@ PYTEST := FAIROPT_FULL=1 $(ONE_THREAD) $(BIN)/python -m pytest
 TYPED := fairopt backends/fairopt_backends proofs_checks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test slow proofs proofs-quick check bench bench-epoch bench-paper conformance crash-test fuzz format clean
+.PHONY: help venv demo test slow proofs proofs-quick formal check bench bench-epoch bench-paper conformance crash-test fuzz format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -52,6 +52,9 @@ proofs: $(INSTALLED) ## every claim: at least 1,000 instances each, mutants, z3;
 
 proofs-quick: $(INSTALLED) ## the same with 200 instances a claim, nothing written
 	$(ONE_THREAD) $(BIN)/python -m proofs_checks --quick --workers $(WORKERS)
+
+formal: $(INSTALLED) ## the proofs that a machine checks: Debian's coq (installed where absent, as root), coqc, coqchk, axioms
+	$(ONE_THREAD) $(BIN)/python -m proofs_checks.formal $(if $(WHERE_POSSIBLE),--where-possible)
 
 check: $(INSTALLED) ## ruff, mypy --strict, the arrows between the rooms
 	$(BIN)/ruff check .

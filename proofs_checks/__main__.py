@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from proofs_checks import report
 from proofs_checks.claim import Claim
+from proofs_checks.formal import table as formal
 from proofs_checks.registry import all_claims, claim_named
 from proofs_checks.run import Result, run
 
@@ -81,6 +82,9 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyError as error:
         screen.print(error.args[0], highlight=False)
         return 2
+    differences = formal.troubles()
+    for difference in differences:
+        screen.print(f"Coq and the table of hypotheses part: {difference}", highlight=False)
     results = go(claims, options, screen)
     if options.keep:
         claims, results = report.kept(claims, results, options.keep)
@@ -98,7 +102,7 @@ def main(words: Sequence[str] | None = None) -> int:
         f"{time.perf_counter() - start:.0f} s; {'failing: ' + ', '.join(bad) if bad else 'all hold'}",
         highlight=False,
     )
-    return 1 if bad else 0
+    return 1 if bad or differences else 0
 
 
 if __name__ == "__main__":

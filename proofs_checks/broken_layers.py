@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve import Solution
 from fairopt.testing.active import piece_at
 from fairopt.testing.claims.subject import Case, Layer, clipped
+from fairopt.testing.optimality import written_out
 
 
 class WeightsIgnored(Layer):
@@ -115,3 +116,122 @@ class ToleranceSquared(Layer):
 
     def project(self, scores: Tensor, problem: ProjectionProblem) -> tuple[Array, Array]:
         return super().project(scores, replace(problem, lower=-(problem.lower**2), upper=problem.upper**2, width=problem.width**2))
+
+
+@dataclass
+class FaceTurned(Layer):
+    """The projector on a face of the right dimension whose rows are turned by ``size``; samples that are clamped stay so."""
+
+    size: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def vjp(self, scores: Tensor, problem: ProjectionProblem, g: Array) -> Array:
+        y, p = self.project(scores, problem)
+        piece = piece_at(problem, scores.numpy(), y, p)
+        w = np.ones(problem.n) if problem.weights is None else problem.weights.numpy()
+        c = (piece.columns.T @ written_out(problem).a) * piece.free  # (q, n)
+        turn = np.random.default_rng(problem.n).normal(size=c.shape) * piece.free
+        c = c + self.size * np.linalg.norm(c, axis=1, keepdims=True) / max(1.0, np.sqrt(problem.n)) * turn
+        gram = (c / w) @ c.T
+        return np.asarray(piece.free * g - c.T @ (np.linalg.pinv(gram, rcond=1e-10) @ (c @ (piece.free * g / w))))
+
+
+@dataclass
+class ClampedMoves(Layer):
+    """A clamped sample keeps a part ``size`` of its gradient."""
+
+    size: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def vjp(self, scores: Tensor, problem: ProjectionProblem, g: Array) -> Array:
+        y, p = self.project(scores, problem)
+        clamped = ~piece_at(problem, scores.numpy(), y, p).free
+        return super().vjp(scores, problem, g) + self.size * g * clamped
+
+
+@dataclass
+class PricesOff(Layer):
+    """Prices too large by ``size`` (too small where negative), and the scores that they give; hard and soft alike."""
+
+    size: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def project(self, scores: Tensor, problem: ProjectionProblem) -> tuple[Array, Array]:
+        _, p = super().project(scores, problem)
+        p = (1.0 + self.size) * p
+        return clipped(Case(scores, problem), p), p
+
+
+@dataclass
+class PricesTold(Layer):
+    """The right scores, and prices that are off by ``size``."""
+
+    size: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def project(self, scores: Tensor, problem: ProjectionProblem) -> tuple[Array, Array]:
+        y, p = super().project(scores, problem)
+        return y, (1.0 - self.size) * p
+
+
+@dataclass
+class StepOff(Layer):
+    """A gradient whose price step is too long by ``size``."""
+
+    size: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def vjp(self, scores: Tensor, problem: ProjectionProblem, g: Array) -> Array:
+        return (1.0 + self.size) * super().vjp(scores, problem, g) - self.size * g
+
+
+@dataclass
+class SofterBy(Layer):
+    """Prices a softened constraint too low by ``size``."""
+
+    size: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def project(self, scores: Tensor, problem: ProjectionProblem) -> tuple[Array, Array]:
+        weak = tuple(s if s.kind == "hard" else replace(s, weight=s.weight * (1.0 - self.size)) for s in problem.softness)
+        return super().project(scores, replace(problem, softness=weak))
+
+
+@dataclass
+class WiderBy(Layer):
+    """Reads every limit as wider by ``size``."""
+
+    size: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def project(self, scores: Tensor, problem: ProjectionProblem) -> tuple[Array, Array]:
+        f = 1.0 + self.size
+        return super().project(scores, replace(problem, lower=f * problem.lower, upper=f * problem.upper, width=f * problem.width))
+
+
+@dataclass
+class WeightsPartly(Layer):
+    """Weights to the power 1 - ``size``."""
+
+    size: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def project(self, scores: Tensor, problem: ProjectionProblem) -> tuple[Array, Array]:
+        weights = None if problem.weights is None else problem.weights ** (1.0 - self.size)
+        return super().project(scores, replace(problem, weights=weights))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from fairopt.testing.claims.verify import instance_rng
 Generator = np.random.Generator
 Kind = Literal["theorem", "bound", "counterexample"]
 Check = Callable[[Generator, Any], Measurement]
+ERRORS = (ArithmeticError, ValueError, RuntimeError, AssertionError, LookupError, TypeError, FairoptError)
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Claim:
     statement, proof   Markdown, every assumption named
     check, part        check(rng, part) measures one random or adversarial instance of ``part``, the code under check
     mutants            broken parts, on each of which the check must fail
+    deviations         what -> part(size): the code off by ``size`` in one thing; the check must notice a tenth, and the run tells the least
+                       size it notices
     tight, loose       an instance found by search that reaches at least half of the bound, or why none can (bounds only)
     exact              the SMT proof at small size, where there is one
     instances          of the full run
@@ -54,13 +57,14 @@ class Claim:
     loose: str = ""
     instances: int = 1000
     open: str = ""
+    deviations: Mapping[str, Callable[[float], Any]] = field(default_factory=dict)
 
     def measure(self, seed: int, number: int, part: Any = None) -> Measurement:
         """Instance ``number``: the same for ever. An error in the code under check is a failure of the claim."""
         try:
             return self.check(instance_rng(self.name, seed, number), self.part if part is None else part)
-        except (ArithmeticError, ValueError, RuntimeError, AssertionError, LookupError, TypeError, FairoptError) as error:
+        except ERRORS as error:
             return Measurement(float("inf"), 0.0, note=f"{type(error).__name__}: {error}")
 
 
-__all__ = ["Check", "Claim", "Exact", "Generator", "Kind", "Measurement", "worst"]
+__all__ = ["ERRORS", "Check", "Claim", "Exact", "Generator", "Kind", "Measurement", "worst"]

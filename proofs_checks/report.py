@@ -16,6 +16,7 @@ from rich.table import Table
 
 from fairopt.basics.figures import drawing, logarithmic, png
 from proofs_checks.claim import Claim
+from proofs_checks.formal import table as formal
 from proofs_checks.registry import all_claims
 from proofs_checks.run import Result
 
@@ -32,14 +33,14 @@ def table(results: Sequence[Result], seed: int) -> Table:
     shown = Table(title=f"claims, seed {seed}", box=box.SIMPLE_HEAD, title_justify="left")
     for name, justify in (
         ("claim", "left"), ("kind", "left"), ("instances", "right"), ("worst measured / bound", "right"), ("by search", "right"),
-        ("z3", "left"), ("mutants", "right"), ("s", "right"), ("verdict", "left"),
+        ("z3", "left"), ("mutants", "right"), ("smallest deviation", "left"), ("s", "right"), ("verdict", "left"),
     ):  # fmt: skip
         shown.add_column(name, justify=justify)  # type: ignore[arg-type]
     for r in results:
         shown.add_row(
             f"{r.name} {r.title}", f"{r.kind}, {r.whose}", str(r.instances), ratio_words(r.ratio),
             "-" if r.tight is None else ratio_words(float(r.tight["ratio"])),
-            _exact(r) or "-", f"{r.killed}/{len(r.mutants)}", f"{r.seconds:.1f}",
+            _exact(r) or "-", f"{r.killed}/{len(r.mutants)}", r.smallest or "-", f"{r.seconds:.1f}",
             r.verdict,
         )  # fmt: skip
     return shown
@@ -113,7 +114,7 @@ def page(claim: Claim, result: Result | None) -> str:
         claim.statement.strip(),
         "",
     ]
-    lines += ["## Proof", "", claim.proof.strip(), "", "## Check", "", _checked(claim), ""]
+    lines += ["## Proof", "", claim.proof.strip(), "", *_formal(claim), "## Check", "", _checked(claim), ""]
     if claim.loose:
         lines += ["## Why it is not tight", "", claim.loose, ""]
     if claim.open:
@@ -121,6 +122,29 @@ def page(claim: Claim, result: Result | None) -> str:
     if result is not None:
         lines += ["## Last run", "", *_figures(claim, result), ""]
     return "\n".join(lines)
+
+
+def _formal(claim: Claim) -> list[str]:
+    """The claim as Coq states it, each hypothesis beside the words of the table kept by hand."""
+    entries = formal.of(claim.name)
+    if not entries:
+        return []
+    lines = ["## As Coq states and proves it", "", "Checked by `make formal`.", ""]
+    for entry in entries:
+        stated = entry.stated()
+        lines += [f"`proofs_checks/formal/{entry.file}.v`:", ""]
+        if entry.hypotheses:
+            lines += ["| hypothesis | in Coq |", "|---|---|"]
+            lines += [f"| {words} | `{name} : {_one_line(stated[0].hypotheses[name])}` |" for name, words in entry.hypotheses.items()]
+            lines.append("")
+        lines += ["```coq", *stated[0].context, *(t.statement for t in stated), "```", ""]
+        if entry.beyond:
+            lines += [f"Not in Coq: {entry.beyond}", ""]
+    return lines
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 WHOSE = {"ours": "ours", "paper": "the paper's", "textbook": "known"}
@@ -134,6 +158,8 @@ def _checked(claim: Claim) -> str:
         else f"`{claim.check.__module__}.{claim.check.__name__}`."
     )
     text += f"\n\nMutants, on each of which the check fails: {', '.join(claim.mutants)}."
+    if claim.deviations:
+        text += f"\n\nDeviations, each noticed at a tenth: {', '.join(claim.deviations)}."
     if claim.exact is not None:
         text += f"\n\nExactly, by z3: {claim.exact.what}. A broken formula is not proved."
     return text
@@ -147,6 +173,7 @@ def _figures(claim: Claim, r: Result) -> list[str]:
     if r.tight is not None:
         out.append(f"- by search: {ratio_words(float(r.tight['ratio']))} of the bound")
     out.append(f"- mutants killed: {r.killed} of {len(r.mutants)}")
+    out += [f"- smallest deviation noticed, {what}: {size:.2g}" for what, size in r.noticed.items()]
     if r.exact:
         out.append(f"- z3: {r.exact}")
     out.append(f"- verdict: {r.verdict}")
@@ -164,16 +191,27 @@ def write_docs(claims: Sequence[Claim], results: Sequence[Result], folder: Path)
         "Written by `python -m proofs_checks --docs docs/claims`; the text stands beside each check in `proofs_checks/claims`.",
         "",
     ]
-    index += ["| claim | kind | instances | worst measured / bound | z3 | mutants | verdict |", "|---|---|---|---|---|---|---|"]
+    index += [
+        "Every claim is proved on paper and checked on fairopt's own code. z3: proved exactly at small size; Coq: proved by machine",
+        "(`make formal`; the page says what of the claim). Reached: measured / bound, the worst instance or one found by search.",
+        "Smallest mutant: the smallest deviation of the code that the check was seen to notice, of those that the page lists.",
+        "",
+        "| claim | kind | z3 | Coq | instances | reached | mutants | smallest mutant | verdict |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
     for claim in claims:
         r = found.get(claim.name)
         (folder / f"{claim.name}.md").write_text(page(claim, r), encoding="utf-8")
         figures = (
-            f"{r.instances} | {ratio_words(r.best)} | {r.exact or '-'} | {r.killed}/{len(r.mutants)} | {r.verdict}"
+            f"{r.instances} | {ratio_words(r.best)} | {r.killed}/{len(r.mutants)} | {r.smallest or '-'} | {r.verdict}"
             if r
             else "- | - | - | - | not run"
         )
-        index.append(f"| [{claim.name}]({claim.name}.md) {claim.title} | {claim.kind}, {WHOSE[claim.whose]} | {figures} |")
+        exact = "-" if claim.exact is None else r.exact if r and r.exact else "not run"
+        coq = "proved" if formal.of(claim.name) else "-"
+        index.append(
+            f"| [{claim.name}]({claim.name}.md) {claim.title} | {claim.kind}, {WHOSE[claim.whose]} | {exact} | {coq} | {figures} |"
+        )
     still = [f"- {c.name}: {c.open}" for c in claims if c.open]
     index += ["", "## Open", "", *still, ""]
     (folder / "README.md").write_text("\n".join(index), encoding="utf-8")

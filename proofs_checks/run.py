@@ -10,17 +10,20 @@ from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from typing import Any
 
-from proofs_checks.claim import Claim, Measurement
+from proofs_checks.claim import ERRORS, Claim, Measurement
 from proofs_checks.registry import claim_named
 
 CHUNK = 25
 MUTANT_TRIES = 200
 SMALL = 0.5  # a bound must be reached to this share
+SIZES = (0.1, 0.03, 0.01, 3e-3, 1e-3, 1e-4, 1e-6)  # of a deviation, until one is not noticed
+ALIVE, BY_SEARCH = -1, -2  # a mutant that no instance kills; one that the instance of the search kills
 
 
 @dataclass
 class Result:
-    """One claim's run. ``points``: (measured, bound) of the instances; ``mutants``: name -> instance that kills it, or -1."""
+    """One claim's run. ``points``: (measured, bound) of the instances; ``mutants``: name -> instance that kills it, or ALIVE or BY_SEARCH;
+    ``noticed``: deviation -> the least of ``SIZES`` that the check notices, 0 where not even a tenth is."""
 
     name: str
     title: str
@@ -36,13 +39,23 @@ class Result:
     exact: str = ""
     exact_seconds: float = 0.0
     mutants: dict[str, int] = field(default_factory=dict)
+    noticed: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     points: list[tuple[float, float]] = field(default_factory=list)
     loose: str = ""
 
     @property
     def killed(self) -> int:
-        return sum(at >= 0 for at in self.mutants.values())
+        return sum(at != ALIVE for at in self.mutants.values())
+
+    @property
+    def smallest(self) -> str:
+        """The smallest deviation noticed, in words; "" where none was tried."""
+        found = {what: size for what, size in self.noticed.items() if size > 0}
+        if not found:
+            return ""
+        what = min(found, key=lambda name: found[name])
+        return f"{what} {found[what]:.2g}"
 
     @property
     def best(self) -> float:
@@ -54,7 +67,8 @@ class Result:
         out = []
         if self.failures:
             out.append(f"fails at instance {self.failures[0]} of {len(self.failures)} failures")
-        out += [f"mutant alive: {name}" for name, at in self.mutants.items() if at < 0]
+        out += [f"mutant alive: {name}" for name, at in self.mutants.items() if at == ALIVE]
+        out += [f"a tenth is not noticed: {what}" for what, size in self.noticed.items() if not size > 0]
         if self.tight is not None and not self.tight["holds"]:
             out.append("the tight instance breaks the bound")
         if self.kind == "bound" and self.best < SMALL and not self.loose:
@@ -89,19 +103,48 @@ def _instances(name: str, seed: int, first: int, stop: int) -> Chunk:
 
 
 def kills(claim: Claim, mutant: str, seed: int, tries: int = MUTANT_TRIES) -> int:
-    """The first instance on which the check fails for the mutant, -1 if none of ``tries`` does."""
+    """The first instance on which the check fails for the mutant; BY_SEARCH or ALIVE where none of ``tries`` does."""
+    return failure(claim, claim.mutants[mutant], seed, tries)
+
+
+def failure(claim: Claim, part: Any, seed: int, tries: int) -> int:
+    """The first instance on which the check fails for ``part``; BY_SEARCH where the instance of the search alone does, ALIVE where none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        if claim.tight is not None and tries and not _tight(claim, part).holds:
+            return BY_SEARCH
         for k in range(tries):
-            if not claim.measure(seed, k, claim.mutants[mutant]).holds:
+            if not claim.measure(seed, k, part).holds:
                 return k
-    return -1
+    return ALIVE
 
 
-def _rest(name: str, seed: int, tries: int, exact: bool) -> tuple[dict[str, int], str, float, dict[str, Any] | None, float]:
-    """Mutants, exact proof and tight instance of one claim."""
+def _tight(claim: Claim, part: Any) -> Measurement:
+    assert claim.tight is not None
+    try:
+        return claim.tight(part)
+    except ERRORS as error:
+        return Measurement(float("inf"), 0.0, note=f"{type(error).__name__}: {error}")
+
+
+def least_noticed(make: Callable[[float], Any], claim: Claim, seed: int, tries: int) -> float:
+    """The least of ``SIZES``, from the largest on, at which the check still fails; 0 where it never does."""
+    found = 0.0
+    for size in SIZES:
+        if failure(claim, make(size), seed, tries) == ALIVE:
+            break
+        found = size
+    return found
+
+
+Rest = tuple[dict[str, int], dict[str, float], str, float, dict[str, Any] | None, float]
+
+
+def _rest(name: str, seed: int, tries: int, exact: bool) -> Rest:
+    """Mutants, deviations, exact proof and tight instance of one claim."""
     claim, start = claim_named(name), time.perf_counter()
     mutants = {m: kills(claim, m, seed, tries) for m in claim.mutants}
+    noticed = {what: least_noticed(make, claim, seed, tries) for what, make in claim.deviations.items()} if tries else {}
     words, seconds = "", 0.0
     if claim.exact is not None and exact:
         begun = time.perf_counter()
@@ -112,7 +155,7 @@ def _rest(name: str, seed: int, tries: int, exact: bool) -> tuple[dict[str, int]
     if claim.tight is not None:
         m = claim.tight(claim.part)
         tight = {"measured": m.measured, "bound": m.bound, "ratio": m.ratio, "holds": m.holds, "note": m.note}
-    return mutants, words, seconds, tight, time.perf_counter() - start
+    return mutants, noticed, words, seconds, tight, time.perf_counter() - start
 
 
 def run(
@@ -159,8 +202,8 @@ def _parallel(
 
 
 def _collect(result: Result, found: Any) -> None:
-    if len(found) == 5:
-        result.mutants, result.exact, result.exact_seconds, result.tight, seconds = found
+    if len(found) == 6:
+        result.mutants, result.noticed, result.exact, result.exact_seconds, result.tight, seconds = found
         result.seconds += seconds
         return
     measured, seconds = found

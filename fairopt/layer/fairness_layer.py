@@ -362,8 +362,8 @@ class FairnessLayer(nn.Module):
 
     def controller(self, **options: Any) -> PooledParity:
         """The stream controller ``fairopt.streaming.PooledParity`` with the layer's notion, bounds, known groups, ``pos_label`` and
-        ``missing_group``. ``options``: its other arguments (window, kappa, staleness), or others in place of the layer's: ``groups=None``
-        lets the stream meet new groups. With space="probability" the stream takes the probabilities themselves, not logits.
+        ``missing_group``. ``options``: its other arguments (window, kappa, staleness, predict), or others in place of the layer's:
+        ``groups=None`` lets the stream meet new groups. With space="probability" the stream takes the probabilities themselves, not logits.
 
         Raises InputError where the layer has no one pair of finite bounds, UnsupportedError where the notion cannot be streamed.
         """

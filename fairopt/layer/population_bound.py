@@ -29,9 +29,9 @@ class PopulationBound:
 
     gap: on the calibration data, with the frozen shifts (for one-sided rows the distance beyond the limit); margin: what sampling may add;
     bound = gap + margin, no more than scores inside the bounds can reach, None where the scores have no bounds. held_out_margin: what a
-    sample not used for fitting would allow (no union over shifts). vacuous: the bound says no more than the bounds of the scores do.
-    Under a guarantee: margin is what was taken off the limit, so that limit - margin was left to work with; bound is the limit, or more
-    where the rows were too few.
+    sample not used for fitting would allow (no union over shifts, nor over groups: the population's extreme pair is a fixed one).
+    vacuous: the bound says no more than the bounds of the scores do. Under a guarantee: margin is what was taken off the limit, so that
+    limit - margin was left to work with; bound is the limit, or more where the rows were too few.
     """
 
     constraint: str
@@ -76,7 +76,7 @@ def population_bounds(
             part = problem.range_slices[r]
             parts = float(np.sort(share[part])[-2:].sum())
             margin = _range_margin(values[part], margins[part], float(problem.ratio[r]))
-        held = sqrt(log(2.0 / alpha) * parts / 2.0) * width if finite else None
+        held = sqrt(log(1.0 / alpha) * parts / 2.0) * width if finite else None
         out.append(PopulationBound.of(label, gap, limit, margin if finite else None, held, confidence, most[k]))
     return tuple(out)
 

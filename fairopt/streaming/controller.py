@@ -261,6 +261,7 @@ class Controller(Stepping):
             try:
                 self._merge_columns(other)
                 self._merge_sums(now, start, journal)
+                self._merge_forecasts(other)
                 self.samples += now.samples - start.samples
                 self.steps += now.steps - start.steps
                 self._distortion += now.distortion - start.distortion if now.distortion > start.distortion else 0.0
@@ -295,6 +296,14 @@ class Controller(Stepping):
             mine.total = sum(mine.counts)
         for component in self._components.values():
             journal.save(component)  # the proofs start again in all of them
+
+    def _merge_forecasts(self, other: Controller) -> None:
+        for key, theirs in other._components.items():
+            mine = self._components[key]
+            if mine.forecast is not None and theirs.forecast is not None:
+                mine.forecast.grow(len(mine.counts))
+                seen = len(theirs.forecast.counts)
+                mine.forecast.take(theirs.forecast, {k: mine.index[group] for group, k in theirs.index.items() if k < seen})
 
     def _rebase(self) -> None:
         """After a jump of the sums (a merge), the proofs start again from the gap as it stands."""

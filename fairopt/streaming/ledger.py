@@ -17,6 +17,7 @@ from typing import Any
 from fairopt.basics.table import group_word, joined_words
 from fairopt.streaming.exact import ZERO, Exact, add_many, add_one
 from fairopt.streaming.families import Family
+from fairopt.streaming.forecast import Forecast
 from fairopt.streaming.vocabulary import Value
 
 Group = Value | tuple[Value, ...]
@@ -31,12 +32,12 @@ class Component:
 
     counts (K,) floats (whole unless fading); heads (K,) the rounded sums; sums (K,) the exact ones (unused when fading < 1).
     total: sum of the counts. bound: the proved bound on ``gap`` now in force, or None. potential: Theorem D's running sum A_t.
-    carry: what is left of the gap at the last merge (0 without one).
+    carry: what is left of the gap at the last merge (0 without one). forecast: the pooled rule's, where it has one.
     fading: the weight that a sample keeps when another one arrives; 1 for all time. means_, weights, times (K,) are used below 1 only.
     All numbers are in the controller's units (``Frame``).
     """
 
-    __slots__ = ("bound", "carry", "clock", "counts", "exact", "fading", "family", "heads", "index", "label", "means_", "names",
+    __slots__ = ("bound", "carry", "clock", "counts", "exact", "fading", "family", "forecast", "heads", "index", "label", "means_", "names",
                  "potential", "price", "sums", "times", "total", "weights")  # fmt: skip
 
     def __init__(self, family: Family, stratum: tuple[Value, ...], *, exact: bool, fading: float = 1.0) -> None:
@@ -59,6 +60,7 @@ class Component:
         self.potential = 0.0
         self.carry = 0.0
         self.price = 0.0
+        self.forecast: Forecast | None = None
 
     def code(self, group: Group) -> int:
         """The index of a group, made on first sight."""
@@ -78,13 +80,16 @@ class Component:
 
     def save(self) -> tuple[Any, ...]:
         """All that ``restore`` needs to bring the component back to this moment."""
-        scalars = self.clock, self.total, self.bound, self.potential, self.carry, self.price
+        expected = None if self.forecast is None else self.forecast.save()
+        scalars = self.clock, self.total, self.bound, self.potential, self.carry, self.price, expected
         if self.exact:
             return scalars, self.counts[:], self.heads[:], self.sums[:]
         return scalars, self.counts[:], self.heads[:], self.means_[:], self.weights[:], self.times[:]
 
     def restore(self, saved: tuple[Any, ...]) -> None:
-        self.clock, self.total, self.bound, self.potential, self.carry, self.price = saved[0]
+        self.clock, self.total, self.bound, self.potential, self.carry, self.price, expected = saved[0]
+        if self.forecast is not None:
+            self.forecast.restore(expected)
         size = len(saved[1])
         for group in list(self.index)[size:]:
             del self.index[group]
@@ -141,6 +146,9 @@ class Component:
         """A value that was counted as ``-old`` at the time ``when`` counts as ``-new``: a target has come, late."""
         if self.exact:
             self.correct(g, (old, -new), 0)
+            if self.forecast is not None:
+                self.forecast.grow(len(self.counts))
+                self.forecast.sums[g] += old - new
             return
         self.means_[g] += (old - new) * (self.fading ** (self.times[g] - when) / self.weights[g])
         self.heads[g] = self.means_[g] * self.counts[g]
@@ -192,6 +200,8 @@ class Component:
             "carry": self.carry,
             "price": self.price,
         }
+        if self.forecast is not None:
+            out["forecast"] = self.forecast.to_dict()
         if self.exact:
             return {**out, "counts": list(self.counts), "sums": [list(s) for s in self.sums]}
         return {**out, "weights": list(self.weights), "means": list(self.means_), "times": list(self.times), "clock": self.clock}

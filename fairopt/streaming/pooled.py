@@ -6,7 +6,7 @@ Each step sends ``y = argmin 1/2 ||y - z||^2 + potential of the means after the 
 |----------------------|------------------------------------------------|-----------------------------------------------------------|
 | one, two groups      | kappa N^1.5 / 2 (abs(D) - eps)_+^2             | B: eps + pi R / (kappa sqrt N)                            |
 | one, K >= 3 groups   | kappa N^1.5 dist(M, {range <= eps})^2          | C: max(eps + K R / (2 kappa sqrt N), gap before)          |
-| one, means in limits | sum_g kappa N_g^1.5 dist(M_g, limits)^2        | as B: max(limit + R / (2 kappa sqrt N_g), gap before)     |
+| one, means in limits | sum_g kappa N_g^1.5 dist(M_g, limits)^2        | max(limit + R / (2 kappa sqrt N_g), gap before + o)       |
 | several, one crowd   | 2 kappa sqrt N sum_f sum_g N_g dist_g^2        | D: eps + sqrt((1/N_a + 1/N_b) A)                          |
 
 N counts the stratum's samples after the step, pi is the larger running share, R = ub - lb, A = sum_s n_s R^2 / (2 gamma_s) with
@@ -14,12 +14,16 @@ gamma_s = 4 kappa sqrt N_s. At K = 2 the second row is the first (dist^2 = (abs(
 
 The third row (ours): if ``abs(M_g) - limit > R / (2 kappa sqrt N_g)`` after a step, the shift 2 kappa sqrt(N_g) r_g of its samples
 exceeds R, so all of them sit at the bound on the other side of the interval (residuals: target in the box, so residual <= 0 or >= 0 there)
-and the mean has come nearer to the interval.
+and the mean has come nearer to the interval. A target outside the box by d moves its group's mean by at most d / N_g: o is the largest
+sum of these, 0 where all targets lie in the box.
 
-kappa = 0.25 by default: on the six streams of the project it ends within 0.007 of the tolerance, and costs within 1 % of the offline
-optimum
-when the stream is stationary. Larger: a smaller gap sooner, and chatter (the asymptotic excess cost is kappa sigma^2 / (2 pi0 pi1),
-claim P3).
+Before the step the forecast (``forecast.py``, ``predict=True``) takes off the shifts that the stream is expected to ask for. The theorems
+hold on every stream, so on that of the scores shifted beforehand too: the bounds stay as they are, the gap ends nearer to the tolerance.
+It is made where a sample counts in one family, over all time.
+
+kappa has no unit: the price of a gap v beyond the tolerance is kappa sqrt(N) v, a score like v, whatever the box. Without a forecast
+the gap ends at eps + q / (kappa sqrt N), q the price that the offline optimum pays: wide boxes and short streams show it, and no kappa
+cures it, since the excess cost grows by kappa sigma^2 / (2 pi0 pi1) (claim P3). With one, q is what the forecast misses, and 0.25 does.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ from fairopt.basics.errors import InputError
 from fairopt.streaming.controller import Controller
 from fairopt.streaming.exact import add_one
 from fairopt.streaming.families import Family
+from fairopt.streaming.forecast import Forecast
 from fairopt.streaming.frame import finite
 from fairopt.streaming.ledger import Component
 from fairopt.streaming.report import StreamStep
@@ -49,7 +54,7 @@ from fairopt.streaming.step_solver import (
     apply_shifts,
     residuals_of,
 )
-from fairopt.streaming.vocabulary import Column, Missing
+from fairopt.streaming.vocabulary import Column, Missing, Value
 from fairopt.streaming.windows import AllTime, Sliding, Window
 
 E_STALENESS = 2.718281828459045  # claim P5's constant: the gain that a delay of d samples allows is N pi0 pi1 / (e d)
@@ -61,7 +66,10 @@ class PooledParity(Controller):
     kappa      the gain, > 0
     staleness  at most this many samples that this controller has not seen yet (parallel workers between merges); caps the gain at
                N pi0 pi1 / (e staleness), without which delayed feedback runs into a limit cycle (claim P5). 0: sees all.
+    predict    take off the expected shifts first; see the module
     """
+
+    _forecasts: bool = False
 
     name: ClassVar[str] = "PooledParity"
 
@@ -76,22 +84,34 @@ class PooledParity(Controller):
         pos_label: Any = None,
         kappa: float = 0.25,
         staleness: float = 0.0,
+        predict: bool = True,
     ) -> None:
         super().__init__(notion, bounds=bounds, groups=groups, window=window, missing_group=missing_group, pos_label=pos_label)
         if not (isinstance(kappa, (int, float)) and isfinite(kappa) and kappa > 0):
             raise InputError(f"kappa: expected a number > 0, got {kappa!r}")
         if not (isinstance(staleness, (int, float)) and isfinite(staleness) and staleness >= 0):
             raise InputError(f"staleness: expected a number of samples >= 0, got {staleness!r}")
-        self.kappa, self.staleness = float(kappa), float(staleness)
+        if not isinstance(predict, bool):
+            raise InputError(f"predict: expected True or False, got {predict!r}")
+        self.kappa, self.staleness, self.predict = float(kappa), float(staleness), predict
         self._coupled = self.plan.coupled
         self.plan.warn_if_mixed(self.name)
         self._provable = self.plan.neutral(self.lb, self.ub) and not isinstance(self.window, Sliding)
+        self._forecasts = predict and not self._coupled and isinstance(self.window, AllTime)
+        if self._forecasts:
+            for component in self._components.values():
+                component.forecast = Forecast()
         self._column, self._single = self._fast_path()
         f = self.frame
         self._frame = f.lb, f.ub, f.unit, f.inverse, f.offset
 
     def _options(self) -> dict[str, Any]:
-        return {"kappa": self.kappa, "staleness": self.staleness}
+        return {"kappa": self.kappa, "staleness": self.staleness, "predict": self.predict}
+
+    def _made(self, family: Family, stratum: tuple[Value, ...]) -> Component:
+        component = super()._made(family, stratum)
+        component.forecast = Forecast() if self._forecasts else None
+        return component
 
     # -- gains --------------------------------------------------------------------------------------------------------------------
 
@@ -116,6 +136,8 @@ class PooledParity(Controller):
     # -- answering ----------------------------------------------------------------------------------------------------------------
 
     def _answer(self, z: FloatArray, touches: Sequence[Touch]) -> FloatArray:
+        if self._forecasts:
+            z = self._less_expected(z, touches)
         if len(z) == 1:
             return np.array([self._answer_one(float(z[0]), touches)])
         metrics = [self._metric(t.component.family, t.counts_after()) for t in touches]
@@ -133,6 +155,22 @@ class PooledParity(Controller):
             touch.component.price = _price(shifts, touch)
             y = apply_shifts(y, touch, shifts)
         return np.clip(y, self._low, self._high)
+
+    def _less_expected(self, z: FloatArray, touches: Sequence[Touch]) -> FloatArray:
+        """z less the expected shifts, in the box; what came is noted."""
+        out = z.copy()
+        for touch in touches:
+            component, codes = touch.component, touch.codes
+            forecast = component.forecast
+            assert forecast is not None
+            forecast.plan(component, self._gain, self._range)
+            out[touch.where] -= np.array(forecast.shifts)[codes]
+            came = z[touch.where] if touch.targets is None else z[touch.where] - touch.targets
+            arrived, sums = np.bincount(codes), np.bincount(codes, weights=came)
+            for g in np.flatnonzero(arrived).tolist():
+                forecast.counts[g] += float(arrived[g])
+                forecast.sums[g] += float(sums[g])
+        return np.clip(out, self._low, self._high)
 
     def _answer_one(self, z: float, touches: Sequence[Touch]) -> float:
         places = []
@@ -174,10 +212,24 @@ class PooledParity(Controller):
     def _update_bounds(self, touches: Sequence[Touch], before: Sequence[tuple[float, float | None]]) -> None:
         for touch, (total, gap) in zip(touches, before, strict=True):
             c = touch.component
-            c.bound = self._bound(c, total, gap, len(touch.where)) if self._provable and self._proved else None
+            beyond = self._beyond(touch) if c.family.residual else 0.0
+            c.bound = self._bound(c, total, gap, len(touch.where), beyond) if self._provable and self._proved else None
 
-    def _bound(self, c: Component, before: float, gap_before: float | None, arrived: int) -> float | None:
-        """The bound in force after ``arrived`` samples came on top of ``before`` (faded) ones; None while vacuous.
+    def _outside(self) -> None:
+        """Limits on mean residuals: the bound carries what such targets add; elsewhere nothing is proved any more."""
+        if self._coupled or any(f.residual and f.kind != "anchored" for f in self._families):
+            super()._outside()
+
+    def _beyond(self, touch: Touch) -> float:
+        """The largest sum over a group's new samples of the distance of the target to the box, by its count."""
+        if touch.targets is None:
+            return 0.0
+        away = np.abs(touch.targets - np.clip(touch.targets, self._low, self._high))
+        sums = np.bincount(touch.codes, weights=away, minlength=len(touch.component.counts))
+        return max(float(s) / n for s, n in zip(sums, touch.component.counts, strict=True) if n > 0.0)
+
+    def _bound(self, c: Component, before: float, gap_before: float | None, arrived: int, beyond: float = 0.0) -> float | None:
+        """The bound in force after ``arrived`` samples came on top of ``before`` (faded) ones; None while vacuous. beyond: ``_beyond``.
 
         The theorems are about real numbers. Rounding what is sent by at most ``grain`` moves a mean by at most that: twice for a gap.
         """
@@ -191,7 +243,7 @@ class PooledParity(Controller):
             return finite(c.limit + sqrt((1.0 / counts[0] + 1.0 / counts[1]) * c.potential)) if len(counts) > 1 else None
         if c.family.kind == "anchored":
             rule = c.limit + self._range / (2.0 * self.kappa * sqrt(min(counts))) + self._grain
-            return rule if gap_before is None else max(rule, gap_before + self._grain)
+            return rule + beyond if gap_before is None else max(rule, gap_before + beyond + self._grain)
         if len(counts) < 2:
             return None
         if len(counts) > 2:
@@ -244,13 +296,23 @@ class PooledParity(Controller):
         """What ``Stepping._step`` does, for the plain stream of at most two groups; None where there are more, and nothing is changed."""
         lb, ub, unit, inverse, offset = self._frame
         z = score if lb <= score <= ub else lb if score < lb else ub
+        forecast, came = c.forecast, (z - offset) * inverse
+        shift = seen = noted = 0.0
+        if forecast is not None:
+            if c.total >= forecast.due or g >= len(forecast.shifts):
+                return None  # a plan is due: the general path
+            shift, seen, noted = forecast.shifts[g], forecast.counts[g], forecast.sums[g]
         counts, heads, sums = c.counts, c.heads, c.sums
         total, count, head, s = c.total, counts[g], heads[g], sums[g]
         price, bound, carry, samples, steps, distortion = c.price, c.bound, c.carry, self.samples, self.steps, self._distortion
         try:
-            x = self._answer_two((z - offset) * inverse, c, g)
-            if x is None:
+            x = came if shift == 0.0 else min(max(came - shift, self._low), self._high)
+            found = self._answer_two(x, c, g)
+            if found is None:
                 return None
+            x = found
+            if forecast is not None:
+                forecast.counts[g], forecast.sums[g] = seen + 1.0, noted + came
             y = x * unit + offset
             if offset != 0.0:
                 x = (y - offset) * inverse  # what is sent is what is counted
@@ -280,6 +342,8 @@ class PooledParity(Controller):
         except BaseException:
             counts[g], heads[g], sums[g], c.total = count, head, s, total
             c.price, c.bound, c.carry, self.samples, self.steps, self._distortion = price, bound, carry, samples, steps, distortion
+            if forecast is not None and g < len(forecast.counts):
+                forecast.counts[g], forecast.sums[g] = seen, noted
             raise
 
     def _draw(self, gap: float | None, bound: float | None) -> None:

@@ -10,6 +10,7 @@ from math import inf, isfinite
 from typing import Any, TypeVar
 
 from fairopt.basics.errors import InputError
+from fairopt.streaming.forecast import Forecast
 from fairopt.streaming.frame import Frame
 from fairopt.streaming.ledger import Component, Group
 from fairopt.streaming.vocabulary import Column, Value
@@ -108,6 +109,25 @@ def fill(component: Component, row: Mapping[str, Any], where: str) -> None:
     component.potential = number(field(row, "potential", where), f"{where}.potential", least=0.0)
     component.carry = number(field(row, "carry", where), f"{where}.carry")
     component.price = number(field(row, "price", where), f"{where}.price", least=0.0)
+    if component.forecast is not None:
+        _fill_forecast(component.forecast, field(row, "forecast", where), f"{where}.forecast", len(groups))
+
+
+def _fill_forecast(forecast: Forecast, row: object, where: str, groups: int) -> None:
+    columns = {name: listed(field(row, name, where), f"{where}.{name}") for name in ("old_counts", "old_sums", "counts", "sums", "shifts")}
+    size = len(columns["counts"])
+    if size > groups or any(len(column) != size for column in columns.values()):
+        raise InputError(f"state: {where} is about {size} groups, and there are {groups}")
+    forecast.grow(size)
+    for g in range(size):
+        forecast.old_counts[g] = tuple(number(x, f"{where}.old_counts[{g}]") for x in listed(columns["old_counts"][g], where))
+        forecast.old_sums[g] = tuple(number(x, f"{where}.old_sums[{g}]") for x in listed(columns["old_sums"][g], where))
+        if not forecast.old_counts[g] or not forecast.old_sums[g] or forecast.old_counts[g][0] < 0.0:
+            raise InputError(f"state: {where}.old_counts[{g}] is {columns['old_counts'][g]!r}, expected a sum >= 0")
+        forecast.counts[g] = number(columns["counts"][g], f"{where}.counts[{g}]", least=0.0)
+        forecast.sums[g] = number(columns["sums"][g], f"{where}.sums[{g}]")
+        forecast.shifts[g] = number(columns["shifts"][g], f"{where}.shifts[{g}]")
+    forecast.due = number(field(row, "due", where), f"{where}.due", least=0.0)
 
 
 def _fill_exact(component: Component, row: Mapping[str, Any], where: str, size: int) -> None:

@@ -175,7 +175,7 @@ class Stepping(ABC):
                 self._pending[k] = (spots[i], float(provisional[i]))
             self._unprove("targets came late")
         if targets is not None and self._residual and not ((targets >= self.lb) & (targets <= self.ub)).all():
-            self._unprove("a target lay outside the bounds")
+            self._outside()
         self.samples += len(z)
         self.steps += 1
         self._distortion += _square((sent - read.z) * self.frame.inverse)
@@ -262,6 +262,10 @@ class Stepping(ABC):
     def _unprove(self, why: str) -> None:
         self._proved = False
         self._why = self._why or why
+
+    def _outside(self) -> None:
+        """A target lies outside the bounds, so that no score meets it."""
+        self._unprove("a target lay outside the bounds")
 
     # -- late targets -------------------------------------------------------------------------------------------------------------
 

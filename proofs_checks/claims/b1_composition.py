@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -71,8 +72,8 @@ def check_equal(rng: Generator, layer: PerBatch) -> Measurement:
     return Measurement(found, eps, 1e-15 * 8)
 
 
-def outcome(batches: Batches, eps: float) -> tuple[list[FloatArray], list[IntArray], float]:
-    sent, codes = PerBatch().send(batches, eps), [c for _, c in batches]
+def outcome(batches: Batches, eps: float, layer: PerBatch) -> tuple[list[FloatArray], list[IntArray], float]:
+    sent, codes = layer.send(batches, eps), [c for _, c in batches]
     found = pooled_gap(sent, codes)
     assert found is not None
     return sent, codes, found
@@ -94,22 +95,35 @@ def range_of_present(sent: list[FloatArray], codes: list[IntArray], width: float
     return composition(sent, codes, max(means) - min(means))
 
 
-def check_bound(rng: Generator, bound: Bound) -> Measurement:
+@dataclass(frozen=True)
+class Whole:
+    """The layer a batch, and how the bound is computed from what it sent."""
+
+    bound: Bound
+    layer: PerBatch = field(default_factory=PerBatch)
+
+
+def check_bound(rng: Generator, part: Whole) -> Measurement:
+    """The pooled gap of the layer's outputs, as ``fo.gaps`` tells it, against the bound with batch gaps; this against the coarse one."""
     eps = float(rng.choice([0.0, 0.02, 0.1]))
-    sent, codes, found = outcome(draw_batches(rng), eps)
+    sent, codes, found = outcome(draw_batches(rng), eps, part.layer)
     tv = sum(abs(a - b) for a, b in shares(codes)) / 2
-    exact = bound(sent, codes, 1.0)
-    coarse = Measurement(exact, (1 - tv) * eps + tv, 1e-12, note="(1 - TV) eps + TV R") if bound is composition else Measurement(0.0, 1.0)
-    return worst(Measurement(found, exact, 1e-12, note="with batch gaps"), Measurement(*(coarse.measured, coarse.bound, coarse.slack)))
+    exact = part.bound(sent, codes, 1.0)
+    coarse = Measurement(exact, (1 - tv) * eps + tv, 1e-12, note="(1 - TV) eps + TV R")
+    return worst(Measurement(found, exact, 1e-12, note="with batch gaps"), coarse if part.bound is composition else Measurement(0.0, 1.0))
 
 
-def reach(bound: Bound) -> Measurement:
-    """Two batches, gap eps in each, drifting shares, the levels at the ends of the box."""
+def reach(part: Whole) -> Measurement:
+    """Two batches whose gaps the layer closes to eps, drifting shares, the levels at the ends of the box: both forms are reached."""
     eps = 0.1
-    batches = [(np.r_[np.full(9, 1.0), np.full(1, 0.9)], np.r_[np.zeros(9, int), np.ones(1, int)]),
-               (np.r_[np.full(1, 0.1), np.full(9, 0.0)], np.r_[np.zeros(1, int), np.ones(9, int)])]  # fmt: skip
-    sent, codes, found = outcome(batches, eps)
-    return Measurement(found, bound(sent, codes, 1.0), 1e-12)
+    batches = [(np.r_[np.full(9, 1.0), np.full(1, 0.5)], np.r_[np.zeros(9, int), np.ones(1, int)]),
+               (np.r_[np.full(1, 0.5), np.full(9, 0.0)], np.r_[np.zeros(1, int), np.ones(9, int)])]  # fmt: skip
+    sent, codes, found = outcome(batches, eps, part.layer)
+    alone = Measurement(max(gap(y, c) or 0.0 for y, c in zip(sent, codes, strict=True)), eps, 1e-12, note="batch gaps")
+    ends = [(np.r_[np.full(9, 1.0), 0.9], batches[0][1]), (np.r_[0.1, np.zeros(9)], batches[1][1])]
+    held, held_codes, held_found = outcome(ends, eps, part.layer)
+    first = Measurement(found, part.bound(sent, codes, 1.0), 1e-12)
+    return worst(first, Measurement(held_found, part.bound(held, held_codes, 1.0), 1e-12), alone)
 
 
 def cauchy(sent: list[FloatArray], codes: list[IntArray], width: float) -> float:
@@ -119,15 +133,41 @@ def cauchy(sent: list[FloatArray], codes: list[IntArray], width: float) -> float
     return float(w[:, 0] @ gaps + np.linalg.norm(w[:, 0] - w[:, 1]) * np.linalg.norm(means - means.mean()))
 
 
-def cauchy_halved(sent: list[FloatArray], codes: list[IntArray], width: float) -> float:
-    w = np.array(shares(codes))
-    means = np.array([y[c == 1].mean() for y, c in zip(sent, codes, strict=True)])
-    return cauchy(sent, codes, width) - 0.5 * float(np.linalg.norm(w[:, 0] - w[:, 1]) * np.linalg.norm(means - means.mean()))
+def second_term_smaller(size: float) -> Whole:
+    """What composition adds, less a part of it."""
+
+    def bound(sent: list[FloatArray], codes: list[IntArray], width: float) -> float:
+        return (1 - size) * cauchy(sent, codes, width) + size * _gaps_alone(sent, codes)
+
+    return Whole(bound)
 
 
-def check_cauchy(rng: Generator, bound: Bound) -> Measurement:
-    sent, codes, found = outcome(draw_batches(rng, present=True), float(rng.choice([0.0, 0.02, 0.1])))
-    return Measurement(found, bound(sent, codes, 1.0), 1e-12)
+def _gaps_alone(sent: list[FloatArray], codes: list[IntArray]) -> float:
+    return float(sum(w * (gap(y, c) or 0.0) for (w, _), y, c in zip(shares(codes), sent, codes, strict=True)))
+
+
+def variation_smaller(size: float) -> Whole:
+    return Whole(lambda sent, codes, width: composition(sent, codes, (1 - size) * width))
+
+
+def looser(bound: Bound) -> Callable[[float], Whole]:
+    """The layer leaves a batch gap that is larger than asked."""
+    return lambda size: Whole(bound, PerBatch(1.0 + size))
+
+
+def check_cauchy(rng: Generator, part: Whole) -> Measurement:
+    """The pooled gap of the layer's outputs against the bound; the batch gaps against the tolerance."""
+    eps = float(rng.choice([0.0, 0.02, 0.1]))
+    sent, codes, found = outcome(draw_batches(rng, present=True), eps, part.layer)
+    alone = max(gap(y, c) or 0.0 for y, c in zip(sent, codes, strict=True))
+    return worst(Measurement(found, part.bound(sent, codes, 1.0), 1e-12), Measurement(alone, eps, 1e-12, note="batch gaps"))
+
+
+def reach_cauchy(part: Whole) -> Measurement:
+    """Shares that differ in proportion to the means of group 1: Cauchy-Schwarz holds with equality."""
+    batches = [(np.r_[np.full(3, 1.0), 1.0], np.array([0, 0, 0, 1])), (np.r_[0.0, np.zeros(3)], np.array([0, 1, 1, 1]))]
+    sent, codes, found = outcome(batches, 0.0, part.layer)
+    return Measurement(found, part.bound(sent, codes, 1.0), 1e-12)
 
 
 def prove_equal(broken: bool) -> bool:
@@ -175,6 +215,7 @@ CLAIMS = (
         check_equal,
         PerBatch(),
         {"tolerance doubled": PerBatch(2.0)},
+        deviations={"tolerance wider": lambda size: PerBatch(1.0 + size)},
         exact=Exact("three batches of (2, 3), (4, 6), (6, 9) samples, all real means", prove_equal),
     ),
     Claim(
@@ -185,10 +226,23 @@ CLAIMS = (
         B2,
         B2_PROOF,
         check_bound,
-        composition,
-        {"total variation forgotten": variation_forgotten, "range of the present means": range_of_present},
+        Whole(composition),
+        {"total variation forgotten": Whole(variation_forgotten), "range of the present means": Whole(range_of_present)},
+        deviations={"total variation smaller": variation_smaller, "tolerance wider": looser(composition)},
         tight=reach,
         exact=Exact("three batches, five patterns of sizes with missing groups, all means in [0, 1]", prove_composition),
     ),
-    Claim("N5", "the batch-size law", "bound", "ours", N5, N5_PROOF, check_cauchy, cauchy, {"second term halved": cauchy_halved}),
+    Claim(
+        "N5",
+        "the batch-size law",
+        "bound",
+        "ours",
+        N5,
+        N5_PROOF,
+        check_cauchy,
+        Whole(cauchy),
+        {"second term forgotten": Whole(lambda sent, codes, width: _gaps_alone(sent, codes))},
+        tight=reach_cauchy,
+        deviations={"second term smaller": second_term_smaller, "tolerance wider": looser(cauchy)},
+    ),
 )

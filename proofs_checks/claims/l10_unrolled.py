@@ -41,6 +41,8 @@ V_0 = R_p^2. This gives F_k - F* <= R_p^2 / (2k). The violation D of y_k is at m
 L11 = """
 At z where the active set is locally constant and complementarity is strict, the implicit gradient equals the derivative (central
 differences), and the gradient through k unrolled steps tends to it: linearly, once the iteration has found the active set.
+Strict means: no price of the *iteration's limit* stands at a kink of the support function. With redundant rows there are many
+multipliers, and it is the one that the iteration tends to that must be off the kinks, not some other.
 Redundant rows do no harm. Prices that stand still say nothing of it: on tied scores they reach the optimum in a few steps, exactly,
 while the gradient is still on its way, so a run that is differentiated must not stop with them. At a kink a central difference is the
 mean of two pieces: neither gradient.

@@ -8,7 +8,7 @@ import torch
 from fairopt.testing.claims.closed import groups_case
 from fairopt.testing.claims.projection import check_non_expansive
 from fairopt.testing.claims.subject import Layer, norm
-from proofs_checks.broken_layers import WeightsIgnored, WrongSign
+from proofs_checks.broken_layers import PricesOff, WeightsIgnored, WrongSign
 from proofs_checks.claim import Claim, Measurement
 
 STATEMENT = """
@@ -43,5 +43,6 @@ CLAIMS = (
         Layer(),
         {"weights ignored": WeightsIgnored(), "wrong sign": WrongSign()},
         tight=tight,
+        deviations={"prices too large": PricesOff},
     ),
 )

@@ -7,7 +7,7 @@ from typing import Any
 from fairopt.testing.claims.closed import check_many_groups, check_two_groups
 from fairopt.testing.claims.formulas import clip, imbalance, two_group_shifts, window_means
 from fairopt.testing.claims.subject import Layer
-from proofs_checks.broken_layers import HalfWay, ToleranceDoubled, WeightsIgnored
+from proofs_checks.broken_layers import HalfWay, PricesOff, ToleranceDoubled, WeightsIgnored, WeightsPartly, WiderBy
 from proofs_checks.claim import Claim, Exact
 from proofs_checks.solver import all_of, implies, largest, number, proved, reals, smallest, where
 
@@ -71,6 +71,7 @@ CLAIMS = (
         check_two_groups,
         Layer(),
         {"tolerance doubled": ToleranceDoubled(), "weights ignored": WeightsIgnored()},
+        deviations={"tolerance wider": WiderBy, "prices too large": PricesOff, "weights to the power 1 - size": WeightsPartly},
         exact=Exact(
             "groups of 2 and 3 samples, all real means and eps >= 0: the optimality conditions (the objective is convex)", prove_two
         ),
@@ -85,6 +86,7 @@ CLAIMS = (
         check_many_groups,
         Layer(),
         {"tolerance doubled": ToleranceDoubled(), "stops half way": HalfWay()},
+        deviations={"tolerance wider": WiderBy, "prices too large": PricesOff, "weights to the power 1 - size": WeightsPartly},
         exact=Exact("K = 4, sizes 1, 2, 3, 5, all real means, eps >= 0 and roots t: the optimality conditions", prove_many),
     ),
 )

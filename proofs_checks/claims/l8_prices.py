@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from fairopt.testing.claims.formulas import clip, two_group_shifts
+from fairopt.testing.claims.formulas import clip, soft_violation, two_group_shifts
 from fairopt.testing.claims.measurement import Measurement, worst
 from fairopt.testing.claims.prices import check_one_row, check_prices, check_softness
 from fairopt.testing.claims.subject import Generator, Layer
-from proofs_checks.broken_layers import HalfWay, PricesHalved, SoftnessWeak
+from proofs_checks.broken_layers import HalfWay, PricesHalved, PricesOff, PricesTold, SofterBy, SoftnessWeak
 from proofs_checks.claim import Claim, Exact
 from proofs_checks.solver import all_of, number, proved, reals, where
 
@@ -23,8 +23,13 @@ one member each, eps = 0: 4/3 against the true 1.
 L8_PROOF = """
 For fixed p the Lagrangian `1/2 ||y - z||_W^2 + p . A y` separates over samples; each is a parabola with vertex `z_i - (A^T p)_i /
 w_i` on an interval, so its minimum is the clipped vertex. Strong duality of a convex quadratic programme gives a p at which this y
-is the solution. V is the maximum over p of functions affine in the limits, `d(p) - p^+ . u + p^- . l`; the directional derivative
-of a maximum is the maximum over the maximisers (Danskin).
+is the solution. V is the maximum over p of functions affine in the limits, `d(p) - p^+ . u + p^- . l`. The multipliers need not be a
+compact set (with all samples clamped they are unbounded), so Danskin's theorem does not apply as it stands; the problem is polyhedral,
+though. V is finite on the polyhedron of limits that admit a y, convex and piecewise quadratic there: each piece belongs to a choice of
+active rows and clamped samples. The inequality `V'(.; h) >= -(p^+ . du - p^- . dl)` holds for every multiplier, as each p gives an affine
+minorant that touches V. Equality: in a direction h in which limits stay feasible, V follows for small t one quadratic piece, whose own
+multipliers p(t) are affine in t and converge to a multiplier p(0), and V(t) - V(0) is the integral of `-(p(t)^+ . du - p(t)^- . dl)`. In
+a direction that leaves the feasible limits V is infinite, and so is the supremum (a ray of multipliers).
 """
 L9 = """
 Let p* be any multiplier of the hard problem, V its cost. (Cap) rho >= max |p*_k| gives the hard solution exactly; for any rho, `rho
@@ -70,8 +75,10 @@ def prove_quadratic(broken: bool) -> bool:
     size = 1 / n0 + 1 / n1  # a^T a
     # stationarity of 1/2 ||y - z||^2 + gamma/2 v^2 at the violation d: the row moved by gamma d size
     stationary = (m0 - m1) - gamma * d * size - eps == d
-    bound = d * gamma <= (price if not broken else price / 2)
-    return proved(all_of(bound, d >= 0), eps >= 0, gamma > 0, m0 - m1 > eps, stationary)
+    formula = soft_violation(m0 - m1 - eps, gamma, size)
+    bound = formula * gamma <= (price if not broken else price * number(9, 10))
+    assumed = (eps >= 0, gamma > 0, m0 - m1 > eps)
+    return proved(all_of(bound, formula >= 0), *assumed) and proved(formula == d, *assumed, stationary)
 
 
 CLAIMS = (
@@ -85,6 +92,7 @@ CLAIMS = (
         check_prices,
         Layer(),
         {"prices of an objective without 1/2": PricesHalved(), "stops half way": HalfWay()},
+        deviations={"prices told too small": PricesTold, "prices too large": PricesOff},
         exact=Exact("one sample, all real z, shift and v in [0, 1]: the clipped vertex obeys the variational inequality", prove_box),
     ),
     Claim(
@@ -97,7 +105,11 @@ CLAIMS = (
         check_both,
         Layer(),
         {"softness too weak": SoftnessWeak(), "prices halved": PricesHalved()},
+        deviations={"softness too weak": SofterBy, "prices told too small": PricesTold},
         tight=tight,
-        exact=Exact("two groups of 2 and 3 samples, one row, all gamma > 0: 0 <= violation <= price / gamma", prove_quadratic),
+        exact=Exact(
+            "groups of 2 and 3 samples, the function that the check compares with: 0 <= violation <= price / gamma",
+            prove_quadratic,
+        ),
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import numpy as np
@@ -14,8 +15,9 @@ from fairopt.contract.problem import ProjectionProblem
 from fairopt.testing.claims.closed import groups_case
 from fairopt.testing.claims.subject import Case, Layer, clipped
 from fairopt.testing.claims.tolerance import check_cost_of_fairness
-from proofs_checks.broken_layers import ToleranceSquared
-from proofs_checks.claim import Claim, Generator, Measurement
+from fairopt.testing.sensitivity import strictness
+from proofs_checks.broken_layers import FaceTurned, StepOff, ToleranceSquared
+from proofs_checks.claim import Claim, Generator, Measurement, worst
 
 N3 = """
 Difference rows with one tolerance eps, no box: dist(eps) = ||y(eps) - z||_W is convex and non-increasing, V = dist^2/2 is piecewise
@@ -51,11 +53,38 @@ class Overshoot(Layer):
         return 2.0 * super().vjp(scores, problem, g) - g
 
 
+@dataclass
+class TolerancePower(Layer):
+    """Projects to tolerance^(1 + size)."""
+
+    size: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def project(self, scores: Tensor, problem: ProjectionProblem) -> tuple[Array, Array]:
+        f = 1.0 + self.size
+        return super().project(
+            scores, replace(problem, lower=-(np.abs(problem.lower) ** f), upper=problem.upper**f, width=problem.width**f)
+        )
+
+
 def measure(layer: Layer, case: Case, i: int, boxed: bool) -> Measurement:
-    """The largest change of score i when every score moves by at most h, on the present piece: the 1-norm of the gradient of y_i."""
+    """The largest change of score i when every score moves by at most h, on the present piece: the 1-norm of the gradient of y_i.
+
+    And the row is the derivative: along the signs of the row itself, by central differences; the rows of the face give 0."""
     row = layer.vjp(case.scores, case.problem, np.eye(case.problem.n)[i])
     n = case.problem.n
-    return Measurement(float(np.abs(row).sum()), sqrt(n) if boxed else 3.0, 1e-9, note="box" if boxed else "no box")
+    bound = Measurement(float(np.abs(row).sum()), sqrt(n) if boxed else 3.0, 1e-9, note="box" if boxed else "no box")
+    true = Layer()
+    y, p = true.project(case.scores, case.problem)
+    if not strictness(case.problem, case.z, y, p) >= 1e-3:
+        return bound
+    h, v = 1e-6 * max(1.0, float(np.abs(case.z).max())), np.where(row >= 0, 1.0, -1.0)
+    up, down = (true.project(torch.from_numpy(case.z + s * h * v), case.problem)[0][i] for s in (1.0, -1.0))
+    return worst(
+        bound, Measurement(abs(float((up - down) / (2 * h)) - float(row @ v)), 0.0, 1e-5 * sqrt(n), note="the row is the derivative")
+    )
 
 
 def check(rng: Generator, layer: Layer) -> Measurement:
@@ -94,6 +123,7 @@ CLAIMS = (
         check_cost_of_fairness,
         Layer(),
         {"tolerance squared": ToleranceSquared()},
+        deviations={"tolerance to the power 1 + size": TolerancePower},
     ),
     Claim(
         "N4",
@@ -106,5 +136,6 @@ CLAIMS = (
         Layer(),
         {"overshoots": Overshoot()},
         tight=tight,
+        deviations={"face turned": FaceTurned, "price step too long": StepOff},
     ),
 )

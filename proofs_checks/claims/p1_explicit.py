@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import sqrt
 
@@ -70,13 +71,19 @@ class Rule:
     overshoot: bool = True
 
     def run(self, rng: Generator, late: int = 0) -> Measurement:
-        eps, kappa = float(rng.choice([0.0, 0.05, 0.3])), float(rng.choice(KAPPAS))
+        return self.follow(drawn(rng, (2,)), float(rng.choice([0.0, 0.05, 0.3])), float(rng.choice(KAPPAS)), late)
+
+    def follow(self, stream: Iterable[tuple[FloatArray, list[IntArray]]], eps: float, kappa: float, late: int = 0) -> Measurement:
+        """The gap against the bound after every batch."""
         rule = Explicit(eps, kappa * self.factor, late=late, sign=self.sign)
         carried, found = 0.0, [Measurement(0.0, 1.0)]
-        for z, (codes,) in drawn(rng, (2,)):
+        for z, (codes,) in stream:
             unseen = rule.totals.counts - rule.seen().counts
-            rule.step(z, codes)
+            expected = None if late else stated(rule.totals, z, codes, eps, kappa)
+            y = rule.step(z, codes)
             counts = rule.totals.counts
+            if expected is not None:
+                found.append(Measurement(float(np.abs(y - expected).max()), 0.0, 1e-9, note="the rule of the claim"))
             if (counts == 0).any():
                 continue
             arrived = np.bincount(codes, minlength=2)
@@ -86,6 +93,18 @@ class Rule:
             bound = eps + float(counts.max()) / total / (kappa * sqrt(total)) + (carried / total if self.overshoot else 0.0)
             found.append(Measurement(rule.totals.gap, bound, 1e-9))
         return worst(*found)
+
+
+def stated(before: Totals, z: FloatArray, codes: IntArray, eps: float, kappa: float) -> FloatArray:
+    """The answer in the words of the statement, from counts and sums before the batch."""
+    z = np.clip(z, 0, 1)
+    if (before.counts == 0).any():
+        return z
+    after = before.counts + np.bincount(codes, minlength=2)
+    d = float(before.means[0] - before.means[1])
+    price = kappa * sqrt(after.sum()) * (max(0.0, d - eps) - max(0.0, -d - eps))
+    share = after / after.sum()
+    return np.asarray(np.clip(np.where(codes == 0, z - price / share[0], z + price / share[1]), 0, 1))
 
 
 def check(rng: Generator, rule: Rule) -> Measurement:
@@ -103,5 +122,6 @@ CLAIMS = (
         check,
         Rule(),
         {"wrong sign": Rule(sign=-1.0), "without the overshoot term": Rule(overshoot=False)},
+        deviations={"gain smaller": lambda size: Rule(factor=1.0 - size)},
     ),
 )

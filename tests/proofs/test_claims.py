@@ -5,6 +5,7 @@ text.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -12,13 +13,13 @@ from proofs_checks.__main__ import main
 from proofs_checks.claim import Claim, Measurement
 from proofs_checks.registry import all_claims, claim_named
 from proofs_checks.report import page, write_docs, write_html, write_json
-from proofs_checks.run import Result, kills, run
+from proofs_checks.run import ALIVE, Result, failure, kills, least_noticed, run
 
 CLAIMS = all_claims()
 NAMES = [c.name for c in CLAIMS]
 INSTANCES = {"L11": 8, "P3": 1, "N1": 8, "L1": 12, "L4": 12}
 EXPECTED = {
-    *(f"L{k}" for k in range(1, 13)), *(f"B{k}" for k in range(1, 7)), *(f"S{k}" for k in range(1, 6)), *(f"P{k}" for k in range(1, 7)),
+    *(f"L{k}" for k in range(1, 13)), *(f"B{k}" for k in range(1, 7)), *(f"S{k}" for k in range(1, 6)), *(f"P{k}" for k in range(1, 8)),
     "Q1", "Q2", "Q3", *(f"N{k}" for k in range(1, 7)),
 }  # fmt: skip
 
@@ -40,8 +41,24 @@ def test_claim_holds(claim: Claim) -> None:
 @pytest.mark.parametrize("claim", CLAIMS, ids=NAMES)
 def test_mutants_are_killed(claim: Claim) -> None:
     assert claim.mutants, f"{claim.name} has no mutant"
-    alive = [name for name in claim.mutants if kills(claim, name, seed=0) < 0]
+    alive = [name for name in claim.mutants if kills(claim, name, seed=0) == ALIVE]
     assert not alive
+
+
+@pytest.mark.parametrize("claim", [c for c in CLAIMS if c.deviations], ids=lambda c: c.name)
+def test_a_tenth_is_noticed(claim: Claim) -> None:
+    for what, make in claim.deviations.items():
+        assert failure(claim, make(0.1), seed=0, tries=40) != ALIVE, f"{claim.name}: {what}"
+
+
+def test_the_least_deviation_is_told() -> None:
+    claim = claim_named("L6")
+    blunt = replace(claim, check=lambda rng, part: Measurement(part, 0.02), part=0.0, deviations={"x": lambda size: size}, tight=None)
+    assert least_noticed(blunt.deviations["x"], blunt, seed=0, tries=2) == 0.03
+    deaf = replace(blunt, check=lambda rng, part: Measurement(0.0, 1.0))
+    assert least_noticed(deaf.deviations["x"], deaf, seed=0, tries=2) == 0.0
+    assert Result("X", "x", "theorem", "ours", 0, noticed={"x": 0.0}).verdict == "a tenth is not noticed: x"
+    assert Result("X", "x", "theorem", "ours", 0, noticed={"x": 0.03, "y": 1e-3}).smallest == "y 0.001"
 
 
 @pytest.mark.parametrize("claim", [c for c in CLAIMS if c.exact is not None], ids=lambda c: c.name)

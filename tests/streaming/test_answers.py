@@ -106,7 +106,7 @@ def test_a_pooled_step_is_the_optimum_of_its_potential(seed, sizes, eps, kappa, 
     """y = clip(z - slope of the potential at y): the optimality condition, evaluated by an independent projection."""
     rng = np.random.default_rng(seed)
     names = [f"a{k}" for k in range(len(sizes))]
-    controller = PooledParity([parity(a, tolerance=eps) for a in names], bounds=(0, 1), kappa=kappa)
+    controller = PooledParity([parity(a, tolerance=eps) for a in names], bounds=(0, 1), kappa=kappa, predict=False)
     history(controller, rng, names, sizes)
     before = [(list(c.counts), list(c.heads), dict(c.index)) for c in controller._components.values()]
     z = rng.random(n)

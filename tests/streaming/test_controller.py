@@ -254,13 +254,28 @@ def test_late_targets_are_checked():
         fresh(named("equal_opportunity", "g", 0.05)).step(0.5, sensitive_features="a", key=1)
 
 
-def test_targets_outside_the_box_end_the_proof():
-    controller = fresh(named("mean_residual", "g", 0.05))
-    controller.step(0.5, sensitive_features="a", targets=1.0)
+def test_targets_outside_the_box_end_the_proof_for_ranges():
+    controller = fresh(named("residual_parity", "g", 0.05))
+    controller.step([0.5, 0.5], sensitive_features=["a", "b"], targets=[1.0, 0.0])
     assert controller.report().bound is not None
     controller.step(0.5, sensitive_features="a", targets=2.0)
     assert controller.report().bound is None
     assert "outside" in controller.report().why_no_bound
+
+
+@pytest.mark.parametrize("predict", [True, False])
+@pytest.mark.parametrize("seed", range(20))
+def test_the_bound_on_mean_residuals_carries_targets_outside_the_box(seed, predict):
+    """A target outside the box by d moves its group's mean by at most d / N_g: the bound of every step says so, and holds."""
+    rng = np.random.default_rng(seed)
+    controller = fresh(named("mean_residual", "g", 0.05), kappa=float(rng.choice([0.25, 5.0])), predict=predict)
+    for _ in range(60):
+        n = int(rng.integers(1, 20))
+        targets = rng.choice([rng.random(n), rng.normal(0.5, 2.0, n), np.full(n, rng.choice([-3.0, 1.5]))])
+        step = controller.step(rng.random(n), sensitive_features=rng.choice(["a", "b"], n).tolist(), targets=targets)
+        report = controller.report()
+        assert report.bound is not None
+        assert max(gap for gap in step.pooled_gaps.values()) <= report.bound + 1e-12
 
 
 # -- bad input --------------------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from fairopt.solve.dual.evaluator import Dual
 from fairopt.solve.dual.make import make_dual
 from fairopt.solve.dual.newton import DualSolution, SolvedDual
 from fairopt.solve.dual.structure import Numbers, Structure, numbers, structure
+from fairopt.solve.finish.one_row import bisected
 from fairopt.solve.finish.polish import polish, sharpened
 from fairopt.solve.finish.repair import repair, shortfall
 from fairopt.solve.finish.rounding import Check, Finisher, box_holds_numbers, inside_box, largest, to_cell_order
@@ -84,7 +85,7 @@ def finish(
             return unchanged
     raw = solved(working[None], problem, backend)[0] if raw is None else raw
     if isinstance(raw, SolvedDual):
-        solution = sharpened(raw.dual, st, nums, raw.solution, extent)
+        solution = sharpened(raw.dual, st, nums, bisected(raw.dual, st, nums, raw.solution, problem), extent)
         finisher = Finisher(scores, problem, raw.dual, extent)
         # nearly no price: perhaps none is needed, and only rounding asked for one
         if float((np.abs(solution.p) * st.metric / st.unit).max(initial=0.0)) <= 1e-6 * extent:

@@ -41,6 +41,18 @@ def two_group_shifts(
     return c / size0, -(c / size1)
 
 
+def row_gradient(g: Sequence[Number], a: Sequence[Number]) -> list[Number]:
+    """J g of one active row a on free samples, unit weights (claim L5): g less its part along a."""
+    along = sum((x * y for x, y in zip(a[1:], g[1:], strict=True)), a[0] * g[0])
+    square = sum((x * x for x in a[1:]), a[0] * a[0])
+    return [y - x * along / square for x, y in zip(a, g, strict=True)]
+
+
+def soft_violation(excess: Number, gamma: Number, stiffness: Number) -> Number:
+    """What quadratic softness gamma leaves of an excess (claim L9, one row, no box); stiffness = a^T W^-1 a."""
+    return excess / (1 + gamma * stiffness)
+
+
 def imbalance(means: Sequence[Number], sizes: Sequence[Number], t: Number, eps: Number, where: Where = choose) -> Number:
     """sum_g N_g [(t - mu_g)_+ - (mu_g - t - eps)_+], increasing in t: claim L7's function, whose root is the window's lower end."""
     total = 0 * t

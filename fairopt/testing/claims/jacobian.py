@@ -15,13 +15,14 @@ ACCURACY = 1e-6
 
 
 def check_projector(rng: Generator, layer: Layer) -> Measurement:
-    """L4: J J = J, W J = J^T W, trace = free samples - rank of the active rows on them; n <= 10, hard rows, strict points."""
+    """L4: J J = J, W J = J^T W, A_act J = 0, J = 0 on clamped samples, trace = free samples - rank of the active rows; n <= 10, strict."""
     case = layer.case(rng, max_n=10, strict=True)
     problem, w, n = case.problem, case.w, case.problem.n
     j = np.stack([layer.vjp(case.scores, problem, np.eye(n)[i]) for i in range(n)])  # (n, n): row i is the gradient of y_i
     y, p = layer.project(case.scores, problem)
     piece = piece_at(problem, case.z, y, p)
     c = (piece.columns.T @ written_out(problem).a)[:, piece.free] / np.sqrt(w[piece.free])
+    held = _unit_rows(piece.columns.T @ written_out(problem).a)  # (q, n)
     rank = int(np.linalg.matrix_rank(_unit_rows(c), tol=1e-8)) if c.size else 0
     expected = float(piece.free.sum() - rank)
     root = np.sqrt(w)
@@ -30,6 +31,8 @@ def check_projector(rng: Generator, layer: Layer) -> Measurement:
         Measurement(float(np.abs(symmetric @ symmetric - symmetric).max()), ACCURACY, note="J J = J"),
         Measurement(float(np.abs(symmetric - symmetric.T).max()), ACCURACY, note="W J = J^T W"),
         Measurement(abs(float(np.trace(j)) - expected), ACCURACY, note="trace"),
+        Measurement(float(np.abs(held @ j).max(initial=0.0)), ACCURACY * max(1.0, float(root.max() / root.min())), note="A_act J = 0"),
+        Measurement(float(np.abs(j[~piece.free]).max(initial=0.0)), 0.0, ACCURACY, note="J = 0 on clamped samples"),
     )
 
 

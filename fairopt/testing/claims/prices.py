@@ -9,6 +9,7 @@ import numpy as np
 from fairopt.basics.arrays import Array
 from fairopt.contract.problem import ProjectionProblem, Softness
 from fairopt.testing.active import piece_at
+from fairopt.testing.claims.formulas import soft_violation
 from fairopt.testing.claims.measurement import Measurement, worst
 from fairopt.testing.claims.projection import ROOM
 from fairopt.testing.claims.subject import Case, Generator, Layer, clipped, constraint_prices, distances, norm, row_values, scale_of
@@ -97,7 +98,7 @@ def check_softness(rng: Generator, layer: Layer) -> Measurement:
 
 
 def check_one_row(rng: Generator, layer: Layer) -> Measurement:
-    """L9, one row: 0 <= violation <= price / gamma."""
+    """L9, one row: 0 <= violation <= price / gamma, and the violation is ``formulas.soft_violation``."""
     from fairopt.testing.claims.closed import two_groups
 
     case = two_groups(rng)
@@ -106,4 +107,8 @@ def check_one_row(rng: Generator, layer: Layer) -> Measurement:
     gamma = 10.0 ** float(rng.uniform(-2.0, 4.0))
     soft, _ = layer.project(case.scores, softened(case.problem, Softness("quadratic", gamma)))
     v = max(0.0, *distances(case.problem, row_values(case.problem, soft)))
-    return Measurement(v, price / gamma, ROOM * layer.accuracy * scale_of(case, y))
+    rows, room = written_out(case.problem), ROOM * layer.accuracy * scale_of(case, y)
+    raw = max(0.0, *distances(case.problem, row_values(case.problem, case.z)))
+    direction = rows.a[0] if case.problem.linear else rows.a[0] - rows.a[1]
+    formula = soft_violation(raw, gamma, float((direction * direction / case.w).sum()))
+    return worst(Measurement(v, price / gamma, room), Measurement(abs(v - formula), 0.0, room, note="equals the formula"))
