@@ -118,7 +118,7 @@ class PreparedOnRanks:
         """
         like: Like | None = None
         error: Exception | None = None
-        tensor = torch.zeros(0)
+        tensor = torch.zeros(0, device="cpu")
         try:
             tensor, like = working_tensor(scores)
         except InputError as found:
@@ -170,9 +170,9 @@ class PreparedOnRanks:
         if plan is None or self.cell is None:
             return None
         lightest, heaviest, weighted = self.weights
-        w = self.share.weights if self.share.weights is not None or not weighted else torch.ones(self.share.n, dtype=torch.float64)
+        w = _weights(self.share) if weighted else None
         lb, ub = self.problem.lb, self.problem.ub
-        samples = Samples(self.cell, plan.cells, lb, ub, w if weighted else None)
+        samples = Samples(self.cell, plan.cells, lb, ub, w)
         passes = RankPasses(scores.detach().reshape(-1), samples, self.ranks, ends, self.total, lightest, heaviest)
         return solve_on_ranks(scores, self.problem, plan, passes)
 
@@ -185,9 +185,9 @@ class PreparedOnRanks:
             lightest, heaviest, weighted = self.weights
             opened = self.problem.rows.counts.astype(np.float64)
             if weighted:
-                inverse = torch.ones(self.share.n, dtype=torch.float64) if self.share.weights is None else 1.0 / self.share.weights
+                inverse = 1.0 / _weights(self.share)
                 bins = bins_for(1.0 / lightest, self.total)
-                zero = torch.zeros(opened.shape[0], dtype=torch.float64)
+                zero = torch.zeros(opened.shape[0], dtype=torch.float64, device="cpu")
                 own = np.stack([zero.index_add(0, self.cell, part).numpy() for part in bins.cut(inverse)])
                 opened = bins.total(self.ranks.add(own.reshape(-1), b"weights").reshape(own.shape))
             lb, ub = self.problem.lb, self.problem.ub
@@ -264,7 +264,7 @@ def gathered(ranks: Ranks, asked: Asked, share: Share) -> tuple[Compiled, list[i
     parts = [Share(n, None, np.zeros(0, dtype=np.int64), c, t, w, lb, ub) for n, c, t, w, lb, ub in told]
     r, sizes = asked.reading, [part.n for part in parts]
     weighted = any(part.weights is not None for part in parts)
-    weights = [part.weights if part.weights is not None else torch.ones(part.n, dtype=torch.float64) for part in parts]
+    weights = [_weights(part) for part in parts]
     targets = [part.targets for part in parts if part.targets is not None]
     compiled = compile_problem(
         r.notion,
@@ -282,6 +282,11 @@ def gathered(ranks: Ranks, asked: Asked, share: Share) -> tuple[Compiled, list[i
     return compiled, sizes
 
 
+def _weights(share: Share) -> Tensor:
+    """(n,) the weights, ones where there are none."""
+    return torch.ones(share.n, dtype=torch.float64, device="cpu") if share.weights is None else share.weights
+
+
 def _joined_column(parts: list[Any]) -> Any:
     """Everybody's values; numbers, where anybody's are."""
     listed = [part if isinstance(part, np.ndarray) else [part[1][code] for code in part[0].tolist()] for part in parts]
@@ -296,7 +301,7 @@ def _joined_side(sides: list[float | Tensor], sizes: list[int]) -> Any:
         first = next((float(s) for s, n in zip(sides, sizes, strict=True) if n and not isinstance(s, Tensor)), None)
         if all(float(s) == first for s, n in zip(sides, sizes, strict=True) if n):
             return None if first is not None and math.isinf(first) else first
-    columns = [torch.as_tensor(s, dtype=torch.float64).expand(n) for s, n in zip(sides, sizes, strict=True) if n]
+    columns = [torch.as_tensor(s, dtype=torch.float64, device="cpu").expand(n) for s, n in zip(sides, sizes, strict=True) if n]
     return torch.cat(columns)
 
 
