@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import sqrt
+from math import isfinite, sqrt
 from typing import Any
 
 import numpy as np
@@ -68,8 +68,8 @@ def _of_problem(problem: ProjectionProblem) -> dict[str, Any]:
 
 
 def table(found: Table) -> list[dict[str, Any]]:
-    """Rows of a table as plain values."""
-    return [dict(row) for row in found]
+    """Rows of a table as plain values, None for what JSON has no word for."""
+    return [{name: None if isinstance(v, float) and not isfinite(v) else v for name, v in row.items()} for row in found]
 
 
 def before_and_after(found: Audited) -> dict[str, Any]:

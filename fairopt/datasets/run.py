@@ -27,8 +27,19 @@ from fairopt.datasets.job import Job, Told
 from fairopt.datasets.journal import FORMAT, Journal, journal_in
 from fairopt.datasets.reading import read_block
 from fairopt.datasets.shard_passes import Box, ShardPasses
-from fairopt.datasets.solving import Found, Positions, Uses, box_of, find_prices, positions_of, problem_of, sorted_keys, uses_of
-from fairopt.datasets.survey import Asked, Survey, alike, file_digest, join
+from fairopt.datasets.solving import (
+    Found,
+    Positions,
+    Uses,
+    box_of,
+    compares_targets,
+    find_prices,
+    positions_of,
+    problem_of,
+    sorted_keys,
+    uses_of,
+)
+from fairopt.datasets.survey import Asked, Survey, file_digest, join
 from fairopt.datasets.tables import open_table
 from fairopt.datasets.writing import Maker, part_of, publish, ready, write_part
 
@@ -138,13 +149,17 @@ class Run:
             maker = self._restored(journal, journal.solved)
             if maker is not None:
                 return maker
-        for left in journal.folder.glob("*.rows"):
-            left.unlink()
         uses = self._probed()
         asked = self._asked(uses)
         found = self._surveyed(journal.folder, asked)
         self._told("solving", 1, None)
         positions = positions_of(found, asked)
+        if not (uses.by_target or uses.dense) and compares_targets(self.job.notion, positions, self.job.missing):
+            # for a group that the first rows lacked
+            uses = replace(uses, by_target=True)
+            asked = self._asked(uses)
+            found = self._surveyed(journal.folder, asked)
+            positions = positions_of(found, asked)
         cells, passes = (None, 1) if uses.dense else self._by_passes(found, asked, positions)
         whole = None
         if cells is None:
@@ -194,9 +209,10 @@ class Run:
     def _surveyed(self, folder: Path, asked: Asked) -> Survey:
         """The first pass. InputError for a row that cannot be used, where nobody asked for rejects."""
         job = self.job
+        for left in folder.glob("*.rows"):
+            left.unlink()
         self._told("reading", 1, None)
         seen = self._crew.survey(job.places.shards, job.dialect, asked, folder, strict=job.rejects is None)
-        alike(seen)
         return join(seen, asked, sorted_keys)
 
     def _by_passes(self, found: Survey, asked: Asked, positions: Positions) -> tuple[Found | None, int]:

@@ -41,6 +41,15 @@ def uses_of(notion: Notion, block: Block, missing: Missing) -> Uses:
     features |= {name: values[few] for name, values in block.numbers.items()}
     targets = None if block.targets is None else block.targets
     batch = Batch(len(block.scores[few]), features, None if targets is None else targets[few], missing_group=missing)
+    return _uses(notion, batch)
+
+
+def compares_targets(notion: Notion, positions: Positions, missing: Missing) -> bool:
+    """Whether a notion compares targets where all groups are there."""
+    return _uses(notion, positions.batch(missing)).by_target
+
+
+def _uses(notion: Notion, batch: Batch) -> Uses:
     read = [constraint for leaf in notion.leaves() for constraint in leaf.notion.constraints(batch)]
     dense = any(f.dense for constraint in read for f in constraint.functionals)
     return Uses(any(not column.attribute for column in batch.columns), dense)

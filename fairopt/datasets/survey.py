@@ -102,6 +102,8 @@ def survey(shard: Shard, dialect: Dialect, asked: Asked, kept: Kept, told: Calla
         for raw in table.blocks(asked.wanted.columns):
             block = _read(shard, raw, asked.wanted)
             rejects += block.rejects
+            if rejects and strict:
+                raise InputError(_bad(shard, rejects, rows + block.n))
             if block.n == 0:
                 continue
             code = compositions(block, asked, tally)
@@ -112,8 +114,6 @@ def survey(shard: Shard, dialect: Dialect, asked: Asked, kept: Kept, told: Calla
             told(block.n)
     finally:
         table.close()
-    if rejects and strict:
-        raise InputError(_bad(shard, rejects, rows))
     digest, size = file_digest(shard.path), shard.path.stat().st_size
     return Seen(shard, table.types, rows, rejects, tally, ends, single and rows > 0, digest, size)
 
@@ -122,7 +122,7 @@ def _bad(shard: Shard, rejects: list[Reject], rows: int) -> str:
     """The first rows of a shard that cannot be used."""
     unit = "row" if shard.parquet else "line"
     shown = "; ".join(f"{unit} {r.number}: {r.reason}" for r in rejects[:SHOWN])
-    more = f" ({len(rejects):,} such rows of {len(rejects) + rows:,})"
+    more = f" ({len(rejects):,} such rows of the first {len(rejects) + rows:,})"
     return f"{shard.path}: {shown}{more}; mend them, or pass rejects= to leave them out and write them there"
 
 

@@ -6,6 +6,7 @@ pyarrow, and keeps its schema, row groups and compression.
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,10 @@ from fairopt.datasets.find import Shard
 from fairopt.datasets.reading import Reject
 
 ROWS = 1 << 17  # of a block
+# where a character takes several bytes a reader has to be told their order
+_MARKS = {
+    "utf-16-le": codecs.BOM_UTF16_LE, "utf-16-be": codecs.BOM_UTF16_BE, "utf-32-le": codecs.BOM_UTF32_LE, "utf-32-be": codecs.BOM_UTF32_BE,
+}  # fmt: skip
 _TEXT_ROWS = 1 << 15
 
 
@@ -112,9 +117,15 @@ class TextTable:
         if records or bad:
             yield TextRows(records, bad, self._place)
 
+    def _header(self, name: str) -> bytes:
+        try:
+            return csv_line([*self.columns, name], self._table.separator).encode(self._table.encoding)
+        except UnicodeEncodeError as error:
+            raise InputError(f"name: got {name!r}, which {self._table.encoding.upper()} cannot write, the encoding of the input") from error
+
     def write(self, file: IO[bytes], columns: Sequence[str], name: str, fair: Callable[[Any], tuple[Any, Any]]) -> int:
         separator, codec, decimal = self._table.separator, self._table.encoding, self._table.dialect.decimal
-        file.write(csv_line([*self.columns, name], separator).encode(codec))
+        file.write(_MARKS.get(codec, b"") + self._header(name))
         written = 0
         for block in self.blocks(columns):
             scores, keep = fair(block)

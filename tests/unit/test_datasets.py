@@ -197,7 +197,9 @@ def test_bad_rows_are_an_error_or_left_out(tmp_path: Path) -> None:
     source = write_parts(bad, tmp_path / "in", [100])
     asked: dict[str, Any] = {"score": "p", "bounds": (0, 1), "weights": "w"}
     notion = fo.DemographicParity("race", tolerance=0.03)
-    with pytest.raises(fo.InputError, match=r"part-000.parquet: row 4: column 'p' .*; row 8: column 'race' is .*2 such rows of 100"):
+    with pytest.raises(
+        fo.InputError, match=r"part-000.parquet: row 4: column 'p' .*; row 8: column 'race' is .*2 such rows of the first 100"
+    ):
         project_dataset(source, tmp_path / "out", notion, **asked)
     assert not (tmp_path / "out").exists()
     report = project_dataset(source, tmp_path / "out", notion, rejects=tmp_path / "rejects.csv", **asked)
@@ -241,6 +243,90 @@ def test_text_is_text(tmp_path: Path) -> None:
     assert {row["group"]: row["n"] for row in report.certificate["groups"]} == {"01": 2, "1": 2}
     back = gzip.decompress((tmp_path / "b.csv.gz").read_bytes()).decode("latin-1").splitlines()
     assert [line.rsplit(",", 1)[0] for line in back] == text.splitlines()
+
+
+@pytest.mark.parametrize("codec", ["utf-16", "utf-32-be", "utf-8-sig"])
+def test_encodings_of_several_bytes(codec: str, tmp_path: Path) -> None:
+    text = "g,p\né,0.5\nü,0.25\né,1\n"
+    mark = b"\x00\x00\xfe\xff" if codec == "utf-32-be" else b""
+    (tmp_path / "a.csv").write_bytes(mark + text.encode(codec))
+    for name in ("b", "c"):  # what was written can be read again
+        source, score = ("a", "p") if name == "b" else ("b", "fair_score")
+        report = project_dataset(
+            tmp_path / f"{source}.csv",
+            tmp_path / f"{name}.csv",
+            fo.DemographicParity("g", tolerance=0.1),
+            score=score,
+            name=name * 2 if name == "c" else "fair_score",
+        )
+        assert {row["group"] for row in report.certificate["groups"]} == {"é", "ü"}
+
+
+def test_a_name_that_the_encoding_lacks(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("g,p\né,0.5\nü,0.25\n".encode("latin-1"))
+    with pytest.raises(fo.InputError, match="name: got 'gerecht→', which ISO8859-1 cannot write"):
+        project_dataset(
+            tmp_path / "a.csv", tmp_path / "b.csv", fo.DemographicParity("g", tolerance=0.1), score="p", name="gerecht→", encoding="latin-1"
+        )
+    assert not (tmp_path / "b.csv").exists()
+
+
+def test_columns_of_every_type_are_kept(tmp_path: Path) -> None:
+    import datetime
+    import decimal
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    n = 300
+    rng = np.random.default_rng(0)
+    race = pd.Categorical(rng.choice(["a", "b"], n), categories=["b", "a", "nobody"])
+    table = pa.table(
+        {
+            "race": pa.array(race),
+            "when": pa.array([datetime.datetime(2020, 1, 1) + datetime.timedelta(hours=k) for k in range(n)]),
+            "many": pa.array([[k, None] if k % 3 else None for k in range(n)]),
+            "deep": pa.array([{"x": k, "y": "z"} for k in range(n)]),
+            "exact": pa.array([decimal.Decimal(k).scaleb(-2) for k in range(n)]),
+            "raw": pa.array([bytes([k % 256]) for k in range(n)]),
+            "p": pa.array([decimal.Decimal(int(v)).scaleb(-3) for v in rng.integers(0, 1000, n)]),
+        }
+    )
+    (tmp_path / "in").mkdir()
+    for k, codec in enumerate(("zstd", "none")):
+        pq.write_table(table.slice(150 * k, 150), tmp_path / "in" / f"{k}.parquet", compression=codec, row_group_size=40)
+    notion = fo.DemographicParity("race", tolerance=0.001)
+    report = project_dataset(tmp_path / "in", tmp_path / "out", notion, score="p", bounds=(0, 1))
+    assert {row["group"] for row in report.certificate["groups"]} == {"a", "b"}  # a level without rows is no group
+    back = pa.concat_tables([pq.read_table(tmp_path / "out" / f"{k}.parquet") for k in range(2)])
+    assert back.select(table.column_names).to_pylist() == table.to_pylist()
+    assert back.schema.remove(len(table.schema)).equals(pq.read_table(tmp_path / "in" / "0.parquet").schema)
+    for k, codec in enumerate(("ZSTD", "UNCOMPRESSED")):
+        facts = pq.ParquetFile(tmp_path / "out" / f"{k}.parquet").metadata
+        assert facts.num_row_groups == 4
+        assert {facts.row_group(0).column(j).compression for j in range(facts.num_columns)} == {codec}
+    scores = np.array([float(v) for v in table["p"].to_pylist()])
+    expected = fo.project(scores, notion, sensitive_features={"race": np.asarray(race)}, bounds=(0, 1))
+    assert np.abs(back["fair_score"].to_numpy() - expected).max() <= 1e-12
+
+
+@fo.notion
+def late(batch: Any, attribute: Any, tolerance: Any) -> Any:
+    """Looks at targets for a group that comes late, and sums them for every one."""
+    groups = batch.groups(attribute)
+    if len(groups) > 2:
+        yield abs(batch.mean(groups[2] & (batch.targets > 0.5)) - batch.mean(groups[0])) <= tolerance
+    for group in groups:
+        yield abs(batch.mean(group) - batch.mean(group, of=batch.targets)) <= 0.2
+
+
+def test_a_notion_that_compares_targets_late(tmp_path: Path) -> None:
+    frame = people(300).sort_values("race", kind="stable").reset_index(drop=True)
+    source = write_parts(frame, tmp_path / "in", [100, 200])
+    report = project_dataset(source, tmp_path / "out", late("race", tolerance=0.01), score="p", target="y", bounds=(0, 1))
+    expected = reference(frame, late("race", tolerance=0.01), target="y", bounds=(0, 1))
+    assert report.certificate["road"] == "passes over shards"
+    assert np.abs(read_parts(tmp_path / "out").fair_score.to_numpy() - expected).max() <= 1e-12
 
 
 def test_missing_groups_may_be_a_group(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_bad_rows_are_named_or_left_out(file: Path, tmp_path: Path) -> None:
     done = call(*asked)
     assert isinstance(done.exception, fo.InputError)
     words = in_options(str(done.exception))
-    assert "scores.csv: line 4: column 'sex' is missing (--missing-group own makes that a group) (1 such rows of 400)" in words
+    assert "scores.csv: line 4: column 'sex' is missing (--missing-group own makes that a group) (1 such rows of the first 400)" in words
     assert words.endswith("or pass --rejects FILE to leave them out and write them there")
     done = call(*asked, "--rejects", tmp_path / "rejects.csv")
     assert done.exit_code == 0
