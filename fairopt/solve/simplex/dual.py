@@ -67,7 +67,7 @@ class SimplexDual(EntropyDual):
 
     def by_class(self, x: Array) -> Array:
         """(n, C) from cell order."""
-        return x[self.inverse_order].reshape(self.classes, -1).T
+        return np.asarray(x[self.inverse_order].reshape(self.classes, -1).T)
 
     def probabilities(self, p: Array) -> Array:
         """(n, C) y(p)."""

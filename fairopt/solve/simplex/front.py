@@ -1,7 +1,7 @@
 """``solve`` for class probabilities: one projection onto rows that sum to 1, with certificate and gradient.
 
-A row of y sums to 1 in exact arithmetic up to the rounding of its largest entry: what rounding leaves of the sum is added to that one. Where
-limits leave no room (tolerance 0) some entries are moved by ulps after that. How far sums are from 1 is told (``simplex_error``).
+A row of y sums to 1 in exact arithmetic up to the rounding of its largest entry: what rounding leaves of the sum is added to that one.
+Where limits leave no room (tolerance 0) some entries are moved by ulps after that. How far sums are from 1 is told (``simplex_error``).
 """
 
 from __future__ import annotations
@@ -75,6 +75,8 @@ def solve_simplex(
         verdict = ruled(verdict, pinned, np.inf if outcome is None else outcome.residual)
     y = verdict.y.reshape(C, n).T.contiguous()
     error = float((y.to("cpu", torch.float64).sum(1) - 1.0).abs().max())
+    if verdict.status in GRANTING and not error <= C * torch.finfo(scores.dtype).eps:
+        verdict.status, verdict.message = Status.INACCURATE, f"the probabilities of a sample sum to 1 only up to {error:.1e}"
     if torch.is_grad_enabled() and (scores.requires_grad or (limits is not None and limits.requires_grad)):
         y = replaced(scores, y) if outcome is None else attach(scores, limits, outcome, problem, y)
     certificate = Certificate(

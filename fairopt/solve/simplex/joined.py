@@ -1,46 +1,62 @@
 """One problem of n samples for each class, joined to one over all (class, sample) pairs: position c n + i is class c of sample i.
 
-That the probabilities of a sample sum to 1 is no row of it: the map from prices to scores sees to that (``dual``). So whatever is proved infeasible
-without is infeasible, and not the other way round.
+That the probabilities of a sample sum to 1 is no row of it: the map from prices to scores sees to that (``dual``). So what is proved
+infeasible without is infeasible, and not the other way round.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.basics.arrays import Array
+from fairopt.basics.arrays import IntArray
 from fairopt.basics.errors import UnsupportedError
-from fairopt.basics.sparse import dense
+from fairopt.basics.sparse import SparseRows, dense
 from fairopt.contract.problem import Distance, ProjectionProblem, Rows
 
 MOST_ROWS = 4096
+Box = tuple[float | Tensor, float | Tensor]
 
 
-def joined(parts: Sequence[tuple[int, ProjectionProblem]], classes: int, distance: Distance) -> ProjectionProblem:
-    """The problem of ``classes`` probabilities a sample, from (class, problem of that class); a class may have several.
+@dataclass(frozen=True)
+class Part:
+    """Which class a problem is of, and what sets it apart from others of the same class."""
+
+    index: int
+    words: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"class {self.index} {self.words}".rstrip()
+
+
+def joined(parts: Sequence[tuple[Part, ProjectionProblem]], classes: int, distance: Distance, box: Box = (0.0, 1.0)) -> ProjectionProblem:
+    """The problem of ``classes`` probabilities a sample, from (part, its problem). ``box``: of each number.
 
     UnsupportedError for rows with a weight of their own a sample, and for more rows than are written out.
     """
     n = parts[0][1].n
     if any(p.rows.dense is not None for _, p in parts):
-        raise UnsupportedError("outputs='simplex': rows with a weight of their own a sample (ScoreCovariance) are not supported")
+        raise UnsupportedError(
+            "outputs: rows with a weight of their own a sample (ScoreCovariance) are not supported for several numbers a sample"
+        )
     if sum(p.m for _, p in parts) > MOST_ROWS:
-        raise UnsupportedError(f"outputs='simplex': {sum(p.m for _, p in parts)} rows, at most {MOST_ROWS} are supported; name fewer classes=")
-    cell, count = _cells([(c, p.rows.cell.numpy()) for c, p in parts], classes, n)
+        raise UnsupportedError(f"outputs: {sum(p.m for _, p in parts)} rows, at most {MOST_ROWS} are supported; name fewer classes=")
+    cell, count = _cells([(part.index, p.rows.cell.numpy()) for part, p in parts], classes, n)
     masks, scales, linear, ranges, offset = [], [], [], [], []
     terms: list[tuple[int, float, int, int]] = []
     values: list[Tensor] = []
     first = 0
-    for c, p in parts:
-        rows = p.rows
+    for part, p in parts:
+        rows, c = p.rows, part.index
         own = cell[c * n : (c + 1) * n]
         holds = np.zeros((rows.masks.shape[0], count), dtype=bool)
-        inside = np.asarray(dense(rows.masks)).astype(bool)  # (M, K)
-        holds[:, own] = inside[:, rows.cell.numpy()]
+        inside = rows.masks.toarray() if isinstance(rows.masks, SparseRows) else rows.masks  # (M, K)
+        holds[:, own] = np.asarray(inside, dtype=bool)[:, rows.cell.numpy()]
         masks.append(holds)
         scales.append(np.asarray(dense(rows.scales)))
         offset.append(rows.offset)
@@ -68,10 +84,10 @@ def joined(parts: Sequence[tuple[int, ProjectionProblem]], classes: int, distanc
         offset_terms=tuple((int(place[k]), s, j, v) for k, s, j, v in terms),
         values=tuple(values),
     )
-    return _assembled(rows, parts, classes, distance)
+    return _assembled(rows, parts, classes, distance, box)
 
 
-def _cells(parts: list[tuple[int, Array]], classes: int, n: int) -> tuple[Array, int]:
+def _cells(parts: list[tuple[int, IntArray]], classes: int, n: int) -> tuple[IntArray, int]:
     """(classes n,) the cell of each pair, and their number: what tells samples apart in any problem of a class."""
     cell, count = np.zeros(classes * n, dtype=np.int64), 0
     for c in range(classes):
@@ -85,10 +101,11 @@ def _cells(parts: list[tuple[int, Array]], classes: int, n: int) -> tuple[Array,
     return cell, count
 
 
-def _assembled(rows: Rows, parts: Sequence[tuple[int, ProjectionProblem]], classes: int, distance: Distance) -> ProjectionProblem:
+def _assembled(
+    rows: Rows, parts: Sequence[tuple[Part, ProjectionProblem]], classes: int, distance: Distance, box: Box
+) -> ProjectionProblem:
     problems = [p for _, p in parts]
-    several = len(problems) > len({c for c, _ in parts})
-    names = [f"class {c}" if not several else f"class {c}, {k}" for k, (c, _) in enumerate(parts)]
+    names = [part.name for part, _ in parts]
     labels = [[f"{label} ({name})" for label in p.labels] for name, p in zip(names, problems, strict=True)]
     constraint = [[f"{label} ({name})" for label in p.constraint_labels] for name, p in zip(names, problems, strict=True)]
     softness = [p.softness for p in problems]
@@ -108,8 +125,8 @@ def _assembled(rows: Rows, parts: Sequence[tuple[int, ProjectionProblem]], class
         upper=np.concatenate([p.upper for p in problems]),
         width=np.concatenate([p.width for p in problems]),
         range_starts=np.cumsum([linear, *sizes]).astype(np.int64),
-        lb=0.0,
-        ub=1.0,
+        lb=box[0].repeat(classes) if isinstance(box[0], Tensor) else box[0],
+        ub=box[1].repeat(classes) if isinstance(box[1], Tensor) else box[1],
         weights=None if weights is None else weights.repeat(classes),
         softness=tuple(s for p, part in zip(problems, softness, strict=True) for s in part[: p.linear])
         + tuple(s for p, part in zip(problems, softness, strict=True) for s in part[p.linear :]),
