@@ -17,12 +17,13 @@ from fairopt.basics.containers import outside_transforms
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.facts import check_format, described_bounds, differing, from_tensor, to_tensor
 from fairopt.basics.ranks import WORLD, Ranks, ranks_of
-from fairopt.compiler import OnInfeasible, OnMissing, compile_problem
+from fairopt.compiler import Compiled, OnInfeasible, OnMissing, compile_problem
 from fairopt.compiler.facts import read_bounds, read_distance
 from fairopt.compiler.memory import CompiledMemory, composition
 from fairopt.contract.backend import GradientKind, Status
 from fairopt.contract.registry import BackendLike, resolve
 from fairopt.layer.agreement import Agreement
+from fairopt.layer.classes import asked_of, check_table, problem_of, read_classes, refuse_unless_raised, solve_classes
 from fairopt.layer.on_ranks import Asked, PreparedOnRanks, prepare_on_ranks
 from fairopt.layer.prepared import Prepared, ordinary, refuse_ranks, warn_vacuous
 from fairopt.layer.shares import Reading
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 Space = Literal["value", "probability", "logit"]
 FORMAT = 2
 FACTS = "facts"  # the key in a state_dict
-_IDENTITY = ("notion", "bounds", "space", "distance", "pos_label")
+_IDENTITY = ("notion", "bounds", "space", "distance", "outputs", "pos_label")
 _LEARNED = re.compile(r"Parameter\([^)]*\)")
 CHOICES: dict[str, tuple[str, ...]] = {
     "space": ("value", "probability", "logit"),
@@ -63,6 +64,8 @@ class FairnessLayer(nn.Module):
     space       "value": scores in, scores out; "probability": logits in, projected probabilities out; "logit": logits in and out,
                 means taken of the logits
     distance    what "nearest" means: "squared", "kl" for probabilities or "kl_positive" for positive values (docs/distances.md)
+    outputs     "one" number a sample, or (n, C): "simplex" for class probabilities (space="probability": of logits, by softmax),
+                "independent" for labels that do not exclude each other; classes: the columns that the notion is about, None for all
     pos_label   the target that counts as 1, every other one as 0; None: targets are numbers, labels 0 and 1
     process_group  ranks of ``torch.distributed``, or "world" for all that there are at the first call: each calls the layer with its share
                 of the batch, none among them, and the rows hold on the union; groups are learned together. Backward is called on every rank
@@ -92,6 +95,8 @@ class FairnessLayer(nn.Module):
         solver_tol: float | None = None,
         pos_label: Any = None,
         distance: str = "squared",
+        outputs: str = "one",
+        classes: Any = None,
         process_group: Any = None,
     ) -> None:
         super().__init__()
@@ -114,6 +119,11 @@ class FairnessLayer(nn.Module):
         self.bounds = (0.0, 1.0) if bounds is None and space == "probability" else bounds
         read_bounds(self.bounds, _samples(self.bounds))
         self.distance, self.bounds = read_distance(distance, self.bounds)
+        self._classes = read_classes(outputs, classes, self.distance, bounds)
+        if self._classes is not None:
+            refuse_unless_raised(on_infeasible)
+            if self._classes.outputs == "simplex":
+                self.bounds = (0.0, 1.0)
         if self.distance != "squared" and space == "logit":
             raise InputError(
                 f"space: got 'logit' beside distance={distance!r}, expected 'probability' (logits in) or 'value': logits are below 0"
@@ -131,7 +141,7 @@ class FairnessLayer(nn.Module):
         self._token = token_of(self)
         self._given = notion
         if process_group is not None:
-            refuse_ranks(self.distance)
+            refuse_ranks(self.distance, self._classes)
         self._group: Ranks | str | None = WORLD if isinstance(process_group, str) and process_group == WORLD else ranks_of(process_group)
         self._agreed: Agreement | None = None
         self._learned: dict[str, str] = {}  # the notion's word for a parameter -> the name it is registered under
@@ -201,6 +211,8 @@ class FairnessLayer(nn.Module):
 
     def _transformed(self, scores: Tensor, sensitive_features: Any, targets: Any, weights: Any) -> Tensor:
         """Calling the layer inside torch.func or forward mode. There is no certificate of such a call."""
+        if self._classes is not None:
+            refuse_transforms(scores, "scores (n, C)")
         if (self._given.needs_targets and targets is None) or scores.dim() not in (1, 2):
             return self.solution(
                 scores, sensitive_features=sensitive_features, targets=targets, weights=weights
@@ -214,6 +226,8 @@ class FairnessLayer(nn.Module):
     def solution(self, scores: Tensor, *, sensitive_features: Any, targets: Any = None, weights: Any = None) -> Solution:
         """As calling the layer, with prices, status and certificate."""
         prepared: Prepared | PreparedOnRanks
+        if self._classes is not None:
+            return self._solution_of_classes(scores, sensitive_features, targets, weights)
         agreement = self._agreement()
         if agreement is None:
             self._check_call(scores, targets)
@@ -233,6 +247,27 @@ class FairnessLayer(nn.Module):
         if prepared.problem.vacuous and not self._warned_vacuous and self.on_missing != "warn":
             self._warned_vacuous = True
             warn_vacuous(prepared.problem)
+        return solution
+
+    def _solution_of_classes(self, scores: Tensor, sensitive_features: Any, targets: Any, weights: Any) -> Solution:
+        """``solution`` of scores (n, C)."""
+        how = self._classes
+        assert how is not None
+        check_table(scores)
+        n, count = scores.shape
+        inputs = scores
+        if self.space == "probability":
+            inputs = torch.softmax(scores, 1) if how.outputs == "simplex" else torch.sigmoid(scores)
+
+        def one(notion: Notion, own: Any) -> Compiled:
+            with outside_transforms():
+                return self._compiled(notion, n, sensitive_features, own, weights)
+
+        asked = asked_of(self.notion, how, targets, count, n)
+        problem = problem_of([(c, one(notion, own)) for c, notion, own in asked], how, count)
+        options: dict[str, Any] = {"certify": self.certify, "solver_tol": self.solver_tol}
+        solution = solve_classes(inputs, problem, how, backend=self.backend, gradient=self.gradient, **options)
+        self._local.certificate = solution.certificate
         return solution
 
     def _agreement(self) -> Agreement | None:
@@ -285,15 +320,16 @@ class FairnessLayer(nn.Module):
                 "give it the scores of all ranks"
             )
         with outside_transforms():
-            return self._prepared(n, sensitive_features, targets, weights)
+            return Prepared(self._compiled(self.notion, n, sensitive_features, targets, weights), self.on_infeasible)
 
-    def _prepared(self, n: int, sensitive_features: Any, targets: Any, weights: Any) -> Prepared:
-        notion, known = self.notion, self._vocabularies
+    def _compiled(self, notion: Notion, n: int, sensitive_features: Any, targets: Any, weights: Any) -> Compiled:
+        """``notion`` compiled for one number a sample, or what is remembered of it."""
+        known = self._vocabularies
         sensitive_features = read_features(sensitive_features, notion.attributes)
         key = self._key(notion, n, sensitive_features, targets, weights)
         remembered = self._memory.get(key, known)
         if remembered is not None:
-            return Prepared(remembered, self.on_infeasible)
+            return remembered
         grow = self._grows(notion)
         compiled = compile_problem(
             notion,
@@ -313,7 +349,7 @@ class FairnessLayer(nn.Module):
         if grow:
             self._learn(compiled.vocabularies)
         self._memory.put(key, known, compiled)
-        return Prepared(compiled, self.on_infeasible)
+        return compiled
 
     def _key(self, notion: Notion, n: int, sensitive_features: Any, targets: Any, weights: Any) -> Hashable | None:
         """What the composition of a batch is remembered under; None: it is not."""
@@ -355,6 +391,8 @@ class FairnessLayer(nn.Module):
         """
         from fairopt.layer.freezing import freeze
 
+        if self._classes is not None:
+            raise UnsupportedError("freeze: not supported for several numbers a sample")
         return freeze(
             self, scores, sensitive_features=sensitive_features, targets=targets, confidence=confidence, guarantee=guarantee, on_few=on_few,
             seed=seed, on_unknown=on_unknown,
@@ -369,6 +407,8 @@ class FairnessLayer(nn.Module):
         """
         from fairopt.streaming import PooledParity
 
+        if self._classes is not None:
+            raise UnsupportedError("controller: a stream takes one number a sample")
         if self.distance != "squared":
             raise UnsupportedError(f"controller: a stream takes the squared distance, not distance={self.distance!r}")
         if self.bounds is None and "bounds" not in options:
@@ -387,6 +427,7 @@ class FairnessLayer(nn.Module):
             "bounds": described_bounds(self.bounds),
             "space": self.space,
             "distance": self.distance,
+            "outputs": "one" if self._classes is None else [self._classes.outputs, self._classes.classes],
             "missing_group": self.missing_group,
             "pos_label": self.pos_label,
             "groups": self.groups,

@@ -23,6 +23,7 @@ from fairopt.contract.backend import GradientKind, Status
 from fairopt.contract.problem import Limits, ProjectionProblem
 from fairopt.contract.registry import BackendLike
 from fairopt.feasibility import infeasibility
+from fairopt.layer.classes import Classes, PreparedClasses, read_classes, refuse_unless_raised
 from fairopt.layer.on_ranks import PreparedOnRanks, compile_on_ranks
 from fairopt.notions import Notion
 from fairopt.notions.groups import Missing
@@ -55,6 +56,8 @@ class Reads(TypedDict, total=False):
     on_infeasible: OnInfeasible
     pos_label: Any
     distance: str
+    outputs: str
+    classes: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,8 +216,10 @@ def _passed(scores: Tensor, problem: ProjectionProblem) -> Solution:
     return unchanged(scores, problem)
 
 
-def refuse_ranks(distance: str) -> None:
-    """UnsupportedError for a distance that is not solved over the ranks of a process group."""
+def refuse_ranks(distance: str, several: Classes | None) -> None:
+    """UnsupportedError for what is not solved over the ranks of a process group."""
+    if several is not None:
+        raise UnsupportedError(f"process_group: not there beside outputs={several.outputs!r}")
     if distance != "squared":
         raise UnsupportedError(f"process_group: not there beside distance={distance!r}; expected distance='squared' over several ranks")
 
@@ -248,8 +253,10 @@ def compile(
     on_infeasible: OnInfeasible = "raise",
     pos_label: Any = None,
     distance: str = "squared",
+    outputs: str = "one",
+    classes: Any = None,
     process_group: Any = None,
-) -> Prepared | PreparedOnRanks:
+) -> Prepared | PreparedOnRanks | PreparedClasses:
     """Compile a notion for one batch: groups are read, rows built and checked for feasibility once.
 
     sensitive_features  attribute name -> n values (ints, strings, bools), a frame, or the values of the notion's only attribute
@@ -259,6 +266,8 @@ def compile(
     distance            what "nearest" means: "squared", or "kl" for probabilities and positive values (docs/distances.md)
     on_infeasible       "raise" InfeasibleError; "closest": the scores that break the constraints least, with status CLOSEST and a warning;
                         "passthrough": the scores as they came, with status INFEASIBLE
+    outputs             "one" number a sample; "simplex": class probabilities (n, C) that sum to 1; "independent": (n, L) that do not
+    classes             with the last two: the columns that the notion is about; None: all (docs/distances.md)
     process_group       ranks of ``torch.distributed``, or "world" for all of them: each brings its share of the batch, none among them,
                         every rank calls, and the rows hold on the union. Scores, gradients and certificate are those of one process
                         with all samples. See docs/scale.md
@@ -269,17 +278,18 @@ def compile(
     return _compiled(
         notion, sensitive_features=sensitive_features, targets=targets, bounds=bounds, weights=weights, groups=groups,
         missing_group=missing_group, on_missing=on_missing, on_infeasible=on_infeasible, pos_label=pos_label, process_group=process_group,
-        distance=distance,
+        distance=distance, outputs=outputs, classes=classes,
     )  # fmt: skip
 
 
 def _compiled(
     notion: Notion, *, sensitive_features: Any, on_missing: OnMissing, on_infeasible: OnInfeasible, process_group: Any = None, **facts: Any
-) -> Prepared | PreparedOnRanks:
+) -> Prepared | PreparedOnRanks | PreparedClasses:
     """As ``compile``; a warning names the line two calls up."""
+    several = read_classes(facts.pop("outputs", "one"), facts.pop("classes", None), facts.get("distance", "squared"), facts.get("bounds"))
     ranks = ranks_of(process_group)
     if ranks is not None:
-        refuse_ranks(facts.pop("distance", "squared"))
+        refuse_ranks(facts.pop("distance", "squared"), several)
         facts.update(on_missing=on_missing, on_infeasible=on_infeasible)
         shared = compile_on_ranks(notion, ranks, ordinary, sensitive_features=sensitive_features, **facts)
         if shared.problem.vacuous and on_missing != "warn":
@@ -290,6 +300,19 @@ def _compiled(
     features = read_features(sensitive_features, notion.attributes)
     name = next((a for a in notion.attributes if a in features), next(iter(features)))
     n = length(features[name], f"sensitive_features[{name!r}]")
+    if several is not None:
+        if several.outputs == "simplex":
+            facts["bounds"] = (0.0, 1.0)
+        targets = facts.pop("targets", None)
+        refuse_unless_raised(on_infeasible)
+
+        def one(asked: Notion, own: Any) -> Compiled:
+            with outside_transforms():
+                return compile_problem(
+                    asked, n=n, sensitive_features=features, targets=own, on_missing=on_missing, on_infeasible=on_infeasible, **facts
+                )
+
+        return PreparedClasses(notion, several, one, targets, n)
     with outside_transforms():
         compiled = compile_problem(notion, n=n, sensitive_features=features, on_missing=on_missing, on_infeasible=on_infeasible, **facts)
     if compiled.problem.vacuous and on_missing != "warn":  # that has warned already
@@ -333,6 +356,8 @@ def project(
     solver_tol: float | None = None,
     pos_label: Any = None,
     distance: str = "squared",
+    outputs: str = "one",
+    classes: Any = None,
     process_group: Any = None,
     return_solution: bool = False,
 ) -> Any:
@@ -345,9 +370,9 @@ def project(
     prepared = _compiled(
         notion, sensitive_features=sensitive_features, targets=targets, bounds=bounds, weights=weights, groups=groups,
         missing_group=missing_group, on_missing=on_missing, on_infeasible=on_infeasible, pos_label=pos_label, process_group=process_group,
-        distance=distance,
+        distance=distance, outputs=outputs, classes=classes,
     )  # fmt: skip
-    if isinstance(prepared, PreparedOnRanks):
+    if isinstance(prepared, (PreparedOnRanks, PreparedClasses)):
         how: How = {"backend": backend, "gradient": gradient, "certify": certify, "solver_tol": solver_tol}
         return prepared.project(scores, return_solution=return_solution, **how)
     if isinstance(scores, Tensor) and not return_solution:

@@ -72,6 +72,11 @@ class EntropyDual(VectorDual):
     def _lightest(self) -> Array | float:
         return 1.0 if self.inverse_weight is None else np.maximum.reduceat(self.inverse_weight, self.starts)
 
+    @property
+    def modelled(self) -> bool:
+        """Whether there is a ``model_of_cells``."""
+        return self.dense is None
+
     def magnitude(self) -> float:
         return float(np.minimum(np.maximum(self.z, self.lb), self.ub).max())
 

@@ -7,7 +7,7 @@ few scores are moved by ulps, to sums that floats can hold (claim L12): then a s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,6 +29,7 @@ from fairopt.solve.finish.finish import empty_piece, passes_unchanged
 from fairopt.solve.finish.repair import ATTEMPTS, ULPS, Repaired, excess, room, shortfall
 from fairopt.solve.finish.rounding import Check, Finisher, box_holds_numbers, largest
 
+Settle = Callable[[Tensor], Tensor]
 REFINE = 4  # Newton steps from limits to those that are tighter by rounding
 NEARLY_NONE = 1e-6  # of the scores' size: prices that perhaps only rounding asked for
 
@@ -69,14 +70,30 @@ def finished(
     scores: Tensor, problem: ProjectionProblem, pinned: ProjectionProblem, *, certify: bool, tol: float | None, max_iter: int | None
 ) -> EntropyOutcome:
     """Solve for ``scores`` (n,), detached, any float dtype, and return scores in the same. ``pinned``: ``pinned_problem``."""
-    order = problem.rows.order.numpy()
-    z = scores.to("cpu", torch.float64).numpy()[order]
+    z = scores.to("cpu", torch.float64).numpy()[problem.rows.order.numpy()]
     dual = EntropyDual(problem, z)
-    nums = numbers(problem)
-    st = metric_of(dual, structure(problem), nums)
+    st = metric_of(dual, structure(problem), numbers(problem))
+    return found(scores, pinned, dual, st, certify=certify, tol=tol, max_iter=max_iter)
+
+
+def found(
+    scores: Tensor,
+    pinned: ProjectionProblem,
+    dual: EntropyDual,
+    st: Structure,
+    *,
+    certify: bool,
+    tol: float | None,
+    max_iter: int | None,
+    settle: Settle | None = None,
+) -> EntropyOutcome:
+    """As ``finished``, by a ``dual`` and the structure ``st`` that its search takes. ``settle``: what is done to scores (n,), in cell order
+    and rounded, before they are checked."""
+    problem, nums = dual.problem, numbers(dual.problem)
+    settle = _as_they_are if settle is None else settle
     most = MAX_ITER if max_iter is None else max_iter
     solution = solve_entropy(dual, st, nums, tol=tol, max_iter=most)
-    extent = float(np.abs(z).max())
+    extent = float(np.abs(dual.z).max())
     finisher = Finisher(scores.cpu(), pinned, dual, extent)
     kept = _unchanged(finisher, solution)
     if kept is not None:
@@ -85,7 +102,7 @@ def finished(
             scores.clone(), dual, empty_piece(m), Diagonal(np.zeros(m)), np.zeros(m), kept.violation, kept.bound, 0.0, 0.0,
             Status.CERTIFIED, 0, kept.holds, kept.finite, 0.0,
         )  # fmt: skip
-    fixed = _repair(finisher, solution, dual, st, certify=certify)
+    fixed = _repair(finisher, solution, dual, st, settle, certify=certify)
     if not solution.converged:
         status = Status.ITERATION_LIMIT if solution.iterations >= most else Status.INACCURATE
     elif not fixed.check.holds:
@@ -108,11 +125,11 @@ def _unchanged(finisher: Finisher, solution: DualSolution) -> Check | None:
     return passes_unchanged(finisher, z)
 
 
-def _repair(finisher: Finisher, solution: DualSolution, dual: EntropyDual, st: Structure, *, certify: bool) -> Repaired:
+def _repair(finisher: Finisher, solution: DualSolution, dual: EntropyDual, st: Structure, settle: Settle, *, certify: bool) -> Repaired:
     """Scores that hold every hard row, or what came nearest to it."""
     plain, nums = dual.scores(solution.p), finisher.nums
     magnitude = largest(plain)
-    rounded = finisher.rounded(plain)
+    rounded = settle(finisher.rounded(plain))
     nearest = Repaired(rounded, plain, finisher.check(rounded, magnitude), 0.0, solution.p)
     if not certify or nearest.check.holds or not solution.converged:
         return nearest
@@ -122,7 +139,7 @@ def _repair(finisher: Finisher, solution: DualSolution, dual: EntropyDual, st: S
         tight = nums.tightened(margin, st.hard, finisher.problem.ratio)
         p = solve_entropy(dual, st, tight, solution.p, max_iter=REFINE).p
         made = dual.scores(p)
-        for y, snapped in _candidates(finisher, made, narrow):
+        for y, snapped in _candidates(finisher, settle(finisher.rounded(made)), narrow):
             check, moved = finisher.check(y, max(magnitude, largest(y))), _far(made, plain) + snapped
             tried = Repaired(y, plain, check, moved, p)
             if check.holds:
@@ -135,15 +152,17 @@ def _repair(finisher: Finisher, solution: DualSolution, dual: EntropyDual, st: S
     return nearest
 
 
-def _candidates(finisher: Finisher, made: Tensor, narrow: BoolArray) -> Iterator[tuple[Tensor, float]]:
-    """Scores ``made`` (n,) float64 in the returned dtype: rounded, and where limits leave no room set to sums that it holds, with how far
-    that moved one."""
-    y = finisher.rounded(made)
+def _candidates(finisher: Finisher, y: Tensor, narrow: BoolArray) -> Iterator[tuple[Tensor, float]]:
+    """Scores y (n,) in the returned dtype, and where limits leave no room set to sums that it holds, with how far that moved one."""
     yield y, 0.0
     if narrow.any():
         snapped = to_grid(finisher.problem, y, narrow)
         if snapped is not None:
             yield snapped.y, _far(snapped.y, y)
+
+
+def _as_they_are(y: Tensor) -> Tensor:
+    return y
 
 
 def _far(a: Tensor, b: Tensor) -> float:

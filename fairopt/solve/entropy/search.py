@@ -32,7 +32,8 @@ def metric_of(dual: EntropyDual, structure: Structure, numbers: Numbers) -> Stru
     to be as large as the largest, and as the limits that push them: a smaller metric would hide a price that pushes too far.
     """
     size = magnitude(dual, structure, numbers)
-    moves = np.where(dual.pinned, 0.0, min(0.25, size) if dual.kind == "kl" else size)
+    most = {"kl": min(0.25, size), "kl_positive": size, "squared": 1.0}[dual.kind]
+    moves = np.where(dual.pinned, 0.0, most)
     mass = moves if dual.inverse_weight is None else moves * dual.inverse_weight
     metric = np.diag(dual.model_of(mass)) if dual.dense is not None else (dual.coefficients**2) @ np.add.reduceat(mass, dual.starts)
     return replace(structure, metric=np.where(metric > 0, metric, 1.0))
@@ -111,7 +112,7 @@ class _Outer(_Descent):
     """The search over the samples: each step is the solution of the problem of the cells."""
 
     def step(self, state: State) -> State:
-        if self.entropy.dense is not None:
+        if not self.entropy.modelled:
             return super().step(state)
         inner = _Descent(self.entropy.model_of_cells(state.p), self.structure, self.numbers, self.resolution, self.solved)
         start = inner.at(state.p)

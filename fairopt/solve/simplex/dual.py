@@ -1,0 +1,123 @@
+"""The dual of the projection onto rows that sum to 1: row values and the Newton matrix at given prices.
+
+With s_ic = (A'p)_ic / w_i the shift of class c of sample i,
+
+    kl         y_i = softmax(log z_i - s_i)                     H_i = diag(y_i) - y_i y_i'
+    squared    y_i = the nearest point of the simplex to z_i - s_i     H_i = diag(F_i) - F_i F_i' / |F_i|,  F the classes above 0
+
+and M = sum_i A_i H_i A_i' / w_i, summed over the samples that are in the same cell in every class. Classes of probability 0 stay at 0 (kl).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairopt.basics.arrays import Array
+from fairopt.basics.sparse import dense
+from fairopt.contract.problem import ProjectionProblem
+from fairopt.solve.dual.evaluator import Evaluation
+from fairopt.solve.dual.structure import Structure
+from fairopt.solve.entropy.dual import EntropyDual
+
+
+def softmax(z: Array, s: Array) -> Array:
+    """(n, C) y proportional to z exp(-s); z (n, C) with a positive entry in each row."""
+    with np.errstate(divide="ignore"):
+        exponent = np.log(z) - s
+    e = np.exp(exponent - exponent.max(1, keepdims=True))
+    return np.asarray(e / e.sum(1, keepdims=True))
+
+
+def nearest(v: Array) -> Array:
+    """(n, C) the nearest points of the simplex: a level is taken off each row, and what falls below 0 is 0 (Held, Wolfe, Crowder 1974)."""
+    n, C = v.shape
+    falling = -np.sort(-v, axis=1)
+    levels = (np.cumsum(falling, 1) - 1.0) / np.arange(1, C + 1)
+    last = (falling > levels).sum(1) - 1
+    y = np.maximum(v - levels[np.arange(n), np.maximum(last, 0)][:, None], 0.0)
+    # the level once more, from the classes that are left: nothing of the cumulated sums' rounding stays
+    kept = y > 0.0
+    size = np.maximum(kept.sum(1), 1)
+    level = (np.where(kept, v, 0.0).sum(1) - 1.0) / size
+    return np.where(kept, np.maximum(v - level[:, None], 0.0), 0.0)
+
+
+class SimplexDual(EntropyDual):
+    """z (n, C) probabilities, in the order of the samples; ``problem``: ``joined``, over class c of sample i at c n + i."""
+
+    def __init__(self, problem: ProjectionProblem, z: Array, *, kl: bool) -> None:
+        n, self.classes = z.shape
+        order = problem.rows.order.numpy()
+        super().__init__(problem, z.T.reshape(-1)[order])
+        self.kl, self.table, self.order = kl, z, order
+        self.inverse_order = problem.rows.inverse_order.numpy()
+        if not kl:
+            self.pinned = np.zeros_like(self.pinned)
+        cell = problem.rows.cell.numpy().reshape(self.classes, n).T  # (n, C)
+        self.joint, code = np.unique(cell, axis=0, return_inverse=True)  # (J, C)
+        self.code = code.reshape(-1)
+        self.by_code = np.argsort(self.code, kind="stable")
+        self.bounds = np.concatenate([[0], np.cumsum(np.bincount(self.code, minlength=len(self.joint)))])
+        self.columns = np.asarray(dense(self.coefficients))[:, self.joint]  # (m, J, C)
+        self.mass = None if problem.weights is None else 1.0 / problem.weights[:n].numpy()
+
+    def by_class(self, x: Array) -> Array:
+        """(n, C) from cell order."""
+        return np.asarray(x[self.inverse_order].reshape(self.classes, -1).T)
+
+    def probabilities(self, p: Array) -> Array:
+        """(n, C) y(p)."""
+        s = (p @ np.asarray(dense(self.coefficients)))[self.problem.rows.cell.numpy()].reshape(self.classes, -1).T
+        s = s if self.mass is None else s * self.mass[:, None]
+        return softmax(self.table, s) if self.kl else nearest(self.table - s)
+
+    def blocks(self, y: Array) -> Array:
+        """(J, C, C) sums of H / w over the samples of each joint cell."""
+        out = np.zeros((len(self.joint), self.classes, self.classes))
+        for j in range(len(self.joint)):
+            inside = self.by_code[self.bounds[j] : self.bounds[j + 1]]
+            w = np.ones(len(inside)) if self.mass is None else self.mass[inside]
+            if self.kl:
+                Y = y[inside]
+                out[j] = np.diag(w @ Y) - (Y * w[:, None]).T @ Y
+            else:
+                F = (y[inside] > 0.0).astype(np.float64)
+                out[j] = np.diag(w @ F) - (F * (w / F.sum(1))[:, None]).T @ F
+        return out
+
+    def matrix_of(self, blocks: Array) -> Array:
+        """(m, m) M."""
+        return np.asarray(np.einsum("kjc,jcd,ljd->kl", self.columns, blocks, self.columns, optimize=True))
+
+    def evaluate(self, p: Array) -> Evaluation:
+        y = self.probabilities(p)
+        flat = y.T.reshape(-1)[self.order]
+        sums = np.add.reduceat(flat, self.starts)
+        blocks = self.blocks(y)
+        slope = np.zeros(len(self.starts))
+        np.add.at(slope, self.joint, blocks[:, np.arange(self.classes), np.arange(self.classes)])
+        return Evaluation(self.coefficients @ sums + self.offset, slope, self.matrix_of(blocks))
+
+    def scores(self, p: Array) -> Tensor:
+        return torch.from_numpy(self.probabilities(p).T.reshape(-1)[self.order])
+
+    def open_model(self) -> Array:
+        """(m, m) M where every class of every sample could move as far as it ever does."""
+        size = np.diff(self.bounds) if self.mass is None else np.bincount(self.code, self.mass, len(self.joint))
+        return self.matrix_of(size[:, None, None] * (0.25 if self.kl else 1.0) * np.eye(self.classes))
+
+    def reach(self, d: Array) -> Array:
+        return self.shifts(d)
+
+    @property
+    def modelled(self) -> bool:
+        return False
+
+
+def structure_of(structure: Structure) -> Structure:
+    """The structure of a joined problem: its rows meet in the samples, whatever their cells say."""
+    return replace(structure, shape="empty" if structure.metric.shape[0] == 0 else "general", diagonal=False, bordered=False)

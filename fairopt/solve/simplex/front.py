@@ -1,0 +1,111 @@
+"""``solve`` for class probabilities: one projection onto rows that sum to 1, with certificate and gradient.
+
+A row of y sums to 1 in exact arithmetic up to the rounding of its largest entry: what rounding leaves of the sum is added to that one.
+Where limits leave no room (tolerance 0) some entries are moved by ulps after that. How far sums are from 1 is told (``simplex_error``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairopt.basics.errors import InputError
+from fairopt.contract.backend import Status
+from fairopt.contract.problem import Limits, ProjectionProblem
+from fairopt.solve.certificate import Certificate, Solution
+from fairopt.solve.dual.structure import numbers, structure
+from fairopt.solve.entropy.finish import EntropyOutcome, Settle, found, pinned_problem
+from fairopt.solve.entropy.search import metric_of
+from fairopt.solve.finish.gate import GRANTING, Stated, judge
+from fairopt.solve.finish.rounding import to_cell_order, to_sample_order
+from fairopt.solve.gradient.native import replaced
+from fairopt.solve.guard import guarded
+from fairopt.solve.ruling import ruled
+from fairopt.solve.simplex.dual import SimplexDual, structure_of
+from fairopt.solve.simplex.gradient import attach
+
+BACKEND = "dual_newton"
+OFF = 0.01  # what the entries of a row of scores may sum to beside 1
+
+
+@dataclass(frozen=True, eq=False)
+class ClassSolution(Solution):
+    """A ``Solution`` with scores (n, C). simplex_error: how far the exact sum of a sample's probabilities is from 1, at most."""
+
+    simplex_error: float = 0.0
+
+
+def check_probabilities(scores: Tensor) -> None:
+    """InputError unless ``scores`` (n, C) are probabilities of two or more classes: between 0 and 1, of rows that sum to about 1."""
+    if scores.dim() != 2 or scores.shape[1] < 2 or scores.shape[0] < 1:
+        raise InputError(f"scores: got shape {tuple(scores.shape)}, expected (n, C): one probability for each of two or more classes")
+    wide = scores.detach().to("cpu", torch.float64)
+    bad = ~((wide >= 0.0) & (wide <= 1.0)).all(1) | ~((wide.sum(1) - 1.0).abs() <= OFF)
+    if bool(bad.any()):
+        k = int(torch.nonzero(bad)[0])
+        shown = [round(v, 6) for v in wide[k, :6].tolist()]
+        raise InputError(f"scores: got {shown} in row {k}, expected probabilities that sum to 1 (outputs='independent': no such sum)")
+
+
+def solve_simplex(
+    scores: Tensor, problem: ProjectionProblem, *, kl: bool, limits: Limits | None = None, certify: bool = True, tol: float | None = None
+) -> ClassSolution:
+    """The projection of probabilities ``scores`` (n, C) onto a ``joined`` problem and rows that sum to 1."""
+    check_probabilities(scores)
+    n, C = scores.shape
+    flat = scores.detach().T.reshape(-1).contiguous()
+    pinned = pinned_problem(problem, flat.to("cpu", torch.float64)) if kl else problem
+    outcome: EntropyOutcome | None = None
+    with guarded(BACKEND, problem) as guard:
+        dual = SimplexDual(problem, scores.detach().to("cpu", torch.float64).numpy(), kl=kl)
+        st = structure_of(metric_of(dual, structure_of(structure(problem)), numbers(problem)))
+        settle = _settle(problem, n, C)
+        outcome = found(flat, pinned, dual, st, certify=certify, tol=tol, max_iter=None, settle=settle)
+        verdict = judge(outcome.y, flat, pinned, outcome.violation, outcome)
+    if guard.error is not None:
+        claim = Stated(Status.FAILED, False, False, np.inf, 0.0, guard.message)
+        nothing = np.full(problem.linear + problem.ranges, np.inf)
+        outcome, verdict = None, judge(torch.full_like(flat, np.nan), flat, pinned, nothing, claim)
+    told = problem
+    if verdict.status not in GRANTING:
+        told = pinned
+        verdict = ruled(verdict, pinned, np.inf if outcome is None else outcome.residual)
+    y = verdict.y.reshape(C, n).T.contiguous()
+    error = float((y.to("cpu", torch.float64).sum(1) - 1.0).abs().max())
+    if verdict.status in GRANTING and not error <= C * torch.finfo(scores.dtype).eps:
+        verdict.status, verdict.message = Status.INACCURATE, f"the probabilities of a sample sum to 1 only up to {error:.1e}"
+    if torch.is_grad_enabled() and (scores.requires_grad or (limits is not None and limits.requires_grad)):
+        y = replaced(scores, y) if outcome is None else attach(scores, limits, outcome, problem, y)
+    certificate = Certificate(
+        violation=verdict.violation,
+        bounds_violation=verdict.outside,
+        kkt_residual=np.inf if outcome is None else outcome.residual,
+        rounding_bound=0.0 if outcome is None else outcome.bound,
+        moved_by_repair=0.0 if outcome is None else outcome.moved,
+        status=verdict.status,
+        backend=BACKEND,
+        dtype=str(scores.dtype).removeprefix("torch."),
+        problem=told,
+        _scores=(flat, verdict.y),
+        kkt_bound=0.0 if outcome is None else outcome.kkt_bound,
+    )
+    prices = torch.zeros(problem.m, dtype=torch.float64, device="cpu") if outcome is None else torch.from_numpy(outcome.p.copy())
+    steps = 0 if outcome is None else outcome.iterations
+    return ClassSolution(y, prices, verdict.status, certificate, BACKEND, steps, verdict.message, error)
+
+
+def _settle(problem: ProjectionProblem, n: int, C: int) -> Settle:
+    """What rounding leaves of each sample's sum goes to its largest entry, where it rounds to the last bit."""
+
+    def settle(y: Tensor) -> Tensor:
+        table = to_sample_order(y, problem).reshape(C, n).T.contiguous()
+        wide = table.to(torch.float64)
+        largest = wide.argmax(1, keepdim=True)
+        left = 1.0 - wide.sum(1, keepdim=True)
+        mended = (wide.gather(1, largest) + left).clamp(0.0, 1.0)
+        return to_cell_order(table.scatter(1, largest, mended.to(table.dtype)).T.reshape(-1), problem)
+
+    return settle

@@ -1,0 +1,132 @@
+"""The gradient of the projection onto rows that sum to 1: Newton's method from the prices found, as a differentiable function.
+
+One step with a matrix that is kept fixed has the right first derivative; two steps whose matrices move have the right ones up to the third.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairopt.basics.errors import BackendError
+from fairopt.basics.sparse import dense
+from fairopt.contract.problem import Limits, ProjectionProblem
+from fairopt.solve.entropy.finish import EntropyOutcome
+from fairopt.solve.gradient.implicit import gamma_matrix, local_ell, local_saddle
+from fairopt.solve.guard import guarded
+from fairopt.solve.simplex.dual import SimplexDual
+from fairopt.solve.transforms import refuse_transforms
+
+F64 = torch.float64
+
+
+@dataclass(eq=False)
+class _Solved:
+    outcome: EntropyOutcome
+    problem: ProjectionProblem
+
+
+def attach(scores: Tensor, limits: Limits | None, outcome: EntropyOutcome, problem: ProjectionProblem, y: Tensor) -> Tensor:
+    """The returned probabilities y (n, C), connected to ``scores`` (n, C) and to the limits."""
+    tensors = limits.tensors() if limits is not None else (None,) * 5
+    attached: Tensor = _Implicit.apply(scores, *tensors, y, _Solved(outcome, problem))  # type: ignore[no-untyped-call]
+    return attached
+
+
+class _Implicit(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, scores: Tensor, lower: Any, upper: Any, width: Any, offset: Any, weight: Any, y: Tensor, solved: _Solved
+    ) -> Tensor:
+        ctx.save_for_backward(scores, lower, upper, width, offset, weight)
+        ctx.solved = solved
+        return y.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        (grad,) = gradients
+        refuse_transforms(grad, "the gradient of class probabilities")
+        solved: _Solved = ctx.solved
+        again = torch.is_grad_enabled()
+        with guarded("dual_newton", solved.problem) as guard, torch.enable_grad():
+            inputs = [t if t is None or again else t.detach().requires_grad_(True) for t in ctx.saved_tensors]
+            y = local_scores(solved.outcome, solved.problem, inputs[0], inputs[1:], again=again)
+            wanted = {k: t for k, t in enumerate(inputs) if ctx.needs_input_grad[k] and t is not None}
+            found = torch.autograd.grad(y, list(wanted.values()), grad.to(y.dtype), create_graph=again, allow_unused=True)
+            out: list[Tensor | None] = [None] * 8
+            for (k, source), g in zip(wanted.items(), found, strict=True):
+                end = torch.finfo(source.dtype).max
+                out[k] = torch.zeros_like(source) if g is None else g.clamp(-end, end)
+            return tuple(out)
+        raise BackendError(f"in the gradient: {guard.message}") from guard.error
+
+
+def local_scores(
+    outcome: EntropyOutcome, problem: ProjectionProblem, scores: Tensor, limits: list[Tensor | None], *, again: bool
+) -> Tensor:
+    """(n, C) the projection near its present prices, as a function of scores (n, C) and limits."""
+    dual, piece = outcome.dual, outcome.piece
+    assert isinstance(dual, SimplexDual)
+    z = scores.to("cpu", F64)
+    n, C = z.shape
+    A = torch.from_numpy(np.asarray(dense(dual.coefficients)))[torch.from_numpy(piece.index)]  # (k, K)
+    cell = problem.rows.cell.reshape(C, n).T  # (n, C)
+    mass = None if dual.mass is None else torch.from_numpy(dual.mass)[:, None]
+    shift = torch.from_numpy(outcome.p @ np.asarray(dense(dual.coefficients)))  # (K,)
+    if piece.index.size:
+        default = problem.limits().tensors()
+        lower, upper, width, offset, weight = (d if t is None else t.to("cpu", F64) for t, d in zip(limits, default, strict=True))
+        none = torch.zeros(1, dtype=F64, device="cpu")
+        e = torch.stack([weight[c] if c >= 0 else none[0] for c in piece.caps]) if piece.caps else none[:0]
+        ell = local_ell(outcome, problem, lower, upper, width)
+        E, gamma = torch.from_numpy(np.asarray(piece.E)), gamma_matrix(outcome, problem, weight)
+        theta = torch.from_numpy(outcome.p[piece.index])
+        p = theta
+        for _ in range(2 if again else 1):
+            y = _moved(dual, z, (shift + (p - theta) @ A)[cell], mass)
+            sums = torch.zeros(A.shape[1], dtype=F64, device="cpu").index_add(0, cell.reshape(-1), y.reshape(-1))
+            M = _matrix(dual, y if again else y.detach(), mass, A)
+            K, scale = local_saddle(outcome, problem, M, weight if again else weight.detach())
+            gap = A @ sums + offset[torch.from_numpy(piece.index)] - ell
+            gap = gap if gamma is None else gap - gamma @ p
+            step = scale * torch.linalg.solve(K, scale * torch.cat([gap, e - E @ p]))
+            p = p + step[: p.shape[0]]
+        shift = shift + (p - theta) @ A
+    return _moved(dual, z, shift[cell], mass).to(scores.device, scores.dtype)
+
+
+def _moved(dual: SimplexDual, z: Tensor, s: Tensor, mass: Tensor | None) -> Tensor:
+    """(n, C) y at shifts s (n, C) of the prices."""
+    s = s if mass is None else s * mass
+    if dual.kl:
+        top = (z.detach().log() - s.detach()).amax(1, keepdim=True)  # of the exponents: the largest factor is 1
+        e = z * torch.exp((-s - top).clamp(max=700.0))
+        return e / e.sum(1, keepdim=True)
+    v = z - s
+    falling = v.detach().sort(1, descending=True).values
+    levels = (falling.cumsum(1) - 1.0) / torch.arange(1, v.shape[1] + 1, dtype=F64, device="cpu")
+    last = (falling > levels).sum(1) - 1
+    kept = v.detach() > levels.gather(1, last[:, None])
+    level = (torch.where(kept, v, 0.0).sum(1, keepdim=True) - 1.0) / kept.sum(1, keepdim=True)
+    return torch.where(kept, v - level, 0.0)
+
+
+def _matrix(dual: SimplexDual, y: Tensor, mass: Tensor | None, A: Tensor) -> Tensor:
+    """(k, k) M of the rows A (k, K)."""
+    J, C = dual.joint.shape
+    code = torch.from_numpy(dual.code)
+    w = torch.ones(y.shape[0], 1, dtype=F64, device="cpu") if mass is None else mass
+    if dual.kl:
+        own, half = y, y
+    else:
+        own = (y.detach() > 0.0).to(F64)
+        half = own / own.sum(1, keepdim=True).sqrt()
+    pairs = (w[:, :, None] * half[:, :, None] * half[:, None, :]).reshape(y.shape[0], C * C)
+    diagonal = torch.zeros(J, C, dtype=F64, device="cpu").index_add(0, code, w * own)
+    blocks = torch.diag_embed(diagonal) - torch.zeros(J, C * C, dtype=F64, device="cpu").index_add(0, code, pairs).reshape(J, C, C)
+    columns = A[:, torch.from_numpy(dual.joint)]  # (k, J, C)
+    return torch.einsum("kjc,jcd,ljd->kl", columns, blocks, columns)
