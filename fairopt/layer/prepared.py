@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fairopt.basics.arrays import Array
 from fairopt.basics.columns import Like, length, numbers, read_features, working_tensor
 from fairopt.basics.containers import outside_transforms
 from fairopt.basics.errors import FairoptWarning, InputError, UnsupportedError
@@ -175,7 +175,7 @@ class Prepared:
     @overload
     def project_batch(self, scores: Tensor, **how: Unpack[How]) -> Tensor: ...
     @overload
-    def project_batch(self, scores: Array, **how: Unpack[How]) -> Array: ...
+    def project_batch(self, scores: npt.NDArray[Any], **how: Unpack[How]) -> npt.NDArray[Any]: ...
     def project_batch(
         self,
         scores: Any,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.basics.arrays import Array, IntArray
+from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.basics.sparse import SparseRows, most_in_a_column
 from fairopt.contract.problem import ProjectionProblem, Rows
 from fairopt.solve.dual.structure import numbers, structure, unit_of
@@ -273,7 +273,7 @@ class Layout:
     (m, C): which coefficients are not 0."""
 
     plan: Plan
-    filled: Array
+    filled: BoolArray
     row: IntArray
     column: IntArray
 
@@ -309,8 +309,8 @@ def _of_kin(problem: ProjectionProblem) -> Plan | None:
     plan = None if layout is None else layout.of(problem)
     if plan is None:
         plan = _plan(problem)
-        dense = not isinstance(problem.rows.coefficients, SparseRows)
-        if plan is not None and layout is None and dense and _near(problem, extents_of(problem)):
-            filled = problem.rows.coefficients != 0.0
+        coefficients = problem.rows.coefficients
+        if plan is not None and layout is None and isinstance(coefficients, np.ndarray) and _near(problem, extents_of(problem)):
+            filled = coefficients != 0.0
             kin.put(key, Layout(replace(plan, cell=plan.cell[:0], part=plan.part[:0]), filled, *np.nonzero(filled)))
     return plan

@@ -89,7 +89,7 @@ def asked_of_rates(
         raise UnsupportedError(f"{WHAT}: the notion has prices; expected hard limits")
     unit, cell = key * 2 + (positive > 0.5), rows.cell.numpy()
     counted = np.ones(rows.n) if shares is None else np.asarray(shares, dtype=np.float64)
-    coefficients = shares_of_masks(rows, np.bincount(cell, weights=counted, minlength=rows.masks.shape[1]))  # (m, C)
+    coefficients = shares_of_masks(rows, np.asarray(np.bincount(cell, weights=counted, minlength=rows.masks.shape[1]), dtype=np.float64))
     values = np.zeros((rows.m, 2 * groups))
     for u in np.unique(unit):
         inside = unit == u

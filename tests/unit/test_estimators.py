@@ -471,6 +471,7 @@ def test_early_stopping_keeps_the_best_epoch():
     model = FairClassifier(fo.DemographicParity, tolerance=0.1, sensitive_columns="sex", patience=2, learning_rate=0.3, random_state=0)
     history = model.fit(ONE, YES).history_
     assert history.stopped
+    assert history.best is not None
     assert len(history) == history.best.epoch + 3
     without = model.set_params(early_stopping=False, epochs=5).fit(ONE, YES)
     assert len(without.history_) == 5

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import fairopt as fo
+from fairopt.auditing.intervals import clopper_pearson
 from fairopt.layer import levels
 from fairopt.layer.levels import MeanLaw, RankLaw, Wanted, failure, rows_needed, tightest, variance_bound
 from fairopt.layer.population_bound import PopulationBound
@@ -209,7 +210,7 @@ def test_what_has_no_guarantee_says_so():
 def test_rates_of_mixed_thresholds_are_all_bounded_at_once(monkeypatch):
     """Two rates a group: the intervals of all units and thresholds together miss at most the risk."""
     asked: list[tuple[int, int, float]] = []
-    exact = decision_fit.clopper_pearson
+    exact = clopper_pearson
 
     def noted(ones: int, n: int, confidence: float) -> tuple[float, float]:
         asked.append((ones, n, confidence))
