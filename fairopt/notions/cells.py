@@ -139,7 +139,7 @@ def _merge_sparse(members: SparseRows) -> tuple[IntArray, BoolArray | SparseRows
     same = alike(by_combination)
     first = np.flatnonzero(same == np.arange(members.columns))  # in the order in which they come
     cell = np.searchsorted(first, same).astype(np.int64)
-    merged = by_combination.take(first).transposed
+    merged = members if first.shape[0] == members.columns else by_combination.take(first).transposed
     return cell, merged.toarray() if merged.shape[0] * merged.shape[1] <= LARGE else merged
 
 

@@ -7,6 +7,7 @@ values found, and ``pos_label=`` says which one counts as 1 (every other one as 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, NoReturn, Protocol
 
 import numpy as np
@@ -48,6 +49,7 @@ class Targets:
         self._batch = batch
         self._seen: dict[tuple[str, float], Mask] = {}
 
+    @cached_property
     def _numbers(self) -> Any:
         return self.tensor.detach().to("cpu", torch.float64).numpy()
 
@@ -60,7 +62,7 @@ class Targets:
             trap(f"targets can be compared with a number, came {type(other).__name__}")
         key = (word, float(other))
         if key not in self._seen:
-            self._seen[key] = self._batch.boolean_event(compare(self._numbers(), float(other)), f"target{word}{other:g}")
+            self._seen[key] = self._batch.boolean_event(compare(self._numbers, float(other)), f"target{word}{other:g}")
         return self._seen[key]
 
     @property
@@ -68,21 +70,21 @@ class Targets:
         """The events ``targets == value`` made so far."""
         return {value: mask for (word, value), mask in self._seen.items() if word == "="}
 
-    @property
+    @cached_property
     def binary(self) -> bool:
         """Whether every target is 0 or 1."""
-        values = self._numbers()
+        values = self._numbers
         return bool(((values == 0) | (values == 1)).all())
 
     def expect_binary(self, notion: str) -> None:
         """InputError where a target is neither 0 nor 1: then the events target=0 and target=1 mean something else than was meant."""
         if not self.binary:
-            self._refuse(f"{notion} is about the labels 0 and 1", self._numbers())
+            self._refuse(f"{notion} is about the labels 0 and 1", self._numbers)
 
     def check_met(self) -> None:
         """InputError where a notion asks for targets of some value, and no sample has any of these, though other labels than 0, 1 came."""
         asked = sorted(value for word, value in self._seen if word == "=")
-        values = self._numbers()
+        values = self._numbers
         if asked and not np.isin(values, [*asked, 0.0, 1.0]).all() and not np.isin(values, asked).any():
             self._refuse(f"the notion compares targets with {shown(asked)}, which no sample has", values)
 
