@@ -52,8 +52,11 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
                            ``classes_[1]`` on the calibration rows are the nearest to those at 1/2 that meet the notion. For notions
                            without labels
     backend                as in FairnessLayer
-    hidden, dropout        the perceptron; features are standardised inside
-    epochs, batch_size, learning_rate, weight_decay    AdamW on batches with the groups' shares of the whole; batch_size None: all rows
+    hidden, dropout        the perceptron, beside a linear path; features are standardised inside. (): the linear model alone
+    members                networks whose mean scores a row; each keeps other rows apart to say when it stops. "auto": 5 under 2,000
+                           training rows, where a tenth of them would say little, else 1. So few rows also begin at the linear model
+    epochs, batch_size, learning_rate, weight_decay    AdamW on batches with the groups' shares of the whole; batch_size None: all rows,
+                           "auto": an eighth of them, from 64 to 1,024
     distance               mu of the term mu * mean (fair - raw)^2, whose gradient reaches scores that the layer clamps
     early_stopping, patience, validation_fraction      the state with the least validation loss is kept
     calibration_fraction   rows that only calibrate the frozen layer;  confidence  of ``guarantees_``
@@ -80,7 +83,8 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
         hidden: tuple[int, ...] = (64,),
         dropout: float = 0.0,
         epochs: int = 200,
-        batch_size: int | None = 1024,
+        members: int | Literal["auto"] = "auto",
+        batch_size: int | Literal["auto"] | None = "auto",
         learning_rate: float = 3e-3,
         weight_decay: float = 1e-3,
         distance: float = 0.0,
@@ -107,6 +111,7 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
         self.hidden = hidden
         self.dropout = dropout
         self.epochs = epochs
+        self.members = members
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay

@@ -12,8 +12,8 @@ batches), and freezes the layer on the calibration rows. From then on there are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,13 +27,12 @@ from fairopt.basics.table import Table
 from fairopt.layer.fairness_layer import FairnessLayer, Space
 from fairopt.layer.freezing import freeze
 from fairopt.layer.frozen import FrozenLayer
-from fairopt.layer.model import FairModel
 from fairopt.notions import Notion
 from fairopt.notions.groups import Missing
 from fairopt.solve import Solution
 from fairopt.training.columns import GIVE, Cuts, Groups, Read, Reader, as_columns, as_table, resolve
 from fairopt.training.estimators_maps import FrozenMaps, freeze_maps, moves_by_label
-from fairopt.training.estimators_network import Network
+from fairopt.training.estimators_network import Members, Network
 from fairopt.training.estimators_notion import NotionLike, made_notion, own_advice, tell_silent
 from fairopt.training.estimators_parameters import (
     check_amount,
@@ -44,9 +43,7 @@ from fairopt.training.estimators_parameters import (
     check_share,
 )
 from fairopt.training.estimators_split import Shares, combinations, shares
-from fairopt.training.loop import fit
-from fairopt.training.sampler import StratifiedBatches
-from fairopt.training.stopping import EarlyStopping
+from fairopt.training.estimators_training import Data, Loss, Recipe, train_members
 
 try:
     from sklearn.base import BaseEstimator
@@ -56,15 +53,15 @@ except ImportError as error:
     raise missing("the estimators need scikit-learn", "sklearn") from error
 
 Floats = npt.NDArray[np.float64]
-Loss = Callable[[Tensor, Tensor], Tensor]  # scores (n,), targets (n,) -> losses (n,)
 
 
 class FairEstimator(BaseEstimator):  # type: ignore[misc]
     """The parameters are documented in ``FairClassifier`` and ``FairRegressor``.
 
-    After ``fit``: network_ (a torch module), layer_ (the FairnessLayer), frozen_ (what serves), notion_, guarantees_ (a PopulationBound for
-    each constraint), certificate_ (of the calibration rows' projection), history_ (of training), shares_ (which rows did what),
-    n_features_in_, feature_names_in_.
+    After ``fit``: network_ (a torch module; of several members their mean), layer_ (the FairnessLayer), frozen_ (what serves), notion_,
+    guarantees_ (a PopulationBound for each constraint), certificate_ (of the calibration rows' projection), histories_ (of each member's
+    training; with gaps for the first, which is history_), epochs_ (how many were kept; 0: the linear start), shares_ (which rows did
+    what; with several members each row of training stops one of them), n_features_in_, feature_names_in_.
     """
 
     notion: NotionLike | None
@@ -79,7 +76,8 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
     hidden: Sequence[int]
     dropout: float
     epochs: int
-    batch_size: int | None
+    members: int | Literal["auto"]
+    batch_size: int | Literal["auto"] | None
     learning_rate: float
     weight_decay: float
     distance: float
@@ -92,6 +90,7 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
     random_state: Any
     verbose: bool
     frozen_: FrozenLayer | FrozenMaps
+    network_: Network | Members
 
     # fit ----------------------------------------------------------------------------------------------------------------------
 
@@ -142,49 +141,24 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
         if vacuous:
             layer.hush()
         by_label = moves_by_label(problem, groups)
-        parts = shares(groups, groups * 2 + labels, self.calibration_fraction, validation, generator, by_label=by_label)
-        seed = int(generator.integers(2**31))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = Network(features[torch.from_numpy(parts.train)], self.hidden, self.dropout, location=units[0], scale=units[1])
-        model = FairModel(network, layer).to(self.device)
-        data = _Data(features, y, weight, read.groups, self.notion_.needs_targets, torch.device(self.device))
-        self.shares_, self.network_ = parts, network
-        self.history_ = self._trained(model, data, parts, labels, loss, units[1], seed)
+        strata = groups * 2 + labels
+        parts = shares(groups, strata, self.calibration_fraction, validation, generator, by_label=by_label)
+        data = Data(features, y, weight, read.groups, self.notion_.needs_targets, torch.device(self.device))
+        trained = train_members(data, layer, parts, strata, self._recipe(loss, units, classes=classes), generator)
+        self.network_, self.shares_ = trained.network, trained.shares
+        self.histories_, self.history_, self.epochs_ = trained.histories, trained.histories[0], trained.epochs
         self.layer_ = FairnessLayer(self.notion_, **usual).eval()
         if vacuous:
             self.layer_.hush()
-        return self._freeze(data, parts, by_label=by_label)
+        return self._freeze(data, self.shares_, by_label=by_label)
 
-    def _trained(
-        self, model: FairModel, data: _Data, parts: Shares, labels: npt.NDArray[np.int64], loss: Loss, unit: float, seed: int
-    ) -> Any:
-        def mean_loss(rows: npt.NDArray[np.int64]) -> Tensor:
-            x, y, weight, groups, targets = data.take(rows)
-            fair, moved = model.with_distance(x, sensitive_features=groups, targets=targets)
-            losses = loss(fair, y)
-            mean = losses.mean() if weight is None else (weight * losses).sum() / weight.sum().clamp_min(1e-300)
-            return mean if self.distance == 0 else mean + self.distance / unit**2 * moved
+    def _recipe(self, loss: Loss, units: tuple[float, float], *, classes: bool) -> Recipe:
+        return Recipe(
+            loss, units, classes, self.members, self.hidden, self.dropout, self.epochs, self.batch_size, self.learning_rate,
+            self.weight_decay, self.distance, self.early_stopping, self.patience, self.missing_group, bool(self.verbose),
+        )  # fmt: skip
 
-        cells: dict[str, Any] = {name: column[parts.train] for name, column in data.groups.items()}
-        if data.needs_targets:
-            cells["(label)"] = labels[parts.train]
-        batches = StratifiedBatches(cells, self.batch_size or len(parts.train), seed=seed, missing_group=self.missing_group)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        stops = self.early_stopping and len(parts.validation) > 0
-        return fit(
-            model,
-            lambda batch: mean_loss(parts.train[batch]),
-            batches,
-            optimizer=optimizer,
-            epochs=self.epochs,
-            validate=(lambda: float(mean_loss(parts.validation))) if stops else None,
-            stopping=EarlyStopping(self.patience) if stops else None,
-            seed=seed,
-            progress=bool(self.verbose),
-        )
-
-    def _freeze(self, data: _Data, parts: Shares, *, by_label: bool) -> tuple[Floats, Groups]:
+    def _freeze(self, data: Data, parts: Shares, *, by_label: bool) -> tuple[Floats, Groups]:
         """Sets frozen_, guarantees_ and certificate_ from the calibration rows. by_label: a shift a group cannot serve the notion."""
         x, _, _, groups, targets = data.take(parts.calibration)
         scores = self._raw(x).cpu()
@@ -255,28 +229,12 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
         check_bounds(self.bounds)
         check_missing_group(self.missing_group)
         check_counts(epochs=(self.epochs, 1), patience=(self.patience, 0))
-        if self.batch_size is not None:
+        if self.batch_size is not None and self.batch_size != "auto":
             check_counts(batch_size=(self.batch_size, 1))
+        if self.members != "auto":
+            check_counts(members=(self.members, 1))
         for name in ("learning_rate", "weight_decay", "distance"):
             check_amount(name, getattr(self, name))
         check_amount("dropout", self.dropout, below=1.0)
         for name in ("calibration_fraction", "validation_fraction", "confidence"):
             check_share(name, getattr(self, name))
-
-
-class _Data:
-    """All rows of fit; ``take`` gives some of them on the device."""
-
-    def __init__(
-        self, features: Tensor, y: Tensor, weight: Tensor | None, groups: Groups, needs_targets: bool, device: torch.device
-    ) -> None:
-        self.features, self.y = features.to(device), y.to(device)
-        self.weight = None if weight is None else weight.to(device)
-        self.groups, self.needs_targets, self.device = groups, needs_targets, device
-
-    def take(self, rows: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor | None, Groups, Tensor | None]:
-        """features, y, weights, groups, and y again where the notion needs targets."""
-        at = torch.from_numpy(rows).to(self.device)
-        y = self.y[at]
-        groups = {name: column[rows] for name, column in self.groups.items()}
-        return self.features[at], y, None if self.weight is None else self.weight[at], groups, y if self.needs_targets else None

@@ -1,4 +1,4 @@
-"""The network of the estimators: standardised features, a multilayer perceptron, scores in the target's units."""
+"""The networks of the estimators: standardised features, a multilayer perceptron beside a linear path, scores in the target's units."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 
 class Network(nn.Module):
-    """features (n, d) float64 -> scores (n,) float64: location + scale * perceptron((features - mean) / deviation).
+    """features (n, d) float64 -> scores (n,) float64: location + scale * (perceptron + linear)((features - mean) / deviation).
 
-    Mean and deviation are those of the training rows; a column that is constant there passes as 0. The perceptron works in float32.
+    Mean and deviation are those of ``features``, the training rows; a column that is constant there passes as 0. The networks work in
+    float32. All scores begin at ``location``. The linear path lies beside the hidden layers, so that what is linear need not
+    be learnt by them; it is None where there are none. Source: Cheng et al. 2016, Wide & Deep Learning.
     """
 
     mean: Tensor
@@ -32,8 +34,33 @@ class Network(nn.Module):
             layers += [nn.Linear(width, units, **where), nn.ReLU(), nn.Dropout(dropout)]
             width = units
         self.perceptron = nn.Sequential(*layers, nn.Linear(width, 1, **where))
+        self.linear = nn.Linear(features.shape[1], 1, bias=False, **where) if hidden else None
+        last = self.perceptron[-1]
+        assert isinstance(last, nn.Linear)
+        for zero in (last.weight, last.bias, *([] if self.linear is None else [self.linear.weight])):
+            nn.init.zeros_(zero)
+
+    def standardised(self, features: Tensor) -> Tensor:
+        """(n, d) float64."""
+        return (features - self.mean) / self.deviation
 
     def forward(self, features: Tensor) -> Tensor:
-        standardised = ((features - self.mean) / self.deviation).float()
+        standardised = self.standardised(features).float()
         scores: Tensor = self.perceptron(standardised)
+        if self.linear is not None:
+            scores = scores + self.linear(standardised)
         return self.location + self.scale * scores[:, 0].double()
+
+
+class Members(nn.Module):
+    """The mean of several networks' scores."""
+
+    def __init__(self, networks: Sequence[Network]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def __len__(self) -> int:
+        return len(self.networks)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.stack([network(features) for network in self.networks]).mean(0)

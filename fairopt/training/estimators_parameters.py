@@ -45,3 +45,22 @@ def check_share(name: str, value: Any) -> None:
     """A number strictly between 0 and 1."""
     if not isinstance(value, (float, np.floating)) or not 0 < value < 1:
         raise InputError(f"{name}: got {value!r}, expected a number between 0 and 1")
+
+
+FEW = 2000  # training rows; under these one split says too little of when to stop
+MEMBERS = 5
+
+
+def chosen_members(given: Any, rows: int) -> int:
+    """How many networks; "auto": five under 2,000 training rows, where a tenth of them says little of when to stop, else one."""
+    if given == "auto":
+        return MEMBERS if MEMBERS * 4 <= rows < FEW else 1
+    return int(given)
+
+
+def chosen_batch(given: Any, rows: int) -> int:
+    """Rows of a batch; None: all. "auto": an eighth of the training rows, from 64 to 1,024: few rows want several steps an epoch, and a
+    batch some rows of each group."""
+    if given == "auto":
+        return min(rows, max(64, min(1024, -(-rows // 8))))
+    return rows if given is None else int(given)

@@ -68,6 +68,26 @@ def shares(
     return parts
 
 
+def members_of(parts: Shares, strata: Index, members: int, generator: np.random.Generator, *, validates: bool) -> list[Shares]:
+    """The parts of each of several networks: every row of training stops one of them and trains the others; strata (n,) as in ``shares``.
+
+    Without ``validates`` all of them train on all these rows. InputError where a network would have nothing to train on.
+    """
+    rows = np.sort(np.concatenate([parts.train, parts.validation]))
+    if not validates:
+        return [Shares(rows, rows[:0], parts.calibration)] * members
+    fold = np.empty(len(rows), dtype=np.int64)
+    start = 0
+    for code in np.unique(strata[rows]):  # one after another round the folds, so that all are of one size
+        inside = generator.permutation(np.flatnonzero(strata[rows] == code))
+        fold[inside] = (start + np.arange(len(inside))) % members
+        start += len(inside)
+    found = [Shares(rows[fold != k], rows[fold == k], parts.calibration) for k in range(members)]
+    if not all(len(one.train) and len(one.validation) for one in found):
+        raise InputError(f"members: got {members} for {len(rows)} training rows, expected fewer")
+    return found
+
+
 def _drawn(codes: Index, fraction: float, generator: np.random.Generator) -> npt.NDArray[np.bool_]:
     """(n,) a uniform choice of ``fraction`` of the rows of each code: a whole number next to it, at least 1."""
     chosen = np.zeros(len(codes), dtype=bool)

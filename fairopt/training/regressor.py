@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -48,7 +48,8 @@ class FairRegressor(RegressorMixin, FairEstimator):  # type: ignore[misc]
         hidden: tuple[int, ...] = (64,),
         dropout: float = 0.0,
         epochs: int = 200,
-        batch_size: int | None = 1024,
+        members: int | Literal["auto"] = "auto",
+        batch_size: int | Literal["auto"] | None = "auto",
         learning_rate: float = 3e-3,
         weight_decay: float = 1e-3,
         distance: float = 0.0,
@@ -73,6 +74,7 @@ class FairRegressor(RegressorMixin, FairEstimator):  # type: ignore[misc]
         self.hidden = hidden
         self.dropout = dropout
         self.epochs = epochs
+        self.members = members
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay

@@ -19,7 +19,7 @@ from fairopt.training import FairClassifier, FairRegressor
 from fairopt.training.classifier import threshold
 from fairopt.training.estimators_maps import FrozenMaps
 
-QUICK: dict[str, Any] = {"epochs": 8, "hidden": (8,), "random_state": 0}
+QUICK: dict[str, Any] = {"epochs": 8, "hidden": (8,), "members": 1, "random_state": 0}
 
 
 def people(n=400, seed=0):

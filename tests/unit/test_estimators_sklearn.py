@@ -22,7 +22,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import fairopt as fo
 from fairopt.training import FairClassifier, FairRegressor
 
-QUICK: dict[str, Any] = {"epochs": 5, "hidden": (8,), "random_state": 0}
+QUICK: dict[str, Any] = {"epochs": 5, "hidden": (8,), "members": 1, "random_state": 0}
 RNG = np.random.default_rng(0)
 N = 240
 SEX = RNG.choice(["f", "m"], N)

@@ -262,6 +262,7 @@ def trained(
         stopping=None if recipe.patience is None else EarlyStopping(recipe.patience),
         keep="last" if validation is None else "best",
         seed=seed,
+        gaps=False,
     )
     return model
 

@@ -110,6 +110,7 @@ def train(
         scheduler=CosineAnnealingLR(optimizer, max(recipe.epochs, 1)),
         seed=seed,
         on_epoch=lambda done: on_epoch(done.epoch),
+        gaps=False,
     )
     if layer is not None:
         layer.eval()
