@@ -193,6 +193,7 @@ def test_nothing_is_left_behind() -> None:
     assert (one.part, one.quantity, decisions.quantity) == ("training", "score", "decision")
     for other in (fair, twin, pickle.loads(stored)):
         assert other(x, sensitive_features={"sex": sex}).shape == (90,)
+        assert not any(hook.__self__._heard for hook in other.layer._forward_hooks.values())  # a copy gathers nothing
     assert recorder.said() == ()
     assert not fair.layer._forward_hooks
     features = {"sex": sex.tolist()}
@@ -201,6 +202,29 @@ def test_nothing_is_left_behind() -> None:
         under = torch.func.grad(lambda z: fair.layer(z, sensitive_features=features).square().sum())(x[:, 0])
         assert recorder.said() == ()  # scores under a transform have no values
     assert torch.equal(scores, under)
+
+
+def test_a_part_begins_anew_or_goes_on() -> None:
+    """Validation in the midst of an epoch: the last one counts, and training is one."""
+    x, sex, y = drawn()
+    fair = model()
+
+    def given(rows: slice) -> torch.Tensor:
+        found: torch.Tensor = fair(x[rows], sensitive_features={"sex": sex[rows]}).detach()
+        return found
+
+    with GapRecorder(fair) as recorder:
+        recorder.begin("training")
+        first = given(slice(0, 30))
+        recorder.begin("validation")
+        given(slice(60, 90))
+        recorder.go_on("training")
+        second = given(slice(30, 60))
+        recorder.begin("validation")
+        last = given(slice(50, 80))
+        said = {(one.part, one.quantity): one.gap for one in recorder.said()}
+    assert said["training", "score"] == pytest.approx(widest(torch.cat([first, second]), PARITY, sex[:60], y[:60]))
+    assert said["validation", "score"] == pytest.approx(widest(last, PARITY, sex[50:80], y[50:80]))
 
 
 def test_the_worst_is_the_furthest_beyond_its_limit() -> None:
