@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.range_projection import range_flow
 from fairopt.contract.problem import Distance, ProjectionProblem
+from fairopt.solve.dual.structure import structure
 from fairopt.testing.draws import stream, wild
 
 INF = float("inf")
@@ -68,3 +70,46 @@ def kl_draws(count: int, seed: int = 0, *, distance: Distance = "kl", max_n: int
             p, rows=rows, lower=lower, upper=upper, width=width, lb=0.0, ub=1.0 if distance == "kl" else INF, distance=distance
         )
         yield KlDraw(problem, torch.from_numpy(z), f"kl_draws({count}, {seed}, distance={distance!r}, max_n={max_n}): {k}, {draw}")
+
+
+def gap_of_prices(problem: ProjectionProblem, f: np.ndarray, p: np.ndarray, size: float) -> float:
+    """How far prices p are from the subgradients of the cost of row values f: 0 says that the scores are nearest, in score units."""
+    shape, L = structure(problem), problem.linear
+    worst = 0.0
+    blocks: dict[int, list[tuple[float, float, float, float]]] = {}
+    for c, soft in enumerate(problem.softness):
+        rows = slice(c, c + 1) if c < L else problem.range_slices[c - L]
+        unit = float(shape.unit[rows].max())
+        moves = float(shape.metric[rows].max()) * size  # how far a price moves the row, at most about
+        if c < L:
+            price, over = abs(float(p[c])), float(f[c] - problem.upper[c]) if p[c] > 0 else float(problem.lower[c] - f[c])
+            over = max(float(f[c] - problem.upper[c]), float(problem.lower[c] - f[c])) if p[c] == 0 else over
+        else:
+            ratio = float(problem.ratio[c - L])
+            price = range_flow(p[rows], ratio)
+            whole = ratio * f[rows].max() - f[rows].min() - problem.width[c - L]
+            lost = float(price * (ratio * f[rows].max() - f[rows].min()) - p[rows] @ f[rows])  # 0 where prices lie on the extremes
+            scale = float(np.abs(p[rows]).sum())
+            worst = max(worst, lost / (scale * unit) if scale else 0.0)
+            over = float(whole)
+        if soft.kind == "hard":
+            miss = max(over, 0.0) if price == 0 else abs(over)
+        elif soft.kind == "quadratic":
+            miss = abs(over - price / soft.weight) if price > 0 else min(max(over, 0.0), max(over, 0.0) * soft.weight * moves)
+        elif soft.kind == "priced":
+            miss = max(-over, 0.0) if price > 0 else 0.0
+            miss = max(miss, min(over, (soft.weight - price) * moves))
+            assert price <= soft.weight * (1 + 1e-9)
+        else:
+            blocks.setdefault(soft.block, []).append((price, over, unit, moves))
+            continue
+        worst = max(worst, miss / unit)
+    for block, parts in blocks.items():
+        rho = next(s.weight for s in problem.softness if s.block == block and s.kind == "budget")
+        most = max([over for _, over, _, _ in parts] + [0.0])
+        total = sum(price for price, _, _, _ in parts)
+        assert total <= rho * (1 + 1e-9)
+        for price, over, unit, moves in parts:
+            worst = max(worst, min(most - over, price * moves) / unit)
+            worst = max(worst, min(most, (rho - total) * moves) / unit)
+    return worst

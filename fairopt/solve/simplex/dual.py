@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.basics.arrays import Array
+from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.sparse import dense
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.dual.evaluator import Evaluation
@@ -46,6 +46,16 @@ def nearest(v: Array) -> Array:
     return np.where(kept, np.maximum(v - level[:, None], 0.0), 0.0)
 
 
+def joint_cells(problem: ProjectionProblem, classes: int) -> tuple[IntArray, IntArray, IntArray, IntArray, Array]:
+    """joint (J, C): the cells of samples that are in the same cell in every class; the joint cell of each sample (n,), the samples in their
+    order (n,), where each begins in it (J + 1,); and the rows' coefficients there (m, J, C)."""
+    cell = problem.rows.cell.numpy().reshape(classes, -1).T  # (n, C)
+    joint, code = np.unique(cell, axis=0, return_inverse=True)
+    code = code.reshape(-1)
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(code, minlength=len(joint)))])
+    return joint, code, np.argsort(code, kind="stable"), bounds, np.asarray(dense(problem.rows.coefficients))[:, joint]
+
+
 class SimplexDual(EntropyDual):
     """z (n, C) probabilities, in the order of the samples; ``problem``: ``joined``, over class c of sample i at c n + i."""
 
@@ -54,20 +64,11 @@ class SimplexDual(EntropyDual):
         order = problem.rows.order.numpy()
         super().__init__(problem, z.T.reshape(-1)[order])
         self.kl, self.table, self.order = kl, z, order
-        self.inverse_order = problem.rows.inverse_order.numpy()
         if not kl:
             self.pinned = np.zeros_like(self.pinned)
-        cell = problem.rows.cell.numpy().reshape(self.classes, n).T  # (n, C)
-        self.joint, code = np.unique(cell, axis=0, return_inverse=True)  # (J, C)
-        self.code = code.reshape(-1)
-        self.by_code = np.argsort(self.code, kind="stable")
-        self.bounds = np.concatenate([[0], np.cumsum(np.bincount(self.code, minlength=len(self.joint)))])
-        self.columns = np.asarray(dense(self.coefficients))[:, self.joint]  # (m, J, C)
+        cells = problem.workspace.keep("joint cells", lambda: joint_cells(problem, self.classes))
+        self.joint, self.code, self.by_code, self.bounds, self.columns = cells
         self.mass = None if problem.weights is None else 1.0 / problem.weights[:n].numpy()
-
-    def by_class(self, x: Array) -> Array:
-        """(n, C) from cell order."""
-        return np.asarray(x[self.inverse_order].reshape(self.classes, -1).T)
 
     def probabilities(self, p: Array) -> Array:
         """(n, C) y(p)."""
