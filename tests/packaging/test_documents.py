@@ -94,3 +94,14 @@ def test_the_check_of_the_site_sees_a_font_of_another_host_and_an_empty_site(che
     (tmp_path / "a.html").write_text(GOOD.replace("b.html#there", "#here"))
     (tmp_path / "site.css").write_text('@font-face { src: url("https://fonts.example.org/x.woff2") }')
     assert ["another host" in fault for fault in check_site.faults(tmp_path)] == [True]
+
+
+def test_every_place_that_says_a_version_says_the_same() -> None:
+    said = {
+        "fairopt/__init__.py": r'^__version__ = "(.+)"$',
+        "pyproject.toml": r'^version = "(.+)"$',
+        "CITATION.cff": r"^version: (.+)$",
+        "CHANGELOG.md": r"^## ([\d.]+)",
+    }
+    found = {name: re.findall(pattern, (ROOT / name).read_text(), re.MULTILINE)[:1] for name, pattern in said.items()}
+    assert len({tuple(versions) for versions in found.values()}) == 1, found
