@@ -12,12 +12,15 @@ PINNED := $(VENV)/.fairopt-pinned
 INSTALLED := $(VENV)/.fairopt-installed-$(shell pwd -P | cksum | cut -d' ' -f1)
 # One thread for BLAS and OpenMP: the workers share the cores.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+# The tools that build the site have an environment of their own. They announce a successor of mkdocs: not a warning about these pages.
+DOCS := build/docs-venv
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs
 # In this environment every solver is there: FAIROPT_FULL turns a skip for an absent one into a failure (tests/conftest.py).
 PYTEST := FAIROPT_FULL=1 $(ONE_THREAD) $(BIN)/python -m pytest
 TYPED := fairopt backends/fairopt_backends proofs_checks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test slow proofs proofs-quick formal check bench bench-epoch bench-paper conformance crash-test fuzz format clean
+.PHONY: help venv demo docs docs-serve test slow proofs proofs-quick formal check bench bench-epoch bench-paper conformance crash-test fuzz format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -39,6 +42,18 @@ $(INSTALLED): $(PINNED) pyproject.toml
 
 demo: $(INSTALLED) ## train on real mortgage decisions: plain, projected afterwards, with the fairness layer
 	$(BIN)/fairopt demo
+
+$(DOCS)/.fairopt-pinned: requirements/docs.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip --disable-pip-version-check --quiet install $(PIP_FLAGS) --no-deps --only-binary=:all: -r requirements/docs.txt
+	touch $@
+
+docs: $(DOCS)/.fairopt-pinned ## the site, into build/site; a warning, a dead link or an address of another host is an error
+	$(MKDOCS) build --quiet
+	$(DOCS)/bin/python docs/_site/check_site.py build/site
+
+docs-serve: $(DOCS)/.fairopt-pinned ## the site on this machine, built anew when a page or a docstring changes
+	$(MKDOCS) serve
 
 test: $(INSTALLED) ## the tests
 	$(PYTEST) -n $(WORKERS) --dist loadgroup -m "not slow"

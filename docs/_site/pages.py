@@ -1,0 +1,94 @@
+"""Pages that are made while the site is built: the reference, one a public module, and the two documents that lie at the top.
+
+The reference is read from the source by griffe; nothing of fairopt is imported. A name that several modules offer is described on the
+page of the narrowest, and the page of ``fairopt`` links there. Documents name each other by their paths in the checkout; on the site such
+a name is a link.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from functools import cache
+from pathlib import Path
+
+import griffe
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[2]
+MODULES = ("fairopt.notions", "fairopt.auditing", "fairopt.streaming", "fairopt.training", "fairopt.testing", "fairopt.race", "fairopt")
+AT_THE_TOP = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+NAMED = re.compile(r"(?<!\[)`(?P<path>docs/[\w/-]+(?:\.md)?/?|CONTRIBUTING\.md|CHANGELOG\.md)`")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the made pages to those that lie in docs."""
+    for source, page in AT_THE_TOP.items():
+        files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8").replace("](docs/", "](")))
+    for path, text in _reference().items():
+        files.append(File.generated(config, path, content=text))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Make links of the documents that the text names."""
+
+    def linked(found: re.Match[str]) -> str:
+        path = found["path"].removeprefix("docs/").rstrip("/")
+        for place in (AT_THE_TOP.get(path, path), f"{path}/README.md"):
+            if files.get_file_from_path(place) is not None and place != page.file.src_uri:
+                return f"[{found[0]}]({posixpath.relpath(place, posixpath.dirname(page.file.src_uri))})"
+        return found[0]
+
+    return NAMED.sub(linked, markdown)
+
+
+@cache
+def _reference() -> dict[str, str]:
+    """The text of each page of the reference."""
+    package = griffe.load("fairopt", search_paths=[ROOT], allow_inspection=False)
+    assert isinstance(package, griffe.Module)
+    homes: dict[str, str] = {}  # where an object is defined -> under which public name it is described
+    pages = {f"reference/{module}.md": _page(package, module, homes) for module in MODULES}
+    return {"reference/README.md": _overview(package), **pages}
+
+
+def _page(package: griffe.Module, module: str, homes: dict[str, str]) -> str:
+    found = _at(package, module)
+    names = sorted(found.exports or (), key=lambda name: (str(name).lower(), str(name)))
+    lines = [f"# {module}", "", found.docstring.value if found.docstring else "", ""]
+    described: list[str] = []
+    rows: list[str] = []
+    for name in map(str, names):
+        member = found[name]
+        target = member.final_target if isinstance(member, griffe.Alias) else member
+        public = f"{module}.{name}"
+        if homes.setdefault(target.canonical_path, public) == public:
+            described += [f"::: {public}", ""]
+        text = target.docstring.value.strip().split("\n\n")[0].split("\n")[0] if target.docstring else ""
+        rows.append(f"| [`{name}`][{homes[target.canonical_path]}] | {text.replace('|', '&#124;')} |")
+    return "\n".join([*lines, "| name | what it is |", "|---|---|", *rows, "", *described])
+
+
+def _overview(package: griffe.Module) -> str:
+    lines = [
+        "# Reference",
+        "",
+        "Every public name, a page a module, made from the docstrings.",
+        "",
+        "| module | what is in it |",
+        "|---|---|",
+    ]
+    for module in sorted(MODULES):
+        docstring = _at(package, module).docstring
+        lines.append(f"| [`{module}`]({module}.md) | {docstring.value.splitlines()[0] if docstring else ''} |")
+    return "\n".join([*lines, ""])
+
+
+def _at(package: griffe.Module, module: str) -> griffe.Module:
+    inner = module.removeprefix("fairopt").removeprefix(".")
+    found = package[inner] if inner else package
+    assert isinstance(found, griffe.Module)
+    return found

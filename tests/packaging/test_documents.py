@@ -1,0 +1,107 @@
+"""What the documents show is what is printed, what they link to is there, and the check of the built site is awake."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+
+
+def _blocks(document: Path, language: str) -> list[str]:
+    return [str(found) for found in re.findall(rf"^```{language}\n(.*?)^```$", document.read_text(), re.DOTALL | re.MULTILINE)]
+
+
+@pytest.mark.parametrize("page", ["README.md", "not_expressible.md", "compared.md"])
+def test_each_example_prints_what_stands_below_it(page: str) -> None:
+    document = ROOT / "docs" / page
+    codes, printed = _blocks(document, "python"), _blocks(document, "text")
+    names: dict[str, object] = {}
+    shown: list[str] = []
+    for code in codes:
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            exec(compile(code, str(document), "exec"), names)
+        shown += [out.getvalue()] if out.getvalue() else []
+    assert len(shown) == len(printed) >= 1
+    for came, expected in zip(shown, printed, strict=True):
+        assert [line.split() for line in came.splitlines()] == [line.split() for line in expected.splitlines()]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_file_that_a_document_links_to_exists(document: Path) -> None:
+    text = re.sub(r"^```.*?^```$|`[^`\n]*`", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
+    links = [to for to in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in to and not to.startswith("#")]
+    dead = [to for to in links if not (document.parent / to.partition("#")[0]).exists()]
+    assert dead == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_document_that_a_document_names_exists(document: Path) -> None:
+    assert [path for path in re.findall(r"`(docs/[\w/]+(?:\.\w+)?)`", document.read_text()) if not (ROOT / path).exists()] == []
+
+
+@pytest.fixture(scope="module")
+def check_site() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("check_site", ROOT / "docs/_site/check_site.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["check_site"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+GOOD = (
+    '<link href="site.css"><p id="here">costs $5 or $6</p><a href="b.html#there">b</a><a href="https://example.org">x</a><code>$x$</code>'
+)
+
+
+@pytest.mark.parametrize(
+    ("planted", "said"),
+    [
+        ("", None),
+        ('<a href="c.html">c</a>', "leads nowhere"),
+        ('<a href="#gone">c</a>', "no such anchor"),
+        ('<a href="b.html#gone">c</a>', "no such anchor"),
+        ('<img src="gone.png">', "leads nowhere"),
+        ('<script src="https://cdn.example.org/x.js"></script>', "another host"),
+        ('<link href="//fonts.example.org/x.css">', "another host"),
+        ("<p>so $x \\le y$</p>", "not drawn"),
+        ("<p><br>so \\(x\\)</p>", "not drawn"),
+        ("<math><mi>\\norm</mi></math>", "not drawn"),
+    ],
+)
+def test_the_check_of_the_site_sees_what_is_planted(check_site: ModuleType, tmp_path: Path, planted: str, said: str | None) -> None:
+    (tmp_path / "a.html").write_text(GOOD + planted)
+    (tmp_path / "b.html").write_text('<h1 id="there">b</h1>')
+    (tmp_path / "site.css").write_text("p { color: red }")
+    found = check_site.faults(tmp_path)
+    assert len(found) == (said is not None)
+    assert said is None or said in found[0]
+
+
+def test_the_check_of_the_site_sees_a_font_of_another_host_and_an_empty_site(check_site: ModuleType, tmp_path: Path) -> None:
+    assert check_site.faults(tmp_path) == [f"{tmp_path}: no page is there"]
+    (tmp_path / "a.html").write_text(GOOD.replace("b.html#there", "#here"))
+    (tmp_path / "site.css").write_text('@font-face { src: url("https://fonts.example.org/x.woff2") }')
+    assert ["another host" in fault for fault in check_site.faults(tmp_path)] == [True]
+
+
+def test_every_place_that_says_a_version_says_the_same() -> None:
+    said = {
+        "fairopt/__init__.py": r'^__version__ = "(.+)"$',
+        "pyproject.toml": r'^version = "(.+)"$',
+        "CITATION.cff": r"^version: (.+)$",
+        "CHANGELOG.md": r"^## ([\d.]+)",
+    }
+    found = {name: re.findall(pattern, (ROOT / name).read_text(), re.MULTILINE)[:1] for name, pattern in said.items()}
+    assert len({tuple(versions) for versions in found.values()}) == 1, found
