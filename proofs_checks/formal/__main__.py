@@ -24,6 +24,7 @@ STANDARD = {
     "Coq.Logic.FunctionalExtensionality.functional_extensionality_dep",
     "Coq.Logic.Classical_Prop.classic",
 }
+PATIENCE = 240  # seconds for a command of apt
 SHORT = {name.rsplit(".", 1)[1] for name in STANDARD}
 
 
@@ -62,7 +63,12 @@ def absent() -> str:
         return "no coqc; as root `apt-get install coq` would install it"
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "coq"]):
-        done = subprocess.run(command, check=False, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, **quiet)  # type: ignore[call-overload]
+        try:
+            done = subprocess.run(  # type: ignore[call-overload]
+                command, check=False, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, timeout=PATIENCE, **quiet
+            )
+        except subprocess.TimeoutExpired:
+            return f"no coqc, and `{' '.join(command)}` took more than {PATIENCE} s"
         if done.returncode:
             return f"no coqc, and `{' '.join(command)}` failed: {done.stderr.strip().splitlines()[-1:]}"
     return "" if shutil.which("coqc") and shutil.which("coqchk") else "Debian's coq is installed, and there is no coqc on the path"
