@@ -22,7 +22,8 @@ from fairopt.compiler.memory import CompiledMemory, composition
 from fairopt.contract.backend import GradientKind, Status
 from fairopt.contract.registry import BackendLike, resolve
 from fairopt.layer.agreement import Agreement
-from fairopt.layer.on_ranks import Asked, PreparedOnRanks, prepare_on_ranks
+from fairopt.layer.asked import Asked
+from fairopt.layer.on_ranks import PreparedOnRanks, prepare_on_ranks
 from fairopt.layer.prepared import Prepared, ordinary, warn_vacuous
 from fairopt.layer.shares import Reading
 from fairopt.notions import Notion
