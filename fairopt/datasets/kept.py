@@ -13,7 +13,7 @@ import numpy as np
 from fairopt.basics.errors import InputError
 from fairopt.basics.files.opened import reason
 
-MEMORY = 128 << 20  # bytes of all shards together
+MEMORY = 64 << 20  # bytes of all shards together
 NONE = np.zeros(0)
 
 

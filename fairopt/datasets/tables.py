@@ -187,7 +187,10 @@ class ParquetTable:
         self.types = {f.name: "" if empty and pyarrow.types.is_null(f.type) else str(f.type) for f in self._schema}
 
     def close(self) -> None:
+        import pyarrow
+
         self._file.close()
+        pyarrow.default_memory_pool().release_unused()  # else what the largest row groups took stays for good
 
     def blocks(self, columns: Sequence[str]) -> Iterator[ArrowRows]:
         first = 1

@@ -116,6 +116,24 @@ def test_the_scores_of_one_projection(case: str, kind: str, tmp_path: Path) -> N
         assert told["status_before" if word == "before" else "status"].tolist() == exact.status.tolist()
 
 
+@pytest.mark.parametrize("case", ["parity", "no box", "weights", "weights, no box", "half a box"])
+def test_groups_that_are_only_shown(case: str, tmp_path: Path) -> None:
+    """Attributes beside the notion's tell compositions apart, and change no score."""
+    make, kw = CASES[case]
+    frame = people(500)
+    source = write_parts(frame, tmp_path / "in", [100])
+    report = project_dataset(source, tmp_path / "out", make(), score="p", attributes=["code", ("race", "sex")], **kw)
+    fair = read_parts(tmp_path / "out").fair_score.to_numpy()
+    assert np.abs(fair - reference(frame, make(), **kw)).max() <= 1e-12
+    assert report.certificate["road"] == "passes over shards"
+    for attribute, columns in (("code", ["code"]), ("race & sex", ["race", "sex"])):
+        told = [row for row in report.audited.groups if row["attribute"] == attribute]
+        by = frame.assign(after=fair, chosen=frame.p >= 0.5, kept=fair >= 0.5).groupby(columns)
+        assert [row["n"] for row in told] == by.size().tolist()
+        for word, column in (("mean_before", "p"), ("mean_after", "after"), ("selected_before", "chosen"), ("selected_after", "kept")):
+            assert np.allclose([row[word] for row in told], by[column].mean().to_numpy(), rtol=0, atol=1e-14)
+
+
 @pytest.mark.parametrize("case", ["parity", "weights", "two", "half a box"])
 def test_single_precision(case: str, tmp_path: Path) -> None:
     make, kw = CASES[case]
@@ -170,6 +188,13 @@ def test_what_passes_cannot_certify_is_projected_at_once(notion: Any, kw: dict[s
     with pytest.raises(fo.UnsupportedError, match="400 rows are more than the 399 that are loaded at once"):
         project_dataset(source, tmp_path / "other", notion(), score="p", **kw)
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(("case", "passes"), [("parity", 4), ("no box", 2), ("half a box", 5), ("weights", 5), ("two", 4), ("overall", 4)])
+def test_histograms_save_passes(case: str, passes: int, tmp_path: Path) -> None:
+    make, kw = CASES[case]
+    source = write_parts(people(4000), tmp_path / "in", [1000])
+    assert project_dataset(source, tmp_path / "out", make(), score="p", **kw).passes <= passes
 
 
 def test_the_certificate_names_files_by_their_hashes(tmp_path: Path) -> None:

@@ -136,6 +136,24 @@ def test_shards_get_their_names_one_by_one(threads: int, data: Path, tmp_path: P
     assert files(out) == files(data / "passes")
 
 
+def test_an_output_that_was_changed_is_an_error(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def told(now: Any) -> None:
+        if now.what == "writing" and now.rows >= 350:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        project_dataset(data / "in", out, NOTIONS["passes"](), score="p", bounds=(0, 1), told=told, threads=1)
+    (out / "part-0.parquet").write_bytes(b"mine")
+    with pytest.raises(fo.InputError, match="part-0.parquet was changed since this run wrote it"):
+        asked(data / "in", out, "passes")
+    assert (out / "part-0.parquet").read_bytes() == b"mine"
+    (out / "part-0.parquet").unlink()
+    assert asked(data / "in", out, "passes").resumed
+    assert files(out) == files(data / "passes")
+
+
 @pytest.mark.parametrize("notion", NOTIONS)
 def test_what_was_found_is_not_looked_for_again(notion: str, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
@@ -193,6 +211,22 @@ def test_inputs_that_change_meanwhile_are_an_error(data: Path, tmp_path: Path) -
     with pytest.raises(fo.InputError, match=r"has changed since it was first read"):
         project_dataset(source, out, NOTIONS["passes"](), score="p", bounds=(0, 1), told=told, threads=1, overwrite=True)
     assert not (out / "part-2.parquet").exists()
+
+
+def test_scores_that_change_behind_the_clock_are_an_error(tmp_path: Path) -> None:
+    """The same size and time, another digit: what is written is not what was proved."""
+    source, out = tmp_path / "scores.csv", tmp_path / "fair.csv"
+    source.write_text("race,p\n" + "".join(f"{'ab'[k % 2]},0.{k % 7}5\n" for k in range(100)))
+    status = source.stat()
+
+    def told(now: Any) -> None:
+        if now.what == "writing" and now.rows == 0:
+            source.write_text(source.read_text().replace("a,0.25", "a,0.26", 1))
+            os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    with pytest.raises(fo.InputError, match="scores.csv: has changed since it was first read"):
+        project_dataset(source, out, fo.DemographicParity("race", tolerance=0.001), score="p", told=told)
+    assert not out.exists()
 
 
 def test_two_processes_do_not_share_a_run(data: Path, tmp_path: Path) -> None:
