@@ -14,8 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.basics.sparse import row_of_columns
@@ -114,7 +116,7 @@ def _side(row: IntArray, low: Array, high: Array, mass: Array, m: int) -> _Side:
     return _Side(starts, at, depth, slope)
 
 
-def _within(values: Array, owner: IntArray, starts: IntArray) -> Array:
+def _within(values: NDArray[Any], owner: IntArray, starts: IntArray) -> Array:
     """Running sums that begin anew with each row."""
     total = np.cumsum(values)
     before = np.concatenate([[0.0], total])[starts[:-1]]
