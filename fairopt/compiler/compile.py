@@ -129,7 +129,10 @@ def compile_problem(
         may_leave = on_infeasible == "passthrough" or _narrow(lb, ub)
         key = None if may_leave or copies is not None else key_of(notion, lb, ub, kind)
         found = None if key is None else _again(key, asked)
-        return _anew(key, asked, may_leave=may_leave) if found is None else found
+        compiled = _anew(key, asked, may_leave=may_leave) if found is None else found
+    if compiled.whole is None:
+        batch.forget()
+    return compiled
 
 
 @dataclass(frozen=True, eq=False)

@@ -240,6 +240,10 @@ class Batch:
                 self.targets == part  # noqa: B015  (makes the column)
         return True
 
+    def forget(self) -> None:
+        """Let the columns go: events and their batch hold one another, and columns are large."""
+        self.columns, self._column_of, self._masks, self._targets = [], {}, {}, None
+
     def boolean_event(self, array: BoolArray, name: str) -> Mask:
         """The event of a boolean array (n,)."""
         key = ("bool", array.tobytes())  # equal arrays share one column

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
@@ -379,3 +381,27 @@ def test_layers_compile_inside_transforms() -> None:
         layer._memory = CompiledMemory()
         for inside in (total, projected):
             torch.testing.assert_close(torch.func.grad(inside)(z), outside.grad, rtol=0, atol=1e-12)
+
+
+def test_a_compilation_leaves_no_columns_behind() -> None:
+    """Codes (n,) are let go with the batch, not when the collector of circles comes round."""
+    n = 200_000
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, 2, n).astype(np.float64)
+    notion = ALIKE["odds and parity"](0.05)
+
+    def kept(columns: int) -> int:
+        features = {name: rng.integers(0, 2, n) for name in (A, B)}
+        gc.collect()
+        gc.disable()
+        tracemalloc.start()
+        try:
+            for _ in range(columns):
+                fo.compile(notion, sensitive_features=features, targets=targets, bounds=(0.0, 1.0))
+            return tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+            gc.enable()
+
+    kept(1)
+    assert kept(4) < n  # bytes; one column has eight times as many

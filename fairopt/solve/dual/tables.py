@@ -14,8 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.basics.sparse import row_of_columns
@@ -50,11 +52,12 @@ class Tables:
         a = np.repeat(factor, dual.counts)[used]
         w = 1.0 if dual.inverse_weight is None else 1.0 / dual.inverse_weight[used]
         mass = a * a / w * (1.0 if dual.scale is None else np.repeat(dual.scale, dual.counts)[used])
-        z = dual.z[used]
-        lb, ub = (np.broadcast_to(b, dual.z.shape)[used] for b in (dual.lb, dual.ub))
+        row, z = row[used].astype(np.int32), dual.z[used]
+        lb, ub = (b if isinstance(b, float) else np.broadcast_to(b, dual.z.shape)[used] for b in (dual.lb, dual.ub))
         ends = (z - ub) * w / a, (z - lb) * w / a  # the prices at which a sample leaves one bound and reaches the other
         low, high = np.minimum(*ends), np.maximum(*ends)
-        self.sides = {1: _side(row[used], low, high, mass, m), -1: _side(row[used], -high, -low, mass, m)}
+        del used, a, z, lb, ub, ends  # of many samples each of these is large
+        self.sides = {1: _side(row, low, high, mass, m), -1: _side(row, -high, -low, mass, m)}
 
     def prices(self, v: Array, rows: IntArray, sign: int) -> Array:
         """(k,) |p| at which each of ``rows`` (k,) comes to the value v (k,), 0 where it is there or beyond; FAR where it never is."""
@@ -97,11 +100,15 @@ def _side(row: IntArray, low: Array, high: Array, mass: Array, m: int) -> _Side:
     owner = np.concatenate([row, row[ends]])
     at = np.concatenate([low, high[ends]])
     change = np.concatenate([mass, -mass[ends]])
-    count = np.concatenate([np.ones(row.shape[0]), -np.ones(int(ends.sum()))])
+    count = np.ones(owner.shape[0], dtype=np.int8)
+    count[row.shape[0] :] = -1
+    del row, low, high, mass, kept
     order = np.lexsort((at, owner))
-    owner, at, change, count = owner[order], at[order], change[order], count[order]
+    owner, count = owner[order], count[order]
+    at, change = at[order], change[order]
+    del order, ends
     starts = np.searchsorted(owner, np.arange(m + 1)).astype(np.int64)
-    slope = np.where(_within(count, owner, starts) > 0.5, np.maximum(_within(change, owner, starts), 0.0), 0.0)
+    slope = np.where(_within(count, owner, starts) > 0, np.maximum(_within(change, owner, starts), 0.0), 0.0)
     step = np.diff(at, append=0.0)
     last = starts[1:][np.diff(starts) > 0] - 1
     step[last] = 0.0
@@ -109,7 +116,7 @@ def _side(row: IntArray, low: Array, high: Array, mass: Array, m: int) -> _Side:
     return _Side(starts, at, depth, slope)
 
 
-def _within(values: Array, owner: IntArray, starts: IntArray) -> Array:
+def _within(values: NDArray[Any], owner: IntArray, starts: IntArray) -> Array:
     """Running sums that begin anew with each row."""
     total = np.cumsum(values)
     before = np.concatenate([[0.0], total])[starts[:-1]]
