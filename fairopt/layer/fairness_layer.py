@@ -22,8 +22,9 @@ from fairopt.compiler.memory import CompiledMemory, composition
 from fairopt.contract.backend import GradientKind, Status
 from fairopt.contract.registry import BackendLike, resolve
 from fairopt.layer.agreement import Agreement
+from fairopt.layer.asked import Asked
 from fairopt.layer.classes import asked_of, check_table, problem_of, read_classes, refuse_unless_raised, solve_classes
-from fairopt.layer.on_ranks import Asked, PreparedOnRanks, prepare_on_ranks
+from fairopt.layer.on_ranks import PreparedOnRanks, prepare_on_ranks
 from fairopt.layer.prepared import Prepared, ordinary, refuse_ranks, warn_vacuous
 from fairopt.layer.shares import Reading
 from fairopt.notions import Notion

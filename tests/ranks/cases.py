@@ -230,15 +230,15 @@ def out_of_step(group: Any, rank: int, size: int, *, scores: Any, g: Any) -> Non
 
 def other_version(group: Any, rank: int, size: int, *, scores: Any, g: Any) -> None:
     """Rank 1 has another fairopt."""
-    from fairopt.layer import on_ranks as module
+    from fairopt.layer import asked as module
 
-    on_ranks: Any = module
-    version = on_ranks._version
-    on_ranks._version = lambda: f"9.9.{rank}"
+    asked: Any = module
+    version = asked._version
+    asked._version = lambda: f"9.9.{rank}"
     try:
         fo.project(torch.tensor(scores), fo.DemographicParity("g", tolerance=0.05), sensitive_features={"g": g}, process_group=group)
     finally:
-        on_ranks._version = version
+        asked._version = version
 
 
 def pickled(group: Any, rank: int, size: int) -> None:

@@ -87,6 +87,16 @@ def test_weights_and_open_boxes_over_ranks(pool: Any) -> None:
     assert check(pool, batches, 1) == {"driven": 10, "gathered": 0}
 
 
+@pytest.mark.parametrize(("n", "road"), [(80, "driven"), (5_000, "gathered")])
+def test_targets_that_are_real_numbers(pool: Any, n: int, road: str) -> None:
+    """Each is a composition of its own; beyond some thousands of them the batch is gathered."""
+    targets = np.random.default_rng(n).normal(0.5, 0.2, n)
+    batch = plain(n, notion=fo.MeanResidual("g", tolerance=0.01), targets=targets)
+    found = pool.run(2, "project", batch.shares([0, n // 4, n]))
+    compare(batch, found, drawing.alone(batch))
+    assert bool(found[0]["gathered"]) == (road == "gathered")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(10))
 def test_five_hundred_problems_over_ranks(pool: Any, part: int) -> None:

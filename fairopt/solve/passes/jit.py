@@ -16,7 +16,9 @@ from typing import Any, TypeVar
 F = TypeVar("F", bound=Callable[..., Any])
 # sums keep their order: the same bits on every call; NaN and infinity keep their meaning
 RELAXED = {"nsz", "arcp", "contract"}
-FILES = ("kernels.py", "kl_kernels.py", "rows.py", "pieces.py", "search.py", "stages.py", "project.py", "kl_project.py")
+FILES = (
+    "kernels.py", "kl_kernels.py", "rows.py", "pieces.py", "search.py", "stages.py", "project.py", "kl_project.py", "binned_kernels.py",
+)  # fmt: skip
 logger = logging.getLogger("fairopt")
 
 

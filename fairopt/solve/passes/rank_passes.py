@@ -15,7 +15,7 @@ from torch import Tensor
 from fairopt.basics.arrays import Array
 from fairopt.basics.binned_sums import Bins, bins_for
 from fairopt.basics.ranks import Ranks
-from fairopt.solve.passes import kernels
+from fairopt.solve.passes import binned_kernels
 from fairopt.solve.passes.interface import Samples
 from fairopt.solve.passes.jit import module
 from fairopt.solve.passes.torch_passes import TorchPasses
@@ -94,7 +94,7 @@ class RankPasses(TorchPasses):
             low, high = float(self._lb), float(self._ub)
             inverse = np.zeros(0) if self._inverse is None else self._inverse.numpy()
             anchors = np.array(bins.anchors), np.array(light.anchors)
-            kernels.binned_clipped_sums(self.z.numpy(), self._cell.numpy(), shift, low, high, inverse, *anchors, sums, free)
+            binned_kernels.binned_clipped_sums(self.z.numpy(), self._cell.numpy(), shift, low, high, inverse, *anchors, sums, free)
         else:
             x, inside = self._moved(shift)
             sums, free = self._binned(x, bins), self._masses(inside)
@@ -123,7 +123,7 @@ class RankPasses(TorchPasses):
         cell, cells = (self._cell, self.samples.cells) if cell is None else (cell, cells)
         if self._compiled:
             sums = np.zeros((len(bins), cells))
-            kernels.binned_sums(x.numpy(), cell.numpy(), np.array(bins.anchors), sums)
+            binned_kernels.binned_sums(x.numpy(), cell.numpy(), np.array(bins.anchors), sums)
             return sums
         zero = torch.zeros(cells, dtype=torch.float64, device=x.device)
         return np.stack([zero.index_add(0, cell, part).cpu().numpy() for part in bins.cut(x)])
