@@ -34,6 +34,7 @@ from fairopt.solve.told import report
 from fairopt.solve.transforms import refuse_transforms
 
 Outputs = Literal["one", "simplex", "independent"]
+Several = Literal["simplex", "independent"]
 OUTPUTS: tuple[Outputs, ...] = ("one", "simplex", "independent")
 CompileOne = Callable[[Notion, Any], Compiled]  # a notion and targets (n,), for one number a sample
 

@@ -23,7 +23,7 @@ from fairopt.contract.backend import GradientKind, Status
 from fairopt.contract.problem import Limits, ProjectionProblem
 from fairopt.contract.registry import BackendLike
 from fairopt.feasibility import infeasibility
-from fairopt.layer.classes import Classes, PreparedClasses, read_classes, refuse_unless_raised
+from fairopt.layer.classes import Classes, PreparedClasses, Several, read_classes, refuse_unless_raised
 from fairopt.layer.on_ranks import PreparedOnRanks, compile_on_ranks
 from fairopt.notions import Notion
 from fairopt.notions.groups import Missing
@@ -56,8 +56,6 @@ class Reads(TypedDict, total=False):
     on_infeasible: OnInfeasible
     pos_label: Any
     distance: str
-    outputs: str
-    classes: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,6 +238,10 @@ def ordinary(compiled: Compiled, on_infeasible: OnInfeasible, scores: Tensor, ho
 def compile(notion: Notion, *, sensitive_features: Any, process_group: None = None, **facts: Unpack[Reads]) -> Prepared: ...
 @overload
 def compile(notion: Notion, *, sensitive_features: Any, process_group: Any, **facts: Unpack[Reads]) -> PreparedOnRanks: ...
+@overload
+def compile(
+    notion: Notion, *, sensitive_features: Any, outputs: Several, classes: Any = ..., **facts: Unpack[Reads]
+) -> PreparedClasses: ...
 def compile(
     notion: Notion,
     *,
@@ -323,6 +325,8 @@ def _compiled(
 class Facts(How, Reads, total=False):
     """Everything about a batch but its groups, and how to solve: see ``compile``."""
 
+    outputs: str
+    classes: Any
     process_group: Any
 
 
