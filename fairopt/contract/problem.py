@@ -52,7 +52,7 @@ SoftnessKind = Literal["hard", "priced", "budget", "quadratic"]
 
 @dataclass(frozen=True)
 class Softness:
-    """What a violation d >= 0 of one constraint costs.
+    """What a violation d >= 0 of one constraint costs, by ``kind``.
 
     hard: infinite; priced: ``weight * d``; quadratic: ``weight / 2 * d^2``; budget: ``weight * max d`` over all constraints with
     the same ``block`` (a number >= 0; -1 for the other kinds).
@@ -105,10 +105,12 @@ class Rows:
 
     @property
     def n(self) -> int:
+        """How many samples."""
         return int(self.cell.shape[0])
 
     @property
     def m(self) -> int:
+        """How many rows."""
         return int(self.scales.shape[0])
 
     @cached_property
@@ -209,6 +211,8 @@ class ProjectionProblem:
     vacuous       nothing is asked of the scores: every constraint of the notion was dropped
     feasible      False where it is proved infeasible, under on_infeasible="passthrough" / "closest"
     stated        under "closest" the limits as written: ``lower``, ``upper`` and ``width`` are then wider; else None
+
+    InputError where ``ratio`` has another length than ``width``.
     """
 
     rows: Rows
@@ -238,10 +242,12 @@ class ProjectionProblem:
 
     @property
     def n(self) -> int:
+        """How many samples."""
         return self.rows.n
 
     @property
     def m(self) -> int:
+        """How many rows, and prices."""
         return self.rows.m
 
     @property
@@ -334,12 +340,15 @@ class Limits:
         return {name: t if t.is_leaf else t.detach() for name, t in self.__dict__.items()}
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """The five tensors, in the order of the fields."""
         return self.lower, self.upper, self.width, self.offset, self.softness_weight
 
     def numpy(self) -> dict[str, Array]:
+        """The five as float64 arrays without gradients."""
         names = ("lower", "upper", "width", "offset", "softness_weight")
         return {k: t.detach().cpu().numpy().copy() for k, t in zip(names, self.tensors(), strict=True)}
 
     @property
     def requires_grad(self) -> bool:
+        """Whether any of them carries gradients."""
         return any(t.requires_grad for t in self.tensors())

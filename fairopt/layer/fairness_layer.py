@@ -59,6 +59,8 @@ class FairnessLayer(nn.Module):
                 means taken of the logits
     pos_label   the target that counts as 1, every other one as 0; None: targets are numbers, labels 0 and 1
 
+    missing_group, on_missing and on_infeasible as in ``compile``, certify and solver_tol as in ``Prepared.project``; InputError for others.
+
     Copies and pickles carry the groups known so far and no certificate; what a copy learns later is its own. ``state_dict`` holds tensors
     alone: the learned parameters, and under ``facts`` the notion, bounds, space and groups. Loading refuses a state of another layer, and
     other groups than declared ones.
@@ -177,7 +179,7 @@ class FairnessLayer(nn.Module):
         return prepared.project(inputs, backend=self.backend, gradient=self.gradient, certify=self.certify, solver_tol=self.solver_tol)
 
     def solution(self, scores: Tensor, *, sensitive_features: Any, targets: Any = None, weights: Any = None) -> Solution:
-        """As calling the layer, with prices, status and certificate."""
+        """As calling the layer, with prices, status and certificate. InputError for scores that are no tensor (n,) or (n, 1)."""
         if self._given.needs_targets and targets is None:
             raise InputError(
                 f"targets: got None, expected one label a sample, for {self._given!r} is about labels; for rows without labels use "

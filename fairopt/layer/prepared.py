@@ -43,6 +43,7 @@ class How(TypedDict, total=False):
 class Prepared:
     """A notion compiled for one batch composition, ready for any number of projections.
 
+    Made by ``compile``; ``on_infeasible`` as there.
     Tolerances that are tensors are read at each call. A copy or a pickle has tensors of its own.
     """
 
@@ -57,6 +58,7 @@ class Prepared:
 
     @property
     def problem(self) -> ProjectionProblem:
+        """The problem that the notion became."""
         return self.compiled.problem
 
     def traced(self, scores: Tensor, facts: Mapping[str, Tensor]) -> Tensor:
@@ -83,6 +85,11 @@ class Prepared:
         """The nearest fair scores to ``scores`` (n,) or (n, 1): same shape, dtype and device, differentiable.
 
         Scores in another container (a list, numpy, pandas, polars or pyarrow column) come back in the same; only tensors carry gradients.
+
+        backend     "auto" (the cheapest exact one), a name, a Backend class or an instance
+        gradient    "implicit" (the optimality conditions; any backend) or "native" (the solver's own)
+        certify     repair and prove the rows in exact arithmetic; False leaves the solver's rounding
+        solver_tol  tolerance of the solver, in units of the scores; None: its tight default
 
         With ``return_solution`` a Solution with prices, status and certificate. Raises InputError for bad scores, UnsupportedError where
         the backend cannot take the problem, InfeasibleError where solving proves that there are none (on_infeasible="raise"),
@@ -158,7 +165,8 @@ class Prepared:
         certify: bool = True,
         solver_tol: float | None = None,
     ) -> Tensor:
-        """``scores`` (B, n): B problems with the same groups, each projected as ``project`` would. Returns (B, n)."""
+        """``scores`` (B, n): B problems with the same groups, each projected as ``project`` would. Returns (B, n). Errors as there:
+        InputError for another shape and for no row."""
         if not isinstance(scores, Tensor) or scores.dim() != 2:
             shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise InputError(f"scores: got {shape}, expected (B, {self.problem.n}): one row per problem")
@@ -210,6 +218,8 @@ def compile(
     pos_label           the target that counts as 1, every other one as 0; None: targets are numbers, labels 0 and 1
     targets (n,) where the notion needs them;  bounds  None or (lo, hi), numbers or (n,);  weights (n,) > 0 of the distance
     groups              declared values of attributes: then an unknown value is an error and an absent group is known to be absent
+    missing_group       "error", or "own": samples whose group is missing are a group of their own
+    on_missing          constraints whose group has no sample: "drop" lists them in the certificate, "warn" also warns, "raise" raises
     on_infeasible       "raise" InfeasibleError; "closest": the scores that break the constraints least, with status CLOSEST and a warning;
                         "passthrough": the scores as they came, with status INFEASIBLE
 

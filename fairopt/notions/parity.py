@@ -33,7 +33,15 @@ To = Literal["pairs", "overall"] | Reference
 
 
 class Parity(GroupNotion):
-    """Group means within a tolerance of each other, among the samples of each event."""
+    """Group means within a tolerance of each other, among the samples of each event.
+
+    attribute  a key of sensitive_features, or several: the groups are then their combinations
+    tolerance  >= 0, in units of the scores; a tensor may carry gradients
+    to         what a group's mean is held to: every other group's ("pairs"), that of all ("overall"), or one group's, ``Reference(value)``
+    given      an attribute, or several: the same in each of its strata
+
+    InputError for a tolerance below 0 and a ``to`` that is none of these.
+    """
 
     events: ClassVar[tuple[int | None, ...]] = (None,)  # None: everyone; t: samples with that target
 

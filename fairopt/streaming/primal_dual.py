@@ -33,6 +33,7 @@ from fairopt.streaming.vocabulary import Missing
 class PrimalDual(Controller):
     """The paper's rule; for comparison. ``eta_0`` > 0 is the step length, ``b_tau`` the batch size from which the hard layer is used.
 
+    Other arguments as in ``Controller``. InputError for a step or a size that is not positive, UnsupportedError for several tolerances.
     price, soft_steps: p_{t+1} and the number T of soft batches so far.
     """
 

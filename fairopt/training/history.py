@@ -56,10 +56,12 @@ class History:
         return Table(names, tuple(tuple(asdict(done)[name] for name in names) for done in self.epochs))
 
     def to_dict(self) -> dict[str, Any]:
+        """As plain data, for a checkpoint."""
         return {"format": FORMAT, "stopped": self.stopped, "epochs": [asdict(done) for done in self.epochs]}
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> History:
+        """The history that ``to_dict`` wrote."""
         check_format(state, "History")
         rows: Iterable[Mapping[str, Any]] = state["epochs"]
         return cls(tuple(EpochDone(**row) for row in rows), bool(state["stopped"]))

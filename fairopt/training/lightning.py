@@ -35,6 +35,8 @@ class ParityCallback(Callback):  # type: ignore[misc]  # the package's types are
     slack   how far a validation batch may be outside a limit, in units of the scores; math.inf only logs
     prefix  of the logged names
 
+    InputError for another layer or slack, and where a step calls no fairness layer.
+
     Logged from the certificate of each batch: ``parity/train_violation`` and ``parity/val_violation`` (worst row; at most 0 where every
     row holds), ``parity/train_distance`` and ``parity/val_distance`` (root of the summed squared moves), ``parity/val_used_targets`` (1
     where labels decided the scores: then it is no held-out figure), ``parity/val_vacuous`` (1 where the batch lacked the groups, so that
