@@ -17,8 +17,7 @@ exceeds R, so all of them sit at the bound on the other side of the interval (re
 and the mean has come nearer to the interval.
 
 kappa = 0.25 by default: on the six streams of the project it ends within 0.007 of the tolerance, and costs within 1 % of the offline
-optimum
-when the stream is stationary. Larger: a smaller gap sooner, and chatter (the asymptotic excess cost is kappa sigma^2 / (2 pi0 pi1),
+optimum when the stream is stationary. Larger: a smaller gap sooner, and chatter (the asymptotic excess cost is kappa sigma^2 / (2 pi0 pi1),
 claim P3).
 """
 
