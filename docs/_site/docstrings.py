@@ -29,37 +29,47 @@ def as_markdown(text: str) -> str:
     """``text`` with its aligned lists as definition lists."""
     lines, made, at = text.splitlines(), [], 0
     while at < len(lines):
-        size = _entry(lines, at)
-        # a single line with a wide gap inside indented code is code
-        if size == 0:
+        entries, stop = _list(lines, at)
+        if not entries:
             made.append(lines[at])
             at += 1
             continue
-        stop = at
-        entries: list[str] = []
-        while stop < len(lines) and (size := _entry(lines, stop)):
-            found = ENTRY.match(lines[stop])
-            assert found is not None
-            words = " ".join([found["text"], *(line.strip() for line in lines[stop + 1 : stop + size])])
-            entries += [f"`{found['names'].strip('`')}`", f":   {words}", ""]
-            stop += size
         made += ["", *entries] if made and made[-1].strip() else entries
         at = stop
     return "\n".join(made)
 
 
-def _entry(lines: list[str], at: int) -> int:
-    """How many lines the entry takes that begins here; 0: none begins."""
-    found = ENTRY.match(lines[at])
-    if found is None or found["names"].rstrip().endswith((".", ";", ":", ",")) or not _is_list(lines, at, found):
-        return 0
-    column = found.start("text")
-    size = 1
-    while at + size < len(lines) and lines[at + size].startswith(" " * column) and lines[at + size].strip():
-        size += 1
-    return size
+def _list(lines: list[str], at: int) -> tuple[list[str], int]:
+    """The list that begins here as Markdown, and the line after it; no entries where none begins."""
+    entries: list[str] = []
+    column = None
+    while at < len(lines) and (cut := _cut(lines[at], column)):
+        column = cut
+        words = [lines[at][cut:]]
+        names = lines[at][:cut].strip()
+        at += 1
+        while at < len(lines) and lines[at].startswith(" " * cut) and lines[at].strip():
+            words.append(lines[at].strip())
+            at += 1
+        # a line that is short of names says several: "lower, upper  the limits;  width  of the range"
+        first, *more = re.split(r";  (?=[\w, ]+  \S)", " ".join(words))
+        pairs = [(names, first), *(tuple(re.split(r"  +", one, maxsplit=1)) for one in more)]
+        for name, said in pairs:
+            entries += [f"`{name.strip('`')}`", f":   {said}", ""]
+    return entries, at
 
 
-def _is_list(lines: list[str], at: int, found: re.Match[str]) -> bool:
+def _cut(line: str, column: int | None) -> int:
+    """Where the text of an entry begins that stands in ``line``; 0: it is no entry. ``column``: where the text of the one before began."""
+    found = ENTRY.match(line)
+    if found is not None and not found["names"].rstrip().endswith((".", ";", ":", ",")) and not _is_code(found):
+        return found.start("text")
+    # the longest name of a list has one space behind it
+    if column is not None and len(line) > column and line[column - 1] == " " and re.fullmatch(r" {0,4}[\w.]+", line[: column - 1]):
+        return column
+    return 0
+
+
+def _is_code(found: re.Match[str]) -> bool:
     """Code with a comment behind it has a wide gap too."""
-    return not found["text"].startswith("#") and not re.search(r"[=(]", found["names"].split(" ")[0])
+    return found["text"].startswith("#") or re.search(r"[=(]", found["names"].split(" ")[0]) is not None

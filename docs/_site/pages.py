@@ -2,7 +2,7 @@
 
 The reference is read from the source by griffe; nothing of fairopt is imported. A name that several modules offer is described on the
 page of the narrowest, and the page of ``fairopt`` links there. Documents name each other by their paths in the checkout; on the site such
-a name is a link.
+a name is a link, and so is a public name in code quotes, `FairnessLayer` or `fo.project`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ ROOT = Path(__file__).parents[2]
 MODULES = ("fairopt.notions", "fairopt.auditing", "fairopt.streaming", "fairopt.training", "fairopt.testing", "fairopt.race", "fairopt")
 AT_THE_TOP = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 NAMED = re.compile(r"(?<!\[)`(?P<path>docs/[\w/-]+(?:\.md)?/?|CONTRIBUTING\.md|CHANGELOG\.md)`")
+SKIPPED = r"<(?P<tag>a|autoref|pre|h[1-6])\b.*?</(?P=tag)>"
+QUOTED = re.compile(rf"(?P<skipped>{SKIPPED})|<code>(?P<fo>fo\.|fairopt\.)?(?P<name>\w+)(?:\(\.\.\.\))?</code>", re.DOTALL)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the made pages to those that lie in docs."""
     for source, page in AT_THE_TOP.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8").replace("](docs/", "](")))
-    for path, text in _reference().items():
+    for path, text in _reference()[0].items():
         files.append(File.generated(config, path, content=text))
     return files
 
@@ -45,14 +47,29 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return NAMED.sub(linked, markdown)
 
 
+def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Make links of the public names that the text quotes. `audit` may be a word of something else, `fo.audit` is the function."""
+    homes = {path.rpartition(".")[2]: path for path in _reference()[1].values()}
+
+    def linked(found: re.Match[str]) -> str:
+        home = homes.get(found["name"])
+        if found["skipped"] or home is None or not (found["fo"] or found["name"][0].isupper()):
+            return found[0]
+        target = f"reference/{home.rpartition('.')[0]}.html"
+        here = "" if page.file.dest_uri == target else posixpath.relpath(target, posixpath.dirname(page.file.dest_uri))
+        return f'<a href="{here}#{home}">{found[0]}</a>'
+
+    return QUOTED.sub(linked, content)
+
+
 @cache
-def _reference() -> dict[str, str]:
-    """The text of each page of the reference."""
+def _reference() -> tuple[dict[str, str], dict[str, str]]:
+    """The text of each page of the reference; and where each public object is described."""
     package = griffe.load("fairopt", search_paths=[ROOT], allow_inspection=False)
     assert isinstance(package, griffe.Module)
     homes: dict[str, str] = {}  # where an object is defined -> under which public name it is described
     pages = {f"reference/{module}.md": _page(package, module, homes) for module in MODULES}
-    return {"reference/README.md": _overview(package), **pages}
+    return {"reference/README.md": _overview(package), **pages}, homes
 
 
 def _page(package: griffe.Module, module: str, homes: dict[str, str]) -> str:

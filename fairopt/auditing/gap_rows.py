@@ -43,21 +43,26 @@ class ExactCheck:
 
     @property
     def max_violation(self) -> float | None:
+        """The largest violation; None where nothing could be checked."""
         return max((v for v in self.violation.values() if v is not None), default=None)
 
     @property
     def holds(self) -> bool:
+        """Whether no constraint is broken."""
         return self.max_violation is None or self.max_violation <= 0
 
     @property
     def vacuous(self) -> bool:
+        """Whether nothing was asked."""
         return not self.checked
 
     @property
     def verdict(self) -> str:
+        """Says it in a word: "holds", "broken" or "vacuous"."""
         return VACUOUS if self.vacuous else "holds" if self.holds else "broken"
 
     def to_dict(self) -> dict[str, Any]:
+        """As plain data, for JSON."""
         return {
             "quantity": self.quantity,
             "notion": self.notion,

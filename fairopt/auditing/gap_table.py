@@ -47,7 +47,9 @@ def gaps(
     lower - f for f >= lower (with limit -lower, so that the sign of the test is the same everywhere). Where both limits are given and
     differ in size, gap is the distance beyond the nearer limit (negative inside) and limit is 0.
 
-    pos_label: the target that counts as 1 (every other one as 0). InputError for NaN scores, wrong shapes, unknown groups, missing targets.
+    sensitive_features, targets and groups are as in ``compile``. missing_group: "error", or "own": samples whose group is missing are a
+    group of their own. pos_label: the target that counts as 1 (every other one as 0). InputError for NaN scores, wrong shapes, unknown
+    groups, missing targets.
     """
     if not isinstance(notion, Notion):
         raise InputError(f"notion must be a notion such as DemographicParity('sex', tolerance=0.05), came {notion!r}")

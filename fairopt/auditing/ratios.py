@@ -33,7 +33,8 @@ SCORING = ("category", "applicants", "above_median", "scoring_rate", "impact_rat
 @dataclass(frozen=True)
 class LocalLaw144:
     """Which columns hold the categories. sex, race: names in sensitive_features; unknown: values that mean an unknown category, beside a
-    missing one; exclude_below: share of the data below which a category is left out of the impact ratios (0: none is)."""
+    missing one; exclude_below: share of the data below which a category is left out of the impact ratios (0: none is). InputError for a
+    share outside [0, 1) and columns that are no names."""
 
     sex: str
     race: str

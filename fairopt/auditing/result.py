@@ -19,7 +19,7 @@ FORMAT = 1
 
 class Audit(Findings):
     """What an audit found: ``gaps``, ``summary``, ``groups``, ``spread``, ``ratios``, ``local_law``, ``checks``, ``distribution`` and more,
-    each described at ``Findings``; and how it is saved, as JSON, CSV or one HTML page."""
+    each described at ``Findings``; and how it is saved, as JSON, CSV or one HTML page. ``notions`` are the words of those audited."""
 
     def to_pandas(self) -> dict[str, Any]:
         """Name -> ``pandas.DataFrame`` of every table. MissingExtraError without pandas."""
@@ -49,14 +49,20 @@ class Audit(Findings):
         return text
 
     def to_csv(self, path: str | Path, table: str = "gaps") -> Path:
-        """One table, the gaps by default, as CSV. A name that a spreadsheet would run as a formula has an apostrophe before it."""
+        """Write one table, the gaps by default, to ``path`` as CSV. InputError for a table that is none.
+
+        A name that a spreadsheet would run as a formula has an apostrophe before it.
+        """
         if table not in self.tables:
             raise InputError(f"table: got {table!r}, expected one of {', '.join(self.tables)}")
         found = self.tables[table]
         return write_whole(path, csv_table(found.columns, found.rows), "csv")
 
     def to_html(self, path: str | Path) -> Path:
-        """One page with pictures, tables and provenance that loads nothing from anywhere. MissingExtraError without Jinja2, matplotlib."""
+        """Write to ``path`` one page with pictures, tables and provenance that loads nothing from anywhere.
+
+        MissingExtraError without Jinja2, matplotlib.
+        """
         from fairopt.auditing.report import write_report
 
         return write_report(self, Path(path))
@@ -82,7 +88,7 @@ class Audit(Findings):
 
 
 def read_json(text: str | Path) -> dict[str, Any]:
-    """What ``to_json`` wrote, with every table as a ``Table``. InputError for a newer format."""
+    """The ``text`` that ``to_json`` wrote, with every table as a ``Table``. InputError for a newer format."""
     data = json.loads(text.read_text(encoding="utf-8") if isinstance(text, Path) else text)
     version = data.get("format") if isinstance(data, Mapping) else None
     if not isinstance(version, int) or version > FORMAT:

@@ -15,7 +15,10 @@ _DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\
 
 @dataclass(frozen=True)
 class Table:
-    """Rows (tuples) under named columns. ``None`` is an absent value and prints as a dash."""
+    """``rows`` (tuples) under named columns, with a ``title`` or none. ``None`` is an absent value and prints as a dash.
+
+    InputError for a row of another length than ``columns``, and for a column that is not there.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...] = ()

@@ -40,6 +40,7 @@ class Status(Enum):
 
     @property
     def advice(self) -> str:
+        """What to do about it, in a sentence."""
         return self.value
 
 
@@ -86,6 +87,7 @@ class RawSolution:
 
     ``status``: None when the solver says that it solved the problem, else INFEASIBLE, ITERATION_LIMIT, INACCURATE or FAILED.
     ``y`` may be None where ``prices`` determine it: y = clip(z - A^T p / w, lb, ub).
+    ``iterations`` as the solver counts them, ``message`` in its own words; both are shown, nothing rests on them.
     """
 
     y: Tensor | None

@@ -225,6 +225,8 @@ class ProjectionProblem:
     feasible      False where it is proved infeasible, under on_infeasible="passthrough" / "closest"
     stated        under "closest" the limits as written: ``lower``, ``upper`` and ``width`` are then wider; else None
     distance      what the nearest scores are nearest in
+
+    InputError where ``ratio`` has another length than ``width``.
     """
 
     rows: Rows

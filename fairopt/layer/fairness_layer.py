@@ -73,6 +73,8 @@ class FairnessLayer(nn.Module):
                 too, and gives each the gradient of the sum of all ranks' losses with respect to its own scores (docs/scale.md says how that
                 goes with DistributedDataParallel)
 
+    missing_group, on_missing and on_infeasible as in ``compile``, certify and solver_tol as in ``Prepared.project``; InputError for others.
+
     Copies and pickles carry the groups known so far and no certificate; what a copy learns later is its own. ``state_dict`` holds tensors
     alone: the learned parameters, and under ``facts`` the notion, bounds, space and groups. Loading refuses a state of another layer, and
     other groups than declared ones.
@@ -225,7 +227,7 @@ class FairnessLayer(nn.Module):
         return prepared.project(inputs, backend=self.backend, gradient=self.gradient, certify=self.certify, solver_tol=self.solver_tol)
 
     def solution(self, scores: Tensor, *, sensitive_features: Any, targets: Any = None, weights: Any = None) -> Solution:
-        """As calling the layer, with prices, status and certificate."""
+        """As calling the layer, with prices, status and certificate. InputError for scores of another kind or shape."""
         prepared: Prepared | PreparedOnRanks
         if self._classes is not None:
             return self._solution_of_classes(scores, sensitive_features, targets, weights)

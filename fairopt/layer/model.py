@@ -15,7 +15,8 @@ from fairopt.layer.fairness_layer import FairnessLayer
 class FairModel(nn.Module):
     """A network and its fairness layer: ``model(x, sensitive_features=...)`` gives fair scores.
 
-    ``with_distance`` also gives the mean squared move, to be added to the loss.
+    ``with_distance`` also gives the mean squared move, to be added to the loss. InputError where ``network`` is no module or ``layer`` no
+    fairness layer.
     """
 
     def __init__(self, network: nn.Module, layer: FairnessLayer) -> None:

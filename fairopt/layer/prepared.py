@@ -62,6 +62,7 @@ class Reads(TypedDict, total=False):
 class Prepared:
     """A notion compiled for one batch composition, ready for any number of projections.
 
+    Made by ``compile``; ``on_infeasible`` as there.
     Tolerances that are tensors are read at each call. A copy or a pickle has tensors of its own.
     """
 
@@ -76,6 +77,7 @@ class Prepared:
 
     @property
     def problem(self) -> ProjectionProblem:
+        """The problem that the notion became."""
         return self.compiled.problem
 
     def traced(self, scores: Tensor, facts: Mapping[str, Tensor]) -> Tensor:
@@ -102,6 +104,11 @@ class Prepared:
         """The nearest fair scores to ``scores`` (n,) or (n, 1): same shape, dtype and device, differentiable.
 
         Scores in another container (a list, numpy, pandas, polars or pyarrow column) come back in the same; only tensors carry gradients.
+
+        backend     "auto" (the cheapest exact one), a name, a Backend class or an instance
+        gradient    "implicit" (the optimality conditions; any backend) or "native" (the solver's own)
+        certify     repair and prove the rows in exact arithmetic; False leaves the solver's rounding
+        solver_tol  tolerance of the solver, in units of the scores; None: its tight default
 
         With ``return_solution`` a Solution with prices, status and certificate. Raises InputError for bad scores, UnsupportedError where
         the backend cannot take the problem, InfeasibleError where solving proves that there are none (on_infeasible="raise"),
@@ -183,7 +190,10 @@ class Prepared:
         certify: bool = True,
         solver_tol: float | None = None,
     ) -> Any:
-        """``scores`` (B, n): B problems with the same groups, each projected as ``project`` would. Returns (B, n), numpy for numpy."""
+        """``scores`` (B, n): B problems with the same groups, each projected as ``project`` would. Returns (B, n), numpy for numpy.
+
+        Errors as there: InputError for another shape and for no row.
+        """
         if isinstance(scores, np.ndarray) and scores.ndim == 2:
             like = scores.dtype if scores.dtype in (np.float32, np.float16) else np.dtype(np.float64)
             flat = numbers(scores.reshape(-1), None, "scores").numpy().astype(like).reshape(scores.shape)
@@ -266,6 +276,8 @@ def compile(
     targets (n,) where the notion needs them;  bounds  None or (lo, hi), numbers or (n,);  weights (n,) > 0 of the distance
     groups              declared values of attributes: then an unknown value is an error and an absent group is known to be absent
     distance            what "nearest" means: "squared", or "kl" for probabilities and positive values (docs/distances.md)
+    missing_group       "error", or "own": samples whose group is missing are a group of their own
+    on_missing          constraints whose group has no sample: "drop" lists them in the certificate, "warn" also warns, "raise" raises
     on_infeasible       "raise" InfeasibleError; "closest": the scores that break the constraints least, with status CLOSEST and a warning;
                         "passthrough": the scores as they came, with status INFEASIBLE
     outputs             "one" number a sample; "simplex": class probabilities (n, C) that sum to 1; "independent": (n, L) that do not

@@ -107,7 +107,7 @@ class Notion(ABC):
 
 
 class Joined(Notion):
-    """``a & b & ...``: all of them at once."""
+    """``a & b & ...``: all ``parts`` at once."""
 
     def __init__(self, parts: tuple[Notion, ...]) -> None:
         self.parts = parts
@@ -147,7 +147,10 @@ class Joined(Notion):
 
 
 class Softened(Notion):
-    """A notion whose violations cost something instead of being forbidden."""
+    """A ``notion`` whose violations cost something instead of being forbidden; made by ``priced``, ``budgeted``, ``penalised``.
+
+    ``kind`` and ``weight`` (>= 0) are those of ``Softness``. InputError for a notion that is soft already.
+    """
 
     def __init__(self, notion: Notion, kind: SoftnessKind, weight: Any) -> None:
         if any(leaf.kind != "hard" for leaf in notion.leaves()):

@@ -43,7 +43,13 @@ class Batch:
     """The facts of one batch of n samples.
 
     ``groups(attribute)``, ``pairs(attribute)``, ``strata(given)`` and ``everyone`` give events; ``targets`` compares into events and may be
-    the ``of=`` of a mean; ``mean``, ``range`` and ``weighted`` make functionals of the scores.
+    the ``of=`` of a mean; ``mean``, ``range`` and ``weighted`` make functionals of the scores. A batch is made by fairopt; a notion
+    is given it.
+
+    sensitive_features  attribute name -> n values
+    vocabularies        attribute -> the groups known so far;  grow  whether values that are not among them are learned or an error
+    missing_group       "error", or "own": samples whose group is missing are a group of their own
+    pos_label           the target that counts as 1, every other one as 0; None: targets are numbers, labels 0 and 1
     """
 
     def __init__(

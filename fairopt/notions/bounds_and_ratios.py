@@ -18,6 +18,7 @@ class ImpactRatio(GroupNotion):
     """The smallest group mean is at least ``ratio`` times the largest, 0 <= ratio <= 1 (the four-fifths rule at 0.8).
 
     For scores >= 0: with two or more groups and ratio < 1 it implies that every group mean is >= 0 (claim L2), a surprise on logits.
+    ``attribute`` and ``given`` are as in ``DemographicParity``. InputError for a ratio outside [0, 1].
     One constraint in each stratum: ``ratio * largest mean - smallest mean <= 0``; what softness prices is how far that is above 0.
     """
 
@@ -39,7 +40,12 @@ class ImpactRatio(GroupNotion):
 
 
 class GroupMeanBound(GroupNotion):
-    """lower <= mean of the scores over each group <= upper; either may be None (open)."""
+    """lower <= mean of the scores over each group <= upper; either may be None (open).
+
+    attribute  a key of sensitive_features, or several: the groups are then their combinations;  given  the same in each of its strata
+
+    InputError where both are None and for limits that cross.
+    """
 
     def __init__(
         self, attribute: str | tuple[str, ...], *, lower: Any = None, upper: Any = None, given: str | tuple[str, ...] | None = None
@@ -68,7 +74,10 @@ class GroupMeanBound(GroupNotion):
 
 
 class ScoreCovariance(GroupNotion):
-    """abs(1/n sum_i (s_i - mean s) y_i) <= tolerance for a continuous attribute s: a row with a weight of its own a sample."""
+    """abs(1/n sum_i (s_i - mean s) y_i) <= tolerance for a continuous attribute s: a row with a weight of its own a sample.
+
+    ``tolerance`` >= 0 in units of s times the scores. InputError where ``attribute`` is not one name.
+    """
 
     def __init__(self, attribute: str, *, tolerance: Any) -> None:
         super().__init__(attribute)

@@ -32,7 +32,11 @@ Generator = Callable[..., Any]
 
 
 class NotionFactory:
-    """What the decorator leaves under the function's name: calling it with the arguments after ``batch`` makes a notion."""
+    """What the decorator leaves under the function's name: calling it with the arguments after ``batch`` makes a notion.
+
+    ``needs_targets`` says whether the notion reads targets; None: whether the code names them. InputError where ``function``
+    takes no batch.
+    """
 
     def __init__(self, function: Generator, needs_targets: bool | None = None) -> None:
         names = list(inspect.signature(function).parameters)
@@ -61,7 +65,7 @@ class NotionFactory:
 
 
 class DecoratedNotion(Notion):
-    """A notion made by a decorated function and its arguments."""
+    """A notion made by a decorated function (its ``factory``) and its ``arguments``."""
 
     def __init__(self, factory: NotionFactory, arguments: dict[str, Any]) -> None:
         self.factory = factory

@@ -35,7 +35,9 @@ class Registry(Protocol):
 
 
 class Mask:
-    """An event. ``a & b``, ``a | b``, ``~a``; boolean arrays and tensors (n,) join in."""
+    """An event. ``a & b``, ``a | b``, ``~a``; boolean arrays and tensors (n,) join in. Made by the ``batch`` under a ``key``; ``name`` is
+    for labels.
+    """
 
     __array_ufunc__ = None
     __hash__ = object.__hash__

@@ -65,7 +65,10 @@ class GroupMeans(Sequence["Functional"]):
 
 @dataclass(frozen=True, eq=False)
 class Constraint(_NoTruth):
-    """lower <= f <= upper of one functional, or a range of several: max - min <= width, with a ratio: ratio * max - min <= width."""
+    """lower <= f <= upper of one functional, or a range of several: max - min <= width, with a ratio: ratio * max - min <= width.
+
+    ``functionals`` are the one or the several; ``attribute`` and ``given`` are words for tables. Made by comparing, not by hand.
+    """
 
     functionals: Sequence[Functional]
     lower: Amount | None = None
@@ -95,7 +98,9 @@ class Constraint(_NoTruth):
 
 @dataclass(frozen=True, eq=False)
 class Functional(_NoTruth):
-    """One linear functional. ``means`` (scale, event) of scores; ``constants`` (scale, event, index of values in the batch)."""
+    """One linear functional. ``means`` (scale, event) of scores; ``constants`` (scale, event, index of values in the batch);
+    ``constant`` a number; ``dense`` (scale, index of weights of single samples in the batch); ``name`` for labels. Made by the batch.
+    """
 
     means: tuple[tuple[float, Mask], ...] = ()
     constants: tuple[tuple[float, Mask, int], ...] = ()

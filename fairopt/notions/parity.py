@@ -82,22 +82,39 @@ class Parity(GroupNotion):
 
 
 class DemographicParity(Parity):
-    """Group means of the scores within ``tolerance``."""
+    """Group means of the scores within ``tolerance``.
+
+    attribute  a key of sensitive_features, or several: the groups are then their combinations
+    tolerance  >= 0, in units of the scores; a tensor may carry gradients
+    to         what a group's mean is held to: every other group's ("pairs"), that of all ("overall"), or one group's, ``Reference(value)``
+    given      an attribute, or several: the same in each of its strata
+
+    InputError for a tolerance below 0 and a ``to`` that is none of these.
+    """
 
 
 class EqualOpportunity(Parity):
-    """Group means among samples with target 1 within ``tolerance``."""
+    """Group means among samples with target 1 within ``tolerance``.
+
+    Arguments and errors as in ``DemographicParity``.
+    """
 
     events = (1,)
 
 
 class PredictiveEquality(Parity):
-    """Group means among samples with target 0 within ``tolerance``."""
+    """Group means among samples with target 0 within ``tolerance``.
+
+    Arguments and errors as in ``DemographicParity``.
+    """
 
     events = (0,)
 
 
 class EqualizedOdds(Parity):
-    """Equal opportunity and predictive equality."""
+    """Equal opportunity and predictive equality.
+
+    Arguments and errors as in ``DemographicParity``.
+    """
 
     events = (1, 0)

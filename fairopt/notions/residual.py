@@ -32,7 +32,10 @@ class _Residual(GroupNotion):
 
 
 class MeanResidual(_Residual):
-    """abs(mean over g of (y - target)) <= tolerance for each group g."""
+    """abs(mean over g of (y - target)) <= tolerance for each group g.
+
+    Arguments and errors as in ``DemographicParity``.
+    """
 
     def constraints(self, batch: Batch) -> Iterator[Constraint]:
         for residuals, given in self._residuals(batch):
@@ -41,7 +44,10 @@ class MeanResidual(_Residual):
 
 
 class ResidualParity(_Residual):
-    """Range over the groups g of mean over g of (y - target) <= tolerance."""
+    """Range over the groups g of mean over g of (y - target) <= tolerance.
+
+    Arguments and errors as in ``DemographicParity``.
+    """
 
     def constraints(self, batch: Batch) -> Iterator[Constraint]:
         for residuals, given in self._residuals(batch):

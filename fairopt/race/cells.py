@@ -36,24 +36,29 @@ class Subject:
 
 @dataclass(frozen=True)
 class Cell:
-    """One measurement: ``backend`` is the label of a contestant."""
+    """One measurement: ``backend`` is the label of a contestant, ``subject`` what it is asked, ``gradient`` "implicit" or "native"."""
 
     backend: str
     subject: Subject
     gradient: GradientKind = "implicit"
 
     def to_dict(self) -> dict[str, Any]:
+        """As plain data, for a file of finished cells."""
         return {"backend": self.backend, **asdict(self.subject), "gradient": self.gradient}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Cell:
+        """The cell that ``to_dict`` wrote."""
         subject = Subject(**{name: data[name] for name in ("notion", "n", "groups", "dtype", "box")})
         return cls(data["backend"], subject, data["gradient"])
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Every combination of its members. Raises InputError for a word or number that is none of the choices."""
+    """Every combination of ``notions``, ``n``, ``groups``, ``dtypes``, ``boxes`` and ``gradients``, as in ``compare``.
+
+    Raises InputError for a word or number that is none of the choices.
+    """
 
     notions: tuple[str, ...] = ("demographic_parity",)
     n: tuple[int, ...] = (64, 1024)

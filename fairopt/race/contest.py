@@ -53,6 +53,7 @@ def compare(
     notions    of demographic_parity, equal_opportunity, equalized_odds, two_attributes, mean_residual, impact_ratio (tolerance 0.05)
     n, groups  samples and groups;  dtypes  float64, float32;  boxes  none, inactive, active;  gradients  implicit, native
     finished   a file of finished cells: a race that was stopped goes on from it. Written cell by cell
+    on_progress  is told of each cell when it is over, and of how many there are
     settings   repeats, seconds a cell, limits of time and memory, seed; by default the preset's pace
 
     A backend that is absent, broken at import, raises, dies or exceeds a limit is recorded as that. Workers are spawned: a script calls

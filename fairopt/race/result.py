@@ -49,7 +49,7 @@ class Race:
         return [*written, page]
 
     def save_table(self, path: str | Path) -> Path:
-        """The tidy table as .parquet or .csv."""
+        """Write the tidy table to ``path``, as .parquet or .csv by its ending; InputError for another one."""
         path = Path(path)
         if path.suffix not in (".parquet", ".csv"):
             raise InputError(f"{path.name}: expected a name that ends in .parquet or .csv")

@@ -11,7 +11,8 @@ from fairopt.basics.errors import InputError
 @dataclass(frozen=True)
 class Settings:
     """``repeats`` calls at most and ``seconds`` of timing a cell (three calls at least); ``time_limit`` seconds and
-    ``memory_limit`` bytes beyond the state after import before a cell is given up; ``seed`` of the drawn numbers."""
+    ``memory_limit`` bytes beyond the state after import before a cell is given up; ``seed`` of the drawn numbers.
+    InputError for a number below what it can be."""
 
     repeats: int = 25
     seconds: float = 0.5
@@ -28,4 +29,5 @@ class Settings:
                 raise InputError(f"{name}: got {value!r}, expected a whole number")
 
     def to_dict(self) -> dict[str, Any]:
+        """As plain data, for a file of finished cells."""
         return asdict(self)

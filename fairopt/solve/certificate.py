@@ -35,6 +35,7 @@ class Certificate:
     distance         sqrt(sum w (y - z)^2), or sum w d(y, z) where d is a divergence (``problem.distance``), computed when
                      it is read: InputError if scores were changed in place by then
     moved_by_repair  largest move of a score that made the rows hold after rounding
+    status           how it ended, with advice;  backend  the solver's name;  dtype  of the scores that were returned
     """
 
     violation: Array
@@ -66,6 +67,7 @@ class Certificate:
 
     @property
     def labels(self) -> tuple[str, ...]:
+        """One for each entry of ``violation``."""
         return self.problem.constraint_labels
 
     @cached_property
@@ -111,10 +113,12 @@ class Certificate:
 
     @property
     def group_counts(self) -> dict[str, int]:
+        """Samples by group."""
         return dict(self.problem.group_counts)
 
     @property
     def dropped(self) -> tuple[tuple[str, str], ...]:
+        """Constraints that asked nothing here, each with the reason."""
         return self.problem.dropped
 
     @property
@@ -124,6 +128,7 @@ class Certificate:
 
     @property
     def used_targets(self) -> bool:
+        """Whether labels entered the limits: then this is no held-out figure."""
         return self.problem.used_targets
 
     @property
@@ -213,6 +218,9 @@ def _norm(v: Tensor) -> float:
 class Solution:
     """scores: as the input in shape, dtype, device, differentiable; prices (m,) float64, one per ``labels``; see Certificate.
 
+    ``certificate`` says what was checked, ``status`` is its status. ``backend``, ``iterations`` and ``message`` are the solver's name,
+    count and words.
+
     A copy or a pickle holds the numbers, not the graph: its scores are detached.
     """
 
@@ -229,4 +237,5 @@ class Solution:
 
     @property
     def labels(self) -> tuple[str, ...]:
+        """One for each price."""
         return self.certificate.problem.labels

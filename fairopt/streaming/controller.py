@@ -39,6 +39,7 @@ class Controller(Stepping):
     bounds       (lb, ub), finite; scores are clipped into them first
     groups       declared values by attribute (or, for one attribute, the values); unknown ones are then an error
     window       ``AllTime()``, ``Sliding(n)`` or ``Forget(half_life)``
+    missing_group  "error", or "own": samples whose group is missing are a group of their own
     pos_label    the target that counts as 1, every other one as 0; None: targets are numbers, labels 0 and 1
     """
 

@@ -22,7 +22,10 @@ from fairopt.streaming.windows import Sliding, Window
 
 
 class Cumulative(Controller):
-    """Hard at every moment; see the module. With several families a batch is sent sample by sample, which is exact for one sample."""
+    """Hard at every moment; see the module. With several families a batch is sent sample by sample, which is exact for one sample.
+
+    Arguments and errors as in ``Controller``.
+    """
 
     name: ClassVar[str] = "Cumulative"
 

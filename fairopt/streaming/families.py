@@ -21,6 +21,8 @@ Kind = Literal["range", "anchored"]
 class Family:
     """One constraint on the group means of ``attribute`` (several names: their intersection), in each stratum of ``given``.
 
+    name is for tables; kind "range" or "anchored"; condition: a label, then only samples with that target count; residual: of score -
+    target.
     lower, upper: "range" uses [0, tolerance] as the width (upper = tolerance, lower = 0); "anchored" the interval itself.
     """
 
@@ -35,6 +37,7 @@ class Family:
 
     @property
     def label(self) -> str:
+        """The constraint in words."""
         text = f"{self.name}({' & '.join(self.attribute)}"
         text += f", given {' & '.join(self.given)})" if self.given else ")"
         return text if self.condition is None else f"{text} | target={self.condition}"
@@ -63,13 +66,19 @@ class Family:
 
 def parity(attribute: str | tuple[str, ...], *, tolerance: float, given: str | tuple[str, ...] = (), name: str = "DemographicParity",
            condition: int | None = None, residual: bool = False) -> Family:  # fmt: skip
-    """A range family: all group means within ``tolerance``. The torch-free twin of ``fo.DemographicParity``."""
+    """A range family: all group means within ``tolerance``. The torch-free twin of ``fo.DemographicParity``.
+
+    Other arguments as in ``Family``. InputError for a tolerance below 0.
+    """
     return Family(name, _names(attribute), "range", 0.0, _number(tolerance, "tolerance"), _names(given), condition, residual)
 
 
 def anchored(attribute: str | tuple[str, ...], *, lower: float, upper: float, name: str = "GroupMeanBound",
              given: str | tuple[str, ...] = (), residual: bool = False) -> Family:  # fmt: skip
-    """Each group mean in [lower, upper]. The torch-free twin of ``fo.GroupMeanBound`` and (residual) ``fo.MeanResidual``."""
+    """Each group mean in [``lower``, ``upper``]. The torch-free twin of ``fo.GroupMeanBound`` and (residual) ``fo.MeanResidual``.
+
+    Arguments as in ``Family``. InputError for limits that cross.
+    """
     if not float(lower) <= float(upper):
         raise InputError(f"anchored: lower {lower!r} is above upper {upper!r}")
     return Family(name, _names(attribute), "anchored", float(lower), float(upper), _names(given), None, residual)
@@ -79,7 +88,10 @@ NOTIONS = ("demographic_parity", "equal_opportunity", "predictive_equality", "eq
 
 
 def named(notion: str, attribute: str | tuple[str, ...], tolerance: float, given: str | tuple[str, ...] = ()) -> tuple[Family, ...]:
-    """The families of a notion given by its name, as on the command line: one of ``NOTIONS``."""
+    """The families of a notion given by its name, as on the command line: one of ``NOTIONS``.
+
+    ``attribute`` a name or several (their intersection), ``tolerance`` >= 0, ``given`` names strata. InputError for another name.
+    """
     if notion == "demographic_parity":
         return (parity(attribute, tolerance=tolerance, given=given),)
     if notion == "equal_opportunity":

@@ -16,7 +16,10 @@ from fairopt.streaming.families import Family
 
 @dataclass(frozen=True)
 class Plan:
-    """All families. ``coupled``: a sample can count in several. ``neutral``: claim N2's neutral reply exists (or none is needed)."""
+    """All families. ``coupled``: a sample can count in several. ``neutral``: claim N2's neutral reply exists (or none is needed).
+
+    InputError for no family.
+    """
 
     families: tuple[Family, ...]
 
@@ -32,6 +35,7 @@ class Plan:
 
     @property
     def coupled(self) -> bool:
+        """Whether one sample can count in several families."""
         return bool(self.pairs)
 
     @property
@@ -56,6 +60,7 @@ class Plan:
 
     @property
     def needs_targets(self) -> bool:
+        """Whether a family is about labels or residuals."""
         return any(f.residual or f.condition is not None for f in self.families)
 
     @property
@@ -70,6 +75,7 @@ class Plan:
         return tuple(dict.fromkeys(name for f in self.families for name in (*f.attribute, *f.given)))
 
     def warn_if_mixed(self, controller: str) -> None:
+        """Warn, in the name of ``controller``, where no bound is proved because families of different means are joined."""
         if self.mixed:
             warnings.warn(
                 f"{controller}: marginal and conditional notions (or notions on different means) are joined; no reply is neutral for all "
@@ -79,6 +85,7 @@ class Plan:
             )
 
     def to_dict(self) -> list[dict[str, Any]]:
+        """As plain data, for a state."""
         return [asdict(f) for f in self.families]
 
 

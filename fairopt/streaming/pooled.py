@@ -63,6 +63,8 @@ E_STALENESS = 2.718281828459045  # claim P5's constant: the gain that a delay of
 class PooledParity(Controller):
     """Keeps the pooled gap near the tolerance at any batch size, through drift; see the module for bounds and constants.
 
+    Other arguments as in ``Controller``. InputError for a number out of its range.
+
     kappa      the gain, > 0
     staleness  at most this many samples that this controller has not seen yet (parallel workers between merges); caps the gain at
                N pi0 pi1 / (e staleness), without which delayed feedback runs into a limit cycle (claim P5). 0: sees all.

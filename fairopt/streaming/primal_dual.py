@@ -7,9 +7,8 @@ gap_t is the largest gap over all rows of the notion *in this batch*; a row with
 n_t >= b_tau go through the hard layer and change neither p nor t. In the terms of ``ProjectionProblem`` the step has budget softness with
 limits [0, 0] and rho = p_t n_t / 2.
 
-Proved (claims S1-S4): sum_t n_t (gap_t - eps) <= p_{T+1} / eta_T on every stream. Nothing follows for the *pooled* gap (S5): with
-batches of one
-sample the rule does nothing at all (B4). So ``report().bound`` is None; the quantity that the rule bounds is in ``report().extra``.
+Proved (claims S1-S4): sum_t n_t (gap_t - eps) <= p_{T+1} / eta_T on every stream. Nothing follows for the *pooled* gap (S5): with batches
+of one sample the rule does nothing at all (B4). So ``report().bound`` is None; the quantity that the rule bounds is in ``report().extra``.
 """
 
 from __future__ import annotations
@@ -33,6 +32,7 @@ from fairopt.streaming.vocabulary import Missing
 class PrimalDual(Controller):
     """The paper's rule; for comparison. ``eta_0`` > 0 is the step length, ``b_tau`` the batch size from which the hard layer is used.
 
+    Other arguments as in ``Controller``. InputError for a step or a size that is not positive, UnsupportedError for several tolerances.
     price, soft_steps: p_{t+1} and the number T of soft batches so far.
     """
 

@@ -88,6 +88,7 @@ class StreamReport:
     prices       of the last step that touched each constraint
     counts       samples by constraint and group;  pending  sent samples whose targets have not come
     curve        points (samples, pooled gap, bound, distortion so far), at most 2,000
+    window       the window that the figures are of, as in ``to_dict``
     extra        what only this controller knows
     """
 
@@ -115,6 +116,7 @@ class StreamReport:
         return self.pooled_gap is None
 
     def to_dict(self) -> dict[str, Any]:
+        """As plain data, for JSON."""
         return {"format": 1, **asdict(self), "vacuous": self.vacuous}
 
     def __str__(self) -> str:

@@ -28,12 +28,16 @@ class AllTime:
 
     @property
     def fading(self) -> float:
+        """What a sample's weight is multiplied by when the next one comes: 1."""
         return 1.0
 
 
 @dataclass(frozen=True)
 class Sliding:
-    """The last ``n`` samples count, the others not. Holds n samples in memory (about 200 bytes each). No bound is proved."""
+    """The last ``n`` samples count, the others not. Holds n samples in memory (about 200 bytes each). No bound is proved.
+
+    InputError for n below 1.
+    """
 
     n: int
 
@@ -43,12 +47,16 @@ class Sliding:
 
     @property
     def fading(self) -> float:
+        """As ``AllTime``: inside the window every sample counts the same."""
         return 1.0
 
 
 @dataclass(frozen=True)
 class Forget:
-    """A sample's weight halves every ``half_life`` samples (of its stratum). Weighted sums are plain floats, not exact ones."""
+    """A sample's weight halves every ``half_life`` samples (of its stratum). Weighted sums are plain floats, not exact ones.
+
+    InputError for a half-life that is not above 0.
+    """
 
     half_life: float
 
@@ -58,6 +66,7 @@ class Forget:
 
     @property
     def fading(self) -> float:
+        """What a sample's weight is multiplied by when the next one of its stratum comes."""
         return float(0.5 ** (1.0 / self.half_life))
 
 

@@ -1,9 +1,9 @@
 """Adversarial streams: what a claim "for every stream, every batch size" must survive. Drawn from (structure, seed), never from arrays
 of floats.
 
-A stream is a list of batches (scores, groups); groups are tuples, one code an attribute. Group processes: independent, long runs, one
-group rare or
-late, blocks that exclude groups. Score processes: extremes by group, extremes that flip with time, uniform, constant, beyond the box.
+A stream is a list of batches (scores, groups); groups are tuples, one code an attribute. Group processes: independent, long runs, one group
+rare or late, blocks that exclude groups. Score processes: extremes by group, extremes that flip with time, uniform, constant, beyond the
+box.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def check_backend(
     """Checks a backend (an instance, a class with default options, or an installed name) on ``draws`` problems.
 
     Raises ConformanceError, whose ``property`` is one of ``BACKEND_PROPERTIES``, at the first one that it breaks, and MissingExtraError
-    without daqp. ``properties`` names a subset to check.
+    without daqp. ``properties`` names a subset to check, ``seed`` other draws. InputError for an unknown property or no draw.
     """
     unknown = set(properties or ()) - set(BACKEND_PROPERTIES)
     if unknown:
@@ -111,7 +111,8 @@ def check_notion(
 
     ``continuous`` names attributes that hold numbers instead of groups; ``values`` gives the group names of attributes whose values mean
     something to the notion (those are not renamed). Raises ConformanceError, whose ``property`` is one of ``NOTION_PROPERTIES``, at the
-    first one that it breaks.
+    first one that it breaks. ``properties`` names a subset to check, ``seed`` other draws. InputError for an unknown property, no draw,
+    no notion.
     """
     unknown = set(properties or ()) - set(NOTION_PROPERTIES)
     if unknown:

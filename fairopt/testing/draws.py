@@ -41,7 +41,8 @@ Generator = np.random.Generator
 @dataclass(frozen=True, eq=False)
 class Draw:
     """One drawn problem. ``scores`` (n,) float64; ``witness`` (n,) meets all hard rows inside the box (None when infeasible);
-    ``max_n``: what n was drawn up to, None where n was given."""
+    ``max_n``: what n was drawn up to, None where n was given. ``structure``, ``seed`` and ``mutations`` draw it again; ``scale`` is the
+    size of its numbers."""
 
     problem: ProjectionProblem
     scores: Tensor
@@ -107,7 +108,7 @@ def stream(seed: int, name: str) -> Generator:
 
 
 def wild(count: int, seed: int = 0, *, max_n: int = 400, avoid: Collection[str] = ("infeasible",)) -> Iterator[Draw]:
-    """``count`` draws over all structures, with 0 to 6 mutations each, none of ``avoid``."""
+    """``count`` draws over all structures, with 0 to 6 mutations each, none of ``avoid``, from ``seed``; ``max_n`` the most samples."""
     allowed = [m for m in MUTATIONS if m not in set(avoid)]
     for k in range(count):
         rng = stream(seed, f"wild {k}")
@@ -122,7 +123,10 @@ def wild(count: int, seed: int = 0, *, max_n: int = 400, avoid: Collection[str] 
 def drawn_problems(
     *, max_n: int = 400, structures: Collection[str] = STRUCTURES, avoid: Collection[str] = ("infeasible",)
 ) -> SearchStrategy[Draw]:
-    """A hypothesis strategy: draws a structure, a seed and a set of mutations. Raises MissingExtraError without hypothesis."""
+    """A hypothesis strategy: draws a structure, a seed and a set of mutations. Raises MissingExtraError without hypothesis.
+
+    ``max_n`` the most samples, ``structures`` the names to draw from (all), ``avoid`` mutations to leave out.
+    """
     try:
         from hypothesis import strategies as st
     except ImportError as error:

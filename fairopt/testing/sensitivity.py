@@ -18,7 +18,7 @@ MARGIN = 1e-3
 
 
 def exact_jacobian(draw: Draw, solution: OracleSolution) -> Array:
-    """(n, n): d y_i / d z_j by the active-set formula. Meaningful where ``is_generic`` holds."""
+    """(n, n): d y_i / d z_j of ``solution`` of ``draw``, by the active-set formula. Meaningful where ``is_generic`` holds."""
     piece = piece_at(draw.problem, draw.scores.numpy(), solution.y, solution.prices)
     d = written_out(draw.problem)
     free = np.diag(piece.free.astype(np.float64))
@@ -40,7 +40,7 @@ def is_generic(draw: Draw, solution: OracleSolution, margin: float = MARGIN) -> 
 
 
 def generic(draw: Draw, margin: float = MARGIN) -> OracleSolution | None:
-    """The accepted reference solution of a generic draw, else None: gradients are compared only there."""
+    """The accepted reference solution of a generic draw, ``margin`` away from every kink, else None: gradients are compared only there."""
     solution = accepted_oracle(draw)
     return solution if solution is not None and is_generic(draw, solution, margin) else None
 

@@ -31,7 +31,8 @@ class Accumulation(nn.Module):
     (n, ...). The result is the network's own on the whole batch, and so is its gradient, up to rounding, with two exceptions: what
     normalises over the batch (batch-norm in train mode) normalises over the micro-batch, as under any accumulation, and dropout's masks
     are drawn micro-batch by micro-batch. In training the network runs forward twice, so that a step costs about a third more and forward
-    hooks are called twice; without gradients it runs once. ``state_dict`` names the network's tensors ``network.*``.
+    hooks are called twice; without gradients it runs once. ``state_dict`` names the network's tensors ``network.*``. InputError for a
+    network that is no module and a size below 1.
     """
 
     def __init__(self, network: nn.Module, micro_batch_size: int, *, device: torch.device | str | None = None) -> None:

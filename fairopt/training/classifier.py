@@ -126,7 +126,10 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
         self.verbose = verbose
 
     def fit(self, X: Any, y: Any, sensitive_features: Any = None, sample_weight: Any = None) -> FairClassifier:
-        """Fit on X (n, d) and labels y (n,) of two classes. sample_weight (n,) >= 0 weighs the loss; group means stay unweighted."""
+        """Fit on X (n, d) and labels y (n,) of two classes. sample_weight (n,) >= 0 weighs the loss; group means stay unweighted.
+
+        InputError for other than two classes and arguments that are none.
+        """
         if self.space not in ("probability", "logit"):
             raise InputError(f"space: got {self.space!r}, expected 'probability' or 'logit'")
         if self.thresholds not in ("half", "groups"):
@@ -184,7 +187,9 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
         return float(accuracy_score(y, self.predict(X, sensitive_features), sample_weight=sample_weight))
 
     def gaps(self, X: Any, y: Any = None, sensitive_features: Any = None) -> Table:
-        """What ``notion_`` says of the frozen scores of X, pair by pair (``fairopt.gaps``). y where the notion needs labels."""
+        """What ``notion_`` says of the frozen scores of X, pair by pair (``fairopt.gaps``). y where the notion needs labels; InputError
+        for a label that ``fit`` did not see.
+        """
         targets = None
         if y is not None:
             targets = torch.from_numpy(codes_of(y, self.classes_).astype(np.float64))

@@ -72,10 +72,12 @@ class History:
         return Table.from_records(("epoch", *GAP_COLUMNS), records)
 
     def to_dict(self) -> dict[str, Any]:
+        """As plain data, for a checkpoint."""
         return {"format": FORMAT, "stopped": self.stopped, "epochs": [asdict(done) for done in self.epochs]}
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> History:
+        """The history that ``to_dict`` wrote."""
         check_format(state, "History")
         rows: Iterable[Mapping[str, Any]] = state["epochs"]
         made = (EpochDone(**{**row, "gaps": tuple(GapDone(**one) for one in row.get("gaps", ()))}) for row in rows)

@@ -40,6 +40,8 @@ class ParityCallback(Callback):  # type: ignore[misc]  # the package's types are
     prefix  of the logged names
     monitor a logged metric, lower is better, that is the validation figure of ``history``: "val_loss"
 
+    InputError for another layer or slack, and where a step calls no fairness layer.
+
     Logged from the certificate of each batch: ``parity/train_violation`` and ``parity/val_violation`` (worst row; at most 0 where every
     row holds), ``parity/train_distance`` and ``parity/val_distance`` (root of the summed squared moves), ``parity/val_used_targets`` (1
     where labels decided the scores: then it is no held-out figure), ``parity/val_vacuous`` (1 where the batch lacked the groups, so that

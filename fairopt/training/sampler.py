@@ -42,6 +42,7 @@ class StratifiedBatches(Sampler[list[int]]):
                         "discard": of each cell fewer rows than there are batches are left out, others each epoch; every batch
                         has the same counts
     seed                the order is a function of seed and epoch alone; the global random state is neither read nor moved
+    missing_group       "error", or "own": rows whose group is missing are a group of their own
     shuffle             False: the same batches each epoch, with the rows in their order
 
     A cell with fewer rows than there are batches is absent from some batches under "keep", and what is asked about it is vacuous there: a
@@ -108,7 +109,10 @@ class StratifiedBatches(Sampler[list[int]]):
         self.epoch, self._done = self.epoch + 1, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Which epoch comes, from 0. Saying the present one again keeps the place that ``load_state_dict`` has set."""
+        """Which epoch comes, from 0. Saying the present one again keeps the place that ``load_state_dict`` has set.
+
+        InputError for what is no whole number >= 0.
+        """
         if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0:
             raise InputError(f"epoch: got {epoch!r}, expected a whole number >= 0")
         if epoch != self.epoch:

@@ -20,9 +20,13 @@ FORMAT = 1
 class Stateful(Protocol):
     """Anything with ``state_dict`` and ``load_state_dict``: models, optimizers, schedulers, samplers, streaming controllers."""
 
-    def state_dict(self) -> Mapping[str, Any]: ...
+    def state_dict(self) -> Mapping[str, Any]:
+        """All that is needed to go on, as tensors and plain data."""
+        ...
 
-    def load_state_dict(self, state_dict: Any, /) -> Any: ...
+    def load_state_dict(self, state_dict: Any, /) -> Any:
+        """Go on from what ``state_dict`` gave."""
+        ...
 
 
 def check_format(state: Any, what: str) -> None:

@@ -17,6 +17,7 @@ class EarlyStopping:
     min_delta  what counts as improvement, in the units of the figure
 
     ``fit`` keeps the state with the least figure, whatever ``min_delta`` says; the two questions are apart.
+    InputError for a number that is negative or not finite.
     """
 
     def __init__(self, patience: int = 10, min_delta: float = 0.0) -> None:
@@ -44,6 +45,7 @@ class EarlyStopping:
         return self.stopped
 
     def state_dict(self) -> dict[str, Any]:
+        """What ``load_state_dict`` takes."""
         return {"format": FORMAT, "best": self.best, "waited": self.waited}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

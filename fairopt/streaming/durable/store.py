@@ -58,6 +58,7 @@ T = TypeVar("T")
 class DurableStream:
     """A controller with its state in the database ``path``: resumes where the last committed step ended.
 
+    durable    what a step outlives once it has returned: "normal" the death of the process, "full" also a loss of power
     keep_keys  how many request keys are remembered, the latest ones; None: all of them
     facts      what the caller wants known of the run (input, outputs, options): a JSON object, written once, with the first state.
                A resumed run has the facts of its beginning, whatever is passed; comparing them is the caller's business
