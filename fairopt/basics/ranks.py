@@ -6,6 +6,7 @@ raise instead of adding up what does not belong together.
 
 from __future__ import annotations
 
+import os
 import pickle
 import zlib
 from collections.abc import Callable
@@ -20,6 +21,18 @@ from fairopt.basics.arrays import Array
 from fairopt.basics.errors import InputError, RankError, UnsupportedError
 
 MARK = (1 << 31) - 1
+WORLD = "world"
+
+
+def ranks_of(process_group: Any) -> Ranks | None:
+    """The ranks of a process group. "world": those of the default one, None in a process that runs by itself.
+
+    InputError for what is no group, and for "world" where a launcher started several processes and torch.distributed is not initialised.
+    """
+    alone = isinstance(process_group, str) and process_group == WORLD and not (dist.is_available() and dist.is_initialized())
+    if process_group is None or (alone and os.environ.get("WORLD_SIZE", "1") == "1"):
+        return None
+    return Ranks(process_group)
 
 
 class Ranks:
@@ -28,6 +41,7 @@ class Ranks:
     def __init__(self, group: Any) -> None:
         if not (dist.is_available() and dist.is_initialized()):
             raise InputError("process_group: torch.distributed is not initialised, expected init_process_group() before")
+        group = dist.group.WORLD if isinstance(group, str) and group == WORLD else group
         try:
             self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
         except (TypeError, ValueError, RuntimeError, AttributeError) as error:

@@ -15,14 +15,15 @@ from torch import Tensor, nn
 from fairopt.basics.columns import read_features
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.facts import check_format, described_bounds, differing, from_tensor, to_tensor
-from fairopt.basics.ranks import Ranks
+from fairopt.basics.ranks import WORLD, Ranks, ranks_of
 from fairopt.compiler import OnInfeasible, OnMissing, compile_problem
 from fairopt.compiler.facts import read_bounds
 from fairopt.compiler.memory import CompiledMemory, composition
 from fairopt.contract.backend import GradientKind, Status
 from fairopt.contract.registry import BackendLike, resolve
 from fairopt.layer.agreement import Agreement
-from fairopt.layer.on_ranks import Asked, PreparedOnRanks, prepare_on_ranks
+from fairopt.layer.asked import Asked
+from fairopt.layer.on_ranks import PreparedOnRanks, prepare_on_ranks
 from fairopt.layer.prepared import Prepared, ordinary, warn_vacuous
 from fairopt.layer.shares import Reading
 from fairopt.notions import Notion
@@ -62,9 +63,10 @@ class FairnessLayer(nn.Module):
     space       "value": scores in, scores out; "probability": logits in, projected probabilities out; "logit": logits in and out,
                 means taken of the logits
     pos_label   the target that counts as 1, every other one as 0; None: targets are numbers, labels 0 and 1
-    process_group  ranks of ``torch.distributed``: each calls the layer with its share of the batch, none among them, and the rows hold on
-                the union; groups are learned together. Backward is called on every rank too, and gives each the gradient of the sum of all
-                ranks' losses with respect to its own scores (docs/scale.md says how that goes with DistributedDataParallel)
+    process_group  ranks of ``torch.distributed``, or "world" for all that there are at the first call: each calls the layer with its share
+                of the batch, none among them, and the rows hold on the union; groups are learned together. Backward is called on every rank
+                too, and gives each the gradient of the sum of all ranks' losses with respect to its own scores (docs/scale.md says how that
+                goes with DistributedDataParallel)
 
     Copies and pickles carry the groups known so far and no certificate; what a copy learns later is its own. ``state_dict`` holds tensors
     alone: the learned parameters, and under ``facts`` the notion, bounds, space and groups. Loading refuses a state of another layer, and
@@ -121,7 +123,8 @@ class FairnessLayer(nn.Module):
         self._warned_vacuous = False
         self._token = token_of(self)
         self._given = notion
-        self._agreement = None if process_group is None else Agreement(Ranks(process_group), notion.attributes)
+        self._group: Ranks | str | None = WORLD if isinstance(process_group, str) and process_group == WORLD else ranks_of(process_group)
+        self._agreed: Agreement | None = None
         self._learned: dict[str, str] = {}  # the notion's word for a parameter -> the name it is registered under
         for name, tensor in notion.parameters.items():
             if isinstance(tensor, nn.Parameter):
@@ -141,6 +144,11 @@ class FairnessLayer(nn.Module):
         return copy.deepcopy(self._given, swaps)  # the memo puts the present tensor where the old one was
 
     @property
+    def process_group(self) -> Any:
+        """The group whose ranks share batches, or "world", as given; None without any."""
+        return self._group.group if isinstance(self._group, Ranks) else self._group
+
+    @property
     def certificate(self) -> Certificate | None:
         """Numbers of this thread's last call; None before the first."""
         return getattr(self._local, "certificate", None)
@@ -154,13 +162,13 @@ class FairnessLayer(nn.Module):
         """Fair scores for ``scores`` (n,) or (n, 1). See ``solution`` for prices and status."""
         if torch.compiler.is_compiling():
             return self._in_graph(scores, sensitive_features, targets, weights)
-        if isinstance(scores, Tensor) and self._agreement is None and transformed(scores):
+        if isinstance(scores, Tensor) and transformed(scores) and self._agreement() is None:
             return self._transformed(scores, sensitive_features, targets, weights)
         return self.solution(scores, sensitive_features=sensitive_features, targets=targets, weights=weights).scores
 
     def _in_graph(self, scores: Tensor, sensitive_features: Any, targets: Any, weights: Any) -> Tensor:
         """Calling the layer while torch.compile or torch.export traces it: groups, targets and weights must be tensors."""
-        if self._agreement is not None:
+        if self._agreement() is not None:
             raise UnsupportedError("a layer on a process group: not supported under torch.compile or torch.export; call the layer outside")
         if self._learned:
             raise UnsupportedError(
@@ -190,14 +198,15 @@ class FairnessLayer(nn.Module):
     def solution(self, scores: Tensor, *, sensitive_features: Any, targets: Any = None, weights: Any = None) -> Solution:
         """As calling the layer, with prices, status and certificate."""
         prepared: Prepared | PreparedOnRanks
-        if self._agreement is None:
+        agreement = self._agreement()
+        if agreement is None:
             self._check_call(scores, targets)
             prepared = self.prepare(scores.shape[0], sensitive_features, targets, weights)
         else:
-            prepared = self._prepare_on_ranks(self._agreement, scores, sensitive_features, targets, weights)
+            prepared = self._prepare_on_ranks(agreement, scores, sensitive_features, targets, weights)
         inputs = scores
         if self.space == "probability":
-            if self._agreement is None:
+            if agreement is None:
                 check_scores(scores, scores.shape[0])  # the sigmoid would turn an infinite logit into a probability of 0 or 1
             inputs = torch.sigmoid(scores)
         solution = prepared.quiet(inputs, backend=self.backend, gradient=self.gradient, certify=self.certify, solver_tol=self.solver_tol)
@@ -209,6 +218,13 @@ class FairnessLayer(nn.Module):
             self._warned_vacuous = True
             warn_vacuous(prepared.problem)
         return solution
+
+    def _agreement(self) -> Agreement | None:
+        """What this layer's ranks agree on; None without any."""
+        if self._agreed is None and self._group is not None:
+            ranks = ranks_of(WORLD) if isinstance(self._group, str) else self._group
+            self._agreed = None if ranks is None else Agreement(ranks, self._given.attributes)
+        return self._agreed
 
     def _check_call(self, scores: Any, targets: Any) -> None:
         if self._given.needs_targets and targets is None:
@@ -247,7 +263,7 @@ class FairnessLayer(nn.Module):
 
     def prepare(self, n: int, sensitive_features: Any, targets: Any = None, weights: Any = None) -> Prepared:
         """The batch compiled: in train mode new group values are learned. A composition that came lately is not compiled again."""
-        if self._agreement is not None:
+        if self._agreement() is not None:
             raise UnsupportedError(
                 "prepare and freeze: not supported by a layer on a process group; build one without it, load this one's state_dict, and "
                 "give it the scores of all ranks"
@@ -407,7 +423,8 @@ class FairnessLayer(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and deepcopy: everything but the lock, the threads' certificates and the compositions remembered."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_local", "_memory", "_token")}
+        state = {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_local", "_memory", "_token")}
+        return {**state, "_agreed": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]

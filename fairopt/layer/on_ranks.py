@@ -11,22 +11,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fairopt.basics.arrays import Array
 from fairopt.basics.binned_sums import bins_for
 from fairopt.basics.columns import Like, working_tensor
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.ranks import Ranks
-from fairopt.compiler import Compiled, OnInfeasible, OnMissing, compile_problem
+from fairopt.compiler import Compiled, OnInfeasible, compile_problem
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.layer.agreement import Agreement, meet
+from fairopt.layer.asked import Asked, word
+from fairopt.layer.gathered import OnAll, gathered, weights_of
 from fairopt.layer.shares import Reading, Share, read_share
 from fairopt.notions import Notion
 from fairopt.notions.groups import declare
@@ -38,43 +38,6 @@ from fairopt.solve.transforms import transformed
 Whole = Callable[[Compiled, OnInfeasible, Tensor, Mapping[str, Any]], Solution]  # the ordinary road for a batch that is all here
 NOTHING_TOLD: Array = np.array([-math.inf, -math.inf, 0.0, 0.0, 0.0])
 DEFAULT = {"backend": "auto", "gradient": "implicit", "certify": True, "solver_tol": None}
-
-
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """What is asked, the same on every rank: the notion and how columns are read, and what becomes of absent groups and contradictions."""
-
-    reading: Reading
-    bounds: Any
-    on_missing: OnMissing
-    on_infeasible: OnInfeasible
-
-    def settings(self) -> dict[str, str]:
-        """Its words, which must be those of the other ranks."""
-        from fairopt.solve.passes.jit import module
-
-        r = self.reading
-        sides = self.bounds if isinstance(self.bounds, (tuple, list)) else (self.bounds,)
-        return {
-            "fairopt's version": _version(),
-            "the compiled solver": "off" if module() is None else f"numba {module().__version__}",
-            "notion": repr(r.notion),
-            "the notion's tensors": repr({name: t.detach().tolist() for name, t in r.notion.parameters.items()}),
-            "bounds": repr([float(b) if b is not None and np.ndim(b) == 0 else b if b is None else "one a sample" for b in sides]),
-            "groups": repr({name: (v.to_list(), v.declared) for name, v in r.vocabularies.items()}),
-            "train or eval mode": repr(r.grow),
-            "missing_group": r.missing_group,
-            "pos_label": repr(r.pos_label),
-            "on_missing": self.on_missing,
-            "on_infeasible": self.on_infeasible,
-        }
-
-
-def _version() -> str:
-    try:
-        return version("fairopt")
-    except PackageNotFoundError:  # run from its sources
-        return "not installed"
 
 
 @dataclass(eq=False)
@@ -110,7 +73,7 @@ class PreparedOnRanks:
         """
         like: Like | None = None
         error: Exception | None = None
-        tensor = torch.zeros(0)
+        tensor = torch.zeros(0, device="cpu")
         try:
             tensor, like = working_tensor(scores)
         except InputError as found:
@@ -125,14 +88,14 @@ class PreparedOnRanks:
         """As ``project`` with ``return_solution``. ``error``: what this rank has found wrong already; all ranks raise."""
         how = {**DEFAULT, **how}
         ends = self._met(scores, error, how)
-        if not self.gathered and how != DEFAULT:
-            self.gathered = "another backend, gradient or certificate than the default was asked for"
+        if how != DEFAULT:
+            return self._on_all(scores, how, "another backend, gradient or certificate than the default was asked for")
         if not self.gathered:
             solution = self._driven(scores, ends)
             if solution is not None:
                 return solution
             self.gathered = "the driven road does not certify this batch"
-        return self._on_all(scores, how)
+        return self._on_all(scores, how, self.gathered)
 
     def _met(self, scores: Tensor, error: Exception | None, how: Mapping[str, Any]) -> tuple[float, float]:
         """The least and the largest score of all ranks, once all have come with scores that are right."""
@@ -145,7 +108,7 @@ class PreparedOnRanks:
         settings = {
             "the scores' dtype": str(scores.dtype),
             "whether scores require gradients": repr(scores.requires_grad and torch.is_grad_enabled()),
-            **{name: repr(value) for name, value in how.items()},
+            **{name: word(value) for name, value in how.items()},
         }
         told = np.concatenate([[-low, high], NOTHING_TOLD[2:]])  # as long as a batch's: a rank that is out of step is found out at once
         found_ends = meet(self.ranks, settings, error, told, b"scores")
@@ -162,9 +125,9 @@ class PreparedOnRanks:
         if plan is None or self.cell is None:
             return None
         lightest, heaviest, weighted = self.weights
-        w = self.share.weights if self.share.weights is not None or not weighted else torch.ones(self.share.n, dtype=torch.float64)
+        w = weights_of(self.share) if weighted else None
         lb, ub = self.problem.lb, self.problem.ub
-        samples = Samples(self.cell, plan.cells, lb, ub, w if weighted else None)
+        samples = Samples(self.cell, plan.cells, lb, ub, w)
         passes = RankPasses(scores.detach().reshape(-1), samples, self.ranks, ends, self.total, lightest, heaviest)
         return solve_on_ranks(scores, self.problem, plan, passes)
 
@@ -177,9 +140,9 @@ class PreparedOnRanks:
             lightest, heaviest, weighted = self.weights
             opened = self.problem.rows.counts.astype(np.float64)
             if weighted:
-                inverse = torch.ones(self.share.n, dtype=torch.float64) if self.share.weights is None else 1.0 / self.share.weights
+                inverse = 1.0 / weights_of(self.share)
                 bins = bins_for(1.0 / lightest, self.total)
-                zero = torch.zeros(opened.shape[0], dtype=torch.float64)
+                zero = torch.zeros(opened.shape[0], dtype=torch.float64, device="cpu")
                 own = np.stack([zero.index_add(0, self.cell, part).numpy() for part in bins.cut(inverse)])
                 opened = bins.total(self.ranks.add(own.reshape(-1), b"weights").reshape(own.shape))
             lb, ub = self.problem.lb, self.problem.ub
@@ -191,7 +154,7 @@ class PreparedOnRanks:
 
     # the ordinary road on the batch gathered ------------------------------------------------------------------------------------
 
-    def _on_all(self, scores: Tensor, how: Mapping[str, Any]) -> Solution:
+    def _on_all(self, scores: Tensor, how: Mapping[str, Any], reason: str) -> Solution:
         if self._all is None:
             self._all, self.sizes = gathered(self.ranks, self.asked, self.share)
         assert self.sizes is not None
@@ -208,36 +171,11 @@ class PreparedOnRanks:
 
         flat = scores.reshape(-1)
         if wanted or limits:
-            y: Tensor = _OnAll.apply(flat, self.ranks, sizes, own, solved, *limits)  # type: ignore[no-untyped-call]
+            y: Tensor = OnAll.apply(flat, self.ranks, sizes, own, solved, *limits)  # type: ignore[no-untyped-call]
         else:
             y = solved(self.ranks.joined(flat, sizes))[own]
-        message = found[0].message or f"every rank solved the batch gathered: {self.gathered}"
+        message = found[0].message or f"every rank solved the batch gathered: {reason}"
         return replace(found[0], scores=y.view(scores.shape), message=message)
-
-
-class _OnAll(torch.autograd.Function):
-    """This rank's part of the scores of all ranks, connected to its own scores and to learned limits, of which each rank gets its share of
-    the gradient: what all get adds up to the whole.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, scores: Tensor, ranks: Ranks, sizes: list[int], own: slice, solved: Callable[[Tensor], Tensor], *limits: Tensor
-    ) -> Tensor:
-        z = ranks.joined(scores, sizes).requires_grad_(True)
-        with torch.enable_grad():
-            y = solved(z)
-        ctx.graph, ctx.ranks, ctx.sizes, ctx.own = (y, [z, *limits]), ranks, sizes, own
-        return y.detach()[own].clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        y, inputs = ctx.graph
-        v = ctx.ranks.joined(gradients[0], ctx.sizes)
-        into, *rest = torch.autograd.grad(y, inputs, v, retain_graph=True, allow_unused=True)
-        shares = [None if g is None else g / ctx.ranks.size for g in rest]
-        return (into[ctx.own], None, None, None, None, *shares)
 
 
 def _ends(scores: Any, n: int) -> tuple[float, float]:
@@ -248,47 +186,6 @@ def _ends(scores: Any, n: int) -> tuple[float, float]:
         return math.inf, -math.inf
     low, high = torch.aminmax(check_scores(scores, n).detach())
     return float(low), float(high)
-
-
-def gathered(ranks: Ranks, asked: Asked, share: Share) -> tuple[Compiled, list[int]]:
-    """The problem of all ranks' samples, in the order of the ranks, compiled on each of them; and how many each brought."""
-    told = ranks.objects((share.n, share.columns, share.targets, share.weights, share.lb, share.ub))
-    parts = [Share(n, None, np.zeros(0, dtype=np.int64), c, t, w, lb, ub) for n, c, t, w, lb, ub in told]
-    r, sizes = asked.reading, [part.n for part in parts]
-    weighted = any(part.weights is not None for part in parts)
-    weights = [part.weights if part.weights is not None else torch.ones(part.n, dtype=torch.float64) for part in parts]
-    targets = [part.targets for part in parts if part.targets is not None]
-    compiled = compile_problem(
-        r.notion,
-        n=sum(sizes),
-        sensitive_features={name: _joined_column([part.columns[name] for part in parts]) for name in r.notion.attributes} or {"": [0]},
-        targets=np.concatenate(targets) if targets else None,
-        bounds=(_joined_side([p.lb for p in parts], sizes), _joined_side([p.ub for p in parts], sizes)),
-        weights=torch.cat(weights) if weighted else None,
-        vocabularies=r.vocabularies,
-        grow=r.grow,
-        missing_group=r.missing_group,
-        on_missing=asked.on_missing,
-        on_infeasible=asked.on_infeasible,
-    )
-    return compiled, sizes
-
-
-def _joined_column(parts: list[Any]) -> Any:
-    """Everybody's values; numbers, where anybody's are."""
-    if any(isinstance(part, np.ndarray) for part in parts):
-        return np.concatenate([np.asarray(part, dtype=np.float64) for part in parts])
-    return [value for part in parts for value in part]
-
-
-def _joined_side(sides: list[float | Tensor], sizes: list[int]) -> Any:
-    """A bound for all: one number, or (n,)."""
-    if not any(isinstance(side, Tensor) for side in sides):
-        first = next((float(s) for s, n in zip(sides, sizes, strict=True) if n and not isinstance(s, Tensor)), None)
-        if all(float(s) == first for s, n in zip(sides, sizes, strict=True) if n):
-            return None if first is not None and math.isinf(first) else first
-    columns = [torch.as_tensor(s, dtype=torch.float64).expand(n) for s, n in zip(sides, sizes, strict=True) if n]
-    return torch.cat(columns)
 
 
 def prepare_on_ranks(
@@ -308,14 +205,16 @@ def prepare_on_ranks(
     """
     ranks = agreement.ranks
     share, error, numbers = None, None, NOTHING_TOLD
+    settings: dict[str, str] = {}
     try:
         if check is not None:
             check()
         share = read_share(asked.reading, n, sensitive_features, targets, weights, asked.bounds)
         numbers = _facts(share, agreement)
+        settings = asked.settings()
     except Exception as found:  # noqa: BLE001  told to all, and raised here again
         error = found
-    met = meet(ranks, asked.settings(), error, numbers, b"batch")
+    met = meet(ranks, settings, error, numbers, b"batch")
     assert share is not None
     w = (-float(met[0]), float(met[1]), met[2] > 0.0)
     if math.isinf(w[0]):
@@ -374,9 +273,8 @@ def _left(compiled: Compiled) -> str:
     return ""
 
 
-def compile_on_ranks(notion: Notion, process_group: Any, whole: Whole, *, sensitive_features: Any, **facts: Any) -> PreparedOnRanks:
-    """``compile`` for the ranks of ``process_group``."""
-    ranks = Ranks(process_group)
+def compile_on_ranks(notion: Notion, ranks: Ranks, whole: Whole, *, sensitive_features: Any, **facts: Any) -> PreparedOnRanks:
+    """``compile`` for ``ranks``."""
     try:
         if not isinstance(notion, Notion):
             raise InputError(f"notion must be a notion such as DemographicParity('sex', tolerance=0.05), came {notion!r}")

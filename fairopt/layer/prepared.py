@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fairopt.basics.columns import Like, length, read_features, working_tensor
 from fairopt.basics.errors import FairoptWarning, InputError, UnsupportedError
+from fairopt.basics.ranks import ranks_of
 from fairopt.compiler import Compiled, OnInfeasible, OnMissing, compile_problem
 from fairopt.compiler.infeasible import as_asked
 from fairopt.compiler.limits import widened_limits
@@ -236,8 +237,8 @@ def compile(
     groups              declared values of attributes: then an unknown value is an error and an absent group is known to be absent
     on_infeasible       "raise" InfeasibleError; "closest": the scores that break the constraints least, with status CLOSEST and a warning;
                         "passthrough": the scores as they came, with status INFEASIBLE
-    process_group       ranks of ``torch.distributed`` (``dist.group.WORLD``, or another): each brings its share of the batch, none among
-                        them, every rank calls, and the rows hold on the union. Scores, gradients and certificate are those of one process
+    process_group       ranks of ``torch.distributed``, or "world" for all of them: each brings its share of the batch, none among them,
+                        every rank calls, and the rows hold on the union. Scores, gradients and certificate are those of one process
                         with all samples. See docs/scale.md
 
     Raises InputError, InfeasibleError (with a minimal conflicting set in ``.rows`` and a proof in ``.proof``); RankError where a rank is
@@ -253,9 +254,10 @@ def _compiled(
     notion: Notion, *, sensitive_features: Any, on_missing: OnMissing, on_infeasible: OnInfeasible, process_group: Any = None, **facts: Any
 ) -> Prepared | PreparedOnRanks:
     """As ``compile``; a warning names the line two calls up."""
-    if process_group is not None:
+    ranks = ranks_of(process_group)
+    if ranks is not None:
         facts.update(on_missing=on_missing, on_infeasible=on_infeasible)
-        shared = compile_on_ranks(notion, process_group, ordinary, sensitive_features=sensitive_features, **facts)
+        shared = compile_on_ranks(notion, ranks, ordinary, sensitive_features=sensitive_features, **facts)
         if shared.problem.vacuous and on_missing != "warn":
             warn_vacuous(shared.problem)
         return shared

@@ -26,15 +26,17 @@ MOST_KINDS = 1 << 12
 
 @dataclass(frozen=True, eq=False)
 class Share:
-    """n samples, 0 among them. kinds: their distinct compositions; where (n,): each sample's. None where they are too many, or an attribute
-    is no group but numbers. columns: attribute -> values, as groups or as float64 numbers. targets, weights: (n,) or None; lb, ub: a
-    number, or (n,) float64.
+    """n samples, 0 among them.
+
+    kinds, where    their distinct compositions, and each sample's (n,). None where they are too many, or an attribute is no group
+    columns         attribute -> codes (n,) with the values that they stand for, or float64 numbers (n,)
+    targets, weights  (n,) or None;  lb, ub  a number, or (n,) float64
     """
 
     n: int
     kinds: list[Kind] | None
     where: IntArray
-    columns: dict[str, list[Value] | Array]
+    columns: dict[str, tuple[IntArray, list[Value]] | Array]
     targets: Array | None
     weights: Tensor | None
     lb: float | Tensor
@@ -95,10 +97,10 @@ def _bounds(bounds: Any, n: int) -> tuple[float | Tensor, float | Tensor]:
 
 def _columns(
     how: Reading, n: int, features: Mapping[str, Any]
-) -> tuple[dict[str, list[Value] | Array], list[tuple[Column, Vocabulary]] | None]:
+) -> tuple[dict[str, tuple[IntArray, list[Value]] | Array], list[tuple[Column, Vocabulary]] | None]:
     """The values of each attribute, and its codes; None for these where an attribute is a column of numbers."""
     batch = Batch(n, features, None, vocabularies=how.vocabularies, grow=how.grow, missing_group=how.missing_group)
-    values: dict[str, list[Value] | Array] = {}
+    values: dict[str, tuple[IntArray, list[Value]] | Array] = {}
     codes: list[tuple[Column, Vocabulary]] | None = []
     for name in how.notion.attributes:
         if name in features and _continuous(features[name], name):
@@ -107,8 +109,7 @@ def _columns(
         batch.groups(name)
         column = next(c for c in batch.columns if c.attribute == name)
         vocabulary = batch.vocabularies[name]
-        listed = np.array([*vocabulary.values, None], dtype=object)
-        values[name] = listed[column.codes].tolist()
+        values[name] = column.codes, vocabulary.to_list()
         if codes is not None:
             codes.append((column, vocabulary))
     return values, codes

@@ -33,7 +33,7 @@ class RankPiece:
 
 def holds_numbers(plan: CellPlan, dtype: torch.dtype) -> bool:
     """Whether the box of a plan holds a number of ``dtype``."""
-    ends = torch.tensor([plan.real[stages.LOW], plan.real[stages.HIGH]], dtype=torch.float64)
+    ends = torch.tensor([plan.real[stages.LOW], plan.real[stages.HIGH]], dtype=torch.float64, device="cpu")
     return bool(round_inward(ends[:1], dtype, up=True) <= round_inward(ends[1:], dtype, up=False))
 
 

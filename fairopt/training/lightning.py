@@ -15,6 +15,7 @@ from fairopt.auditing.gap_table import gaps
 from fairopt.basics.columns import listed, read_features
 from fairopt.basics.errors import FairoptError, InputError
 from fairopt.basics.extras import missing
+from fairopt.basics.ranks import WORLD, Ranks
 from fairopt.layer.fairness_layer import FairnessLayer
 from fairopt.solve import Certificate
 
@@ -39,6 +40,9 @@ class ParityCallback(Callback):  # type: ignore[misc]  # the package's types are
     row holds), ``parity/train_distance`` and ``parity/val_distance`` (root of the summed squared moves), ``parity/val_used_targets`` (1
     where labels decided the scores: then it is no held-out figure), ``parity/val_vacuous`` (1 where the batch lacked the groups, so that
     nothing was asked and the violation of 0 says nothing; over an epoch the share of such batches).
+
+    Under several devices (``strategy="ddp"``) all of these are of all ranks: the worst, the mean, the gap of the scores of all together. A
+    batch's rows hold on the union of the ranks' shares where the layer has ``process_group="world"``, else on each rank apart.
 
     A certificate is about one batch. Where ``validation_step`` returns a mapping with "scores", "sensitive_features" and, for notions about
     labels, "targets", the gap of all validation scores together is logged as ``parity/val_gap``, and by how much it is beyond its limit as
@@ -89,7 +93,9 @@ class ParityCallback(Callback):  # type: ignore[misc]  # the package's types are
         """Log the certificate of a held-out batch, keep its scores for the pooled gap, and raise where parity is broken."""
         certificate = self._fresh(pl_module, f"{word}_step")
         self._log(pl_module, certificate, stage)
-        pl_module.log(f"{self.prefix}/{stage}_used_targets", float(certificate.used_targets), batch_size=certificate.problem.n)
+        shared = _ranks_of(pl_module) is not None
+        used = float(certificate.used_targets)
+        pl_module.log(f"{self.prefix}/{stage}_used_targets", used, batch_size=_samples(certificate), sync_dist=shared)
         if not certificate.max_violation <= self.slack:
             raise ParityError(
                 f"{word} batch {batch_idx}: a row is {certificate.max_violation:.3g} outside its limit, more than the slack "
@@ -101,19 +107,20 @@ class ParityCallback(Callback):  # type: ignore[misc]  # the package's types are
     def _log_pooled(self, pl_module: Any, stage: str) -> None:
         """The gap of all scores of each loader; two loaders are two data sets."""
         pooled, self._pooled = self._pooled, {}
+        ranks = _ranks_of(pl_module)
+        if ranks is not None:
+            pooled = _of_all_ranks(ranks, self._found(pl_module), pooled)
         for loader, outputs in pooled.items():
             gap, excess = pooled_gap(self._found(pl_module), outputs)
             suffix = f"/dataloader_idx_{loader}" if len(pooled) > 1 else ""
-            pl_module.log(f"{self.prefix}/{stage}_gap{suffix}", gap, add_dataloader_idx=False)
-            pl_module.log(f"{self.prefix}/{stage}_excess{suffix}", excess, add_dataloader_idx=False)
+            for name, value in (("gap", gap), ("excess", excess)):
+                pl_module.log(f"{self.prefix}/{stage}_{name}{suffix}", value, add_dataloader_idx=False, sync_dist=ranks is not None)
 
     def _log(self, pl_module: Any, certificate: Certificate, stage: str) -> None:
-        n = certificate.problem.n
-        pl_module.log(
-            f"{self.prefix}/{stage}_violation", certificate.max_violation, batch_size=n, reduce_fx="max", on_step=False, on_epoch=True
-        )
-        pl_module.log(f"{self.prefix}/{stage}_distance", certificate.distance, batch_size=n, on_step=False, on_epoch=True)
-        pl_module.log(f"{self.prefix}/{stage}_vacuous", float(certificate.vacuous), batch_size=n, on_step=False, on_epoch=True)
+        how = {"batch_size": _samples(certificate), "on_step": False, "on_epoch": True, "sync_dist": _ranks_of(pl_module) is not None}
+        pl_module.log(f"{self.prefix}/{stage}_violation", certificate.max_violation, reduce_fx="max", **how)
+        pl_module.log(f"{self.prefix}/{stage}_distance", certificate.distance, **how)
+        pl_module.log(f"{self.prefix}/{stage}_vacuous", float(certificate.vacuous), **how)
 
     def _fresh(self, pl_module: nn.Module, step: str) -> Certificate:
         """The certificate of this batch. InputError where the step did not call the layer."""
@@ -132,6 +139,38 @@ class ParityCallback(Callback):  # type: ignore[misc]  # the package's types are
                 )
             self._layer = layers[0]
         return self._layer
+
+
+def _samples(certificate: Certificate) -> int:
+    """Samples of the batch, on all ranks that share it."""
+    return int(certificate.problem.rows.counts.sum())
+
+
+def _ranks_of(pl_module: Any) -> Ranks | None:
+    """The ranks that a run has; None where it is one process."""
+    return Ranks(WORLD) if pl_module.trainer.world_size > 1 else None
+
+
+def _of_all_ranks(ranks: Ranks, layer: FairnessLayer, pooled: dict[int, list[Mapping[str, Any]]]) -> dict[int, list[Mapping[str, Any]]]:
+    """The outputs of all ranks, as plain columns, by loader."""
+    plain = {
+        loader: [
+            {
+                "scores": out["scores"].detach().reshape(-1).cpu(),
+                "sensitive_features": {
+                    name: listed(column, name) for name, column in read_features(out["sensitive_features"], layer.notion.attributes).items()
+                },
+                **({"targets": listed(out["targets"], "targets")} if "targets" in out else {}),
+            }
+            for out in outputs
+        ]
+        for loader, outputs in pooled.items()
+    }
+    joined: dict[int, list[Mapping[str, Any]]] = {}
+    for theirs in ranks.objects(plain):
+        for loader, outputs in sorted(theirs.items()):
+            joined.setdefault(loader, []).extend(outputs)
+    return dict(sorted(joined.items()))
 
 
 def pooled_gap(layer: FairnessLayer, outputs: list[Mapping[str, Any]]) -> tuple[float, float]:

@@ -34,12 +34,13 @@ Compile = Callable[..., ProjectionProblem]
 
 
 def compile_problem(notion: fo.Notion, **options: Any) -> ProjectionProblem:
-    return fo.compile(notion, **options).problem
+    prepared: fo.Prepared = fo.compile(notion, **options)
+    return prepared.problem
 
 
 def term_dropped(notion: fo.Notion, **options: Any) -> ProjectionProblem:
     """Drops one term of each row, as a compiler would that forgets an absent group's mean but keeps the row."""
-    problem = fo.compile(notion, **options).problem
+    problem = compile_problem(notion, **options)
     scales = dense(problem.rows.scales).copy()
     for row in scales:
         row[np.flatnonzero(row)[-1:]] = 0.0
@@ -47,7 +48,7 @@ def term_dropped(notion: fo.Notion, **options: Any) -> ProjectionProblem:
 
 
 def never_infeasible(notion: fo.Notion, **options: Any) -> ProjectionProblem:
-    return fo.compile(notion, **options, on_infeasible="passthrough").problem
+    return compile_problem(notion, **options, on_infeasible="passthrough")
 
 
 def _raises(compile: Compile, notion: fo.Notion, **options: Any) -> bool:

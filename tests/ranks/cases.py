@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from typing import Any
 
@@ -27,6 +28,7 @@ def _facts(solution: Any, prepared: Any, scores: Tensor, gradient: Any) -> dict[
         "limits": certificate.limits,
         "problem_hash": certificate.problem_hash,
         "gathered": prepared.gathered,
+        "certificate": json.dumps(certificate.to_dict()),
         "message": solution.message,
         "messages": prepared.ranks.messages,
         "bytes": prepared.ranks.bytes,
@@ -51,6 +53,11 @@ def project(
     return _facts(solution, prepared, z, gradient)
 
 
+def in_the_world(group: Any, rank: int, size: int, **arguments: Any) -> dict[str, Any]:
+    """``project`` over all ranks that there are."""
+    return project("world", rank, size, **arguments)
+
+
 def many(group: Any, rank: int, size: int, *, cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """``project`` for each of ``cases``."""
     return [project(group, rank, size, **case) for case in cases]
@@ -59,8 +66,9 @@ def many(group: Any, rank: int, size: int, *, cases: list[dict[str, Any]]) -> li
 def layer_steps(group: Any, rank: int, size: int, *, batches: list[dict[str, Any]], options: dict[str, Any], evaluate: int = -1) -> Any:
     """A layer over several batches, the one numbered ``evaluate`` in eval mode: scores, groups known and bytes sent after each."""
     layer = fo.FairnessLayer(fo.DemographicParity("g", tolerance=0.05), process_group=group, **options)
-    assert layer._agreement is not None
-    ranks: Any = layer._agreement.ranks
+    agreement = layer._agreement()
+    assert agreement is not None
+    ranks: Any = agreement.ranks
     objects, calls, told = ranks.objects, [0], []
 
     def counted(thing: Any) -> Any:
@@ -82,14 +90,37 @@ def network(seed: int = 0) -> torch.nn.Module:
     return torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1)).double()
 
 
-def parallel_step(group: Any, rank: int, size: int, *, x: Any, g: Any, targets: Any, total: int, learned: bool = False) -> dict[str, Any]:
-    """One step of SGD of a FairModel under DistributedDataParallel: the parameters after it."""
+def parallel_step(
+    group: Any,
+    rank: int,
+    size: int,
+    *,
+    x: Any,
+    g: Any,
+    targets: Any,
+    total: int,
+    learned: bool = False,
+    micro: int = 0,
+    sharded: bool = False,
+) -> dict[str, Any]:
+    """One step of SGD of a FairModel under DistributedDataParallel, or FSDP2 (``sharded``): the parameters after it. ``micro``: rows of a
+    micro-batch, where gradients are accumulated."""
     from torch.nn.parallel import DistributedDataParallel
 
     tolerance = torch.nn.Parameter(torch.tensor(0.05, dtype=torch.float64)) if learned else 0.05
     layer = fo.FairnessLayer(fo.DemographicParity("g", tolerance=tolerance), bounds=(0, 1), process_group=group if size > 1 else None)
-    model: Any = fo.FairModel(network(), layer)
-    if size > 1:
+    net: Any = network()
+    if micro:
+        from fairopt.training import Accumulation
+
+        net = Accumulation(net, micro)
+    model: Any = fo.FairModel(net, layer)
+    if size > 1 and sharded:
+        from torch.distributed.device_mesh import DeviceMesh
+        from torch.distributed.fsdp import fully_shard
+
+        fully_shard(model.network, mesh=DeviceMesh.from_group(group, "cpu"))
+    elif size > 1:
         model = DistributedDataParallel(model, process_group=group)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.5)
     scores = model(torch.tensor(x), sensitive_features={"g": g}).reshape(-1)
@@ -97,7 +128,9 @@ def parallel_step(group: Any, rank: int, size: int, *, x: Any, g: Any, targets: 
     loss = ((scores - torch.tensor(targets)) ** 2).sum() * size / total
     loss.backward()
     optimiser.step()
-    return {name.removeprefix("module."): p.detach().numpy().copy() for name, p in model.named_parameters()}
+    whole = {name: getattr(p, "full_tensor", lambda p=p: p)() for name, p in model.named_parameters()}
+    names = {name: name.removeprefix("module.").replace("network.network", "network") for name in whole}
+    return {names[name]: p.detach().numpy().copy() for name, p in whole.items()}
 
 
 def twice_differentiated(group: Any, rank: int, size: int, *, scores: Any, g: Any) -> Any:
@@ -197,14 +230,15 @@ def out_of_step(group: Any, rank: int, size: int, *, scores: Any, g: Any) -> Non
 
 def other_version(group: Any, rank: int, size: int, *, scores: Any, g: Any) -> None:
     """Rank 1 has another fairopt."""
-    from fairopt.layer import on_ranks
+    from fairopt.layer import asked as module
 
-    version = on_ranks._version
-    on_ranks._version = lambda: f"9.9.{rank}"
+    asked: Any = module
+    version = asked._version
+    asked._version = lambda: f"9.9.{rank}"
     try:
         fo.project(torch.tensor(scores), fo.DemographicParity("g", tolerance=0.05), sensitive_features={"g": g}, process_group=group)
     finally:
-        on_ranks._version = version
+        asked._version = version
 
 
 def pickled(group: Any, rank: int, size: int) -> None:
@@ -214,9 +248,9 @@ def pickled(group: Any, rank: int, size: int) -> None:
 
     layer = fo.FairnessLayer(fo.DemographicParity("g", tolerance=0.05), process_group=group)
     twin = copy.deepcopy(layer)
-    assert twin._agreement is not None
-    assert layer._agreement is not None
-    assert twin._agreement.ranks is layer._agreement.ranks
+    assert twin.process_group is group
+    world = pickle.loads(pickle.dumps(fo.FairnessLayer(fo.DemographicParity("g", tolerance=0.05), process_group="world")))
+    assert world.process_group == "world"
     fo.FairnessLayer(fo.DemographicParity("g", tolerance=0.05)).load_state_dict(layer.state_dict())
     pickle.dumps(layer)
 
@@ -260,4 +294,50 @@ def timed(group: Any, rank: int, size: int, *, n: int, rounds: int, delay: float
         "bytes": ranks.bytes - before[1],
         "steps": solution.iterations,
         "cells": int(prepared.problem.rows.masks.shape[1]),
+    }
+
+
+def lightning_run(group: Any, rank: int, size: int, *, x: Any, g: Any, shared: bool, steps: int) -> dict[str, Any]:
+    """A Lightning run under ``strategy="ddp"``, full shares as batches: parameters and logs after it."""
+    import os
+
+    import lightning
+    from lightning.fabric.plugins.environments import TorchElasticEnvironment
+    from lightning.pytorch.strategies import DDPStrategy
+    from torch.utils.data import DataLoader, TensorDataset
+
+    from fairopt.training import ParityCallback
+
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), GROUP_RANK="0", LOCAL_WORLD_SIZE=str(size))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="29500", TORCHELASTIC_RUN_ID="0")
+    notion = fo.DemographicParity("g", tolerance=0.02)
+    layer = fo.FairnessLayer(notion, bounds=(0, 1), groups={"g": [0, 1]}, process_group="world" if shared else None)
+
+    class Module(lightning.LightningModule):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = fo.FairModel(network(), layer)
+
+        def training_step(self, batch: Any, _: int) -> Any:
+            return ((self.model(batch[0], sensitive_features={"g": batch[1]}) - 0.5) ** 2).mean()
+
+        def validation_step(self, batch: Any, _: int) -> Any:
+            scores = self.model(batch[0], sensitive_features={"g": batch[1]})[:, 0]
+            return {"scores": scores, "sensitive_features": {"g": batch[1]}}
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), 0.2)
+
+    one = size == 1
+    trainer = lightning.Trainer(
+        max_epochs=steps, accelerator="cpu", devices=size, use_distributed_sampler=False, num_sanity_val_steps=0, logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, callbacks=[ParityCallback()],
+        strategy="auto" if one else DDPStrategy(process_group_backend="gloo", cluster_environment=TorchElasticEnvironment()),
+    )  # fmt: skip
+    module = Module()
+    loader: Any = DataLoader(TensorDataset(torch.tensor(x), torch.tensor(g)), batch_size=len(g))
+    trainer.fit(module, loader, loader)
+    return {
+        "parameters": [p.detach().numpy().copy() for p in module.parameters()],
+        "logged": {name: float(value) for name, value in trainer.callback_metrics.items()},
     }

@@ -27,7 +27,7 @@ class Pool:
     """``size`` ranks, which run cases together."""
 
     def __init__(self, size: int, folder: Path, seconds: float = 60.0) -> None:
-        file = folder / "ranks"
+        file = folder / f"ranks {id(self)}"
         self.last: list[tuple[bool, Any]] = []
         self.processes = [
             subprocess.Popen(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import fairopt as fo
 
@@ -22,7 +23,7 @@ sys.modules["rank_drawing"] = drawing
 spec.loader.exec_module(drawing)
 
 EXACT = ("status", "group_counts", "labels", "dropped", "limits")
-OF_ALL = ("prices", "violation", "distance", "problem_hash", "gathered", *EXACT)
+OF_ALL = ("prices", "violation", "distance", "problem_hash", "gathered", "certificate", *EXACT)
 
 
 def joined(found: list[dict[str, Any]], name: str) -> np.ndarray:
@@ -74,6 +75,26 @@ def test_every_shipped_notion_over_ranks(pool: Any) -> None:
     seen = check(pool, [drawing.draw(name, seed) for name in drawing.NOTIONS for seed in range(1)], 0)
     assert seen["driven"] >= 5
     assert seen["gathered"] >= 3
+
+
+def test_weights_and_open_boxes_over_ranks(pool: Any) -> None:
+    """Weights that only one rank has, and boxes of every kind, all on the driven road."""
+    batches = []
+    for seed, bounds in enumerate(((0.0, 1.0), (0.0, None), (None, 0.9), None, (-40.0, 60.0))):
+        w = np.exp(np.random.default_rng(seed).uniform(-2.0, 2.0, 50))
+        w[25:] = 1.0
+        batches += [plain(50, seed, bounds=bounds, weights=w), plain(50, seed, bounds=bounds)]
+    assert check(pool, batches, 1) == {"driven": 10, "gathered": 0}
+
+
+@pytest.mark.parametrize(("n", "road"), [(80, "driven"), (5_000, "gathered")])
+def test_targets_that_are_real_numbers(pool: Any, n: int, road: str) -> None:
+    """Each is a composition of its own; beyond some thousands of them the batch is gathered."""
+    targets = np.random.default_rng(n).normal(0.5, 0.2, n)
+    batch = plain(n, notion=fo.MeanResidual("g", tolerance=0.01), targets=targets)
+    found = pool.run(2, "project", batch.shares([0, n // 4, n]))
+    compare(batch, found, drawing.alone(batch))
+    assert bool(found[0]["gathered"]) == (road == "gathered")
 
 
 @pytest.mark.slow
@@ -213,8 +234,6 @@ def test_a_layer_learns_groups_together(pool: Any) -> None:
         assert [groups for _, groups, _ in told] == [{"g": ["a", "b", "c"]}] * 3
         assert [objects for _, _, objects in told] == [1, 0, 0]
     whole = fo.FairnessLayer(fo.DemographicParity("g", tolerance=0.05))
-    import torch
-
     for k in range(3):
         z = torch.tensor(np.concatenate([mine[k]["scores"] for mine in first]))
         whole.train(k != 2)
@@ -226,14 +245,15 @@ def test_a_layer_learns_groups_together(pool: Any) -> None:
         assert "unknown value 'z'" in message
 
 
-@pytest.mark.parametrize("learned", [False, True])
-def test_a_parallel_step_is_the_step_of_one_process(pool: Any, learned: bool) -> None:
+@pytest.mark.parametrize("how", [{}, {"learned": True}, {"micro": 7}, {"sharded": True}], ids=["ddp", "learned", "accumulated", "fsdp"])
+def test_a_parallel_step_is_the_step_of_one_process(pool: Any, how: dict[str, Any]) -> None:
+    learned = "learned" in how
     rng = np.random.default_rng(3)
     n = 48
     x, g, t = rng.normal(size=(n, 4)), rng.integers(0, 3, n), rng.random(n)
     alone = pool.run(1, "parallel_step", {"x": x, "g": g, "targets": t, "total": n, "learned": learned})[0]
     cuts = [0, 31, n]
-    shares = [{"x": x[a:b], "g": g[a:b], "targets": t[a:b], "total": n, "learned": learned} for a, b in itertools.pairwise(cuts)]
+    shares = [{"x": x[a:b], "g": g[a:b], "targets": t[a:b], "total": n, **how} for a, b in itertools.pairwise(cuts)]
     for found in pool.run(2, "parallel_step", shares):
         assert found.keys() == alone.keys()
         assert ("layer.tolerance" in found) == learned
@@ -326,6 +346,47 @@ def test_a_layer_on_a_group_is_not_pickled(pool: Any) -> None:
         assert "state_dict" in message
 
 
-def test_no_group() -> None:
-    with pytest.raises(fo.InputError, match="process_group"):
-        fo.project([0.1, 0.2], fo.DemographicParity("g", tolerance=0.1), sensitive_features={"g": [0, 1]}, process_group="world")
+def test_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    notion = fo.DemographicParity("g", tolerance=0.1)
+    for group in ("world", object()):
+        if group == "world":  # a process that runs by itself
+            monkeypatch.setenv("WORLD_SIZE", "1")
+            found = fo.project([0.1, 0.5], notion, sensitive_features={"g": [0, 1]}, process_group="world")
+            assert found == fo.project([0.1, 0.5], notion, sensitive_features={"g": [0, 1]})
+            layer = fo.FairnessLayer(notion, process_group="world")
+            assert layer.process_group == "world"
+            assert layer(torch.tensor([0.1, 0.5]), sensitive_features={"g": [0, 1]}).shape == (2,)
+            monkeypatch.setenv("WORLD_SIZE", "2")  # one of several, which were not made a group
+        with pytest.raises(fo.InputError, match="process_group: torch.distributed is not initialised"):
+            fo.project([0.1, 0.2], notion, sensitive_features={"g": [0, 1]}, process_group=group)
+
+
+def test_the_world_of_the_pool(pool: Any) -> None:
+    batch = plain(80, group="world")
+    found = pool.run(4, "in_the_world", [{k: v for k, v in one.items() if k != "group"} for one in batch.shares([0, 5, 5, 60, 80])])
+    other = pool.run(1, "project", [{k: v for k, v in batch.arguments.items() if k != "group"}])[0]
+    assert np.array_equal(joined(found, "scores"), other["scores"])
+
+
+@pytest.mark.slow
+def test_lightning_over_ranks(fresh: Any) -> None:
+    """Under strategy="ddp" with equal shares: the run of one process, and its logs."""
+    pytest.importorskip("lightning", reason="needs Lightning")
+    rng = np.random.default_rng(8)
+    x, g = rng.normal(size=(40, 4)), np.repeat([0, 1], 20)
+    x[:, 0] += 2.0 * g
+    order = rng.permutation(40)
+    x, g = x[order], g[order]
+    pool = fresh(2, 60.0)
+    shares = [{"x": x[a:b], "g": g[a:b], "shared": True, "steps": 3} for a, b in ((0, 20), (20, 40))]
+    found = pool.run(2, "lightning_run", shares)
+    apart = pool.run(2, "lightning_run", [{**share, "shared": False} for share in shares])
+    lone = fresh(1, 60.0).run(1, "lightning_run", {"x": x, "g": g, "shared": False, "steps": 3})[0]
+    for one in found:
+        assert all(np.abs(a - b).max() < 1e-12 for a, b in zip(one["parameters"], lone["parameters"], strict=True))
+        assert one["logged"].keys() == lone["logged"].keys()
+        for name, value in lone["logged"].items():
+            assert one["logged"][name] == pytest.approx(value, rel=1e-5, abs=1e-7), name
+    assert found[0]["logged"]["parity/val_gap"] <= 0.02 + 1e-9
+    assert apart[0]["logged"] == apart[1]["logged"]
+    assert apart[0]["logged"]["parity/val_gap"] > 0.02 + 1e-6  # on each rank apart, and not on the union

@@ -98,6 +98,7 @@ ERRORS = {
     "BackendError": fo.BackendError("failed"),
     "MissingExtraError": fo.MissingExtraError("pip install it"),
     "StateError": fo.StateError("run.db: closed"),
+    "RankError": fo.RankError("process_group: rank 0 of 2 lost the others"),
     "ConformanceError": fo.ConformanceError("idempotent", "is not"),
     "FairoptError": fo.FairoptError("any"),
     "FairoptWarning": fo.FairoptWarning("careful"),

@@ -273,3 +273,69 @@ def test_copies_are_checked() -> None:
             compile_problem(notion, n=2, sensitive_features=features, **facts)
     with pytest.raises(UnsupportedError, match="weight of their own"):
         compile_problem(fo.ScoreCovariance("g", tolerance=0.1), n=2, sensitive_features={"g": [0.0, 1.0]}, copies=two)
+
+
+class LogisticPasses(TorchPasses):
+    """Another map: y = sigmoid(logit(z) - shift), which is the nearest in Kullback-Leibler distance; slopes are y (1 - y)."""
+
+    def _values(self, shift: np.ndarray) -> Tensor:
+        return torch.sigmoid(torch.logit(self.z) - torch.from_numpy(shift)[self.samples.cell])
+
+    def sums(self, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        y = self._values(shift)
+        return self._summed(y), self._summed(y * (1.0 - y))
+
+    def largest(self, shift: np.ndarray) -> float:
+        return 1.0
+
+    def scores(self, shift: np.ndarray) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        y = self._values(shift)
+        self.slope = y * (1.0 - y)
+        return y, self._summed(y), self._summed(self.slope)
+
+    def gradient_sums(self, v: Tensor, *, weighted: bool = True) -> np.ndarray:
+        return self._summed(v * self.slope if weighted else v)
+
+    def spread(self, v: Tensor, shift: np.ndarray, *, weighted: bool = False) -> Tensor:
+        """D (v - shift), for D = diag(slopes); the derivative by logit(z) is what J' gives."""
+        return self.slope * (v - torch.from_numpy(shift)[self.samples.cell])
+
+
+@pytest.mark.parametrize("notion", ["parity", "two", "given", "overall"])
+def test_another_map_than_clipping(notion: str) -> None:
+    rng = np.random.default_rng(1)
+    n = 300
+    features = {"g": rng.integers(0, 3, n), "h": rng.integers(0, 2, n)}
+    problem = compile_problem(NOTIONS[notion], n=n, sensitive_features=features, bounds=(0.0, 1.0)).problem
+    logits = torch.from_numpy(rng.normal(0.0, 1.0, n) + features["g"])
+    plan = cell_plan(problem)
+    assert plan is not None
+
+    def solved(logit: Tensor) -> tuple[Any, LogisticPasses]:
+        passes = LogisticPasses(torch.sigmoid(logit), Samples(problem.rows.cell, plan.cells, 0.0, 1.0, None))
+        driven = drive(problem, plan, passes)
+        assert driven.certified
+        return driven, passes
+
+    driven, passes = solved(logits)
+    y, p = driven.scores, driven.prices
+    A = problem.rows.matrix()
+    f = (A @ y).numpy() + problem.rows.offset
+    assert torch.allclose(torch.logit(y), logits - A.T @ torch.from_numpy(p), rtol=0, atol=1e-9)  # stationary
+    for k in range(problem.linear):  # and complementary
+        assert problem.lower[k] <= f[k] <= problem.upper[k]
+        assert abs(p[k]) < 1e-12 or abs(f[k] - (problem.upper[k] if p[k] > 0 else problem.lower[k])) < 1e-9
+    for r, rows in enumerate(problem.range_slices):
+        assert f[rows].max() - f[rows].min() <= problem.width[r]
+        assert abs(p[rows].sum()) < 1e-9
+        assert f[rows].max() - f[rows].min() > problem.width[r] - 1e-9 or np.abs(p[rows]).max() < 1e-12
+    v = torch.from_numpy(rng.normal(size=n))
+    gradient = respond(driven, passes, v)
+    step = 1e-6
+    for i in range(0, n, 31):
+        ends = []
+        for sign in (step, -step):
+            moved = logits.clone()
+            moved[i] += sign
+            ends.append(float(solved(moved)[0].scores @ v))
+        assert abs((ends[0] - ends[1]) / (2 * step) - float(gradient[i])) < 1e-6

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 F = TypeVar("F", bound=Callable[..., Any])
 # sums keep their order: the same bits on every call; NaN and infinity keep their meaning
 RELAXED = {"nsz", "arcp", "contract"}
-FILES = ("kernels.py", "rows.py", "pieces.py", "search.py", "stages.py", "project.py", "whole_sums.py")
+FILES = ("kernels.py", "rows.py", "pieces.py", "search.py", "stages.py", "project.py", "binned_kernels.py", "whole_sums.py")
 logger = logging.getLogger("fairopt")
 
 

@@ -15,9 +15,12 @@ from torch import Tensor
 from fairopt.basics.arrays import Array
 from fairopt.basics.binned_sums import Bins, bins_for
 from fairopt.basics.ranks import Ranks
+from fairopt.solve.passes import binned_kernels
 from fairopt.solve.passes.interface import Samples
+from fairopt.solve.passes.jit import module
 from fairopt.solve.passes.torch_passes import TorchPasses
 
+NOTHING: Array = np.zeros(0)
 _ROUNDED = 1.0 + 2.0**-6  # what rounding to bfloat16 may add
 TERMS = 8  # half ulps of the largest score, a sample, by which a binned sum may be off
 
@@ -38,6 +41,8 @@ class RankPasses(TorchPasses):
         self.ranks, self.ends, self.total = ranks, ends, total
         self.lightest, self.heaviest = lightest, heaviest
         self.distance = math.nan
+        self._compiled = module() is not None and z.device.type == "cpu" and z.dtype in (torch.float32, torch.float64)
+        self._light = Bins((0.0,)) if samples.weights is None else bins_for(1.0 / lightest, total)
 
     def extent(self) -> tuple[float, float]:
         return self.ends
@@ -54,9 +59,12 @@ class RankPasses(TorchPasses):
         if self.samples.weights is not None:
             moves = moves * self.samples.weights.to(moves.device)
         size = self._size(shift)
-        most = self.heaviest * (2.0 * max(size, *map(abs, self.ends))) ** 2
-        sums, slopes, rest = self._reduced(wide, free, size, b"scores" + shift.tobytes(), (moves, most))
-        self.distance = math.sqrt(rest)
+        if not size < math.inf:
+            return y, np.full(self.samples.cells, np.nan), np.full(self.samples.cells, np.nan)
+        bins, more = bins_for(size, self.total), bins_for(self.heaviest * (2.0 * max(size, *map(abs, self.ends))) ** 2, self.total)
+        rest = self._binned(moves, more, torch.zeros_like(self._cell), 1).reshape(-1)
+        sums, slopes, rest = self._joined(bins, self._binned(wide, bins), self._masses(free), b"scores" + shift.tobytes(), rest)
+        self.distance = math.sqrt(float(more.total(rest)))
         return y, sums, slopes
 
     def gradient_sums(self, v: Tensor, *, weighted: bool = True) -> Array:
@@ -77,8 +85,20 @@ class RankPasses(TorchPasses):
         return [sum((Fraction(*part[c]) for part in parts), Fraction(0)) for c in range(self.samples.cells)]
 
     def _evaluated(self, shift: Array) -> tuple[Array, Array]:
-        x, free = self._moved(shift)
-        return self._reduced(x, free, self._size(shift), b"sums" + shift.tobytes())[:2]
+        size = self._size(shift)
+        if not size < math.inf:  # all ranks have the same shifts, and none sends anything
+            return np.full(self.samples.cells, np.nan), np.full(self.samples.cells, np.nan)
+        bins, light = bins_for(size, self.total), self._light
+        if self._compiled:
+            sums, free = np.zeros((len(bins), self.samples.cells)), np.zeros((len(light), self.samples.cells))
+            low, high = float(self._lb), float(self._ub)
+            inverse = np.zeros(0) if self._inverse is None else self._inverse.numpy()
+            anchors = np.array(bins.anchors), np.array(light.anchors)
+            binned_kernels.binned_clipped_sums(self.z.numpy(), self._cell.numpy(), shift, low, high, inverse, *anchors, sums, free)
+        else:
+            x, inside = self._moved(shift)
+            sums, free = self._binned(x, bins), self._masses(inside)
+        return self._joined(bins, sums, free, b"sums" + shift.tobytes())[:2]
 
     def _size(self, shift: Array) -> float:
         """A bound of the absolute scores at these shifts: from the box, where it is closed, and from how far prices move the lightest."""
@@ -86,30 +106,24 @@ class RankPasses(TorchPasses):
         lb, ub = float(self._lb), float(self._ub)
         return min(max(abs(lb), abs(ub)), max(far, lb, -ub)) * _ROUNDED
 
-    def _reduced(
-        self, x: Tensor, free: Tensor, size: float, about: bytes, extra: tuple[Tensor, float] | None = None
-    ) -> tuple[Array, Array, float]:
-        """One message: the cells' sums of x (n,), their slopes, and the sum of ``extra`` (n,), which is at most its second number each."""
-        cells, bins = self.samples.cells, bins_for(size, self.total)
-        if not size < math.inf:  # all ranks have the same shifts, and none sends anything
-            return np.full(cells, np.nan), np.full(cells, np.nan), math.nan
-        parts = [self._binned(x, bins)]
-        light = bins_for(1.0 / self.lightest, self.total)
-        if self._inverse is None:
-            parts.append(self._summed(free.to(torch.float64))[None])
-        else:
-            parts.append(self._binned(free * self._inverse, light))
-        message = [p.reshape(-1) for p in parts]
-        more = Bins(())
-        if extra is not None:
-            more = bins_for(extra[1], self.total)
-            message.append(np.asarray(more.cut(extra[0]).sum(1).cpu().numpy()))
-        found = self.ranks.add(np.concatenate(message), about)
-        a, b = len(bins) * cells, len(found) - len(more)
-        slopes = found[a:b].reshape(-1, cells)
-        rest = float(more.total(found[b:])) if len(more) else 0.0
-        return bins.total(found[:a].reshape(-1, cells)), light.total(slopes), rest
+    def _joined(self, bins: Bins, sums: Array, free: Array, about: bytes, rest: Array = NOTHING) -> tuple[Array, Array, Array]:
+        """One message: the cells' sums, their slopes, both from their parts (parts, C), and the numbers ``rest``, over all ranks."""
+        found = self.ranks.add(np.concatenate([sums.reshape(-1), free.reshape(-1), rest]), about)
+        a, b = sums.size, sums.size + free.size
+        return bins.total(found[:a].reshape(sums.shape)), bins.total(found[a:b].reshape(free.shape)), found[b:]
 
-    def _binned(self, x: Tensor, bins: Bins) -> Array:
-        """(parts, C) exact sums of the parts of x (n,) over this rank's cells."""
-        return np.stack([self._summed(part) for part in bins.cut(x)])
+    def _masses(self, free: Tensor) -> Array:
+        """(parts, C) of the free scores (n,) bool: their number, or the sum of 1 / w."""
+        if self._inverse is None:
+            return self._summed(free.to(torch.float64))[None]
+        return self._binned(free * self._inverse, self._light)
+
+    def _binned(self, x: Tensor, bins: Bins, cell: Tensor | None = None, cells: int = 0) -> Array:
+        """(parts, C) exact sums of the parts of x (n,) float64 over this rank's cells, or over others."""
+        cell, cells = (self._cell, self.samples.cells) if cell is None else (cell, cells)
+        if self._compiled:
+            sums = np.zeros((len(bins), cells))
+            binned_kernels.binned_sums(x.numpy(), cell.numpy(), np.array(bins.anchors), sums)
+            return sums
+        zero = torch.zeros(cells, dtype=torch.float64, device=x.device)
+        return np.stack([zero.index_add(0, cell, part).cpu().numpy() for part in bins.cut(x)])
