@@ -69,7 +69,7 @@ def journal_in(folder: Path, head: dict[str, Any]) -> Iterator[Journal]:
     A new one of a run that fails before it has found prices leaves no folder behind.
     """
     head = json.loads(json.dumps(head))
-    new = not folder.exists()
+    new, alone = not folder.exists(), not folder.parent.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / "journal").open("ab+")
@@ -86,8 +86,9 @@ def journal_in(folder: Path, head: dict[str, Any]) -> Iterator[Journal]:
         except BaseException:
             if journal.solved is None and (new or not lines):
                 journal.remove()
-                with suppress(OSError):
-                    folder.parent.rmdir()  # where it was made for this run, and is empty
+                if alone:
+                    with suppress(OSError):
+                        folder.parent.rmdir()
             raise
 
 

@@ -144,7 +144,8 @@ def _numbers(cells: Any, column: str, decimal: str, read: Callable[[Any, str, st
     """(n,) float64 (float32 where the column is and ``single``), NaN where a cell is none; and why. InputError where no cell can be."""
     if not isinstance(cells, list):
         return _arrow_numbers(cells, column, single=single, truth=read is label)
-    if decimal == "." and _PLAIN.fullmatch("\n".join([*cells, ""])):
+    text = "\n".join([*cells, ""])
+    if decimal == "." and text.count("\n") == len(cells) and _PLAIN.fullmatch(text):  # a quoted cell may hold a line end
         out = np.array(list(map(float, cells)), dtype=np.float64)
         if np.isfinite(out).all():
             return out, {}

@@ -270,6 +270,15 @@ def test_text_is_text(tmp_path: Path) -> None:
     assert [line.rsplit(",", 1)[0] for line in back] == text.splitlines()
 
 
+def test_a_cell_of_two_lines_is_no_number(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('g,p\na,0.5\nb,"0.25\n0.5"\na,0.75\nb,1\n')
+    asked: dict[str, Any] = {"score": "p", "rejects": tmp_path / "rejects.csv"}
+    report = project_dataset(tmp_path / "a.csv", tmp_path / "b.csv", fo.DemographicParity("g", tolerance=0.1), **asked)
+    assert (report.rows, report.rejected) == (3, 1)
+    assert pd.read_csv(tmp_path / "rejects.csv").row.tolist() == [3]
+    assert (tmp_path / "b.csv").read_text().count("\n") == 4
+
+
 @pytest.mark.parametrize("codec", ["utf-16", "utf-32-be", "utf-8-sig"])
 def test_encodings_of_several_bytes(codec: str, tmp_path: Path) -> None:
     text = "g,p\né,0.5\nü,0.25\né,1\n"
@@ -483,6 +492,11 @@ def test_infeasible_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(fo.InfeasibleError):
         project_dataset(source, tmp_path / "out", notion, score="p", bounds=(0, 1))
     assert not (tmp_path / "out").exists()
+    (tmp_path / "there").mkdir()  # a folder that was there stays
+    for output in (tmp_path / "there", tmp_path / "there" / "fair.parquet"):
+        with pytest.raises(fo.InfeasibleError):
+            project_dataset(source if output.suffix == "" else source / "part-000.parquet", output, notion, score="p", bounds=(0, 1))
+        assert list((tmp_path / "there").iterdir()) == []
 
 
 def test_words_as_targets(tmp_path: Path) -> None:
