@@ -28,7 +28,7 @@ FIT = pd.DataFrame({"u": np.random.default_rng(0).normal(size=60)})
 
 def estimated(g: Any) -> Any:
     """Fitted on 60 rows whose groups are in the container that came."""
-    model = FairRegressor(fo.DemographicParity, tolerance=0.05, epochs=1, hidden=(), random_state=0)
+    model = FairRegressor(fo.DemographicParity, tolerance=0.05, epochs=1, members=1, hidden=(), random_state=0)
     model.fit(FIT, FIT["u"], sensitive_features={"g": g})
     return model.frozen_.keys, model.predict(FIT, sensitive_features={"g": g}).tolist()
 
