@@ -39,14 +39,14 @@ def cumulative(z: FloatArray, codes: IntArray, eps: float, kappa: float) -> Floa
 
 def projected(z: FloatArray, codes: IntArray, eps: float, kappa: float) -> FloatArray:
     """The first half at once, by the layer: the cheapest of all."""
-    return PerBatch().send([(z, codes)], eps)[0]
+    return PerBatch().send([(np.asarray(z, dtype=np.float64), codes)], eps)[0]
 
 
 RULES: tuple[Rule, ...] = (pooled, cumulative, projected)
 
 
 def measure(rule: Rule, n: int, codes: IntArray, eps: float, kappa: float, factor: float) -> Measurement:
-    z = 1.0 - codes
+    z = np.asarray(1.0 - codes, dtype=np.float64)
     y = rule(z, codes, eps, kappa)
     delta = abs(float(y[codes == 0].mean() - y[codes == 1].mean()))
     return Measurement(factor * n * (1 - delta) ** 2 / 2, float(((y - z) ** 2).sum()), 1e-9 * n, note=rule.__name__)

@@ -150,16 +150,23 @@ def optimal(codes: list[IntArray], z: FloatArray, y: FloatArray, before: list[To
     return Measurement(float(wrong), 0.0, 1e-8 + 1e-13 * stiff, note="the rule of the claim")
 
 
+def expected(controller: PooledParity, codes: IntArray) -> FloatArray:
+    """(n,) What the forecast took off the scores of the last step; 0 where there is none."""
+    (component,) = controller._components.values()
+    if component.forecast is None:
+        return np.zeros(len(codes))
+    return np.array([component.forecast.shifts[component.index[int(g)]] for g in codes])
+
+
 def follow_two(make: Make, stream: object, eps: float, kappa: float, single: bool) -> Measurement:
-    """P2 after every step, against counts and sums kept here; and each answer the rule's, where the rule has no forecast."""
+    """P2 after every step, against counts and sums kept here; and each answer the rule's, on what the forecast has left."""
     controller = make(parity("g", tolerance=eps), bounds=(0, 1), kappa=kappa)
     totals, found = Totals(2), [Measurement(0.0, 1.0)]
     for t, (z, (codes,)) in enumerate(stream):  # type: ignore[arg-type,var-annotated]
         one = single and len(z) == 1
         sent = controller.step(float(z[0]) if one else z, sensitive_features=int(codes[0]) if one else codes).scores
         y = np.atleast_1d(np.asarray(sent, dtype=np.float64))
-        if not controller.predict:
-            found.append(optimal([codes], z, y, [totals], eps, kappa))
+        found.append(optimal([codes], np.clip(z, 0, 1) - expected(controller, codes), y, [totals], eps, kappa))
         totals.add(codes, y)
         if (totals.counts == 0).any():
             continue
@@ -192,8 +199,7 @@ def check_groups(rng: Generator, make: Make) -> Measurement:
     totals, before, found = Totals(groups), 0.0, [Measurement(0.0, 1.0)]
     for z, (codes,) in drawn(rng, (groups,), 160):
         y = np.asarray(controller.step(z, sensitive_features=codes).scores)
-        if not controller.predict:
-            found.append(optimal([codes], z, y, [totals], eps, kappa))
+        found.append(optimal([codes], np.clip(z, 0, 1) - expected(controller, codes), y, [totals], eps, kappa))
         totals.add(codes, y)
         if totals.means.size < 2:
             continue
@@ -328,5 +334,6 @@ CLAIMS = (
         PooledParity,
         {"gain a quarter": weaker(0.25, predict=True)},
         tight=reach_forecast,
+        deviations={"gain smaller": lambda size: weaker(1.0 - size, predict=True)},
     ),
 )
