@@ -73,7 +73,9 @@ def kl_draws(count: int, seed: int = 0, *, distance: Distance = "kl", max_n: int
 
 
 def gap_of_prices(problem: ProjectionProblem, f: np.ndarray, p: np.ndarray, size: float) -> float:
-    """How far prices p are from the subgradients of the cost of row values f: 0 says that the scores are nearest, in score units."""
+    """How far prices p are from the subgradients of the cost of row values f: 0 says that the scores are nearest, in score units. A price
+    that should not be there counts for no more than it moves its row by.
+    """
     shape, L = structure(problem), problem.linear
     worst = 0.0
     blocks: dict[int, list[tuple[float, float, float, float]]] = {}
@@ -90,14 +92,15 @@ def gap_of_prices(problem: ProjectionProblem, f: np.ndarray, p: np.ndarray, size
             whole = ratio * f[rows].max() - f[rows].min() - problem.width[c - L]
             lost = float(price * (ratio * f[rows].max() - f[rows].min()) - p[rows] @ f[rows])  # 0 where prices lie on the extremes
             scale = float(np.abs(p[rows]).sum())
-            worst = max(worst, lost / (scale * unit) if scale else 0.0)
+            worst = max(worst, min(lost / scale, scale * moves) / unit if scale else 0.0)
             over = float(whole)
         if soft.kind == "hard":
-            miss = max(over, 0.0) if price == 0 else abs(over)
+            miss = over if over > 0.0 else min(-over, price * moves) if price else 0.0
         elif soft.kind == "quadratic":
-            miss = abs(over - price / soft.weight) if price > 0 else min(max(over, 0.0), max(over, 0.0) * soft.weight * moves)
+            wanted = max(over, 0.0)
+            miss = min(abs(over - price / soft.weight) if price else wanted, abs(price - wanted * soft.weight) * moves)
         elif soft.kind == "priced":
-            miss = max(-over, 0.0) if price > 0 else 0.0
+            miss = min(max(-over, 0.0), price * moves)
             miss = max(miss, min(over, (soft.weight - price) * moves))
             assert price <= soft.weight * (1 + 1e-9)
         else:

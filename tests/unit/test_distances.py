@@ -196,8 +196,7 @@ NOTIONS = {
 
 
 @every
-@pytest.mark.parametrize("name", NOTIONS)
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("name", "weighted"), [*((name, False) for name in NOTIONS), ("parity", True), ("two", True)])
 def test_gradients_of_first_and_second_order(name: str, weighted: bool, distance: Any) -> None:
     z, groups = batch(12)
     z.requires_grad_(True)

@@ -75,7 +75,7 @@ def solve_simplex(
         told = pinned
         verdict = ruled(verdict, pinned, np.inf if outcome is None else outcome.residual)
     y = verdict.y.reshape(C, n).T.contiguous()
-    error = float((y.to("cpu", torch.float64).sum(1) - 1.0).abs().max())
+    error = float(left_of(y).abs().max())
     if verdict.status in GRANTING and not error <= C * torch.finfo(scores.dtype).eps:
         near = error <= ROUNDINGS * C * torch.finfo(scores.dtype).eps
         verdict.status = Status.WITHIN_ROUNDING if near else Status.INACCURATE
@@ -100,6 +100,12 @@ def solve_simplex(
     return ClassSolution(y, prices, verdict.status, certificate, BACKEND, steps, verdict.message, error)
 
 
+def left_of(y: Tensor) -> Tensor:
+    """(n, 1) float64: what the rows of y (n, C) lack of 1, summed in the longest floats that the machine has."""
+    sums = y.detach().to("cpu", torch.float64).numpy().astype(np.longdouble).sum(1, keepdims=True)
+    return torch.from_numpy((1.0 - sums).astype(np.float64)).to(y.device)
+
+
 def _settle(problem: ProjectionProblem, n: int, C: int) -> Settle:
     """What rounding leaves of each sample's sum goes to its largest entry, where it rounds to the last bit."""
 
@@ -107,8 +113,7 @@ def _settle(problem: ProjectionProblem, n: int, C: int) -> Settle:
         table = to_sample_order(y, problem).reshape(C, n).T.contiguous()
         wide = table.to(torch.float64)
         largest = wide.argmax(1, keepdim=True)
-        left = 1.0 - wide.sum(1, keepdim=True)
-        mended = (wide.gather(1, largest) + left).clamp(0.0, 1.0)
+        mended = (wide.gather(1, largest) + left_of(table)).clamp(0.0, 1.0)
         return to_cell_order(table.scatter(1, largest, mended.to(table.dtype)).T.reshape(-1), problem)
 
     return settle
