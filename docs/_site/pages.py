@@ -15,6 +15,7 @@ from pathlib import Path
 import griffe
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.nav import Navigation, Section
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +33,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path, text in _reference()[0].items():
         files.append(File.generated(config, path, content=text))
     return files
+
+
+def on_nav(nav: Navigation, config: MkDocsConfig, files: Files) -> Navigation:
+    """Leave out the parts that have no page yet."""
+    nav.items = [item for item in nav.items if not isinstance(item, Section) or item.children]
+    return nav
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:

@@ -8,7 +8,7 @@ import io
 import re
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -49,15 +49,20 @@ def test_every_document_that_a_document_names_exists(document: Path) -> None:
     assert [path for path in re.findall(r"`(docs/[\w/]+(?:\.\w+)?)`", document.read_text()) if not (ROOT / path).exists()] == []
 
 
-@pytest.fixture(scope="module")
-def check_site() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("check_site", ROOT / "docs/_site/check_site.py")
+def _tool(name: str) -> ModuleType:
+    """A module of docs/_site, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/_site/{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["check_site"] = module  # dataclasses look their module up
+    sys.modules[name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def check_site() -> ModuleType:
+    return _tool("check_site")
 
 
 GOOD = (
@@ -94,6 +99,44 @@ def test_the_check_of_the_site_sees_a_font_of_another_host_and_an_empty_site(che
     (tmp_path / "a.html").write_text(GOOD.replace("b.html#there", "#here"))
     (tmp_path / "site.css").write_text('@font-face { src: url("https://fonts.example.org/x.woff2") }')
     assert ["another host" in fault for fault in check_site.faults(tmp_path)] == [True]
+
+
+LISTED = """First line.
+
+    scores         (n,) what came,
+                   and went
+    rounding_bound how far
+    n, m           sizes;  box  none or a pair
+
+    layer = Layer(notion)          # code stays code
+    a sentence that goes on
+"""
+
+MADE = """First line.
+
+`scores`
+:   (n,) what came, and went
+
+`rounding_bound`
+:   how far
+
+`n, m`
+:   sizes
+
+`box`
+:   none or a pair
+
+
+    layer = Layer(notion)          # code stays code
+    a sentence that goes on"""
+
+
+def test_columns_of_arguments_become_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "griffe", SimpleNamespace(Extension=object, Object=object))  # the site's tools are not here
+    as_markdown = _tool("docstrings").as_markdown
+    assert as_markdown(LISTED).replace("\n\n\n", "\n\n") == MADE.replace("\n\n\n", "\n\n")
+    untouched = "A table:\n\n| a  | b |\n|---|---|\n\n    x = f(1)  # why"
+    assert as_markdown(untouched) == untouched
 
 
 def test_every_place_that_says_a_version_says_the_same() -> None:
