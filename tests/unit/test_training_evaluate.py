@@ -193,7 +193,8 @@ def test_nothing_is_left_behind() -> None:
     assert (one.part, one.quantity, decisions.quantity) == ("training", "score", "decision")
     for other in (fair, twin, pickle.loads(stored)):
         assert other(x, sensitive_features={"sex": sex}).shape == (90,)
-        assert not any(hook.__self__._heard for hook in other.layer._forward_hooks.values())  # a copy gathers nothing
+        hooks: list[Any] = list(other.layer._forward_hooks.values())
+        assert not any(hook.__self__._heard for hook in hooks)  # a copy gathers nothing
     assert recorder.said() == ()
     assert not fair.layer._forward_hooks
     features = {"sex": sex.tolist()}
