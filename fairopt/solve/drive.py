@@ -25,7 +25,7 @@ from torch import Tensor
 
 from fairopt.basics.arrays import Array
 from fairopt.basics.errors import BackendError
-from fairopt.basics.exact_sums import nearest_float
+from fairopt.basics.exact_sums import finite_float
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.dual.structure import structure
 from fairopt.solve.finish.check import violations_of_sums
@@ -189,7 +189,7 @@ def decided(problem: ProjectionProblem, plan: CellPlan, numbers: Array, sums: li
     violation[open_ended] = -np.inf
     exact = violations_of_sums(st, problem, sums, np.flatnonzero(~open_ended).tolist())
     for c, value in exact.items():
-        violation[c] = nearest_float(value)
+        violation[c] = finite_float(value)
     return all(value <= 0 for c, value in exact.items() if st.hard[c])
 
 
