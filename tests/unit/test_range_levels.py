@@ -122,6 +122,14 @@ def test_prices_of_a_range_in_the_compiled_solve(compiled: Any, seed: int) -> No
         assert ups >= rho * (1.0 - 1e-14)  # at its cap, and reads as such
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_values_that_are_no_numbers_end_in_no_number(compiled: Any, bad: float) -> None:
+    """Compiled code checks no index: a walk that NaN leads once ran past its array."""
+    theta = np.zeros(3)
+    compiled(np.array([0.1, bad, 0.7]), np.ones(3), 0.05, np.inf, 0.0, theta)
+    assert np.isnan(theta).all()
+
+
 def test_a_flow_that_two_levels_meet_at() -> None:
     """Both levels reach a member of weight 4e7 at once: its piece has no digits left, and gave half of the flow."""
     f, s = np.array([-0.12612059, -0.08790107, -0.12612059]), np.array([2.66622363e-08, 2.38389558e09, 1.85163986e10])

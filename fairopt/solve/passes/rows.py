@@ -145,6 +145,9 @@ def range_prices(v: Any, s: Any, width: float, rho: float, soft: float, theta: A
     fill(theta, 0.0)
     top, bottom = v[0], v[0]
     for j in range(K):
+        if not abs(v[j]) < np.inf:  # no walk ends among these; and no residual of such prices is small
+            fill(theta, np.nan)
+            return
         top, bottom = max(top, v[j]), min(bottom, v[j])
     if not top - bottom > width:
         return
