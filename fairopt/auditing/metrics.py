@@ -26,6 +26,7 @@ class Metric:
     """``function(targets, values)`` -> a number, or ``function(targets, values, sample_weight=weights)`` where the audit got weights.
 
     targets (n,), values (n,): decisions as 0 and 1, or the scores themselves (``of="score"``); scikit-learn's metrics fit.
+    InputError for what is no function, and for another ``of``.
     """
 
     function: Callable[..., Any]

@@ -61,7 +61,7 @@ DISTANCES: tuple[Distance, ...] = ("squared", "kl", "kl_positive")
 
 @dataclass(frozen=True)
 class Softness:
-    """What a violation d >= 0 of one constraint costs.
+    """What a violation d >= 0 of one constraint costs, by its ``kind``.
 
     hard: infinite; priced: ``weight * d``; quadratic: ``weight / 2 * d^2``; budget: ``weight * max d`` over all constraints with
     the same ``block`` (a number >= 0; -1 for the other kinds).
@@ -116,10 +116,12 @@ class Rows:
 
     @property
     def n(self) -> int:
+        """Samples."""
         return int(self.cell.shape[0])
 
     @property
     def m(self) -> int:
+        """Rows."""
         return int(self.scales.shape[0])
 
     @cached_property
@@ -257,10 +259,12 @@ class ProjectionProblem:
 
     @property
     def n(self) -> int:
+        """Samples."""
         return self.rows.n
 
     @property
     def m(self) -> int:
+        """Rows."""
         return self.rows.m
 
     @property
@@ -353,12 +357,15 @@ class Limits:
         return {name: t if t.is_leaf else t.detach() for name, t in self.__dict__.items()}
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """lower, upper, width, offset, softness_weight."""
         return self.lower, self.upper, self.width, self.offset, self.softness_weight
 
     def numpy(self) -> dict[str, Array]:
+        """Copies by name, detached."""
         names = ("lower", "upper", "width", "offset", "softness_weight")
         return {k: t.detach().cpu().numpy().copy() for k, t in zip(names, self.tensors(), strict=True)}
 
     @property
     def requires_grad(self) -> bool:
+        """Whether any of them asks for a gradient."""
         return any(t.requires_grad for t in self.tensors())

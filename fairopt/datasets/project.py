@@ -59,6 +59,8 @@ def project_dataset(
     certificate  where the certificate is written; by default beside the output
     overwrite    begin anew, and lose what stands at the places of the output
     threshold    a score at or above it is a positive decision, in the tables before and after; ``attributes``: of their groups
+    pos_label    the target that counts as 1; missing_group  "error", or "own": rows without a group are a group of their own
+    separator, decimal, encoding   of tables of text; None: found out
     threads      shards in flight; told: called with what is being done
     client       a ``distributed.Client``: shards are read, summed and written by the workers of a Dask cluster (extra ``dask``), which see
                  the files under the same paths

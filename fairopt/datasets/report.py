@@ -58,10 +58,12 @@ class DatasetReport:
 
     @property
     def rows(self) -> int:
+        """Rows that were projected."""
         return int(self.certificate["rows"])
 
     @property
     def rejected(self) -> int:
+        """Rows that were left out, and told in ``rejects``."""
         return int(self.certificate["rejected"])
 
     @property

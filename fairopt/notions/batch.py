@@ -50,6 +50,7 @@ class Batch:
     vocabularies        attribute -> the groups known so far;  grow  whether values that are not among them are learned or an error
     missing_group       "error", or "own": samples whose group is missing are a group of their own
     pos_label           the target that counts as 1, every other one as 0; None: targets are numbers, labels 0 and 1
+    copies              (n,) how many samples each position stands for; None: one
     """
 
     def __init__(

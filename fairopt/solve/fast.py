@@ -183,7 +183,7 @@ def compile_for(dtype: torch.dtype) -> bool:
 
 def compile_rows_for(dtype: torch.dtype) -> None:
     """Compiles the functions of batches, which otherwise their first call does, in a second."""
-    z = torch.full((1, 1), float("nan"), dtype=dtype).numpy()
+    z = np.full((1, 1), np.nan, dtype="float32" if dtype is _float32 else "float64")
     whole, real = np.zeros(stages.INTS + 2, dtype=np.int64), np.zeros(stages.FLOATS)
     none, code, numbers = np.zeros(0), np.zeros((1, 1), dtype=np.uint16), np.zeros((0, stages.HEAD))
     bits, ends = (np.int32, np.zeros(2, np.float32)) if z.itemsize == 4 else (np.int64, np.zeros(2))

@@ -34,6 +34,7 @@ class Evaluation:
     metrics  name -> figure; None where it is not defined
     gaps     each notion's widest gap of scores, then of decisions: ``GapDone``; ``table()`` shows them
     threshold  where a score says yes; None: no decisions were judged
+    judged, notions  the scores with groups and targets, and what they were held against
     """
 
     n: int
@@ -45,6 +46,7 @@ class Evaluation:
     notions: tuple[Notion, ...]
 
     def table(self) -> Table:
+        """A row a notion and quantity: the widest gap."""
         return gap_table(self.gaps)
 
     def audit(self, **options: Any) -> Audit:

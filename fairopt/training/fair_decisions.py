@@ -100,7 +100,10 @@ class FairDecisions(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     # fit --------------------------------------------------------------------------------------------------------------------------
 
     def fit(self, X: Any, y: Any, sensitive_features: Any = None) -> FairDecisions:
-        """Fit on calibration rows that did not train the model of the scores: X (n,), (n, 1) or a table with a column of scores; y (n,)."""
+        """Fit on calibration rows that did not train the model of the scores: X (n,), (n, 1) or a table with a column of scores; y (n,).
+
+        InputError for parameters, scores or labels that cannot be used, and for groups with too few rows for a guarantee.
+        """
         self._check_parameters()
         table = _as_scores(X, alone=self.sensitive_columns is None and self.score_column is None)
         validate_data(self, table, y, skip_check_array=True)
@@ -222,7 +225,8 @@ class FairDecisions(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return float(accuracy_score(y, self.predict(X, sensitive_features), sample_weight=sample_weight))
 
     def gaps(self, X: Any, y: Any = None, sensitive_features: Any = None) -> Table:
-        """What ``notion_`` says of the expected decisions of X, pair by pair (``fairopt.gaps``). y (n,) where the notion needs labels."""
+        """What ``notion_`` says of the expected decisions of X, pair by pair (``fairopt.gaps``). y (n,) where the notion needs
+        labels, else InputError."""
         scores, key, groups = self._received(X, sensitive_features, "gaps")
         if y is None and self.notion_.needs_targets:
             raise InputError(f"gaps: got no y, and {self.notion_!r} is about labels; expected y= (n,) beside X")

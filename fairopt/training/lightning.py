@@ -95,6 +95,7 @@ class ParityCallback(Callback):  # type: ignore[misc]  # the package's types are
             self._running.begin()
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """One more epoch in ``history``. InputError where ``monitor`` was not logged."""
         if self._running is None:
             return
         figure = None if self.monitor is None else trainer.callback_metrics.get(self.monitor)

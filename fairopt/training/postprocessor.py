@@ -135,7 +135,10 @@ class FairPostprocessor(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc
 
     def fit(self, X: Any, y: Any = None, sensitive_features: Any = None, **params: Any) -> FairPostprocessor:
         """Fit the estimator and the shifts on X (n rows) and y (n,). ``params`` go to the estimator's ``fit`` (by metadata routing where
-        it is enabled). y may be left out with ``prefit`` where the notion needs none."""
+        it is enabled). y may be left out with ``prefit`` where the notion needs none.
+
+        InputError for parameters or data that cannot be used.
+        """
         self._check_parameters()
         (X,) = indexable(X)
         groups = self._read_groups(X, sensitive_features)
@@ -269,7 +272,8 @@ class FairPostprocessor(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc
         return float(measure(y, self.predict(X, sensitive_features), sample_weight=sample_weight))
 
     def gaps(self, X: Any, y: Any = None, sensitive_features: Any = None) -> Table:
-        """What ``notion_`` says of the shifted scores of X, pair by pair (``fairopt.gaps``). y where the notion needs labels."""
+        """What ``notion_`` says of the shifted scores of X, pair by pair (``fairopt.gaps``). y where the notion needs
+        labels, else InputError."""
         if y is None and self.notion_.needs_targets:
             raise InputError(f"gaps: got no y, and {self.notion_!r} is about labels; expected y= (n,) beside X")
         scores, groups = self._served(X, sensitive_features, "gaps")

@@ -29,7 +29,9 @@ def trade_off(
     """A row a tolerance: ``tolerance``, ``gap`` (the widest under the notion on the test rows), ``score`` (accuracy or R squared there).
 
     estimator  a FairClassifier, FairRegressor or FairPostprocessor whose ``notion`` is a kind of notion, such as DemographicParity; it is
-               cloned, not fitted.  sensitive_features: as in ``fit``, where the groups are no columns of X
+               cloned, not fitted.  X, y, sensitive_features: as in ``fit``
+    X_test, y_test, sensitive_features_test  the rows that are judged
+    tolerances numbers, in the order of the rows
 
     InputError where the estimator takes no tolerance. ``fairopt.plot.trade_off`` draws the table.
     """

@@ -22,7 +22,7 @@ from fairopt.solve.finish.rounding import Check, Finisher, largest
 ATTEMPTS = 8
 LEFT = 64.0  # margins that the residual after a repair may be: rounding is a share of one
 ULPS, SUMS = 16.0, 128.0 * 2.0**-52  # rounding: ulps of the returned dtype, and of float64 sums, of the largest score
-GRID = 64.0  # ulps a sample that equal means on the grid may move a score: those that need more were not nearly equal before
+GRID, APART = 64.0, 2.0**-33  # ulps a sample, and a share of the scores: see ``_nearly_equal``
 FARTHEST = 2.0**-38  # of the scores: a repair that moves them more is looked at again
 
 
@@ -79,7 +79,7 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *
             if snapped is not None:
                 check = finisher.check(snapped.y, largest(snapped.y))
                 moved = float((snapped.y.to(torch.float64) - made.to(torch.float64)).abs().max()) + _moved(finisher, p, solution.p)
-                if check.holds and moved <= GRID * finisher.problem.n * torch.finfo(finisher.dtype).eps * magnitude:
+                if check.holds and moved <= _nearly_equal(finisher) * magnitude:
                     return Repaired(snapped.y, plain, check, moved, p)
                 if excess(st, check) < excess(st, nearest.check):
                     nearest = Repaired(snapped.y, plain, check, moved, p)
@@ -93,6 +93,11 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *
     # no margin fits: larger ones would break the rows less, of scores that are no longer the nearest
     farther = not nearest.moved <= ULPS * torch.finfo(finisher.dtype).eps * max(magnitude, finisher.extent)
     return Repaired(unmoved, plain, check, 0.0, solution.p) if farther or excess(st, check) < excess(st, nearest.check) else nearest
+
+
+def _nearly_equal(finisher: Finisher) -> float:
+    """What equal means on the grid may move a score by, over the size of the scores: means farther apart were not equal before rounding."""
+    return max(GRID * finisher.problem.n * torch.finfo(finisher.dtype).eps, APART)
 
 
 def excess(st: Structure, check: Check) -> float:
