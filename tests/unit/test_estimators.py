@@ -132,7 +132,8 @@ def test_the_network_sees_the_groups_only_if_it_is_told_to():
     for keep in (False, True):
         model = FairClassifier(fo.DemographicParity, tolerance=0.9, keep_sensitive=keep, epochs=40, learning_rate=0.03, random_state=0)
         scores[keep] = model.fit(x, y, sensitive_features=sex).score(x, y, sensitive_features=sex)
-        assert model.network_.networks[0].mean.shape == ((3,) if keep else (1,))
+        networks: Any = model.network_.networks
+        assert networks[0].mean.shape == ((3,) if keep else (1,))
     assert scores[True] > 0.99
     assert scores[False] < 0.9
 
