@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import numpy as np
 import torch
 from torch import Tensor
 
 from fairopt.basics.errors import InputError
 from fairopt.contract.backend import Status
 from fairopt.contract.problem import Limits, ProjectionProblem
-from fairopt.solve.certificate import Certificate, Solution
-from fairopt.solve.entropy.finish import EntropyOutcome, finished, pinned_problem
-from fairopt.solve.entropy.gradient import attach
-from fairopt.solve.finish.gate import GRANTING, Stated, Verdict, judge
+from fairopt.solve.certificate import Solution
+from fairopt.solve.entropy.answer import BACKEND, answered
+from fairopt.solve.entropy.finish import finished, pinned_problem
+from fairopt.solve.entropy.gradient import Implicit
 from fairopt.solve.gradient.native import replaced
-from fairopt.solve.guard import guarded
-from fairopt.solve.ruling import ruled
-
-BACKEND = "dual_newton"
 
 
 def check_domain(z: Tensor, problem: ProjectionProblem) -> None:
@@ -58,44 +51,12 @@ def solve_divergence(
     z = flat.detach()
     check_domain(z, problem)
     pinned = pinned_problem(problem, z.to("cpu", torch.float64))
-    outcome: EntropyOutcome | None = None
-    with guarded(BACKEND, problem) as guard:
-        outcome = finished(z, problem, pinned, certify=certify, tol=tol, max_iter=max_iter)
-        verdict = judge(outcome.y, z, pinned, outcome.violation, outcome)
-    if guard.error is not None:
-        claim = Stated(Status.FAILED, False, False, np.inf, 0.0, guard.message)
-        nothing = np.full(problem.linear + problem.ranges, np.inf)
-        outcome, verdict = None, judge(torch.full_like(z, np.nan), z, pinned, nothing, claim)
-    told = problem
-    if verdict.status not in GRANTING or problem.stated is not None:
-        told = pinned
-        with guarded(BACKEND, problem) as guard:
-            verdict = ruled(verdict, pinned, np.inf if outcome is None else outcome.residual)
-        if guard.error is not None:  # nothing is known of what the problem allows
-            verdict = replace(verdict, status=Status.FAILED, message=guard.message)
-    connected = torch.is_grad_enabled() and (scores.requires_grad or (limits is not None and limits.requires_grad))
+    answer = answered(z, problem, pinned, lambda: finished(z, problem, pinned, certify=certify, tol=tol, max_iter=max_iter))
+    outcome, verdict = answer.outcome, answer.verdict
     y = verdict.y
+    connected = torch.is_grad_enabled() and (scores.requires_grad or (limits is not None and limits.requires_grad))
     if connected and verdict.status is not Status.INFEASIBLE:
-        y = replaced(flat, y) if outcome is None else attach(flat, limits, outcome, problem, y)
-    return _solution(scores, y.view(scores.shape) if scores.dim() == 2 else y, z, verdict, outcome, told)
-
-
-def _solution(
-    scores: Tensor, y: Tensor, z: Tensor, verdict: Verdict, outcome: EntropyOutcome | None, problem: ProjectionProblem
-) -> Solution:
-    certificate = Certificate(
-        violation=verdict.violation,
-        bounds_violation=verdict.outside,
-        kkt_residual=np.inf if outcome is None else outcome.residual,
-        rounding_bound=0.0 if outcome is None else outcome.bound,
-        moved_by_repair=0.0 if outcome is None else outcome.moved,
-        status=verdict.status,
-        backend=BACKEND,
-        dtype=str(scores.dtype).removeprefix("torch."),
-        problem=problem,
-        _scores=(z, verdict.y),
-        kkt_bound=0.0 if outcome is None else outcome.kkt_bound,
-    )
-    prices = torch.zeros(problem.m, dtype=torch.float64, device="cpu") if outcome is None else torch.from_numpy(outcome.p.copy())
-    iterations = 0 if outcome is None else outcome.iterations
-    return Solution(y, prices, verdict.status, certificate, BACKEND, iterations, verdict.message)
+        y = replaced(flat, y) if outcome is None else Implicit.attach(flat, limits, outcome, problem, y)
+    out = y.view(scores.shape) if scores.dim() == 2 else y
+    certificate = answer.certificate(z, scores.dtype)
+    return Solution(out, answer.prices, verdict.status, certificate, BACKEND, answer.iterations, verdict.message)

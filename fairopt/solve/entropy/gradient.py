@@ -19,10 +19,11 @@ from torch import Tensor
 
 from fairopt.basics.arrays import Array
 from fairopt.basics.errors import BackendError
-from fairopt.contract.problem import Limits, ProjectionProblem
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.dual.active_piece import Piece, read_piece
 from fairopt.solve.dual.bordered import Model
 from fairopt.solve.dual.structure import numbers, structure
+from fairopt.solve.entropy.answer import Connected, Solved
 from fairopt.solve.entropy.dual import EntropyDual
 from fairopt.solve.entropy.finish import EntropyOutcome
 from fairopt.solve.entropy.search import metric_of
@@ -35,34 +36,15 @@ from fairopt.solve.transforms import refuse_transforms
 STEPS = 2
 
 
-@dataclass(eq=False)
-class _Solved:
-    outcome: EntropyOutcome
-    problem: ProjectionProblem
-
-
-def attach(scores: Tensor, limits: Limits | None, outcome: EntropyOutcome, problem: ProjectionProblem, y: Tensor) -> Tensor:
-    """The returned scores y (n,), connected to ``scores`` (n,) and to the limits."""
-    tensors = limits.tensors() if limits is not None else (None,) * 5
-    attached: Tensor = _Implicit.apply(scores, *tensors, y, _Solved(outcome, problem))  # type: ignore[no-untyped-call]
-    return attached
-
-
-class _Implicit(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, scores: Tensor, lower: Any, upper: Any, width: Any, offset: Any, weight: Any, y: Tensor, solved: _Solved
-    ) -> Tensor:
-        ctx.save_for_backward(scores, lower, upper, width, offset, weight)
-        ctx.solved = solved
-        return y.detach()  # another tensor: the node must not hold its own output
+class Implicit(Connected):
+    """Connected by the conditions of optimality."""
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (grad,) = gradients
         refuse_transforms(grad, "the gradient of scores under distance='kl'")
         scores, *limits = ctx.saved_tensors
-        solved: _Solved = ctx.solved
+        solved: Solved = ctx.solved
         needs = ctx.needs_input_grad
         with guarded("dual_newton", solved.problem) as guard:
             if torch.is_grad_enabled():
@@ -116,7 +98,7 @@ def second(problem: ProjectionProblem, p: Array, scores: Tensor, grad: Tensor) -
     return found
 
 
-def _differentiable(solved: _Solved, grad: Tensor, inputs: list[Tensor | None], needs: Any) -> tuple[Tensor | None, ...]:
+def _differentiable(solved: Solved, grad: Tensor, inputs: list[Tensor | None], needs: Any) -> tuple[Tensor | None, ...]:
     """First derivatives that can be differentiated again."""
     scores, *limits = inputs
     assert scores is not None

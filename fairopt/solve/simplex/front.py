@@ -15,19 +15,17 @@ from torch import Tensor
 from fairopt.basics.errors import InputError
 from fairopt.contract.backend import Status
 from fairopt.contract.problem import Limits, ProjectionProblem
-from fairopt.solve.certificate import Certificate, Solution
+from fairopt.solve.certificate import Solution
 from fairopt.solve.dual.structure import numbers, structure
+from fairopt.solve.entropy.answer import BACKEND, answered
 from fairopt.solve.entropy.finish import EntropyOutcome, Settle, found, pinned_problem
 from fairopt.solve.entropy.search import metric_of
-from fairopt.solve.finish.gate import GRANTING, Stated, judge
+from fairopt.solve.finish.gate import GRANTING
 from fairopt.solve.finish.rounding import to_cell_order, to_sample_order
 from fairopt.solve.gradient.native import replaced
-from fairopt.solve.guard import guarded
-from fairopt.solve.ruling import ruled
 from fairopt.solve.simplex.dual import SimplexDual, structure_of
-from fairopt.solve.simplex.gradient import attach
+from fairopt.solve.simplex.gradient import Newton
 
-BACKEND = "dual_newton"
 ROUNDINGS = 64.0  # ulps of 1, a class, that a sum may be off by where limits left no room for it
 OFF = 0.01  # what the entries of a row of scores may sum to beside 1
 
@@ -59,21 +57,14 @@ def solve_simplex(
     n, C = scores.shape
     flat = scores.detach().T.reshape(-1).contiguous()
     pinned = pinned_problem(problem, flat.to("cpu", torch.float64)) if kl else problem
-    outcome: EntropyOutcome | None = None
-    with guarded(BACKEND, problem) as guard:
+
+    def search() -> EntropyOutcome:
         dual = SimplexDual(problem, scores.detach().to("cpu", torch.float64).numpy(), kl=kl)
         st = structure_of(metric_of(dual, structure_of(structure(problem)), numbers(problem)))
-        settle = _settle(problem, n, C)
-        outcome = found(flat, pinned, dual, st, certify=certify, tol=tol, max_iter=None, settle=settle)
-        verdict = judge(outcome.y, flat, pinned, outcome.violation, outcome)
-    if guard.error is not None:
-        claim = Stated(Status.FAILED, False, False, np.inf, 0.0, guard.message)
-        nothing = np.full(problem.linear + problem.ranges, np.inf)
-        outcome, verdict = None, judge(torch.full_like(flat, np.nan), flat, pinned, nothing, claim)
-    told = problem
-    if verdict.status not in GRANTING:
-        told = pinned
-        verdict = ruled(verdict, pinned, np.inf if outcome is None else outcome.residual)
+        return found(flat, pinned, dual, st, certify=certify, tol=tol, max_iter=None, settle=_settle(problem, n, C))
+
+    answer = answered(flat, problem, pinned, search)
+    outcome, verdict = answer.outcome, answer.verdict
     y = verdict.y.reshape(C, n).T.contiguous()
     error = float(left_of(y).abs().max())
     if verdict.status in GRANTING and not error <= C * torch.finfo(scores.dtype).eps:
@@ -81,23 +72,9 @@ def solve_simplex(
         verdict.status = Status.WITHIN_ROUNDING if near else Status.INACCURATE
         verdict.message = f"the probabilities of a sample sum to 1 only up to {error:.1e}"
     if torch.is_grad_enabled() and (scores.requires_grad or (limits is not None and limits.requires_grad)):
-        y = replaced(scores, y) if outcome is None else attach(scores, limits, outcome, problem, y)
-    certificate = Certificate(
-        violation=verdict.violation,
-        bounds_violation=verdict.outside,
-        kkt_residual=np.inf if outcome is None else outcome.residual,
-        rounding_bound=0.0 if outcome is None else outcome.bound,
-        moved_by_repair=0.0 if outcome is None else outcome.moved,
-        status=verdict.status,
-        backend=BACKEND,
-        dtype=str(scores.dtype).removeprefix("torch."),
-        problem=told,
-        _scores=(flat, verdict.y),
-        kkt_bound=0.0 if outcome is None else outcome.kkt_bound,
-    )
-    prices = torch.zeros(problem.m, dtype=torch.float64, device="cpu") if outcome is None else torch.from_numpy(outcome.p.copy())
-    steps = 0 if outcome is None else outcome.iterations
-    return ClassSolution(y, prices, verdict.status, certificate, BACKEND, steps, verdict.message, error)
+        y = replaced(scores, y) if outcome is None else Newton.attach(scores, limits, outcome, problem, y)
+    certificate = answer.certificate(flat, scores.dtype)
+    return ClassSolution(y, answer.prices, verdict.status, certificate, BACKEND, answer.iterations, verdict.message, error)
 
 
 def left_of(y: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ One step with a matrix that is kept fixed has the right first derivative; two st
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,8 @@ from torch import Tensor
 
 from fairopt.basics.errors import BackendError
 from fairopt.basics.sparse import dense
-from fairopt.contract.problem import Limits, ProjectionProblem
+from fairopt.contract.problem import ProjectionProblem
+from fairopt.solve.entropy.answer import Connected, Solved
 from fairopt.solve.entropy.finish import EntropyOutcome
 from fairopt.solve.gradient.implicit import gamma_matrix, local_ell, local_saddle
 from fairopt.solve.guard import guarded
@@ -24,33 +24,14 @@ from fairopt.solve.transforms import refuse_transforms
 F64 = torch.float64
 
 
-@dataclass(eq=False)
-class _Solved:
-    outcome: EntropyOutcome
-    problem: ProjectionProblem
-
-
-def attach(scores: Tensor, limits: Limits | None, outcome: EntropyOutcome, problem: ProjectionProblem, y: Tensor) -> Tensor:
-    """The returned probabilities y (n, C), connected to ``scores`` (n, C) and to the limits."""
-    tensors = limits.tensors() if limits is not None else (None,) * 5
-    attached: Tensor = _Implicit.apply(scores, *tensors, y, _Solved(outcome, problem))  # type: ignore[no-untyped-call]
-    return attached
-
-
-class _Implicit(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, scores: Tensor, lower: Any, upper: Any, width: Any, offset: Any, weight: Any, y: Tensor, solved: _Solved
-    ) -> Tensor:
-        ctx.save_for_backward(scores, lower, upper, width, offset, weight)
-        ctx.solved = solved
-        return y.detach()
+class Newton(Connected):
+    """Connected by steps of Newton's method."""
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (grad,) = gradients
         refuse_transforms(grad, "the gradient of class probabilities")
-        solved: _Solved = ctx.solved
+        solved: Solved = ctx.solved
         again = torch.is_grad_enabled()
         with guarded("dual_newton", solved.problem) as guard, torch.enable_grad():
             inputs = [t if t is None or again else t.detach().requires_grad_(True) for t in ctx.saved_tensors]
