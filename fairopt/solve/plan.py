@@ -13,8 +13,8 @@ from torch import Tensor
 
 from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.basics.sparse import SparseRows, most_in_a_column
-from fairopt.contract.problem import ProjectionProblem, Rows
-from fairopt.solve.dual.structure import numbers, structure, unit_of
+from fairopt.contract.problem import ProjectionProblem
+from fairopt.solve.dual.structure import metric_of_cells, numbers, structure, unit_of
 from fairopt.solve.finish.check import TINY
 from fairopt.solve.finish.rounding import box_holds_numbers
 from fairopt.solve.passes import stages as fields
@@ -175,7 +175,7 @@ def cell_plan(problem: ProjectionProblem, extents: Extents | None = None, *, ter
     m, L, R, C, n = problem.m, problem.linear, problem.ranges, int(rows.masks.shape[1]), int(rows.counts.sum())
     starts, index, entries, apart = _entries(problem)
     uniform = extents.uniform and not extents.weighted
-    terms = int(rows.counts.max(initial=1)) + C + 8 if terms is None else terms + C + 8
+    terms = _terms(rows.counts) if terms is None else terms + C + 8
     low32, high32 = (_inward(extents.low[0]), -_inward(-extents.high[1])) if uniform else (-np.inf, np.inf)
     head = np.zeros(fields.INTS, dtype=np.int64)
     head[fields.M_], head[fields.C_], head[fields.L_], head[fields.R_], head[fields.ENTRIES] = m, C, L, R, entries.shape[0]
@@ -190,7 +190,7 @@ def cell_plan(problem: ProjectionProblem, extents: Extents | None = None, *, ter
     numbers_[fields.FARTHEST] = max(abs(b) for b in (*extents.low, *extents.high))  # and at most so far
     numbers_[fields.LIGHT] = 1.0 / extents.lightest
     whole = np.concatenate([head, starts, index, problem.range_starts, st.hard]).astype(np.int64)
-    soft, metric = 1.0 / nums.gamma, _metric(rows, extents.opened)
+    soft, metric = 1.0 / nums.gamma, metric_of_cells(rows, extents.opened)
     parts = (numbers_, entries, problem.lower, problem.upper, problem.width, nums.rho, soft, rows.offset, st.unit, metric)
     real: Array = np.concatenate([*parts, extents.opened, np.ones(C)], dtype=np.float64)
     size = fields.HEAD + m + (L + R) + m + R + 2 * C
@@ -216,12 +216,6 @@ def _plan(problem: ProjectionProblem) -> Plan | None:
     known = {**vars(plan), "single": plan.single if uniform else box_holds_numbers(problem, torch.float32)}
     bounds = (NOTHING, NOTHING) if plain else (lb, ub)
     return Plan(**known, cell=cell, lb=bounds[0], ub=bounds[1], inverse=inverse, part=part, coded=plan.boxed or weights is not None)
-
-
-def _metric(rows: Rows, opened: Array) -> Array:
-    """(m,) the slope of each row where no bound is active."""
-    metric = (rows.coefficients**2) @ opened
-    return np.asarray(np.where(metric > 0, metric, 1.0))
 
 
 def _entries(problem: ProjectionProblem) -> tuple[IntArray, IntArray, Array, bool]:
@@ -292,7 +286,7 @@ class Layout:
             part, scale = _sample(cell, rows.counts)
         real = first.real.copy()
         real[fields.FLOATS : fields.FLOATS + self.row.size] = a[self.row, self.column]
-        real[-2 * (m + C) :] = np.concatenate([unit, _metric(rows, extents.opened), extents.opened, scale])
+        real[-2 * (m + C) :] = np.concatenate([unit, metric_of_cells(rows, extents.opened), extents.opened, scale])
         terms = _terms(rows.counts)
         real[fields.TERMS], real[fields.TINY] = terms, (problem.n + terms) * TINY
         real[fields.LIGHT] = 1.0 / extents.lightest

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from fairopt.basics.arrays import Array, BoolArray, IntArray
-from fairopt.contract.problem import Limits, ProjectionProblem
+from fairopt.contract.problem import Limits, ProjectionProblem, Rows
 from fairopt.contract.workspace import Workspace
 from fairopt.solve.dual.bordered import Split, split
 
@@ -183,11 +183,16 @@ def metric_of(problem: ProjectionProblem) -> Array:
     rows = problem.rows
     inverse = rows.counts.astype(np.float64) if problem.weights is None else _cell_sums(problem)
     if rows.dense is None:
-        metric = (rows.coefficients**2) @ inverse
-    else:
-        a = rows.matrix().numpy()
-        metric = (a * a).sum(1) if problem.weights is None else (a * a) @ (1.0 / problem.weights.numpy())
+        return metric_of_cells(rows, inverse)
+    a = rows.matrix().numpy()
+    metric = (a * a).sum(1) if problem.weights is None else (a * a) @ (1.0 / problem.weights.numpy())
     return np.where(metric > 0, metric, 1.0)
+
+
+def metric_of_cells(rows: Rows, inverse: Array) -> Array:
+    """``metric_of`` rows without a dense part, from the sums of 1 / w over the cells (C,)."""
+    metric = (rows.coefficients**2) @ inverse
+    return np.asarray(np.where(metric > 0, metric, 1.0))
 
 
 def _cell_sums(problem: ProjectionProblem) -> Array:
