@@ -17,7 +17,7 @@ exceeds R, so all of them sit at the bound on the other side of the interval (re
 and the mean has come nearer to the interval. A target outside the box by d moves its group's mean by at most d / N_g: o is the largest
 sum of these, 0 where all targets lie in the box.
 
-Before the step the forecast (``forecast.py``, ``predict=True``) takes off the shifts that the stream is expected to ask for. The theorems
+With ``predict=True`` the forecast (``forecast.py``) takes off the expected shifts before the step. The theorems
 hold on every stream, so on that of the scores shifted beforehand too: the bounds stay as they are, the gap ends nearer to the tolerance.
 It is made where a sample counts in one family, over all time.
 
