@@ -56,8 +56,8 @@ if TYPE_CHECKING:
     )
     from fairopt.race import Race, compare
     from fairopt.solve import Certificate, Solution
-    from fairopt.training.fair_decisions import FairDecisions as FairDecisions
-    from fairopt.training.postprocessor import FairPostprocessor as FairPostprocessor
+    from fairopt.training.decisions.fair_decisions import FairDecisions as FairDecisions
+    from fairopt.training.postprocessing.postprocessor import FairPostprocessor as FairPostprocessor
 
 _PARTS = {
     "auditing": ("Audit", "audit"),
@@ -85,7 +85,7 @@ _PARTS = {
     "basics.table": ("Table",),
 }  # fmt: skip
 # What needs an extra: not in __all__, so that a star import needs none.
-_WITH_EXTRA = {"FairDecisions": "training.fair_decisions", "FairPostprocessor": "training.postprocessor"}
+_WITH_EXTRA = {"FairDecisions": "training.decisions.fair_decisions", "FairPostprocessor": "training.postprocessing.postprocessor"}
 _NAMES = {**{name: part for part, names in _PARTS.items() for name in names}, **_WITH_EXTRA}
 _MODULES = ("auditing", "streaming", "testing", "experiments", "race", "plot")
 

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fairopt.training.accumulate import Accumulation
     from fairopt.training.checkpoint import load_checkpoint, save_checkpoint
-    from fairopt.training.classifier import FairClassifier
+    from fairopt.training.decisions.fair_decisions import FairDecisions
+    from fairopt.training.estimators.classifier import FairClassifier
+    from fairopt.training.estimators.regressor import FairRegressor
     from fairopt.training.evaluation import Evaluation, evaluate
-    from fairopt.training.fair_decisions import FairDecisions
     from fairopt.training.gaps_by_notion import GapDone
     from fairopt.training.history import EpochDone, History
     from fairopt.training.lightning import ParityCallback, ParityError
     from fairopt.training.loop import fit
-    from fairopt.training.postprocessor import FairPostprocessor
-    from fairopt.training.regressor import FairRegressor
+    from fairopt.training.postprocessing.postprocessor import FairPostprocessor
     from fairopt.training.sampler import StratifiedBatches
     from fairopt.training.state import Stateful
     from fairopt.training.stopping import EarlyStopping
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 _PARTS = {
     "accumulate": ("Accumulation",),
     "checkpoint": ("load_checkpoint", "save_checkpoint"),
-    "classifier": ("FairClassifier",),
+    "estimators.classifier": ("FairClassifier",),
     "evaluation": ("Evaluation", "evaluate"),
-    "fair_decisions": ("FairDecisions",),
+    "decisions.fair_decisions": ("FairDecisions",),
     "gaps_by_notion": ("GapDone",),
     "history": ("EpochDone", "History"),
     "lightning": ("ParityCallback", "ParityError"),
     "loop": ("fit",),
-    "postprocessor": ("FairPostprocessor",),
-    "regressor": ("FairRegressor",),
+    "postprocessing.postprocessor": ("FairPostprocessor",),
+    "estimators.regressor": ("FairRegressor",),
     "sampler": ("StratifiedBatches",),
     "state": ("Stateful",),
     "stopping": ("EarlyStopping",),

@@ -11,7 +11,7 @@ import numpy as np
 
 from fairopt.layer import guaranteed_shifts, levels
 from fairopt.training import decision_fit
-from fairopt.training.decision_rule import Rule
+from fairopt.training.decisions.rule import Rule
 from proofs_checks.batches import FloatArray
 from proofs_checks.claim import Claim, Generator, Measurement, worst
 

@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 import fairopt as fo
 from fairopt.basics.figures import drawing, legend, png
 from fairopt.experiments.data import loanapp
-from fairopt.training.decision_curves import curve
+from fairopt.training.decisions.curves import curve
 
 DOCS = Path(__file__).parents[2] / "docs"
 COLOURS = ("#1b6ca8", "#d95f02", "#5a8f29")

@@ -16,8 +16,8 @@ from sklearn.base import clone
 import fairopt as fo
 from fairopt.layer.frozen import FrozenLayer
 from fairopt.training import FairClassifier, FairRegressor
-from fairopt.training.classifier import threshold
-from fairopt.training.estimators_maps import FrozenMaps
+from fairopt.training.estimators.classifier import threshold
+from fairopt.training.estimators.maps import FrozenMaps
 
 QUICK: dict[str, Any] = {"epochs": 8, "hidden": (8,), "members": 1, "random_state": 0}
 

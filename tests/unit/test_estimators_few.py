@@ -14,11 +14,11 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 import fairopt as fo
 from fairopt.training import FairClassifier, FairRegressor
-from fairopt.training.estimators_network import Members, Network
-from fairopt.training.estimators_parameters import chosen_batch, chosen_members
-from fairopt.training.estimators_split import Shares, members_of
-from fairopt.training.estimators_start import PENALTIES, linear_model, penalty
-from fairopt.training.estimators_training import kept_epochs
+from fairopt.training.estimators.network import Members, Network
+from fairopt.training.estimators.recipe import kept_epochs
+from fairopt.training.estimators.start import PENALTIES, linear_model, penalty
+from fairopt.training.inputs.parameters import chosen_batch, chosen_members
+from fairopt.training.inputs.split import Shares, members_of
 
 LOOSE: dict[str, Any] = {"tolerance": 0.9, "random_state": 0, "epochs": 25}
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 import fairopt as fo
-from fairopt.training.estimators_maps import freeze_maps, moves_by_label
-from fairopt.training.estimators_split import combinations, shares
+from fairopt.training.estimators.maps import freeze_maps, moves_by_label
+from fairopt.training.inputs.split import combinations, shares
 
 seeds = st.integers(0, 2**32 - 1)
 

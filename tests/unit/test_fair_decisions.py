@@ -16,8 +16,8 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import check_estimator
 
 import fairopt as fo
-from fairopt.training.decision_curves import between, corners, curve
-from fairopt.training.decision_rule import Rule, coins
+from fairopt.training.decisions.curves import between, corners, curve
+from fairopt.training.decisions.rule import Rule, coins
 
 linprog = pytest.importorskip("scipy.optimize").linprog
 

@@ -23,7 +23,7 @@ from fairopt.experiments.methods.references import Constant, Linear
 from fairopt.experiments.methods.table import METHODS, method
 from fairopt.experiments.methods.threshold import ThresholdOptimizer
 from fairopt.experiments.methods.violation import excess_of
-from fairopt.training.calibration import Calibration, Line, line, sigmoid
+from fairopt.training.decisions.calibration import Calibration, Line, line, sigmoid
 
 pytest.importorskip("sklearn", reason="the methods' references and splits need scikit-learn")
 

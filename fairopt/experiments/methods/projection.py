@@ -19,7 +19,7 @@ from fairopt.experiments.methods.base import Goal, Predictor, Sensitive
 from fairopt.experiments.methods.expected import Floats, compiled, parity
 from fairopt.experiments.methods.postprocessing import PostProcessing
 from fairopt.notions.parity import Parity
-from fairopt.training.calibration import Calibration
+from fairopt.training.decisions.calibration import Calibration
 
 if TYPE_CHECKING:
     from fairopt.experiments.data.tabular import Part, Parts

@@ -22,14 +22,14 @@ from fairopt.layer.population_bound import PopulationBound
 from fairopt.layer.prepared import compile
 from fairopt.notions import Notion
 from fairopt.notions.groups import Missing
-from fairopt.training.calibration import Calibration
-from fairopt.training.columns import GIVE, Cuts, Groups, Reader, as_columns, as_table, resolve
-from fairopt.training.decision_curves import curve
-from fairopt.training.decision_fit import Calibrated, OnFew, fitted, guaranteed
-from fairopt.training.decision_program import asked_of_rates, best_weights
-from fairopt.training.decision_rule import Rule, coins, probabilities
-from fairopt.training.estimators_classes import codes_of, two_classes
-from fairopt.training.estimators_notion import NotionLike, made_notion, own_advice
+from fairopt.training.decisions.calibration import Calibration
+from fairopt.training.decisions.curves import curve
+from fairopt.training.decisions.fit import Calibrated, OnFew, fitted, guaranteed
+from fairopt.training.decisions.program import asked_of_rates, best_weights
+from fairopt.training.decisions.rule import Rule, coins, probabilities
+from fairopt.training.inputs.classes import codes_of, two_classes
+from fairopt.training.inputs.columns import GIVE, Cuts, Groups, Reader, as_columns, as_table, resolve
+from fairopt.training.inputs.notion import NotionLike, made_notion, own_advice
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -192,7 +192,7 @@ class FairDecisions(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """(n, 2) probabilities of decisions for the batch X as a whole: on it the notion holds in expectation, labels unknown.
 
         The linear program on the batch, with each row's probability of being positive in the place of its label: the score, calibrated on
-        the rows of fit in each group (``fairopt.training.calibration``). Demographic parity holds on the batch exactly. For scores in
+        the rows of fit in each group (``calibration.py``). Demographic parity holds on the batch exactly. For scores in
         [0, 1]; InputError for others.
         """
         scores, key, groups = self._received(X, sensitive_features, "transduce")

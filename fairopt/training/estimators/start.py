@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from fairopt.basics.extras import missing
-from fairopt.training.estimators_network import Network
+from fairopt.training.estimators.network import Network
 
 try:
     from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV

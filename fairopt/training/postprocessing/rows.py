@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from fairopt.basics.errors import InputError
 from fairopt.basics.extras import missing
-from fairopt.training.estimators_split import shares
+from fairopt.training.inputs.split import shares
 
 try:
     from sklearn.base import clone

@@ -16,10 +16,10 @@ from fairopt.layer.decisions import decide
 from fairopt.layer.fairness_layer import Space
 from fairopt.layer.prepared import project
 from fairopt.notions.groups import Missing
-from fairopt.training.columns import Cuts, Groups
-from fairopt.training.estimators import FairEstimator, Floats
-from fairopt.training.estimators_classes import codes_of, two_classes
-from fairopt.training.estimators_notion import NotionLike
+from fairopt.training.estimators.base import FairEstimator, Floats
+from fairopt.training.inputs.classes import codes_of, two_classes
+from fairopt.training.inputs.columns import Cuts, Groups
+from fairopt.training.inputs.notion import NotionLike
 
 # after `estimators`, which says what to install where scikit-learn is absent
 from sklearn.base import ClassifierMixin  # isort: skip
@@ -35,7 +35,7 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
 
     The groups come out of X (``sensitive_columns``) or beside it (``sensitive_features`` in ``fit`` and in every method that scores);
     one of the two, never neither. ``predict_proba`` and ``predict`` score each row by itself through the frozen layer; ``transduce``
-    projects a whole batch. What each promises: ``fairopt.training.estimators``, ``docs/estimators.md``. The notion is about
+    projects a whole batch. What each promises: ``fairopt.training.estimators.base``, ``docs/estimators.md``. The notion is about
     probabilities (or logits): the threshold of ``predict`` may open a gap of decisions that the probabilities do not have;
     ``thresholds="groups"`` and ``decide`` are two ways to keep it shut.
 

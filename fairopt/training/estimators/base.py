@@ -30,11 +30,12 @@ from fairopt.layer.frozen import FrozenLayer
 from fairopt.notions import Notion
 from fairopt.notions.groups import Missing
 from fairopt.solve import Solution
-from fairopt.training.columns import GIVE, Cuts, Groups, Read, Reader, as_columns, as_table, resolve
-from fairopt.training.estimators_maps import FrozenMaps, freeze_maps, moves_by_label
-from fairopt.training.estimators_network import Members, Network
-from fairopt.training.estimators_notion import NotionLike, made_notion, own_advice, tell_silent
-from fairopt.training.estimators_parameters import (
+from fairopt.training.estimators.maps import FrozenMaps, freeze_maps, moves_by_label
+from fairopt.training.estimators.network import Members, Network
+from fairopt.training.estimators.recipe import Data, Loss, Recipe, train_members
+from fairopt.training.inputs.columns import GIVE, Cuts, Groups, Read, Reader, as_columns, as_table, resolve
+from fairopt.training.inputs.notion import NotionLike, made_notion, own_advice, tell_silent
+from fairopt.training.inputs.parameters import (
     check_amount,
     check_bounds,
     check_counts,
@@ -42,8 +43,7 @@ from fairopt.training.estimators_parameters import (
     check_missing_group,
     check_share,
 )
-from fairopt.training.estimators_split import Shares, combinations, shares
-from fairopt.training.estimators_training import Data, Loss, Recipe, train_members
+from fairopt.training.inputs.split import Shares, combinations, shares
 
 try:
     from sklearn.base import BaseEstimator

@@ -22,7 +22,7 @@ from fairopt.basics.errors import BackendError, InfeasibleError, UnsupportedErro
 from fairopt.basics.extras import missing
 from fairopt.basics.sparse import same_columns
 from fairopt.contract.problem import ProjectionProblem, Rows
-from fairopt.training.decision_curves import Curve
+from fairopt.training.decisions.curves import Curve
 
 WHAT = "FairDecisions"
 SMALLEST = 1e-9  # weights below are rounding

@@ -11,9 +11,9 @@ from torch import Tensor
 from fairopt.basics.errors import InputError
 from fairopt.basics.table import Table
 from fairopt.notions.groups import Missing
-from fairopt.training.columns import Cuts
-from fairopt.training.estimators import FairEstimator, Floats
-from fairopt.training.estimators_notion import NotionLike
+from fairopt.training.estimators.base import FairEstimator, Floats
+from fairopt.training.inputs.columns import Cuts
+from fairopt.training.inputs.notion import NotionLike
 
 # after `estimators`, which says what to install where scikit-learn is absent
 from sklearn.base import RegressorMixin  # isort: skip

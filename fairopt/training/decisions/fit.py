@@ -21,9 +21,9 @@ from fairopt.basics.errors import InfeasibleError
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.layer.levels import RankLaw, Wanted, design_rows, failure, least_excess, rows_needed, tightest, too_few, wanted
 from fairopt.layer.population_bound import PopulationBound, furthest, promised_bounds
-from fairopt.training.decision_curves import Curve, curve
-from fairopt.training.decision_program import WHAT, Asked, asked_of_rates, best_weights, cheapest
-from fairopt.training.decision_rule import Rule, probabilities
+from fairopt.training.decisions.curves import Curve, curve
+from fairopt.training.decisions.program import WHAT, Asked, asked_of_rates, best_weights, cheapest
+from fairopt.training.decisions.rule import Rule, probabilities
 
 OnFew = Literal["error", "tighten as far as possible"]
 Cost = tuple[float, float]

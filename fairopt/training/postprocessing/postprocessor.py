@@ -17,14 +17,14 @@ from fairopt.layer.frozen import FrozenLayer
 from fairopt.layer.guaranteed_shifts import OnFew
 from fairopt.notions import Notion
 from fairopt.notions.groups import Missing
-from fairopt.training.calibration_rows import Calibration, Rows, check_fitted, cross_fitted, own_split
-from fairopt.training.columns import Cuts, Groups, Reader, as_columns, as_table, resolve
-from fairopt.training.estimators_classes import codes_of, two_classes
-from fairopt.training.estimators_maps import moves_by_label
-from fairopt.training.estimators_notion import NotionLike, made_notion, own_advice, tell_silent
-from fairopt.training.estimators_parameters import check_bounds, check_missing_group, check_share
-from fairopt.training.estimators_split import combinations
-from fairopt.training.responses import Kind, kind_of, probability, scores_of
+from fairopt.training.estimators.maps import moves_by_label
+from fairopt.training.inputs.classes import codes_of, two_classes
+from fairopt.training.inputs.columns import Cuts, Groups, Reader, as_columns, as_table, resolve
+from fairopt.training.inputs.notion import NotionLike, made_notion, own_advice, tell_silent
+from fairopt.training.inputs.parameters import check_bounds, check_missing_group, check_share
+from fairopt.training.inputs.split import combinations
+from fairopt.training.postprocessing.responses import Kind, kind_of, probability, scores_of
+from fairopt.training.postprocessing.rows import Calibration, Rows, check_fitted, cross_fitted, own_split
 
 try:
     from sklearn.base import BaseEstimator, MetaEstimatorMixin, is_classifier

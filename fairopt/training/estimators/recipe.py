@@ -22,12 +22,12 @@ from torch import Tensor
 from fairopt.layer.fairness_layer import FairnessLayer
 from fairopt.layer.model import FairModel
 from fairopt.notions.groups import Missing
-from fairopt.training.columns import Groups
-from fairopt.training.estimators_network import Members, Network
-from fairopt.training.estimators_parameters import FEW, chosen_batch, chosen_members
-from fairopt.training.estimators_split import Shares, members_of
-from fairopt.training.estimators_start import Linear, Start
+from fairopt.training.estimators.network import Members, Network
+from fairopt.training.estimators.start import Linear, Start
 from fairopt.training.history import EpochDone, History
+from fairopt.training.inputs.columns import Groups
+from fairopt.training.inputs.parameters import FEW, chosen_batch, chosen_members
+from fairopt.training.inputs.split import Shares, members_of
 from fairopt.training.loop import fit
 from fairopt.training.sampler import StratifiedBatches
 from fairopt.training.stopping import EarlyStopping
