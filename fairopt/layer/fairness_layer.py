@@ -21,6 +21,7 @@ from fairopt.compiler import Compiled, OnInfeasible, OnMissing, compile_problem
 from fairopt.compiler.facts import read_bounds, read_distance
 from fairopt.compiler.memory import CompiledMemory, composition
 from fairopt.contract.backend import GradientKind, Status
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.contract.registry import BackendLike, resolve
 from fairopt.layer.agreement import Agreement
 from fairopt.layer.asked import Asked
@@ -173,7 +174,10 @@ class FairnessLayer(nn.Module):
     @property
     def certificate(self) -> Certificate | None:
         """Numbers of this thread's last call; None before the first."""
-        return getattr(self._local, "certificate", None)
+        held = getattr(self._local, "certificate", None)
+        if held is not None and not isinstance(held, Certificate):
+            held = self._local.certificate = held.certificate()  # a compiled answer: made when it is asked for
+        return held
 
     def hush(self) -> Self:
         """Warn of no batch that the notion asks nothing of: the caller says it. Returns the layer itself."""
@@ -191,7 +195,21 @@ class FairnessLayer(nn.Module):
             return self._in_graph(scores, sensitive_features, targets, weights)
         if isinstance(scores, Tensor) and transformed(scores) and self._agreement() is None:
             return self._transformed(scores, sensitive_features, targets, weights)
-        return self.solution(scores, sensitive_features=sensitive_features, targets=targets, weights=weights).scores
+        if self._classes is not None:
+            return self._solution_of_classes(scores, sensitive_features, targets, weights).scores
+        prepared, inputs = self._inputs(scores, sensitive_features, targets, weights)
+        if isinstance(prepared, Prepared) and self._is_plain:
+            found = prepared.quick(inputs)
+            if found is not None:
+                self._local.certificate = found[1]
+                self._tell_vacuous(prepared.problem)
+                return found[0]
+        return self._solved(prepared, inputs).scores
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether a call is made with the default settings."""
+        return self.certify and self.backend == "auto" and self.gradient == "implicit" and self.solver_tol is None
 
     def _in_graph(self, scores: Tensor, sensitive_features: Any, targets: Any, weights: Any) -> Tensor:
         """Calling the layer while torch.compile or torch.export traces it: groups, targets and weights must be tensors."""
@@ -228,9 +246,13 @@ class FairnessLayer(nn.Module):
 
     def solution(self, scores: Tensor, *, sensitive_features: Any, targets: Any = None, weights: Any = None) -> Solution:
         """As calling the layer, with prices, status and certificate. InputError for scores of another kind or shape."""
-        prepared: Prepared | PreparedOnRanks
         if self._classes is not None:
             return self._solution_of_classes(scores, sensitive_features, targets, weights)
+        return self._solved(*self._inputs(scores, sensitive_features, targets, weights))
+
+    def _inputs(self, scores: Tensor, sensitive_features: Any, targets: Any, weights: Any) -> tuple[Prepared | PreparedOnRanks, Tensor]:
+        """The batch compiled, and what is projected: the scores, or their probabilities."""
+        prepared: Prepared | PreparedOnRanks
         agreement = self._agreement()
         if agreement is None:
             self._check_call(scores, targets)
@@ -242,15 +264,21 @@ class FairnessLayer(nn.Module):
             if agreement is None:
                 check_scores(scores, scores.shape[0])  # the sigmoid would turn an infinite logit into a probability of 0 or 1
             inputs = torch.sigmoid(scores)
+        return prepared, inputs
+
+    def _solved(self, prepared: Prepared | PreparedOnRanks, inputs: Tensor) -> Solution:
         solution = prepared.quiet(inputs, backend=self.backend, gradient=self.gradient, certify=self.certify, solver_tol=self.solver_tol)
         self._local.certificate = solution.certificate
         if solution.status is Status.CLOSEST and not self._told_closest:
             self._told_closest = True
             tell_closest([solution])
-        if prepared.problem.vacuous and not self._warned_vacuous and self.on_missing != "warn":
-            self._warned_vacuous = True
-            warn_vacuous(prepared.problem)
+        self._tell_vacuous(prepared.problem)
         return solution
+
+    def _tell_vacuous(self, problem: ProjectionProblem) -> None:
+        if problem.vacuous and not self._warned_vacuous and self.on_missing != "warn":
+            self._warned_vacuous = True
+            warn_vacuous(problem)
 
     def _solution_of_classes(self, scores: Tensor, sensitive_features: Any, targets: Any, weights: Any) -> Solution:
         """``solution`` of scores (n, C)."""
