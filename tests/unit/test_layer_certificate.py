@@ -18,6 +18,7 @@ def test_calling_and_solution_have_the_same_certificate(space, distance):
     fair = layer(scores, sensitive_features=groups)
     called = layer.certificate
     assert layer.certificate is called
+    assert called is not None
     solution = layer.solution(scores, sensitive_features=groups)
     assert torch.equal(fair, solution.scores)
     assert called.to_dict() == solution.certificate.to_dict()
@@ -40,6 +41,7 @@ def test_settings_other_than_the_defaults_are_kept(how):
     layer = fo.FairnessLayer(fo.DemographicParity("g", tolerance=0.02), bounds=(0, 1), **how)
     scores = torch.rand(50, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     layer(scores, sensitive_features={"g": ["a", "b"] * 25})
+    assert layer.certificate is not None
     said = layer.certificate.to_dict()
     expected = layer.solution(scores, sensitive_features={"g": ["a", "b"] * 25}).certificate.to_dict()
     assert said == expected
