@@ -25,9 +25,9 @@ def test_centred_weights_sum_to_exactly_zero_and_stay_near(values, origin, expon
         return
     assert sum(map(Fraction, came.tolist())) == 0
     exact = [Fraction(v) for v in numbers.tolist()]
-    mean = sum(exact) / len(exact)
+    mean = sum(exact, Fraction(0)) / len(exact)
     # within the rounding of the numbers that were given
-    room = 8 * Fraction(2.0**-51) * max(abs(v) for v in exact) + Fraction(1, 2**1070)
+    room: Fraction = 8 * Fraction(2.0**-51) * max(abs(v) for v in exact) + Fraction(1, 2**1070)
     assert all(abs(Fraction(c) - (v - mean)) <= room for c, v in zip(came.tolist(), exact, strict=True))
 
 
