@@ -37,6 +37,6 @@ def test_the_figure_that_moves_says_what_fairopt_says() -> None:
         np.testing.assert_allclose(came["a"] + came["b"], solution.scores.numpy(), atol=1e-9)
         moved += float((solution.scores - scores).abs().max()) > 1e-6
         assert came["gap"] <= case["tolerance"] + 1e-12 or came["price"] == 0
-        if 0.0 < float(solution.scores.min()) and float(solution.scores.max()) < 1.0:  # the price is unique
+        if float(solution.scores.min()) > 0.0 and float(solution.scores.max()) < 1.0:  # the price is unique
             assert came["price"] == pytest.approx(float(solution.prices.abs().sum()), abs=1e-8)
     assert moved > 100
