@@ -64,7 +64,7 @@ def test_the_notion_of_contributing() -> None:
 def test_every_make_target_that_a_document_names_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     for document in ("README.md", "CONTRIBUTING.md"):
-        named = set(re.findall(r"make ([a-z-]+)", (ROOT / document).read_text()))
+        named = set(re.findall(r"(?:^    |`)make ([a-z-]+)", (ROOT / document).read_text(), re.MULTILINE))
         assert named
         assert named <= targets
 
