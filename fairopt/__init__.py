@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         StateError,
         UnsupportedError,
     )
+    from fairopt.basics.soft import Soft
     from fairopt.basics.table import Table
     from fairopt.contract.backend import Backend, Capabilities, RawSolution, Status
     from fairopt.contract.listing import backends
@@ -82,6 +83,7 @@ _PARTS = {
     "contract.problem": ("Limits", "ProjectionProblem", "Rows", "Softness"),
     "race": ("Race", "compare"),
     "solve": ("Certificate", "Solution"),
+    "basics.soft": ("Soft",),
     "basics.table": ("Table",),
 }  # fmt: skip
 # What needs an extra: not in __all__, so that a star import needs none.
@@ -94,7 +96,7 @@ __all__ = [
     "EqualOpportunity",
     "EqualizedOdds", "FairModel", "FairnessLayer", "FairoptError", "FairoptWarning", "FrozenLayer", "GroupMeanBound", "ImpactRatio",
     "InfeasibleError", "InputError", "Limits", "MeanResidual", "MissingExtraError", "Notion", "PredictiveEquality", "Prepared",
-    "ProjectionProblem", "Race", "RankError", "RawSolution", "Reference", "ResidualParity", "Rows", "ScoreCovariance", "Softness",
+    "ProjectionProblem", "Race", "RankError", "RawSolution", "Reference", "ResidualParity", "Rows", "ScoreCovariance", "Soft", "Softness",
     "Solution", "StateError", "Status", "Table", "UnsupportedError", "audit", "backend", "backends", "compare", "compile", "decide",
     "gaps", "notion", "project", "project_dataset",
 ]  # fmt: skip

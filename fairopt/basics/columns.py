@@ -25,6 +25,7 @@ import numpy as np
 from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.containers import column_or_frame, frame_columns, is_frame, is_tensor, opened
 from fairopt.basics.errors import InputError
+from fairopt.basics.soft import Soft
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,7 +63,9 @@ def listed(column: Any, what: str) -> list[Any]:
 
 
 def length(column: Any, what: str) -> int:
-    """n of a column."""
+    """n of a column, or of probabilities of groups."""
+    if isinstance(column, Soft):
+        return len(column)
     plain = opened(column, what)
     return len(plain) if isinstance(plain, list) else int(plain.shape[0])
 

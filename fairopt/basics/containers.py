@@ -69,6 +69,8 @@ def _opened(column: Any, what: str) -> Plain:
         return _checked_array(column, what)
     if isinstance(column, (list, tuple)):
         return _from_sequence(column)
+    if type(column).__name__ == "Soft":
+        raise InputError(f"{what}: got {column!r}, probabilities of groups, expected one value a sample: this door takes no Soft")
     if isinstance(column, (str, bytes, Mapping, Set, Iterator)) or np.isscalar(column) or column is None:
         raise InputError(f"{what} must be {_COLUMN_IS} with one value a sample, came {type(column).__name__}")
     return _from_library(column, what)

@@ -19,9 +19,11 @@ from torch import Tensor
 from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.columns import numbers, plain_values, read_features
 from fairopt.basics.errors import InputError, UnsupportedError
+from fairopt.basics.soft import Soft
 from fairopt.basics.sparse import same_columns
 from fairopt.contract.problem import Distance
 from fairopt.contract.registry import BackendLike
+from fairopt.layer.freezing_soft import soft_attribute, soft_shifts
 from fairopt.layer.frozen import FrozenLayer, Key, OnUnknown
 from fairopt.layer.guaranteed_shifts import Calibration, OnFew, guaranteed_shifts, tightened
 from fairopt.layer.population_bound import PopulationBound, furthest, mean_rows, population_bounds, promised_bounds
@@ -72,6 +74,9 @@ def freeze(
     seed        of the draw of the rows that choose targets
     on_unknown  what the frozen layer does with groups that calibration had not, and with missing ones: see ``FrozenLayer``.
 
+    With ``sensitive_features={"race": fo.Soft(P, values)}`` the frozen layer serves without the attribute: ``predict`` takes a Soft of the
+    new rows, whose scores move by the mean of the shifts under their probabilities. It has no ``guarantees`` then.
+
     Raises UnsupportedError where a shift would depend on the label, or on more than the groups (weights, per-sample bounds, covariance
     rows).
     """
@@ -87,6 +92,9 @@ def freeze(
     sensitive_features = read_features(sensitive_features, layer.notion.attributes)
     prepared = calibrated.prepare(raw.shape[0], sensitive_features, targets)
     problem = prepared.problem
+    soft = soft_attribute(layer.notion.attributes, sensitive_features)
+    if soft is not None and problem.rows.dense is not None:
+        return _frozen_soft(layer, prepared, raw, soft, (lb, ub), guarantee, on_unknown)
     if problem.rows.dense is not None:
         raise UnsupportedError(f"freeze: {layer.notion!r} has rows with a weight of its own a sample; its shift is not one number a group")
     z = (torch.sigmoid(raw) if layer.space == "probability" else raw).double()
@@ -119,6 +127,28 @@ def freeze(
     return FrozenLayer(
         names, keys, shifts, lb=lb, ub=ub, space=layer.space, bounds=bounds, notion=repr(layer.notion), on_unknown=on_unknown,
         distance=problem.distance,
+    )  # fmt: skip
+
+
+def _frozen_soft(
+    layer: Freezable,
+    prepared: Prepared,
+    raw: Tensor,
+    soft: tuple[str, Soft],
+    box: tuple[float, float],
+    guarantee: float | None,
+    on_unknown: OnUnknown,
+) -> FrozenLayer:
+    """The frozen layer of groups that are known in probability."""
+    name, groups = soft
+    if guarantee is not None:
+        raise UnsupportedError(f"guarantee: got {guarantee!r} beside groups known in probability, expected None: there is no such bound")
+    z = (torch.sigmoid(raw) if layer.space == "probability" else raw).double()
+    solution = prepared.project(z, backend=layer.backend, return_solution=True)
+    shifts = soft_shifts(prepared.problem, np.asarray(solution.prices, dtype=np.float64), groups, repr(layer.notion))
+    return FrozenLayer(
+        (name,), [(value,) for value in groups.values], shifts, lb=box[0], ub=box[1], space=layer.space, bounds=(),
+        notion=repr(layer.notion), on_unknown=on_unknown, distance=prepared.problem.distance,
     )  # fmt: skip
 
 

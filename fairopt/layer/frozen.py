@@ -21,6 +21,7 @@ from fairopt.basics.columns import is_one, numbers, plain_values, read_features,
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.extras import missing
 from fairopt.basics.facts import differing, from_tensor, to_tensor
+from fairopt.basics.soft import Soft
 from fairopt.contract.problem import Distance
 from fairopt.layer.population_bound import PopulationBound
 
@@ -144,16 +145,40 @@ class FrozenLayer(nn.Module):
         return len(self.keys)
 
     def forward(self, scores: Tensor, groups: Tensor) -> Tensor:
-        """Fair scores for ``scores`` (n,) and ``groups`` (n,) int64 in [0, unknown]; same shape, dtype and device."""
+        """Fair scores for ``scores`` (n,) and ``groups`` (n,) int64 in [0, unknown]; same shape, dtype and device.
+
+        Or ``groups`` (n, G) float, the probability of each group: the shift is then the mean of the groups' shifts.
+        """
+        soft = groups.is_floating_point()
         if not torch.compiler.is_compiling():  # an exported program gathers what it is given
-            self._check_index(groups)
-        shift = self.shifts.to(device=scores.device)[groups].to(scores.dtype)
+            self._check_shares(groups) if soft else self._check_index(groups)
+        shifts = self.shifts.to(device=scores.device)
+        shift = (groups.to(shifts) @ shifts[:-1]).reshape(scores.shape).to(scores.dtype) if soft else shifts[groups].to(scores.dtype)
         if self.distance == "kl":
             y = torch.sigmoid((scores if self.space == "probability" else torch.logit(scores)) - shift)
         else:
             z = torch.sigmoid(scores) if self.space == "probability" else scores
             y = z - shift if self.distance == "squared" else z * torch.exp(-shift)
         return y.clamp(self.lb, self.ub)
+
+    def _check_shares(self, groups: Tensor) -> None:
+        if groups.dim() != 2 or groups.shape[1] != self.unknown:
+            raise InputError(
+                f"groups: got shape {tuple(groups.shape)}, expected (n, {self.unknown}) probabilities of the groups in ``keys``"
+            )
+
+    def shares(self, soft: Soft) -> Tensor:
+        """(n, G) float64 probabilities in the order of ``keys``, for a layer of one attribute. InputError for groups that it has not."""
+        if len(self.attributes) != 1:
+            raise InputError(f"sensitive_features: got {soft!r}, expected values of {', '.join(self.attributes)}")
+        shares = torch.zeros(len(soft), self.unknown, dtype=torch.float64, device="cpu")
+        for k, value in enumerate(soft.values):
+            place = self._codes.get(_typed((value,)))
+            if place is None and self.on_unknown == "error":
+                raise InputError(self._not_calibrated((value,), 0))
+            if place is not None:
+                shares[:, place] = torch.from_numpy(soft.probabilities[:, k].copy())
+        return shares
 
     def _check_index(self, groups: Tensor) -> None:
         """InputError for what is no index of a group: -1 would be the last entry, "unknown", in silence."""
@@ -205,22 +230,27 @@ class FrozenLayer(nn.Module):
 
     def predict(self, scores: Any, *, sensitive_features: Any) -> Any:
         """Fair scores (n,) or (n, 1) from group values; a number gives a number, any container of scores (numpy, pandas, polars, pyarrow, a
-        list) the same container. Only tensors carry gradients.
+        list) the same container. Only tensors carry gradients. A ``Soft`` in the place of values gives the mean shift of a sample's groups.
 
         InputError for scores that are missing, NaN or infinite.
         """
         if is_one(scores):
             with torch.no_grad():
                 one = numbers([unwrapped(scores)], 1, "scores").to(self.shifts.device)
-                return float(self(one, self.index(sensitive_features).to(one.device))[0])
+                return float(self(one, self._told(sensitive_features).to(one.device))[0])
         z, like = working_tensor(scores)
         if like is None:
             numbers(z.detach(), None, "scores")
-        groups = self.index(sensitive_features).to(z.device)
+        groups = self._told(sensitive_features).to(z.device)
         if groups.shape[0] != z.shape[0]:
             raise InputError(f"sensitive_features: expected {z.shape[0]} values, got {groups.shape[0]}")
-        fair = self(z, groups.reshape(z.shape))
+        fair = self(z, groups if groups.is_floating_point() else groups.reshape(z.shape))
         return fair if like is None else like.restore(fair)
+
+    def _told(self, sensitive_features: Any) -> Tensor:
+        """``index`` of values, ``shares`` of probabilities."""
+        given = sensitive_features.get(self.attributes[0]) if isinstance(sensitive_features, Mapping) else sensitive_features
+        return self.shares(given) if isinstance(given, Soft) else self.index(sensitive_features)
 
     def table(self) -> list[dict[str, Any]]:
         """One row a group: its values and shift."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -17,14 +17,16 @@ from torch import Tensor
 
 from fairopt.basics.arrays import BoolArray, IntArray
 from fairopt.basics.columns import Value, numbers, read_features
-from fairopt.basics.errors import InputError
+from fairopt.basics.errors import InputError, UnsupportedError
+from fairopt.basics.soft import Soft
 from fairopt.basics.table import joined_words
-from fairopt.notions.amount import is_number
+from fairopt.notions.amount import amount, is_number
 from fairopt.notions.dense import DenseWeights
-from fairopt.notions.events import Column, Mask, boolean_array
+from fairopt.notions.events import Column, Mask, boolean_array, columns_of, evaluate
 from fairopt.notions.functional import Functional, GroupMeans, Range
 from fairopt.notions.groups import Missing, Vocabulary, encode
 from fairopt.notions.labels import Targets, read_targets
+from fairopt.notions.soft_events import SoftMask, shares
 from fairopt.notions.trap import NoSuchName, trap
 
 Attribute = str | tuple[str, ...]
@@ -71,7 +73,7 @@ class Batch:
         self.used_targets = False
         self.columns: list[Column] = []
         self.values: list[Tensor] = []  # (n,) what of= and weighted name, as they came
-        self._centred: set[int] = set()  # the places of those that are numbers less their mean
+        self._totals: dict[int, float] = {}  # the places of those whose mean is known exactly -> it
         self.vocabularies: dict[str, Vocabulary] = dict(vocabularies or {})
         self._sensitive_features = sensitive_features if isinstance(sensitive_features, Mapping) else read_features(sensitive_features)
         self._pos_label = pos_label
@@ -94,6 +96,8 @@ class Batch:
     def groups(self, attribute: Attribute) -> tuple[Mask, ...]:
         """One event per group of the attribute, in the vocabulary's order; of a tuple of names, one per combination."""
         key = normal_attribute(attribute)
+        if key not in self._masks and any(self._soft(name) for name in ([key] if isinstance(key, str) else key)):
+            self._masks[key] = self._soft_groups(key)
         if key not in self._masks:
             j = self._attribute_column(key)
             names = self.columns[j].names
@@ -162,6 +166,8 @@ class Batch:
     def mean(self, mask: Any = None, of: Any = None) -> Functional:
         """Mean of the scores over an event (everyone without one); ``of=values`` (n,): the constant mean of the values instead."""
         event = self.everyone if mask is None else self.event(mask)
+        if isinstance(event, SoftMask):
+            return self._soft_mean(event, of)
         if of is None:
             return Functional(means=((1.0, event),))
         return Functional(constants=((1.0, event, self._values_index(of)),))
@@ -176,19 +182,71 @@ class Batch:
             return Range(members, _ratio(ratio))
         return Range(tuple(m if isinstance(m, Functional) else self.mean(m) for m in members), _ratio(ratio))
 
-    def group_means(self, attribute: Attribute, among: Any) -> GroupMeans:
+    def group_means(self, attribute: Attribute, among: Any) -> Sequence[Functional]:
         """The mean over each group of the attribute among the samples of an event: ``range`` takes them, thousands at once."""
-        return GroupMeans(self.groups(attribute), self.event(among))
+        groups, event = self.groups(attribute), self.event(among)
+        if isinstance(event, SoftMask) or any(isinstance(g, SoftMask) for g in groups):
+            return tuple(self.mean((g & event).named(g.name)).named(g.name) for g in groups)
+        return GroupMeans(groups, event)
 
     def weighted(self, values: Any, *, centred: bool = False) -> Functional:
         """1/n sum_i values_i y_i: the dense case. ``centred``: the (n,) values are numbers less their mean; what rounding left of their
         sum is taken out, so that scores which are all the same give exactly 0."""
-        return Functional(dense=((1.0, self._values_index(values, centred)),))
+        return Functional(dense=((1.0, self._values_index(values, 0.0 if centred else None)),))
 
     @property
     def dense_weights(self) -> DenseWeights:
         """The weights of dense rows, from all values named so far."""
-        return DenseWeights(tuple(self.values), frozenset(self._centred), self.n)
+        return DenseWeights(tuple(self.values), dict(self._totals), self.n)
+
+    # groups known in probability ------------------------------------------------------------------------------------------------
+
+    def _soft(self, name: str) -> Soft | None:
+        """The attribute's probabilities, where it came as such and they are not all 0 or 1."""
+        feature = self._feature(name)
+        return feature if isinstance(feature, Soft) and feature.certain is None else None
+
+    def _soft_groups(self, key: str | tuple[str, ...]) -> tuple[Mask, ...]:
+        """The groups of an attribute, or of a combination, of which one is known in probability."""
+        names = (key,) if isinstance(key, str) else key
+        found: list[Mask] = [self.everyone]
+        for name in names:
+            soft = self._soft(name)
+            own = self.groups(name) if soft is None else self._shares(name, soft)
+            found = [a & b for a in found for b in own]
+        if isinstance(key, str):
+            return tuple(found)
+        words = itertools.product(*(self.vocabularies[name].names for name in names))
+        return tuple(mask.named(joined_words(w)) for mask, w in zip(found, words, strict=True))
+
+    def _shares(self, name: str, soft: Soft) -> list[Mask]:
+        if len(soft) != self.n:
+            raise InputError(f"sensitive_features[{name!r}] has probabilities of {len(soft)} samples for {self.n} samples")
+        codes, vocabulary = encode(
+            list(soft.values), name=name, vocabulary=self.vocabularies.get(name), grow=self._grow, missing=self._missing
+        )
+        self.vocabularies[name] = vocabulary
+        of_groups = shares(soft.probabilities, codes, len(vocabulary))
+        return [SoftMask(self, p, name, self.everyone, k, vocabulary.names[k]) for k, p in enumerate(of_groups)]
+
+    def _soft_mean(self, event: SoftMask, of: Any) -> Functional:
+        """sum_i p_i y_i / sum_i p_i over the samples of the event; of values instead of scores a constant."""
+        if self.copies is not None:
+            raise UnsupportedError(f"groups of {event.attribute!r} known in probability: not supported where samples are counted")
+        key = event.among.key
+        inside = evaluate(key, {j: self.columns[j].codes for j in columns_of(key)}, self.n)
+        share = np.where(inside, event.share, 0.0)
+        total = float(share.sum())  # what rounding leaves is taken out of the weights
+        if not total > 0.0:
+            return self.mean((~self.everyone).named(event.name), of)  # nobody
+        if of is None:
+            weights = torch.from_numpy(share * (self.n / total))
+            return Functional(dense=((1.0, self._values_index(weights, 1.0)),), name=event.name)
+        values = of.tensor if isinstance(of, Targets) else numbers(of, self.n, "the values of a mean")
+        if values.requires_grad:
+            raise UnsupportedError(f"values that carry gradients: not supported over groups of {event.attribute!r} known in probability")
+        mean = float((share * values.detach().cpu().double().numpy()).sum()) / total
+        return Functional(constant=amount(mean, "a mean of values"), name=event.name)
 
     def numbers(self, attribute: str) -> Tensor:
         """A continuous attribute as (n,) float64."""
@@ -207,8 +265,9 @@ class Batch:
         if attribute in self._column_of:
             return self._column_of[attribute]
         if isinstance(attribute, str):
+            feature = self._feature(attribute)
             codes, vocabulary = encode(
-                self._feature(attribute),
+                feature if not isinstance(feature, Soft) else self._certain(attribute, feature),
                 name=attribute,
                 vocabulary=self.vocabularies.get(attribute),
                 grow=self._grow,
@@ -229,6 +288,12 @@ class Batch:
         self.columns.append(column)
         return self._column_of[attribute]
 
+    def _certain(self, name: str, soft: Soft) -> list[Any]:
+        """The values of an attribute whose probabilities are all 0 or 1."""
+        if soft.certain is None:
+            raise InputError(f"sensitive_features[{name!r}]: got {soft!r}, expected one value a sample here")
+        return soft.certain
+
     def recipe(self) -> Recipe | None:
         """How the columns came about: attributes, and of binary targets the values that they were compared with; None where one is
         neither."""
@@ -247,6 +312,8 @@ class Batch:
     def follow(self, recipe: Recipe) -> bool:
         """Make the columns of another batch's ``recipe`` here; False where targets are not binary. InputErrors as in reading them."""
         for part in recipe:
+            if not isinstance(part, float) and any(self._soft(name) for name in ([part] if isinstance(part, str) else part)):
+                return False
             if not isinstance(part, float):
                 self._attribute_column(part)
             elif not self.targets.binary:
@@ -269,15 +336,15 @@ class Batch:
         j = self._column_of[key]
         return Mask(self, ("=", j, 1), name or self.columns[j].names[1])
 
-    def _values_index(self, values: Any, centred: bool = False) -> int:
+    def _values_index(self, values: Any, total: float | None = None) -> int:
         tensor = values.tensor if isinstance(values, Targets) else numbers(values, self.n, "the values of a mean")
         for k, known in enumerate(self.values):
-            if (k in self._centred) is not centred:
+            if self._totals.get(k) != total:
                 continue
             if known is tensor or (not known.requires_grad and not tensor.requires_grad and torch.equal(known, tensor)):
                 return k
         self.values.append(tensor)
-        self._centred |= {len(self.values) - 1} if centred else set()
+        self._totals.update({} if total is None else {len(self.values) - 1: total})
         return len(self.values) - 1
 
 

@@ -44,7 +44,7 @@ class Mask:
 
     def __init__(self, batch: Registry, key: tuple[Any, ...], name: str) -> None:
         self._batch = batch
-        self.key = key  # ("all",), ("=", column, code), ("&" or "|", key, key), ("~", key)
+        self.key = key  # ("all",), ("=", column, code), ("&" or "|", key, key), ("~", key); ("soft", ...): see ``soft_events``
         self.name = name
 
     def named(self, name: str) -> Mask:
@@ -53,14 +53,16 @@ class Mask:
 
     def __and__(self, other: Any) -> Mask:
         event = self._batch.event(other)
-        if self.key == ("all",):
-            return event
+        if self.key == ("all",) or event.key[0] == "soft":
+            return event & self if event.key[0] == "soft" else event
         if event.key == ("all",):
             return self
         return Mask(self._batch, ("&", self.key, event.key), f"{self.name} & {event.name}")
 
     def __or__(self, other: Any) -> Mask:
         event = self._batch.event(other)
+        if event.key[0] == "soft":
+            return event | self
         return Mask(self._batch, ("|", self.key, event.key), f"({self.name} | {event.name})")
 
     def __invert__(self) -> Mask:

@@ -1,0 +1,45 @@
+"""Freezing a layer whose groups are known in probability: a shift a group, and a sample is moved by its probabilities' mean of them.
+
+A row of such a notion weighs sample i by sum_g c_g P_ig / mass_g, so that A'p is linear in P: with shifts s_g the answer is
+clip(z_i - sum_g P_ig s_g, lb, ub). Nothing but P is needed where scores are sent, and a sample whose group is known for certain has P of 0
+and 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fairopt.basics.arrays import Array
+from fairopt.basics.errors import UnsupportedError
+from fairopt.basics.soft import Soft
+from fairopt.contract.problem import ProjectionProblem
+
+LINEAR = 1e-9  # of the largest shift: how far from linear in P rounding may leave the moves
+
+
+def soft_attribute(names: Sequence[str], features: Mapping[str, Any]) -> tuple[str, Soft] | None:
+    """The one attribute of a notion that is known in probability, None where there is none. UnsupportedError beside others."""
+    found = [(name, features[name]) for name in names if isinstance(features.get(name), Soft)]
+    if not found:
+        return None
+    if len(names) > 1:
+        raise UnsupportedError(f"freeze: groups known in probability beside other attributes ({', '.join(names)}): not supported")
+    return found[0]
+
+
+def soft_shifts(problem: ProjectionProblem, prices: Array, soft: Soft, notion: str) -> list[float]:
+    """(K,) shifts with (A'p / w)_i = sum_g P_ig s_g. UnsupportedError where there are none: where labels or weights move scores too."""
+    moves = prices @ problem.rows.matrix().numpy()
+    if problem.weights is not None:
+        moves = moves / problem.weights.numpy()
+    p = soft.probabilities
+    shifts, *_ = np.linalg.lstsq(p, moves, rcond=None)
+    if not float(np.abs(p @ shifts - moves).max()) <= LINEAR * float(np.abs(moves).max()):
+        raise UnsupportedError(
+            f"freeze: {notion} moves samples by more than the probabilities of their groups (by a label, a weight, another attribute), "
+            "which is unknown when a score is sent; freeze a notion on the groups alone, such as DemographicParity"
+        )
+    return [float(s) for s in shifts]
