@@ -149,7 +149,7 @@ class FrozenLayer(nn.Module):
 
         Or ``groups`` (n, G) float, the probability of each group: the shift is then the mean of the groups' shifts.
         """
-        soft = groups.is_floating_point()
+        soft = groups.is_floating_point() and groups.dim() == 2
         if not torch.compiler.is_compiling():  # an exported program gathers what it is given
             self._check_shares(groups) if soft else self._check_index(groups)
         shifts = self.shifts.to(device=scores.device)
