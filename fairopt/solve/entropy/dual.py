@@ -23,6 +23,7 @@ class EntropyDual(VectorDual):
         super().__init__(problem, z)
         self.kind = problem.distance
         self.pinned = pinned(self.kind, z)
+        self.size = float(np.minimum(np.maximum(self.z, self.lb), self.ub).max())  # of the scores at the solution, as far as known
 
     def shifts(self, p: Array) -> Array:
         """(n,) A'p / w."""
@@ -78,7 +79,7 @@ class EntropyDual(VectorDual):
         return self.dense is None
 
     def magnitude(self) -> float:
-        return float(np.minimum(np.maximum(self.z, self.lb), self.ub).max())
+        return self.size
 
     def flat_slope(self, p: Array) -> Array:
         return np.asarray(FLAT * self.plan.open_slope)

@@ -22,6 +22,7 @@ from fairopt.solve.certificate import Certificate, Solution, problem_hash
 from fairopt.solve.dual.newton import sizes_of_limits
 from fairopt.solve.dual.structure import numbers as numbers_of
 from fairopt.solve.dual.structure import structure
+from fairopt.solve.entropy.finish import FAR_UNDER
 from fairopt.solve.entropy.gradient import second
 from fairopt.solve.passes import kl_project, stages
 from fairopt.solve.passes.search import NUMBERS
@@ -109,8 +110,8 @@ def attempt(scores: Tensor, problem: ProjectionProblem) -> tuple[Tensor, Answer]
         stages.ADDRESS, k, values, values.view(bits), ends, ends.view(bits), plan.cell, plan.whole, real, plan.inverse, plan.part,
         written, found, final,
     )  # fmt: skip
-    if not done:
-        return None
+    if not done or (k == 0.0 and not float(written.max()) >= FAR_UNDER * min(float(values.max()), float(problem.ub))):
+        return None  # goals and metric are those of scores of the input's size
     y = torch.from_numpy(written)
     answer = Answer(z, y, problem, plan, real, found, final)
     out = y

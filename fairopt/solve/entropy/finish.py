@@ -31,6 +31,7 @@ from fairopt.solve.finish.rounding import Check, Finisher, box_holds_numbers, la
 
 Settle = Callable[[Tensor], Tensor]
 REFINE = 4  # Newton steps from limits to those that are tighter by rounding
+FAR_UNDER = 2.0**-10  # of the size that was taken for the scores': then it is taken anew
 NEARLY_NONE = 1e-6  # of the scores' size: prices that perhaps only rounding asked for
 
 
@@ -92,8 +93,8 @@ def found(
     problem, nums = dual.problem, numbers(dual.problem)
     settle = _as_they_are if settle is None else settle
     most = MAX_ITER if max_iter is None else max_iter
-    solution = solve_entropy(dual, st, nums, tol=tol, max_iter=most)
     extent = float(np.abs(dual.z).max())
+    solution, st = _in_its_own_size(dual, st, solve_entropy(dual, st, nums, tol=tol, max_iter=most), tol=tol, max_iter=most)
     finisher = Finisher(scores.cpu(), pinned, dual, extent)
     kept = _unchanged(finisher, solution)
     if kept is not None:
@@ -102,6 +103,7 @@ def found(
             scores.clone(), dual, empty_piece(m), Diagonal(np.zeros(m)), np.zeros(m), kept.violation, kept.bound, 0.0, 0.0,
             Status.CERTIFIED, 0, kept.holds, kept.finite, 0.0,
         )  # fmt: skip
+    finisher.extent = min(extent, dual.size)  # what counts as rounding is a share of the answer, not of what it came from
     fixed = _repair(finisher, solution, dual, st, settle, certify=certify)
     if not solution.converged:
         status = Status.ITERATION_LIMIT if solution.iterations >= most else Status.INACCURATE
@@ -114,6 +116,25 @@ def found(
         finisher.unsorted(fixed.y).to(scores.device), dual, piece, model, solution.p, fixed.check.violation, fixed.check.bound,
         solution.residual, fixed.moved, status, solution.iterations, fixed.check.holds, fixed.check.finite, solution.bound,
     )  # fmt: skip
+
+
+def _in_its_own_size(
+    dual: EntropyDual, st: Structure, solution: DualSolution, *, tol: float | None, max_iter: int
+) -> tuple[DualSolution, Structure]:
+    """The solution, with its goals and metric taken from the size of its own scores where that is far under the size of the input.
+
+    Positive values of 1e30 may end at 1e15: a residual that is a small share of 1e30 says nothing of these.
+    """
+    nums, used = numbers(dual.problem), solution.iterations
+    while True:
+        size = largest(dual.scores(solution.p))
+        settled = dual.kind != "kl_positive" or size >= FAR_UNDER * dual.size
+        if settled or not size > 0.0 or used >= max_iter:
+            return replace(solution, iterations=used, converged=solution.converged and settled), st
+        dual.size = size
+        st = metric_of(dual, structure(dual.problem), nums)
+        solution = solve_entropy(dual, st, nums, solution.p, tol=tol, max_iter=max_iter - used)
+        used += max(solution.iterations, 1)
 
 
 def _unchanged(finisher: Finisher, solution: DualSolution) -> Check | None:
