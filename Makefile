@@ -52,8 +52,9 @@ docs: $(DOCS)/.fairopt-pinned ## the site, into build/site; a warning, a dead li
 	$(MKDOCS) build --quiet
 	$(DOCS)/bin/python docs/_site/check_site.py build/site
 
-gallery: $(INSTALLED) ## run the scripts of docs/gallery anew: their pictures and what they print
+gallery: $(INSTALLED) ## run the gallery and the notebooks anew: their pictures and what they print
 	$(ONE_THREAD) $(BIN)/python docs/_site/gallery.py
+	$(ONE_THREAD) $(BIN)/python docs/_site/notebooks.py
 
 docs-serve: $(DOCS)/.fairopt-pinned ## the site on this machine, built anew when a page or a docstring changes
 	$(MKDOCS) serve

@@ -1,4 +1,4 @@
-"""Pages that are made while the site is built: the reference, one a public module, the gallery, and the two documents that lie at the top.
+"""Pages that are made while the site is built: the reference, one a public module, the gallery, the notebooks, and the two documents that lie at the top.
 
 The reference is read from the source by griffe; nothing of fairopt is imported. A name that several modules offer is described on the
 page of the narrowest, and the page of ``fairopt`` links there. Documents name each other by their paths in the checkout; on the site such
@@ -7,6 +7,7 @@ a name is a link, and so is a public name in code quotes, `FairnessLayer` or `fo
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 import sys
@@ -21,6 +22,7 @@ from mkdocs.structure.pages import Page
 
 sys.path.insert(0, str(Path(__file__).parent))
 import gallery  # beside this file, in a folder that is no package
+import notebooks
 
 ROOT = Path(__file__).parents[2]
 MODULES = ("fairopt.notions", "fairopt.auditing", "fairopt.streaming", "fairopt.training", "fairopt.testing", "fairopt.race", "fairopt")
@@ -35,6 +37,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for source, page in AT_THE_TOP.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8").replace("](docs/", "](")))
     files.append(File.generated(config, "gallery/README.md", content=gallery.page()))
+    for notebook in sorted(notebooks.NOTEBOOKS.glob("*.ipynb")):
+        text = notebooks.page(json.loads(notebook.read_text(encoding="utf-8")), notebook.name)
+        files.append(File.generated(config, f"notebooks/{notebook.stem}.md", content=text))
     for path, text in _reference()[0].items():
         files.append(File.generated(config, path, content=text))
     return files

@@ -102,8 +102,7 @@ def check_any(rng: Generator, means: Means) -> Measurement:
     """The bound on random scores, on the worst ones, and on those of a layer."""
     P, y = proxy(rng)
     n, K = P.shape
-    actual = rng.integers(0, K, n)
-    actual[:K] = np.arange(K)
+    actual = np.concatenate([np.arange(K), rng.integers(0, K, n - K)])
     lo, hi = 0.0, 1.0
     onto = np.eye(K)[actual]
     weight = onto / onto.sum(0) - P / P.sum(0)  # (n, K)

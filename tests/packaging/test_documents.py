@@ -20,7 +20,9 @@ def _blocks(document: Path, language: str) -> list[str]:
     return [str(found) for found in re.findall(rf"^```{language}\n(.*?)^```$", document.read_text(), re.DOTALL | re.MULTILINE)]
 
 
-@pytest.mark.parametrize("page", ["README.md", "not_expressible.md", "compared.md", "moving.md", "soft_groups.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "not_expressible.md", "compared.md", "moving.md", "soft_groups.md", "coming_from.md", "loggers.md"]
+)
 def test_each_example_prints_what_stands_below_it(page: str) -> None:
     document = ROOT / "docs" / page
     codes, printed = _blocks(document, "python"), _blocks(document, "text")

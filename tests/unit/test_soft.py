@@ -147,7 +147,7 @@ def test_equal_scores_have_equal_means_exactly() -> None:
 
 
 @pytest.mark.parametrize("distance", ["squared", "kl"])
-def test_a_frozen_layer_serves_without_the_attribute(distance: str) -> None:
+def test_a_frozen_layer_serves_without_the_attribute(distance: Any) -> None:
     z, P, _ = drawn(300, 3, 5)
     soft = fo.Soft(P, NAMES[:3])
     layer = fo.FairnessLayer(fo.DemographicParity("r", tolerance=0.02), bounds=(0, 1), distance=distance)
