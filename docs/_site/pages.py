@@ -1,4 +1,4 @@
-"""Pages that are made while the site is built: the reference, one a public module, the gallery, the notebooks, and the two documents that lie at the top.
+"""Pages that are made while the site is built: the reference, one a public module, the gallery, the notebooks, two documents of the top.
 
 The reference is read from the source by griffe; nothing of fairopt is imported. A name that several modules offer is described on the
 page of the narrowest, and the page of ``fairopt`` links there. Documents name each other by their paths in the checkout; on the site such

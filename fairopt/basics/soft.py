@@ -69,10 +69,10 @@ class Soft:
 def _probabilities(P: Any) -> Array:
     """(n, K) float64. InputError where they are no probabilities."""
     if is_tensor(P):
-        coarse = float(8 * P.shape[-1]) * 2.0**-7 if P.is_floating_point() and P.element_size() < 4 else 0.0
+        coarse = P.shape[-1] * (2.0**-8 if str(P.dtype) == "torch.bfloat16" else 2.0**-11 if P.element_size() == 2 else 0.0)
         P = P.detach().cpu().double().numpy()
     else:
-        coarse = 1e-2 if getattr(P, "dtype", None) == np.float16 else 0.0
+        coarse = np.shape(P)[-1] * 2.0**-11 if getattr(P, "dtype", None) == np.float16 and np.ndim(P) else 0.0
     try:
         p = np.asarray(P, dtype=np.float64)
     except (TypeError, ValueError) as error:

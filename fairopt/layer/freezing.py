@@ -147,7 +147,7 @@ def _frozen_soft(
     solution = prepared.project(z, backend=layer.backend, return_solution=True)
     shifts = soft_shifts(prepared.problem, np.asarray(solution.prices, dtype=np.float64), groups, repr(layer.notion))
     return FrozenLayer(
-        (name,), [(value,) for value in groups.values], shifts, lb=box[0], ub=box[1], space=layer.space, bounds=(),
+        (name,), [(value,) for value in shifts], list(shifts.values()), lb=box[0], ub=box[1], space=layer.space, bounds=(),
         notion=repr(layer.notion), on_unknown=on_unknown, distance=prepared.problem.distance,
     )  # fmt: skip
 

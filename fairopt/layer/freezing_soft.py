@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from fairopt.basics.arrays import Array
-from fairopt.basics.errors import UnsupportedError
+from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.soft import Soft
 from fairopt.contract.problem import ProjectionProblem
 
 LINEAR = 1e-9  # of the largest shift: how far from linear in P rounding may leave the moves
+APART = 1e-5  # the least singular value of P over the largest: below it, shifts are not told apart by these rows
 
 
 def soft_attribute(names: Sequence[str], features: Mapping[str, Any]) -> tuple[str, Soft] | None:
@@ -30,16 +31,25 @@ def soft_attribute(names: Sequence[str], features: Mapping[str, Any]) -> tuple[s
     return found[0]
 
 
-def soft_shifts(problem: ProjectionProblem, prices: Array, soft: Soft, notion: str) -> list[float]:
-    """(K,) shifts with (A'p / w)_i = sum_g P_ig s_g. UnsupportedError where there are none: where labels or weights move scores too."""
+def soft_shifts(problem: ProjectionProblem, prices: Array, soft: Soft, notion: str) -> dict[Any, float]:
+    """The shift of each group with any probability: (A'p / w)_i = sum_g P_ig s_g.
+
+    UnsupportedError where there are none: where labels or weights move scores too; InputError where these rows do not tell them apart.
+    """
     moves = prices @ problem.rows.matrix().numpy()
     if problem.weights is not None:
         moves = moves / problem.weights.numpy()
-    p = soft.probabilities
-    shifts, *_ = np.linalg.lstsq(p, moves, rcond=None)
+    used = np.flatnonzero(soft.probabilities.any(0))
+    p = soft.probabilities[:, used]
+    shifts, _, rank, singular = np.linalg.lstsq(p, moves, rcond=APART)
+    if not (rank == used.size and singular[-1] > APART * singular[0]):
+        raise InputError(
+            f"freeze: sensitive_features: the probabilities of {[soft.values[k] for k in used.tolist()]!r} depend on each other linearly in"
+            f" these {len(soft)} rows, so that the shift of a sample with others is not determined; calibrate with more, or other, rows"
+        )
     if not float(np.abs(p @ shifts - moves).max()) <= LINEAR * float(np.abs(moves).max()):
         raise UnsupportedError(
             f"freeze: {notion} moves samples by more than the probabilities of their groups (by a label, a weight, another attribute), "
             "which is unknown when a score is sent; freeze a notion on the groups alone, such as DemographicParity"
         )
-    return [float(s) for s in shifts]
+    return {soft.values[k]: float(s) for k, s in zip(used.tolist(), shifts, strict=True)}

@@ -174,7 +174,7 @@ class FrozenLayer(nn.Module):
         shares = torch.zeros(len(soft), self.unknown, dtype=torch.float64, device="cpu")
         for k, value in enumerate(soft.values):
             place = self._codes.get(_typed((value,)))
-            if place is None and self.on_unknown == "error":
+            if place is None and self.on_unknown == "error" and soft.probabilities[:, k].any():
                 raise InputError(self._not_calibrated((value,), 0))
             if place is not None:
                 shares[:, place] = torch.from_numpy(soft.probabilities[:, k].copy())
