@@ -211,7 +211,7 @@ def test_a_group_that_calibration_had_not_is_refused_when_served() -> None:
         frozen.predict([0.5], sensitive_features={"r": fo.Soft([[0.5, 0.4, 0.1]], NAMES[:3])})
 
 
-@pytest.mark.parametrize("backend", ["qpsolvers", "proxqp", "cvxpylayers"])
+@pytest.mark.parametrize("backend", ["proxqp", "cvxpylayers", "diffcp"])
 def test_other_solvers_take_them_too(backend: str) -> None:
     if not any(row["name"] == backend and row["available"] for row in fo.backends()):
         pytest.skip(f"{backend} is not here")
