@@ -24,7 +24,7 @@ from fairopt.contract.backend import GradientKind, Status
 from fairopt.contract.registry import BackendLike, resolve
 from fairopt.layer.agreement import Agreement
 from fairopt.layer.asked import Asked
-from fairopt.layer.classes import asked_of, check_table, problem_of, read_classes, refuse_unless_raised, solve_classes
+from fairopt.layer.classes import check_table, compiled_parts, problem_of, read_classes, refuse_unless_raised, solve_classes
 from fairopt.layer.on_ranks import PreparedOnRanks, prepare_on_ranks
 from fairopt.layer.prepared import Prepared, ordinary, refuse_ranks, warn_vacuous
 from fairopt.layer.shares import Reading
@@ -262,12 +262,11 @@ class FairnessLayer(nn.Module):
         if self.space == "probability":
             inputs = torch.softmax(scores, 1) if how.outputs == "simplex" else torch.sigmoid(scores)
 
-        def one(notion: Notion, own: Any) -> Compiled:
+        def one(notion: Notion, own: Any, outputs: int | None) -> Compiled:
             with outside_transforms():
-                return self._compiled(notion, n, sensitive_features, own, weights)
+                return self._compiled(notion, n, sensitive_features, own, weights, outputs)
 
-        asked = asked_of(self.notion, how, targets, count, n)
-        problem = problem_of([(c, one(notion, own)) for c, notion, own in asked], how, count)
+        problem = problem_of(compiled_parts(self.notion, how, targets, count, n, one), how, count)
         options: dict[str, Any] = {"certify": self.certify, "solver_tol": self.solver_tol}
         solution = solve_classes(inputs, problem, how, backend=self.backend, gradient=self.gradient, **options)
         self._local.certificate = solution.certificate
@@ -325,11 +324,13 @@ class FairnessLayer(nn.Module):
         with outside_transforms():
             return Prepared(self._compiled(self.notion, n, sensitive_features, targets, weights), self.on_infeasible)
 
-    def _compiled(self, notion: Notion, n: int, sensitive_features: Any, targets: Any, weights: Any) -> Compiled:
-        """``notion`` compiled for one number a sample, or what is remembered of it."""
+    def _compiled(
+        self, notion: Notion, n: int, sensitive_features: Any, targets: Any, weights: Any, outputs: int | None = None
+    ) -> Compiled:
+        """``notion`` compiled for one number a sample, or for ``outputs``, or what is remembered of it."""
         known = self._vocabularies
         sensitive_features = read_features(sensitive_features, notion.attributes)
-        key = self._key(notion, n, sensitive_features, targets, weights)
+        key = self._key(notion, n, sensitive_features, targets, weights, outputs)
         remembered = self._memory.get(key, known)
         if remembered is not None:
             return remembered
@@ -348,17 +349,20 @@ class FairnessLayer(nn.Module):
             on_infeasible=self.on_infeasible,
             pos_label=self.pos_label,
             distance=self.distance,
+            outputs=outputs,
         )
         if grow:
             self._learn(compiled.vocabularies)
         self._memory.put(key, known, compiled)
         return compiled
 
-    def _key(self, notion: Notion, n: int, sensitive_features: Any, targets: Any, weights: Any) -> Hashable | None:
+    def _key(self, notion: Notion, n: int, sensitive_features: Any, targets: Any, weights: Any, outputs: int | None) -> Hashable | None:
         """What the composition of a batch is remembered under; None: it is not."""
         if self.on_missing == "warn":
             return None  # each batch warns
-        settings = (self.missing_group, self.on_missing, self.on_infeasible, type(self.pos_label), self.pos_label, self.distance)
+        settings = (
+            self.missing_group, self.on_missing, self.on_infeasible, type(self.pos_label), self.pos_label, self.distance, outputs,
+        )  # fmt: skip
         return composition(notion, n, sensitive_features, targets, weights, self.bounds, settings)
 
     def _learn(self, seen: Mapping[str, Vocabulary]) -> None:
