@@ -125,11 +125,9 @@ class ExactMeans:
             if mean is None:
                 return None
             total += Fraction(scale) * mean
-        for scale, values in f.dense:
-            # the weights that the compiled row has
+        if f.dense:
             assert isinstance(self._scores, np.ndarray)
-            weights = scale / self._scores.shape[0] * self._values[values]
-            total += exact_dot(weights, self._scores)
+            total += exact_dot(self._batch.dense_weights.row((v, s) for s, v in f.dense), self._scores)
         return total
 
 

@@ -175,7 +175,7 @@ def _anew(key: Hashable | None, asked: _Asked, *, may_leave: bool) -> Compiled:
         weights = weights.repeat(batch.outputs)
     made = _Made(gathered, batch, bounds, weights, asked.distance)
     whole = _Whole(made, tuple(replace(item) for item in gathered.items)) if may_leave else None
-    problem, moving, removed, decided = made.problem(gathered.items, Box(*bounds, gathered.cell, made.values))
+    problem, moving, removed, decided = made.problem(gathered.items, Box(*bounds, gathered.cell, batch.dense_weights))
     settled = settle(problem, _targets_witness(batch), asked.on_infeasible)
     if key is not None and settled is problem and not moving.moves and plainly_feasible(problem):
         remember(key, batch, gathered, decided, problem, removed)
@@ -224,7 +224,7 @@ class _Whole:
         """The problem with the limits now, without what presolve leaves out because the box cannot break it."""
         made = self.made
         with np.errstate(all="ignore"):
-            unbounded = Box(-math.inf, math.inf, made.gathered.cell, made.values)
+            unbounded = Box(-math.inf, math.inf, made.gathered.cell, made.batch.dense_weights)
             return replace(made.problem([replace(item) for item in self.items], unbounded)[0], feasible=False)
 
 
@@ -303,14 +303,14 @@ def _rows(gathered: Gathered, items: list[Item], values: list[Tensor], batch: Ba
     terms: list[tuple[int, float, int, int]] = []
     dense: list[Tensor] = []
     dense_rows: list[int] = []
-    n = batch.positions
+    weights = batch.dense_weights
     if batch.copies is not None and any(row.dense for _, row in listed_rows(items)):
         raise UnsupportedError("rows with a weight of their own for each sample (batch.weighted): not supported where samples are counted")
     for k, row in listed_rows(items):
         terms += [(k, s, int(place[m]), v) for s, m, v in row.terms]
         terms += [(k, row.constant, -1, -1)] if row.constant else []
         if row.dense:
-            dense.append(sum((s / n * values[v] for v, s in row.dense.items()), torch.zeros(n, dtype=torch.float64, device="cpu")))
+            dense.append(torch.from_numpy(weights.row(row.dense.items())))
             dense_rows.append(k)
     cell, masks, counts = gathered.cell, gathered.masks, gathered.counts
     if len(named) < masks.shape[0]:  # cells that only a removed mask told apart

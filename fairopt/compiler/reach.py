@@ -15,6 +15,7 @@ from fairopt.basics.sparse import Matrix, SparseRows, absolute
 from fairopt.basics.wide_rows import WideRows
 from fairopt.compiler.cells_of_rows import LEAST, Cells
 from fairopt.compiler.items import Item, Removed, Row, listed_rows, offsets_of
+from fairopt.notions.dense import DenseWeights
 
 MARGIN = 1e-12
 FAR = 1e6  # a limit so many times as large as what the bounds let its row reach is no limit, and its size would spoil sums
@@ -24,12 +25,12 @@ Reach = tuple[Array, Array, Array]
 
 @dataclass(frozen=True, eq=False)
 class Box:
-    """What presolve knows of the bounds: lb, ub a float or (n,) tensor; cell (n,) of each sample; values: (n,) tensors of dense rows."""
+    """What presolve knows of the bounds: lb, ub a float or (n,) tensor; cell (n,) of each sample; dense: the weights of dense rows."""
 
     lb: float | Tensor
     ub: float | Tensor
     cell: IntArray
-    values: list[Tensor]
+    dense: DenseWeights | None
 
     @property
     def open(self) -> bool:
@@ -52,8 +53,9 @@ class Box:
             lb, ub = (b.numpy() if isinstance(b, Tensor) else np.full(self.cell.shape[0], b) for b in (self.lb, self.ub))
             whole = np.asarray(weight)[:, self.cell]
             for k, row in listed_rows(items):
-                for v, s in row.dense.items():
-                    whole[k] += s / self.cell.shape[0] * self.values[v].numpy()
+                if row.dense:
+                    assert self.dense is not None
+                    whole[k] += self.dense.row(row.dense.items())
             terms = [_product(whole, a, b) for a, b in ((lb, ub), (ub, lb))]
         elif isinstance(weight, WideRows):
             return self._reach_wide(weight, constants, cells.counts)

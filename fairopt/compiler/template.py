@@ -123,7 +123,7 @@ class Template:
         if not self.reached:
             return True
         items = [replace(item) for item in self.reached]
-        box = Box(self.problem["lb"], self.problem["ub"], cell, [])
+        box = Box(self.problem["lb"], self.problem["ub"], cell, None)
         found = reaches(items, Cells(rows.masks, rows.counts, rows.mask_counts, self.names), box)
         return not any(changes(item, always_met(item, reach, []), old) for item, reach, old in zip(items, found, self.reached, strict=True))
 

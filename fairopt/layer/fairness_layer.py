@@ -8,28 +8,30 @@ import threading
 from collections.abc import Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fairopt.basics.columns import read_features
 from fairopt.basics.containers import outside_transforms
 from fairopt.basics.errors import InputError, UnsupportedError
-from fairopt.basics.facts import check_format, described_bounds, differing, from_tensor, to_tensor
+from fairopt.basics.facts import described_bounds, to_tensor
 from fairopt.basics.ranks import WORLD, Ranks, ranks_of
 from fairopt.compiler import Compiled, OnInfeasible, OnMissing, compile_problem
-from fairopt.compiler.facts import read_bounds, read_distance
 from fairopt.compiler.memory import CompiledMemory, composition
 from fairopt.contract.backend import GradientKind, Status
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.contract.registry import BackendLike, resolve
 from fairopt.layer.agreement import Agreement
 from fairopt.layer.asked import Asked
-from fairopt.layer.classes import check_table, compiled_parts, problem_of, read_classes, refuse_unless_raised, solve_classes
+from fairopt.layer.classes import check_table, compiled_parts, problem_of, solve_classes
+from fairopt.layer.known_groups import KnownGroups
 from fairopt.layer.on_ranks import PreparedOnRanks, prepare_on_ranks
 from fairopt.layer.prepared import Prepared, ordinary, refuse_ranks, warn_vacuous
+from fairopt.layer.saved import FACTS, FORMAT, difference, drop_facts, saved_facts
+from fairopt.layer.settings import Space, check_choices, read_near
 from fairopt.layer.shares import Reading
 from fairopt.notions import Notion
-from fairopt.notions.groups import Missing, Vocabulary, declare
+from fairopt.notions.groups import Missing
 from fairopt.solve import Certificate, Solution
 from fairopt.solve.front import check_scores, check_solver_tol
 from fairopt.solve.operator import in_graph, token_of
@@ -40,18 +42,7 @@ if TYPE_CHECKING:
     from fairopt.layer.frozen import FrozenLayer
     from fairopt.streaming import PooledParity
 
-Space = Literal["value", "probability", "logit"]
-FORMAT = 2
-FACTS = "facts"  # the key in a state_dict
-_IDENTITY = ("notion", "bounds", "space", "distance", "outputs", "pos_label")
 _LEARNED = re.compile(r"Parameter\([^)]*\)")
-CHOICES: dict[str, tuple[str, ...]] = {
-    "space": ("value", "probability", "logit"),
-    "gradient": ("implicit", "native"),
-    "missing_group": ("error", "own"),
-    "on_missing": ("drop", "warn", "raise"),
-    "on_infeasible": ("raise", "closest", "passthrough"),
-}
 
 
 class FairnessLayer(nn.Module):
@@ -105,38 +96,18 @@ class FairnessLayer(nn.Module):
         super().__init__()
         if not isinstance(notion, Notion):
             raise InputError(f"notion: got {notion!r}, expected a notion such as fairopt.DemographicParity('sex', tolerance=0.05)")
-        chosen = {
-            "space": space,
-            "gradient": gradient,
-            "missing_group": missing_group,
-            "on_missing": on_missing,
-            "on_infeasible": on_infeasible,
-        }
-        for name, allowed in CHOICES.items():
-            if chosen[name] not in allowed:
-                *others, last = map(repr, allowed)
-                raise InputError(f"{name}: got {chosen[name]!r}, expected {', '.join(others)} or {last}")
+        check_choices(
+            {"space": space, "gradient": gradient, "missing_group": missing_group, "on_missing": on_missing, "on_infeasible": on_infeasible}
+        )
         if not (isinstance(backend, str) and backend == "auto"):
             resolve(backend)  # an unknown name is an error here, not in the first batch
         check_solver_tol(solver_tol)
-        self.bounds = (0.0, 1.0) if bounds is None and space == "probability" else bounds
-        read_bounds(self.bounds, _samples(self.bounds))
-        self.distance, self.bounds = read_distance(distance, self.bounds)
-        self._classes = read_classes(outputs, classes, self.distance, bounds)
-        if self._classes is not None:
-            refuse_unless_raised(on_infeasible)
-            if self._classes.outputs == "simplex":
-                self.bounds = (0.0, 1.0)
-        if self.distance != "squared" and space == "logit":
-            raise InputError(
-                f"space: got 'logit' beside distance={distance!r}, expected 'probability' (logits in) or 'value': logits are below 0"
-            )
+        near = read_near(space, bounds, distance, outputs, classes, on_infeasible)
+        self.bounds, self.distance, self._classes = near.bounds, near.distance, near.classes
         self.backend, self.gradient, self.space = backend, gradient, space
         self.missing_group, self.on_missing, self.on_infeasible = missing_group, on_missing, on_infeasible
         self.certify, self.solver_tol, self.pos_label = certify, solver_tol, pos_label
-        self.from_data = isinstance(groups, str) and groups == "from data"
-        self._vocabularies: dict[str, Vocabulary] = {} if isinstance(groups, str) and groups == "from data" else declare(groups)
-        self._lock = threading.Lock()
+        self._known = KnownGroups(groups)
         self._local = threading.local()
         self._memory = CompiledMemory()
         self._told_closest = False  # the warning comes once a layer
@@ -173,7 +144,10 @@ class FairnessLayer(nn.Module):
     @property
     def certificate(self) -> Certificate | None:
         """Numbers of this thread's last call; None before the first."""
-        return getattr(self._local, "certificate", None)
+        held = getattr(self._local, "certificate", None)
+        if held is not None and not isinstance(held, Certificate):
+            held = self._local.certificate = held.certificate()  # a compiled answer: made when it is asked for
+        return held
 
     def hush(self) -> Self:
         """Warn of no batch that the notion asks nothing of: the caller says it. Returns the layer itself."""
@@ -183,7 +157,7 @@ class FairnessLayer(nn.Module):
     @property
     def groups(self) -> dict[str, list[Any]]:
         """The values known of each attribute, declared or learned."""
-        return {name: vocabulary.to_list() for name, vocabulary in self._vocabularies.items()}
+        return self._known.to_lists()
 
     def forward(self, scores: Tensor, *, sensitive_features: Any, targets: Any = None, weights: Any = None) -> Tensor:
         """Fair scores for ``scores`` (n,) or (n, 1). See ``solution`` for prices and status."""
@@ -191,7 +165,21 @@ class FairnessLayer(nn.Module):
             return self._in_graph(scores, sensitive_features, targets, weights)
         if isinstance(scores, Tensor) and transformed(scores) and self._agreement() is None:
             return self._transformed(scores, sensitive_features, targets, weights)
-        return self.solution(scores, sensitive_features=sensitive_features, targets=targets, weights=weights).scores
+        if self._classes is not None:
+            return self._solution_of_classes(scores, sensitive_features, targets, weights).scores
+        prepared, inputs = self._inputs(scores, sensitive_features, targets, weights)
+        if isinstance(prepared, Prepared) and self._is_plain:
+            found = prepared.quick(inputs)
+            if found is not None:
+                self._local.certificate = found[1]
+                self._tell_vacuous(prepared.problem)
+                return found[0]
+        return self._solved(prepared, inputs).scores
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether a call is made with the default settings."""
+        return self.certify and self.backend == "auto" and self.gradient == "implicit" and self.solver_tol is None
 
     def _in_graph(self, scores: Tensor, sensitive_features: Any, targets: Any, weights: Any) -> Tensor:
         """Calling the layer while torch.compile or torch.export traces it: groups, targets and weights must be tensors."""
@@ -228,9 +216,13 @@ class FairnessLayer(nn.Module):
 
     def solution(self, scores: Tensor, *, sensitive_features: Any, targets: Any = None, weights: Any = None) -> Solution:
         """As calling the layer, with prices, status and certificate. InputError for scores of another kind or shape."""
-        prepared: Prepared | PreparedOnRanks
         if self._classes is not None:
             return self._solution_of_classes(scores, sensitive_features, targets, weights)
+        return self._solved(*self._inputs(scores, sensitive_features, targets, weights))
+
+    def _inputs(self, scores: Tensor, sensitive_features: Any, targets: Any, weights: Any) -> tuple[Prepared | PreparedOnRanks, Tensor]:
+        """The batch compiled, and what is projected: the scores, or their probabilities."""
+        prepared: Prepared | PreparedOnRanks
         agreement = self._agreement()
         if agreement is None:
             self._check_call(scores, targets)
@@ -242,15 +234,21 @@ class FairnessLayer(nn.Module):
             if agreement is None:
                 check_scores(scores, scores.shape[0])  # the sigmoid would turn an infinite logit into a probability of 0 or 1
             inputs = torch.sigmoid(scores)
+        return prepared, inputs
+
+    def _solved(self, prepared: Prepared | PreparedOnRanks, inputs: Tensor) -> Solution:
         solution = prepared.quiet(inputs, backend=self.backend, gradient=self.gradient, certify=self.certify, solver_tol=self.solver_tol)
         self._local.certificate = solution.certificate
         if solution.status is Status.CLOSEST and not self._told_closest:
             self._told_closest = True
             tell_closest([solution])
-        if prepared.problem.vacuous and not self._warned_vacuous and self.on_missing != "warn":
-            self._warned_vacuous = True
-            warn_vacuous(prepared.problem)
+        self._tell_vacuous(prepared.problem)
         return solution
+
+    def _tell_vacuous(self, problem: ProjectionProblem) -> None:
+        if problem.vacuous and not self._warned_vacuous and self.on_missing != "warn":
+            self._warned_vacuous = True
+            warn_vacuous(problem)
 
     def _solution_of_classes(self, scores: Tensor, sensitive_features: Any, targets: Any, weights: Any) -> Solution:
         """``solution`` of scores (n, C)."""
@@ -299,20 +297,16 @@ class FairnessLayer(nn.Module):
             if self.space == "probability" and scores.shape[0]:
                 check_scores(scores, scores.shape[0])
 
-        grow = self._grows(notion)
-        reading = Reading(notion, self._vocabularies, grow, self.missing_group, self.pos_label)
+        grow = self._known.grow(self.training, notion.attributes)
+        reading = Reading(notion, self._known.vocabularies, grow, self.missing_group, self.pos_label)
         asked = Asked(reading, self.bounds, self.on_missing, self.on_infeasible)
         n = scores.shape[0] if isinstance(scores, Tensor) and scores.dim() else None
         prepared = prepare_on_ranks(
             agreement, asked, ordinary, n=n, sensitive_features=sensitive_features, targets=targets, weights=weights, check=check
         )
         if grow:
-            self._learn(prepared.compiled.vocabularies)
+            self._known.learn(prepared.compiled.vocabularies)
         return prepared
-
-    def _grows(self, notion: Notion) -> bool:
-        """Whether unknown group values are learned."""
-        return self.training or (self.from_data and not any(name in self._vocabularies for name in notion.attributes))
 
     def prepare(self, n: int, sensitive_features: Any, targets: Any = None, weights: Any = None) -> Prepared:
         """The batch compiled: in train mode new group values are learned. A composition that came lately is not compiled again."""
@@ -328,13 +322,13 @@ class FairnessLayer(nn.Module):
         self, notion: Notion, n: int, sensitive_features: Any, targets: Any, weights: Any, outputs: int | None = None
     ) -> Compiled:
         """``notion`` compiled for one number a sample, or for ``outputs``, or what is remembered of it."""
-        known = self._vocabularies
+        known = self._known.vocabularies
         sensitive_features = read_features(sensitive_features, notion.attributes)
         key = self._key(notion, n, sensitive_features, targets, weights, outputs)
         remembered = self._memory.get(key, known)
         if remembered is not None:
             return remembered
-        grow = self._grows(notion)
+        grow = self._known.grow(self.training, notion.attributes)
         compiled = compile_problem(
             notion,
             n=n,
@@ -352,7 +346,7 @@ class FairnessLayer(nn.Module):
             outputs=outputs,
         )
         if grow:
-            self._learn(compiled.vocabularies)
+            self._known.learn(compiled.vocabularies)
         self._memory.put(key, known, compiled)
         return compiled
 
@@ -364,21 +358,6 @@ class FairnessLayer(nn.Module):
             self.missing_group, self.on_missing, self.on_infeasible, type(self.pos_label), self.pos_label, self.distance, outputs,
         )  # fmt: skip
         return composition(notion, n, sensitive_features, targets, weights, self.bounds, settings)
-
-    def _learn(self, seen: Mapping[str, Vocabulary]) -> None:
-        known = self._vocabularies
-        new = {
-            name: v
-            for name, v in seen.items()
-            if name not in known or not (known[name].declared or v.index.keys() <= known[name].index.keys())
-        }
-        if not new:
-            return
-        with self._lock:  # another thread may have learned others meanwhile
-            merged = dict(self._vocabularies)
-            for name, v in new.items():
-                merged[name] = merged[name].joined(v.values, name=f"sensitive_features[{name!r}]") if name in merged else v
-            self._vocabularies = merged
 
     def freeze(
         self,
@@ -420,7 +399,7 @@ class FairnessLayer(nn.Module):
             raise UnsupportedError(f"controller: a stream takes the squared distance, not distance={self.distance!r}")
         if self.bounds is None and "bounds" not in options:
             raise InputError("bounds: the layer has none, and a stream needs a pair of finite ones; layer.controller(bounds=(lo, hi))")
-        groups = {name: v.to_list() for name, v in self._vocabularies.items() if name in self.notion.attributes}
+        groups = {name: values for name, values in self.groups.items() if name in self.notion.attributes}
         mine = {"bounds": self.bounds, "groups": groups or None, "pos_label": self.pos_label, "missing_group": self.missing_group}
         return PooledParity(self.notion, **{**mine, **options})
 
@@ -438,7 +417,7 @@ class FairnessLayer(nn.Module):
             "missing_group": self.missing_group,
             "pos_label": self.pos_label,
             "groups": self.groups,
-            "declared": {k: v.declared for k, v in self._vocabularies.items()},
+            "declared": self._known.declared(),
         }
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
@@ -450,24 +429,23 @@ class FairnessLayer(nn.Module):
         refuses it, and ``strict=False`` says so in what it returns.
         """
         missing, unexpected, _ = lists
-        saved = self._saved_facts(state_dict, prefix)
-        state_dict.pop(prefix + FACTS, None)
-        state_dict.pop(prefix + "_extra_state", None)
+        saved = saved_facts(state_dict, prefix)
+        drop_facts(state_dict, prefix)
         if saved is None:
             missing.append(prefix + FACTS)
         else:
-            difference = self._difference(saved)
-            if difference:
-                unexpected.append(f"{prefix}{FACTS} of another layer ({difference})")
-            self._take(saved)
+            others = difference(saved, self.facts())
+            if others:
+                unexpected.append(f"{prefix}{FACTS} of another layer ({others})")
+            self._known.take(saved["groups"], saved["declared"])
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *lists)
 
     def check_state(self, state_dict: Mapping[str, Any], prefix: str = "") -> None:
         """InputError where the state is another layer's; nothing is loaded."""
-        saved = self._saved_facts(state_dict, prefix)
-        difference = "" if saved is None else self._difference(saved)
-        if difference:
-            raise InputError(f"state: it belongs to another layer ({difference}); load_state_dict(..., strict=False) takes it all the same")
+        saved = saved_facts(state_dict, prefix)
+        others = "" if saved is None else difference(saved, self.facts())
+        if others:
+            raise InputError(f"state: it belongs to another layer ({others}); load_state_dict(..., strict=False) takes it all the same")
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As in torch; with ``strict``, a state of another layer is an InputError that names what differs, and changes nothing."""
@@ -475,51 +453,17 @@ class FairnessLayer(nn.Module):
             self.check_state(state_dict)
         return super().load_state_dict(state_dict, strict, assign)
 
-    @staticmethod
-    def _saved_facts(state_dict: Mapping[str, Any], prefix: str) -> dict[str, Any] | None:
-        if prefix + FACTS in state_dict:
-            return from_tensor(state_dict[prefix + FACTS], FORMAT, f"state {prefix + FACTS!r}")
-        if prefix + "_extra_state" in state_dict:  # written before format 2: groups alone
-            old = state_dict[prefix + "_extra_state"]
-            check_format(old, 1, f"state {prefix + '_extra_state'!r}")
-            return dict(old)
-        return None
-
-    def _difference(self, saved: Mapping[str, Any]) -> str:
-        """What a saved state says otherwise than this layer, in words; '' where nothing."""
-        others = differing(saved, self.facts(), _IDENTITY)
-        return "; ".join(f"{name}: saved with {theirs!r}, this layer has {mine!r}" for name, theirs, mine in others)
-
-    def _take(self, saved: Mapping[str, Any]) -> None:
-        vocabularies = {
-            name: Vocabulary.of(values, name=f"groups[{name!r}]", declared=bool(saved["declared"][name]))
-            for name, values in saved["groups"].items()
-        }
-        declared = {name: v for name, v in self._vocabularies.items() if v.declared}
-        for name, vocabulary in declared.items():
-            if name in vocabularies and vocabularies[name].values != vocabulary.values:
-                got, expected = vocabularies[name].to_list(), vocabulary.to_list()
-                raise InputError(f"state: got groups {got} of {name!r}, expected the declared ones {expected}")
-        self._vocabularies = {**vocabularies, **declared}
-
     def __getstate__(self) -> dict[str, Any]:
-        """For pickle and deepcopy: everything but the lock, the threads' certificates and the compositions remembered."""
-        state = {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_local", "_memory", "_token")}
-        return {**state, "_agreed": None}
+        """For pickle and deepcopy: everything but the threads' certificates and the compositions remembered."""
+        state = {name: value for name, value in self.__dict__.items() if name not in ("_local", "_memory", "_token")}
+        return {**state, "_known": copy.copy(self._known), "_agreed": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._lock, self._local, self._memory = threading.Lock(), threading.local(), CompiledMemory()
+        self._local, self._memory = threading.local(), CompiledMemory()
         self._token = token_of(self)
 
     def extra_repr(self) -> str:
         backend = self.backend if isinstance(self.backend, str) else getattr(self.backend, "name", self.backend)
         near = "" if self.distance == "squared" else f", distance={self.distance!r}"
         return f"{self._given!r}, bounds={self.bounds}, backend={backend!r}, gradient={self.gradient!r}, space={self.space!r}{near}"
-
-
-def _samples(bounds: Any) -> int:
-    """n of bounds that are given for each sample; 1 where they are numbers."""
-    sides = bounds if isinstance(bounds, (tuple, list)) else ()
-    shapes = [np.shape(side.detach() if isinstance(side, Tensor) else side) for side in sides if side is not None]
-    return max((shape[0] for shape in shapes if shape), default=1)

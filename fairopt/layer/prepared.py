@@ -28,6 +28,7 @@ from fairopt.layer.on_ranks import PreparedOnRanks, compile_on_ranks
 from fairopt.notions import Notion
 from fairopt.notions.groups import Missing
 from fairopt.solve import Solution, solve, solve_batch
+from fairopt.solve.certificate import Certified
 from fairopt.solve.front import check_scores, quick, quick_batch
 from fairopt.solve.operator import in_graph, token_of
 from fairopt.solve.passthrough import restated, unchanged
@@ -119,10 +120,9 @@ class Prepared:
         if isinstance(scores, Tensor) and not return_solution and transformed(scores):
             return self._transformed(scores, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
         plain = backend == "auto" and gradient == "implicit" and certify and solver_tol is None and not return_solution
-        if plain and type(scores) is Tensor and self.compiled.moving is None:
-            found = quick(scores, self.compiled.problem)  # certified: nothing to warn of
-            if found is not None:
-                return found
+        found = self.quick(scores) if plain else None  # certified: nothing to warn of
+        if found is not None:
+            return found[0]
         tensor, like = working_tensor(scores)
         solution = self.solution(tensor, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
         return solution if return_solution else _handed_back(solution, like)
@@ -151,6 +151,10 @@ class Prepared:
         solution = self.quiet(scores, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
         tell_closest([solution])
         return solution
+
+    def quick(self, scores: Any) -> tuple[Tensor, Certified] | None:
+        """Certified scores with the default settings, and what makes their certificate; None where ``solution`` has to decide."""
+        return quick(scores, self.compiled.problem) if type(scores) is Tensor and self.compiled.moving is None else None
 
     def quiet(self, scores: Tensor, **how: Unpack[How]) -> Solution:
         """``solution`` without the warning that scores are the closest to a notion that no scores meet."""

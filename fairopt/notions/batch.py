@@ -20,6 +20,7 @@ from fairopt.basics.columns import Value, length, numbers, read_features
 from fairopt.basics.errors import InputError
 from fairopt.basics.table import joined_words
 from fairopt.notions.amount import is_number
+from fairopt.notions.dense import DenseWeights
 from fairopt.notions.events import Column, Mask, boolean_array
 from fairopt.notions.functional import Functional, GroupMeans, Range
 from fairopt.notions.groups import Missing, Vocabulary, encode
@@ -89,6 +90,7 @@ class Batch:
         self.used_targets = False
         self.columns: list[Column] = []
         self.values: list[Tensor] = []  # (n,) what of= and weighted name, as they came
+        self._centred: set[int] = set()  # the places of those that are numbers less their mean
         self.vocabularies: dict[str, Vocabulary] = dict(vocabularies or {})
         self._sensitive_features = sensitive_features if isinstance(sensitive_features, Mapping) else read_features(sensitive_features)
         self._pos_label = pos_label
@@ -224,11 +226,17 @@ class Batch:
         """The mean over each group of the attribute among the samples of an event: ``range`` takes them, thousands at once."""
         return GroupMeans(self.groups(attribute), self._of_output(self.event(among), output))
 
-    def weighted(self, values: Any) -> Functional:
-        """1/n sum_i values_i y_i: the dense case. Of one score a sample."""
+    def weighted(self, values: Any, *, centred: bool = False) -> Functional:
+        """1/n sum_i values_i y_i: the dense case. ``centred``: the (n,) values are numbers less their mean; what rounding left of their
+        sum is taken out, so that scores which are all the same give exactly 0."""
         if self.outputs is not None:
             trap("batch.weighted: not there in a notion that names outputs")
-        return Functional(dense=((1.0, self._values_index(values)),))
+        return Functional(dense=((1.0, self._values_index(values, centred)),))
+
+    @property
+    def dense_weights(self) -> DenseWeights:
+        """The weights of dense rows, from all values named so far."""
+        return DenseWeights(tuple(self.values), frozenset(self._centred), self.n)
 
     def numbers(self, attribute: str) -> Tensor:
         """A continuous attribute as (n,) float64."""
@@ -314,14 +322,17 @@ class Batch:
         j = self._column_of[key]
         return Mask(self, ("=", j, 1), name or self.columns[j].names[1])
 
-    def _values_index(self, values: Any) -> int:
+    def _values_index(self, values: Any, centred: bool = False) -> int:
         tensor = values.tensor if isinstance(values, Targets) else numbers(values, self.n, "the values of a mean")
         if self.outputs is not None and tensor.shape[0] == self.n:
             tensor = tensor.repeat(self.outputs)
         for k, known in enumerate(self.values):
+            if (k in self._centred) is not centred:
+                continue
             if known is tensor or (not known.requires_grad and not tensor.requires_grad and torch.equal(known, tensor)):
                 return k
         self.values.append(tensor)
+        self._centred |= {len(self.values) - 1} if centred else set()
         return len(self.values) - 1
 
 

@@ -92,5 +92,5 @@ class ScoreCovariance(GroupNotion):
     def constraints(self, batch: Batch) -> Iterator[Constraint]:
         assert isinstance(self.attribute, str)
         s = batch.numbers(self.attribute)  # (n,)
-        covariance = batch.weighted(s - s.mean()).named("covariance")
+        covariance = batch.weighted(s - s.mean(), centred=True).named("covariance")
         yield (abs(covariance) <= self.tolerance).tagged(self.words)

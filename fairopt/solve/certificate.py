@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -212,6 +212,12 @@ def _norm(v: Tensor) -> float:
     if not 0.0 < largest < float("inf"):
         return largest
     return largest * float((v / largest).square().sum().sqrt())
+
+
+class Certified(Protocol):
+    """An answer of the compiled road: its certificate is made when it is asked for."""
+
+    def certificate(self) -> Certificate: ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from fairopt.contract.problem import Limits, ProjectionProblem
 from fairopt.contract.ranges_as_pairs import untaken
 from fairopt.contract.registry import BackendLike, instance, resolve
 from fairopt.contract.registry import backend as named
-from fairopt.solve.certificate import Certificate, Solution
+from fairopt.solve.certificate import Certificate, Certified, Solution
 from fairopt.solve.dual.structure import structure, with_numbers
 from fairopt.solve.entropy.front import solve_divergence
 from fairopt.solve.finish.finish import Outcome, as_working, finish, solved
@@ -81,13 +81,14 @@ def solve(
     return _solve(scores, problem, limits, _How(backend, gradient, certify, solver_tol), extent)
 
 
-def quick(scores: Tensor, problem: ProjectionProblem) -> Tensor | None:
-    """Certified scores by the compiled road; None where ``solve`` has to decide. ``scores`` under no transform."""
+def quick(scores: Tensor, problem: ProjectionProblem) -> tuple[Tensor, Certified] | None:
+    """Certified scores by the compiled road, and the answer that makes their certificate; None where ``solve`` has to decide.
+
+    ``scores`` under no transform.
+    """
     if problem.distance != "squared":
-        answered = _compiled_divergence(scores, problem)
-        return None if answered is None else answered[0]
-    found = _compiled(scores, problem, "auto")
-    return None if found is None else found[0]
+        return _compiled_divergence(scores, problem)
+    return _compiled(scores, problem, "auto")
 
 
 def quick_batch(scores: Tensor, problem: ProjectionProblem) -> Tensor | None:

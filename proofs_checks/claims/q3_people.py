@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fairopt.layer import guaranteed_shifts, levels
-from fairopt.training import decision_fit
+from fairopt.training.decisions import fit as decision_fit
 from fairopt.training.decisions.rule import Rule
 from proofs_checks.batches import FloatArray
 from proofs_checks.claim import Claim, Generator, Measurement, worst

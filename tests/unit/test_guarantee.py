@@ -13,7 +13,7 @@ from fairopt.auditing.intervals import clopper_pearson
 from fairopt.layer import levels
 from fairopt.layer.levels import MeanLaw, RankLaw, Wanted, failure, rows_needed, tightest, variance_bound
 from fairopt.layer.population_bound import PopulationBound
-from fairopt.training import decision_fit
+from fairopt.training.decisions import fit as decision_fit
 
 pytest.importorskip("scipy")
 ALPHA = 0.05

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import fairopt as fo
-from fairopt.layer.fairness_layer import Space
+from fairopt.layer.settings import Space
 
 DOC = Path(__file__).parents[2] / "docs" / "spaces.md"
 

@@ -282,7 +282,7 @@ def test_what_is_surely_open_stays_as_it_is(seed: int, bounds: tuple[float, floa
     batch = Batch(facts["n"], facts["sensitive_features"], facts["targets"])
     found = gather({**ALIKE, **FAR}[name](tolerance), batch)
     cells = Cells(found.masks, found.counts, found.mask_counts, found.names)
-    reached = reaches(found.items, cells, Box(*bounds, found.cell, []))
+    reached = reaches(found.items, cells, Box(*bounds, found.cell, None))
     for item, reach in zip(found.items, reached, strict=True):
         before = copy.copy(item)
         if surely_open(item, found.masks, *bounds):

@@ -47,11 +47,10 @@ class Answer:
         """(m,)"""
         return self.numbers[stages.HEAD : stages.HEAD + self.plan.m]
 
-    def solution(self, scores: Tensor) -> Solution:
-        """The solution with these ``scores``: y, connected and in the shape of the input."""
+    def certificate(self) -> Certificate:
         plan, numbers = self.plan, self.numbers
         first = stages.HEAD + plan.m
-        certificate = Certificate(
+        return Certificate(
             violation=numbers[first : first + plan.constraints].copy(),
             bounds_violation=0.0,
             kkt_residual=float(numbers[stages.RESIDUE]),
@@ -64,8 +63,11 @@ class Answer:
             _scores=(self.z, self.y),
             kkt_bound=float(numbers[stages.BOUND]),
         )
+
+    def solution(self, scores: Tensor) -> Solution:
+        """The solution with these ``scores``: y, connected and in the shape of the input."""
         prices = torch.from_numpy(self.prices.copy())
-        return Solution(scores, prices, Status.CERTIFIED, certificate, BACKEND, int(numbers[stages.ITERATIONS]))
+        return Solution(scores, prices, Status.CERTIFIED, self.certificate(), BACKEND, int(self.numbers[stages.ITERATIONS]))
 
     def times(self, v: Tensor, forward: bool) -> Tensor:
         """J'v (n,), or J v where ``forward``; v on the CPU, float32 or float64, detached."""

@@ -24,9 +24,10 @@ from fairopt.auditing.gap_table import gaps
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.extras import missing
 from fairopt.basics.table import Table
-from fairopt.layer.fairness_layer import FairnessLayer, Space
+from fairopt.layer.fairness_layer import FairnessLayer
 from fairopt.layer.freezing import freeze
 from fairopt.layer.frozen import FrozenLayer
+from fairopt.layer.settings import Space
 from fairopt.notions import Notion
 from fairopt.notions.groups import Missing
 from fairopt.solve import Solution

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.table import Table
 from fairopt.layer.decisions import decide
-from fairopt.layer.fairness_layer import Space
 from fairopt.layer.prepared import project
+from fairopt.layer.settings import Space
 from fairopt.notions.groups import Missing
 from fairopt.training.estimators.base import FairEstimator, Floats
 from fairopt.training.inputs.classes import codes_of, two_classes
