@@ -45,7 +45,7 @@ def entropic(z: Any, s: Any, up: Any, inverse: float, plain: bool, y: Any, rate:
 
 
 @inner
-def nearest_point(z: Any, s: Any, inverse: float, y: Any, kept: Any) -> int:
+def nearest_point(z: Any, s: Any, inverse: float, y: Any, kept: Any) -> Any:
     """y (C,) the nearest point of the simplex to z - s inverse; kept (C,) 1 where it is above 0. Returns how many are.
 
     All classes are kept, then those that fall below the level of the kept ones go, until none does (Michelot 1986).

@@ -123,7 +123,7 @@ class SimplexDual(EntropyDual):
 
     def by_cell(self, values: Array) -> Array:
         """(K,) sums of values (J, C) of the joint cells, by cell."""
-        return np.bincount(self.joint.reshape(-1), values.reshape(-1), len(self.starts))
+        return np.asarray(np.bincount(self.joint.reshape(-1), values.reshape(-1), len(self.starts)), dtype=np.float64)
 
     def evaluate(self, p: Array) -> Evaluation:
         if self.fast:
