@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -90,10 +91,8 @@ def test_what_rows_lack_is_exact(seed: int, C: int) -> None:
     y = np.random.default_rng(seed).dirichlet(np.ones(C) * 0.2, 4)
     out = np.empty(4)
     kernels.lacks(y, out)
-    from fractions import Fraction
-
     for row, left in zip(y, out, strict=True):
-        exact = 1 - sum(Fraction(float(x)) for x in row)
+        exact = Fraction(1) - sum((Fraction(float(x)) for x in row), Fraction(0))
         assert abs(Fraction(float(left)) - exact) <= abs(exact) / 2**52 + Fraction(1, 2**100)
 
 
