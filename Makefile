@@ -20,7 +20,7 @@ PYTEST := FAIROPT_FULL=1 $(ONE_THREAD) $(BIN)/python -m pytest
 TYPED := fairopt backends/fairopt_backends proofs_checks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo docs docs-serve test slow proofs proofs-quick formal check bench bench-epoch bench-paper conformance crash-test fuzz format clean
+.PHONY: help venv demo docs docs-serve gallery test slow proofs proofs-quick formal check bench bench-epoch bench-paper conformance crash-test fuzz format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -51,6 +51,9 @@ $(DOCS)/.fairopt-pinned: requirements/docs.txt
 docs: $(DOCS)/.fairopt-pinned ## the site, into build/site; a warning, a dead link or an address of another host is an error
 	$(MKDOCS) build --quiet
 	$(DOCS)/bin/python docs/_site/check_site.py build/site
+
+gallery: $(INSTALLED) ## run the scripts of docs/gallery anew: their pictures and what they print
+	$(ONE_THREAD) $(BIN)/python docs/_site/gallery.py
 
 docs-serve: $(DOCS)/.fairopt-pinned ## the site on this machine, built anew when a page or a docstring changes
 	$(MKDOCS) serve

@@ -1,4 +1,4 @@
-"""Pages that are made while the site is built: the reference, one a public module, and the two documents that lie at the top.
+"""Pages that are made while the site is built: the reference, one a public module, the gallery, and the two documents that lie at the top.
 
 The reference is read from the source by griffe; nothing of fairopt is imported. A name that several modules offer is described on the
 page of the narrowest, and the page of ``fairopt`` links there. Documents name each other by their paths in the checkout; on the site such
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.nav import Navigation, Section
 from mkdocs.structure.pages import Page
+
+sys.path.insert(0, str(Path(__file__).parent))
+import gallery  # beside this file, in a folder that is no package
 
 ROOT = Path(__file__).parents[2]
 MODULES = ("fairopt.notions", "fairopt.auditing", "fairopt.streaming", "fairopt.training", "fairopt.testing", "fairopt.race", "fairopt")
@@ -30,6 +34,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the made pages to those that lie in docs."""
     for source, page in AT_THE_TOP.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8").replace("](docs/", "](")))
+    files.append(File.generated(config, "gallery/README.md", content=gallery.page()))
     for path, text in _reference()[0].items():
         files.append(File.generated(config, path, content=text))
     return files

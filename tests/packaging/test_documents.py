@@ -20,7 +20,7 @@ def _blocks(document: Path, language: str) -> list[str]:
     return [str(found) for found in re.findall(rf"^```{language}\n(.*?)^```$", document.read_text(), re.DOTALL | re.MULTILINE)]
 
 
-@pytest.mark.parametrize("page", ["README.md", "not_expressible.md", "compared.md"])
+@pytest.mark.parametrize("page", ["README.md", "not_expressible.md", "compared.md", "moving.md"])
 def test_each_example_prints_what_stands_below_it(page: str) -> None:
     document = ROOT / "docs" / page
     codes, printed = _blocks(document, "python"), _blocks(document, "text")
@@ -63,6 +63,25 @@ def _tool(name: str) -> ModuleType:
 @pytest.fixture(scope="module")
 def check_site() -> ModuleType:
     return _tool("check_site")
+
+
+GALLERY = _tool("gallery")
+
+
+@pytest.mark.parametrize("name", GALLERY.ORDER)
+def test_a_script_of_the_gallery_shows_one_picture_and_prints_what_is_shown(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    printed = GALLERY.run(name, tmp_path / "picture.svg")
+    assert printed == (GALLERY.FOLDER / f"{name}.txt").read_text()
+    assert (tmp_path / "picture.svg").read_text().count("<path") > 5
+    assert 5_000 < (GALLERY.FOLDER / f"{name}.svg").stat().st_size < 60_000
+
+
+def test_the_gallery_has_ten_scripts_and_all_are_on_its_page() -> None:
+    assert sorted(GALLERY.ORDER) == sorted(path.stem for path in GALLERY.FOLDER.glob("*.py"))
+    assert len(GALLERY.ORDER) >= 10
+    page = GALLERY.page()
+    assert all(f"]({name}.svg)" in page for name in GALLERY.ORDER)
 
 
 GOOD = (
