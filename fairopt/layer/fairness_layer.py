@@ -40,6 +40,7 @@ from fairopt.solve.transforms import refuse_transforms, transformed
 
 if TYPE_CHECKING:
     from fairopt.layer.frozen import FrozenLayer
+    from fairopt.layer.frozen_classes import FrozenClasses
     from fairopt.streaming import PooledParity
 
 _LEARNED = re.compile(r"Parameter\([^)]*\)")
@@ -256,9 +257,7 @@ class FairnessLayer(nn.Module):
         assert how is not None
         check_table(scores)
         n, count = scores.shape
-        inputs = scores
-        if self.space == "probability":
-            inputs = torch.softmax(scores, 1) if how.outputs == "simplex" else torch.sigmoid(scores)
+        inputs = self.probabilities(scores)
 
         def one(notion: Notion, own: Any, outputs: int | None) -> Compiled:
             with outside_transforms():
@@ -378,11 +377,29 @@ class FairnessLayer(nn.Module):
         from fairopt.layer.freezing import freeze
 
         if self._classes is not None:
-            raise UnsupportedError("freeze: not supported for several numbers a sample")
+            raise UnsupportedError(
+                "freeze: for one number a sample; layer.freeze_classes(...) is for class probabilities (outputs='simplex')"
+            )
         return freeze(
             self, scores, sensitive_features=sensitive_features, targets=targets, confidence=confidence, guarantee=guarantee, on_few=on_few,
             seed=seed, on_unknown=on_unknown,
         )  # fmt: skip
+
+    def freeze_classes(self, scores: Tensor, *, sensitive_features: Any, on_unknown: Literal["error", "pass"] = "error") -> FrozenClasses:
+        """``freeze`` for class probabilities: a shift for each class and group, fitted on calibration scores (n, C).
+
+        Raises UnsupportedError for notions about labels. See ``fairopt.layer.frozen_classes``.
+        """
+        from fairopt.layer.frozen_classes import freeze_classes
+
+        return freeze_classes(self, scores, sensitive_features=sensitive_features, on_unknown=on_unknown)
+
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """Network outputs as the notion sees them: sigmoid or softmax of logits where space="probability", else as they are."""
+        if self.space != "probability":
+            return scores
+        several = self._classes is not None and self._classes.outputs == "simplex"
+        return torch.softmax(scores, 1) if several else torch.sigmoid(scores)
 
     def controller(self, **options: Any) -> PooledParity:
         """The stream controller ``fairopt.streaming.PooledParity`` with the layer's notion, bounds, known groups, ``pos_label`` and

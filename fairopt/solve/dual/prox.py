@@ -9,28 +9,14 @@ problems, the KKT residual p - prox(f + s p; s), and the active set that the res
 
 from __future__ import annotations
 
-from functools import cache
-from importlib import import_module
-from types import ModuleType
-
 import numpy as np
 
 from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.range_projection import LEAST_SLOPE, range_flow, range_prices
 from fairopt.solve.dual.structure import Numbers, Structure
-from fairopt.solve.passes.jit import module
 
 EPS = 0.5 * float(np.finfo(np.float64).eps)
 CONSTANTS = 16.0  # half ulps of a row's constant and limit that its residual does not count
-
-
-SEVERAL = 4  # ranges from which they are worked out by one compiled call
-
-
-@cache
-def _rows() -> ModuleType:
-    """The compiled maps; they import numba."""
-    return import_module("fairopt.solve.passes.rows")
 
 
 def prox(structure: Structure, numbers: Numbers, v: Array, slopes: Array) -> Array:
@@ -39,9 +25,9 @@ def prox(structure: Structure, numbers: Numbers, v: Array, slopes: Array) -> Arr
     theta = np.empty_like(v)
     if L:
         theta[:L] = _linear(numbers, v[:L], slopes[:L])
-    if len(structure.slices) >= SEVERAL and module() is not None and bool((np.asarray(structure.ratios) == 1.0).all()):
+    if structure.together is not None and structure.slices:
         first = np.array([*(rows.start for rows in structure.slices), structure.slices[-1].stop])
-        _rows().several_ranges(v, np.maximum(slopes, LEAST_SLOPE), first, numbers.width, numbers.rho[L:], 1.0 / numbers.gamma[L:], theta)
+        structure.together(v, np.maximum(slopes, LEAST_SLOPE), first, numbers.width, numbers.rho[L:], 1.0 / numbers.gamma[L:], theta)
         ranges_left: list[tuple[slice, float]] = []
     else:
         ranges_left = list(zip(structure.slices, structure.ratios, strict=True))

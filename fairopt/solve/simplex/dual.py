@@ -25,11 +25,17 @@ from fairopt.basics.sparse import dense
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.dual.bordered import Model
 from fairopt.solve.dual.evaluator import Evaluation
-from fairopt.solve.dual.structure import Structure
+from fairopt.solve.dual.structure import Shape, Structure
 from fairopt.solve.entropy.dual import EntropyDual
 from fairopt.solve.passes.jit import module
 
 _NONE = np.zeros(0)
+
+
+@cache
+def rows() -> ModuleType:
+    """The compiled maps of rows."""
+    return import_module("fairopt.solve.passes.rows")
 
 
 @cache
@@ -159,4 +165,6 @@ class SimplexDual(EntropyDual):
 
 def structure_of(structure: Structure) -> Structure:
     """The structure of a joined problem: its rows meet in the samples, whatever their cells say."""
-    return replace(structure, shape="empty" if structure.metric.shape[0] == 0 else "general", diagonal=False, bordered=False)
+    shape: Shape = "empty" if structure.metric.shape[0] == 0 else "general"
+    together = rows().several_ranges if module() is not None and set(structure.ratios) == {1.0} else None
+    return replace(structure, shape=shape, diagonal=False, bordered=False, together=together)
