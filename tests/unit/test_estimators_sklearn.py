@@ -42,7 +42,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize(
-    ("kind", "keep_sensitive", "tolerance", "epochs"), [(FairClassifier, True, 0.5, 60), (FairRegressor, True, 1.0, 30)]
+    ("kind", "keep_sensitive", "tolerance", "epochs"), [(FairClassifier, True, 0.5, 30), (FairRegressor, True, 1.0, 30)]
 )
 def test_scikit_learns_own_checks(kind, keep_sensitive, tolerance, epochs):
     """Of a model that takes the first column as its group, cut in two; the checks ask for some accuracy, too."""
