@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -20,11 +20,22 @@ from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.layer.freezing import group_keys
 from fairopt.layer.frozen import FrozenLayer, Key, OnUnknown
 from fairopt.layer.population_bound import PopulationBound
-
-if TYPE_CHECKING:
-    from fairopt.layer.fairness_layer import FairnessLayer
+from fairopt.notions import Notion
 
 SAME = 1e-12  # shifts of one group's cells beyond which they are not one
+
+
+class ClassLayer(Protocol):
+    """What is frozen: a ``FairnessLayer``."""
+
+    @property
+    def notion(self) -> Notion: ...
+    @property
+    def space(self) -> Any: ...
+    @property
+    def distance(self) -> Any: ...
+    def facts(self) -> dict[str, Any]: ...
+    def train(self, mode: bool = ..., /) -> Any: ...
 
 
 class FrozenClasses(nn.Module):
@@ -106,7 +117,7 @@ class FrozenClasses(nn.Module):
         ]
 
 
-def freeze_classes(layer: FairnessLayer, scores: Tensor, *, sensitive_features: Any, on_unknown: OnUnknown = "error") -> FrozenClasses:
+def freeze_classes(layer: ClassLayer, scores: Tensor, *, sensitive_features: Any, on_unknown: OnUnknown = "error") -> FrozenClasses:
     """The shifts of ``layer`` (``outputs="simplex"``) on calibration scores (n, C).
 
     UnsupportedError for notions that need labels, and where one combination of groups is moved in several ways.
