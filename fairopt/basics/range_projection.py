@@ -26,6 +26,7 @@ from fairopt.basics.arrays import Array
 
 INF = float("inf")
 LEAST, MOST = 5e-324, 1e290  # weights where slopes are beyond float64 either way: nothing is divided by 0
+LEAST_SLOPE = 1.0 / MOST
 FEW = 256
 SPLIT = 1e-12  # prices this near to balance, relative to N, are split
 

@@ -94,6 +94,7 @@ def compile_problem(
     pos_label: Any = None,
     copies: IntArray | None = None,
     distance: str = "squared",
+    outputs: int | None = None,
 ) -> Compiled:
     """Compile ``notion`` for one batch of ``n`` samples.
 
@@ -103,6 +104,8 @@ def compile_problem(
     pos_label           the target that counts as 1, every other one as 0; None: targets are numbers
     distance            "squared", "kl" or "kl_positive" (``fairopt.compiler.facts.read_distance``)
     copies              (n,) > 0: how many samples each position stands for; the data may lie anywhere then, and bounds are one pair for all
+    outputs             how many scores a sample has, of a notion that names them; the problem is of n times as many, output c of sample i
+                        at c n + i, for bounds that are one pair for all. None: one
     missing_group       "error", or "own": missing values are a group
     on_missing          what to do about constraints whose group has no sample: "drop" lists them, "warn" also warns, "raise" raises
     on_infeasible       "raise" InfeasibleError with a minimal set of constraints and a proof, "closest": widen the limits by the least
@@ -117,17 +120,20 @@ def compile_problem(
         raise InputError(f"{notion!r} needs targets; pass targets= ({n},)")
     kind, bounds = read_distance(distance, bounds)
     lb, ub = read_bounds(bounds, n)
+    if outputs is not None:
+        lb, ub = (b.repeat(outputs) if isinstance(b, Tensor) else b for b in (lb, ub))
     if copies is not None and (isinstance(lb, Tensor) or isinstance(ub, Tensor)):
         raise InputError("bounds: got one for each position beside copies, expected one pair for all")
     known = {**(vocabularies or {}), **declare(groups)}
     sensitive_features = read_features(sensitive_features, notion.attributes)
     batch = Batch(
-        n, sensitive_features, targets, vocabularies=known, grow=grow, missing_group=missing_group, pos_label=pos_label, copies=copies
-    )
+        n, sensitive_features, targets, vocabularies=known, grow=grow, missing_group=missing_group, pos_label=pos_label, copies=copies,
+        outputs=outputs,
+    )  # fmt: skip
     asked = _Asked(notion, batch, (lb, ub), weights, on_missing, on_infeasible, kind)
     with np.errstate(all="ignore"):  # what overflows among numbers near the end of float64 grants nothing
         may_leave = on_infeasible == "passthrough" or _narrow(lb, ub)
-        key = None if may_leave or copies is not None else key_of(notion, lb, ub, kind)
+        key = None if may_leave or copies is not None or outputs is not None else key_of(notion, lb, ub, kind)
         found = None if key is None else _again(key, asked)
         compiled = _anew(key, asked, may_leave=may_leave) if found is None else found
     if compiled.whole is None:
@@ -164,7 +170,10 @@ def _anew(key: Hashable | None, asked: _Asked, *, may_leave: bool) -> Compiled:
     batch, bounds = asked.batch, asked.bounds
     gathered = gather(asked.notion, batch)
     _report_dropped(gathered.dropped, asked.on_missing)
-    made = _Made(gathered, batch, bounds, read_weights(asked.weights, batch.n), asked.distance)
+    weights = read_weights(asked.weights, batch.n)
+    if weights is not None and batch.outputs is not None:
+        weights = weights.repeat(batch.outputs)
+    made = _Made(gathered, batch, bounds, weights, asked.distance)
     whole = _Whole(made, tuple(replace(item) for item in gathered.items)) if may_leave else None
     problem, moving, removed, decided = made.problem(gathered.items, Box(*bounds, gathered.cell, batch.dense_weights))
     settled = settle(problem, _targets_witness(batch), asked.on_infeasible)
@@ -392,10 +401,15 @@ def _group_counts(gathered: Gathered, batch: Batch) -> tuple[tuple[str, int], ..
             sizes = np.bincount(known.table[j], weights=known.counts, minlength=column.size)
         else:
             sizes = np.bincount(column.codes, weights=batch.copies, minlength=column.size)
-        counts += [(f"{column.attribute}={name}", int(size)) for name, size in zip(column.names, sizes, strict=True)]
+        counts += [
+            (f"{column.attribute}={name}", int(size) // (batch.outputs or 1)) for name, size in zip(column.names, sizes, strict=True)
+        ]
     return tuple(counts)
 
 
 def _targets_witness(batch: Batch) -> Array | None:
     """The targets as numpy (n,), where the notion read them."""
-    return batch.targets.tensor.detach().to("cpu", torch.float64).numpy() if batch.used_targets else None
+    if not batch.used_targets:
+        return None
+    targets = batch.targets.tensor.detach().to("cpu", torch.float64).numpy()
+    return targets if targets.shape[0] == batch.positions else np.tile(targets, batch.outputs or 1)

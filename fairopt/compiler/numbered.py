@@ -55,7 +55,7 @@ def numbered(constraints: Sequence[Constraint], batch: Batch) -> Numbered:
         for functional in constraint.functionals:
             for mask in masks_of(functional):
                 masks.setdefault(mask.key, mask)
-    combinations = combine(batch.columns, sorted(set().union(*(columns_of(key) for key in masks))), batch.n, batch.copies)
+    combinations = combine(batch.columns, sorted(set().union(*(columns_of(key) for key in masks))), batch.positions, batch.copies)
     members = combinations.masks(list(masks))  # (masks, combinations)
     sizes = _sizes(members, combinations.counts)
     number, kept = _number(list(masks), members, sizes)
@@ -75,7 +75,7 @@ def _in_blocks(constraints: Sequence[Constraint], batch: Batch) -> Numbered:
             for mask in masks_of(functional):
                 blocks.setdefault(mask.key, mask)
     used = sorted(set().union(*(_columns(block) for block in blocks.values())))
-    combinations = combine(batch.columns, used, batch.n, batch.copies)
+    combinations = combine(batch.columns, used, batch.positions, batch.copies)
     parts = [_members(block, combinations) for block in blocks.values()]
     members = SparseRows(
         np.concatenate([[0], np.cumsum(np.concatenate([size for size, _ in parts]))]).astype(np.int64),

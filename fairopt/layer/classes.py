@@ -7,6 +7,8 @@ A notion speaks of one number a sample. Of class probabilities (n, C) it is aske
     PredictiveEquality                               of the probability of class c among all others
     EqualizedOdds                                    of the probability of class c among those of true class k, for each k
     MeanResidual, ResidualParity                     of the probability of class c, beside how often it is the true class
+
+A notion that names outputs itself (``batch.mean(event, output=c)``) is asked as it is, of all classes at once.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from fairopt.contract.backend import Status
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.feasibility import infeasibility
 from fairopt.notions import EqualizedOdds, EqualOpportunity, Notion
+from fairopt.notions.algebra import Joined
+from fairopt.notions.batch import NamesOutput
 from fairopt.solve import Solution, solve
 from fairopt.solve.simplex.front import ClassSolution, solve_simplex
 from fairopt.solve.simplex.joined import Part, joined
@@ -36,7 +40,7 @@ from fairopt.solve.transforms import refuse_transforms
 Outputs = Literal["one", "simplex", "independent"]
 Several = Literal["simplex", "independent"]
 OUTPUTS: tuple[Outputs, ...] = ("one", "simplex", "independent")
-CompileOne = Callable[[Notion, Any], Compiled]  # a notion and targets (n,), for one number a sample
+CompileOne = Callable[[Notion, Any, int | None], Compiled]  # a notion and targets, for one number a sample or so many
 
 
 @dataclass(frozen=True)
@@ -81,20 +85,9 @@ def asked_of(notion: Notion, how: Classes, targets: Any, count: int, n: int) -> 
         raise InputError(f"classes: got {max(named)}, expected numbers below {count}, for scores have {count} columns")
     if not notion.needs_targets:
         return [(Part(c), notion, None) for c in named]
-    if targets is None:
-        raise InputError(f"targets: got None, expected the true class of each sample, for {notion!r} is about labels")
+    true = _read_targets(notion, how, targets, count, n)
     if how.outputs == "independent":
-        table = torch.as_tensor(targets, device="cpu")
-        if tuple(table.shape) != (n, count):
-            raise InputError(
-                f"targets: got shape {tuple(table.shape)}, expected ({n}, {count}): one label a score, for outputs='independent'"
-            )
-        return [(Part(c), notion, table[:, c]) for c in named]
-    true = numbers(targets, n, "targets").detach().to("cpu", torch.float64)
-    if not bool(((true >= 0) & (true < count) & (true == true.round())).all()):
-        raise InputError(
-            f"targets: got {float(true.min())} to {float(true.max())}, expected whole numbers from 0 to {count - 1}, the true classes"
-        )
+        return [(Part(c), notion, true[:, c]) for c in named]
     if isinstance(notion, EqualizedOdds):
         one = EqualOpportunity(notion.attribute, tolerance=notion.tolerance, to=notion.to, given=notion.given)
         return [
@@ -104,8 +97,47 @@ def asked_of(notion: Notion, how: Classes, targets: Any, count: int, n: int) -> 
             if bool((true == k).any())
         ]
     if any(isinstance(leaf.notion, EqualizedOdds) for leaf in notion.leaves()):
-        raise UnsupportedError("EqualizedOdds of several classes: not supported inside another notion; ask for it by itself")
+        raise UnsupportedError("EqualizedOdds of several classes: not supported softened; ask for it by itself, or joined with &")
     return [(Part(c), notion, (true == c).to(torch.float64)) for c in named]
+
+
+def _read_targets(notion: Notion, how: Classes, targets: Any, count: int, n: int) -> Tensor:
+    """The true classes (n,), or one label a score (n, count)."""
+    if targets is None:
+        raise InputError(f"targets: got None, expected the true class of each sample, for {notion!r} is about labels")
+    if how.outputs == "independent":
+        table = torch.as_tensor(targets, device="cpu")
+        if tuple(table.shape) != (n, count):
+            raise InputError(
+                f"targets: got shape {tuple(table.shape)}, expected ({n}, {count}): one label a score, for outputs='independent'"
+            )
+        return table
+    true = numbers(targets, n, "targets").detach().to("cpu", torch.float64)
+    if not bool(((true >= 0) & (true < count) & (true == true.round())).all()):
+        raise InputError(
+            f"targets: got {float(true.min())} to {float(true.max())}, expected whole numbers from 0 to {count - 1}, the true classes"
+        )
+    return true
+
+
+def compiled_parts(notion: Notion, how: Classes, targets: Any, count: int, n: int, compile_one: CompileOne) -> list[tuple[Part, Compiled]]:
+    """``notion`` compiled for each class by itself, or where it names classes, for all at once."""
+    odds = any(isinstance(leaf.notion, EqualizedOdds) for leaf in notion.leaves())
+    if isinstance(notion, Joined) and odds:  # which is another notion for each true class
+        return _by_part(notion, how, targets, count, n, compile_one)
+    try:
+        return [(part, compile_one(one, own, None)) for part, one, own in asked_of(notion, how, targets, count, n)]
+    except NamesOutput:
+        if isinstance(notion, Joined):
+            return _by_part(notion, how, targets, count, n, compile_one)
+    if how.classes is not None:
+        raise InputError(f"classes: got {how.classes!r} beside {notion!r}, expected None: that notion names its outputs")
+    true = _read_targets(notion, how, targets, count, n) if notion.needs_targets else None
+    return [(Part(None), compile_one(notion, true.T.reshape(-1) if true is not None and true.dim() == 2 else true, count))]
+
+
+def _by_part(notion: Joined, how: Classes, targets: Any, count: int, n: int, compile_one: CompileOne) -> list[tuple[Part, Compiled]]:
+    return [one for part in notion.parts for one in compiled_parts(part, how, targets, count, n, compile_one)]
 
 
 def problem_of(parts: list[tuple[Part, Compiled]], how: Classes, count: int) -> ProjectionProblem:
@@ -118,7 +150,10 @@ def problem_of(parts: list[tuple[Part, Compiled]], how: Classes, count: int) -> 
         raise UnsupportedError(f"on_infeasible: only 'raise' is supported beside outputs={how.outputs!r}")
     if how.outputs == "simplex":
         return joined(problems, count, "kl_positive" if how.distance == "kl" else "squared")
-    return joined(problems, count, first.distance, (first.lb, first.ub))
+    box = (first.lb, first.ub)
+    if parts[0][0].index is None:  # a problem of all classes, whose bounds are the same for each
+        box = tuple(b[: b.shape[0] // count] if isinstance(b, Tensor) else b for b in box)  # type: ignore[assignment]
+    return joined(problems, count, first.distance, box)
 
 
 def solve_classes(scores: Tensor, problem: ProjectionProblem, how: Classes, **options: Any) -> Solution:
@@ -169,8 +204,8 @@ class PreparedClasses:
     def problem_for(self, count: int) -> ProjectionProblem:
         """The problem of ``count`` numbers a sample."""
         if count not in self._problems:
-            asked = asked_of(self.notion, self.how, self.targets, count, self.n)
-            self._problems[count] = problem_of([(c, self._compile_one(one, own)) for c, one, own in asked], self.how, count)
+            parts = compiled_parts(self.notion, self.how, self.targets, count, self.n, self._compile_one)
+            self._problems[count] = problem_of(parts, self.how, count)
         return self._problems[count]
 
     def project(self, scores: Tensor, *, return_solution: bool = False, **how: Any) -> Any:

@@ -23,7 +23,7 @@ from fairopt.contract.problem import ProjectionProblem
 from fairopt.contract.registry import BackendLike, resolve
 from fairopt.layer.agreement import Agreement
 from fairopt.layer.asked import Asked
-from fairopt.layer.classes import asked_of, check_table, problem_of, solve_classes
+from fairopt.layer.classes import check_table, compiled_parts, problem_of, solve_classes
 from fairopt.layer.known_groups import KnownGroups
 from fairopt.layer.on_ranks import PreparedOnRanks, prepare_on_ranks
 from fairopt.layer.prepared import Prepared, ordinary, refuse_ranks, warn_vacuous
@@ -40,6 +40,7 @@ from fairopt.solve.transforms import refuse_transforms, transformed
 
 if TYPE_CHECKING:
     from fairopt.layer.frozen import FrozenLayer
+    from fairopt.layer.frozen_classes import FrozenClasses
     from fairopt.streaming import PooledParity
 
 _LEARNED = re.compile(r"Parameter\([^)]*\)")
@@ -256,16 +257,13 @@ class FairnessLayer(nn.Module):
         assert how is not None
         check_table(scores)
         n, count = scores.shape
-        inputs = scores
-        if self.space == "probability":
-            inputs = torch.softmax(scores, 1) if how.outputs == "simplex" else torch.sigmoid(scores)
+        inputs = self.probabilities(scores)
 
-        def one(notion: Notion, own: Any) -> Compiled:
+        def one(notion: Notion, own: Any, outputs: int | None) -> Compiled:
             with outside_transforms():
-                return self._compiled(notion, n, sensitive_features, own, weights)
+                return self._compiled(notion, n, sensitive_features, own, weights, outputs)
 
-        asked = asked_of(self.notion, how, targets, count, n)
-        problem = problem_of([(c, one(notion, own)) for c, notion, own in asked], how, count)
+        problem = problem_of(compiled_parts(self.notion, how, targets, count, n, one), how, count)
         options: dict[str, Any] = {"certify": self.certify, "solver_tol": self.solver_tol}
         solution = solve_classes(inputs, problem, how, backend=self.backend, gradient=self.gradient, **options)
         self._local.certificate = solution.certificate
@@ -319,11 +317,13 @@ class FairnessLayer(nn.Module):
         with outside_transforms():
             return Prepared(self._compiled(self.notion, n, sensitive_features, targets, weights), self.on_infeasible)
 
-    def _compiled(self, notion: Notion, n: int, sensitive_features: Any, targets: Any, weights: Any) -> Compiled:
-        """``notion`` compiled for one number a sample, or what is remembered of it."""
+    def _compiled(
+        self, notion: Notion, n: int, sensitive_features: Any, targets: Any, weights: Any, outputs: int | None = None
+    ) -> Compiled:
+        """``notion`` compiled for one number a sample, or for ``outputs``, or what is remembered of it."""
         known = self._known.vocabularies
         sensitive_features = read_features(sensitive_features, notion.attributes)
-        key = self._key(notion, n, sensitive_features, targets, weights)
+        key = self._key(notion, n, sensitive_features, targets, weights, outputs)
         remembered = self._memory.get(key, known)
         if remembered is not None:
             return remembered
@@ -342,17 +342,20 @@ class FairnessLayer(nn.Module):
             on_infeasible=self.on_infeasible,
             pos_label=self.pos_label,
             distance=self.distance,
+            outputs=outputs,
         )
         if grow:
             self._known.learn(compiled.vocabularies)
         self._memory.put(key, known, compiled)
         return compiled
 
-    def _key(self, notion: Notion, n: int, sensitive_features: Any, targets: Any, weights: Any) -> Hashable | None:
+    def _key(self, notion: Notion, n: int, sensitive_features: Any, targets: Any, weights: Any, outputs: int | None) -> Hashable | None:
         """What the composition of a batch is remembered under; None: it is not."""
         if self.on_missing == "warn":
             return None  # each batch warns
-        settings = (self.missing_group, self.on_missing, self.on_infeasible, type(self.pos_label), self.pos_label, self.distance)
+        settings = (
+            self.missing_group, self.on_missing, self.on_infeasible, type(self.pos_label), self.pos_label, self.distance, outputs,
+        )  # fmt: skip
         return composition(notion, n, sensitive_features, targets, weights, self.bounds, settings)
 
     def freeze(
@@ -374,11 +377,29 @@ class FairnessLayer(nn.Module):
         from fairopt.layer.freezing import freeze
 
         if self._classes is not None:
-            raise UnsupportedError("freeze: not supported for several numbers a sample")
+            raise UnsupportedError(
+                "freeze: for one number a sample; layer.freeze_classes(...) is for class probabilities (outputs='simplex')"
+            )
         return freeze(
             self, scores, sensitive_features=sensitive_features, targets=targets, confidence=confidence, guarantee=guarantee, on_few=on_few,
             seed=seed, on_unknown=on_unknown,
         )  # fmt: skip
+
+    def freeze_classes(self, scores: Tensor, *, sensitive_features: Any, on_unknown: Literal["error", "pass"] = "error") -> FrozenClasses:
+        """``freeze`` for class probabilities: a shift for each class and group, fitted on calibration scores (n, C).
+
+        Raises UnsupportedError for notions about labels. See ``fairopt.layer.frozen_classes``.
+        """
+        from fairopt.layer.frozen_classes import freeze_classes
+
+        return freeze_classes(self, scores, sensitive_features=sensitive_features, on_unknown=on_unknown)
+
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """Network outputs as the notion sees them: sigmoid or softmax of logits where space="probability", else as they are."""
+        if self.space != "probability":
+            return scores
+        several = self._classes is not None and self._classes.outputs == "simplex"
+        return torch.softmax(scores, 1) if several else torch.sigmoid(scores)
 
     def controller(self, **options: Any) -> PooledParity:
         """The stream controller ``fairopt.streaming.PooledParity`` with the layer's notion, bounds, known groups, ``pos_label`` and

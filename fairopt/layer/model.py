@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from fairopt.basics.errors import InputError
@@ -45,5 +44,4 @@ class FairModel(nn.Module):
         """
         z = self.network(x)
         y = self.layer(z, sensitive_features=sensitive_features, targets=targets)
-        raw = torch.sigmoid(z) if self.layer.space == "probability" else z
-        return y, ((y - raw) ** 2).mean()
+        return y, ((y - self.layer.probabilities(z)) ** 2).mean()

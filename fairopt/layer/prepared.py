@@ -324,11 +324,12 @@ def _compiled(
         targets = facts.pop("targets", None)
         refuse_unless_raised(on_infeasible)
 
-        def one(asked: Notion, own: Any) -> Compiled:
+        def one(asked: Notion, own: Any, count: int | None) -> Compiled:
             with outside_transforms():
                 return compile_problem(
-                    asked, n=n, sensitive_features=features, targets=own, on_missing=on_missing, on_infeasible=on_infeasible, **facts
-                )
+                    asked, n=n, sensitive_features=features, targets=own, on_missing=on_missing, on_infeasible=on_infeasible, outputs=count,
+                    **facts,
+                )  # fmt: skip
 
         return PreparedClasses(notion, several, one, targets, n)
     with outside_transforms():

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.arrays import BoolArray, IntArray
-from fairopt.basics.columns import Value, numbers, read_features
+from fairopt.basics.columns import Value, length, numbers, read_features
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.soft import Soft
 from fairopt.basics.table import joined_words
@@ -33,7 +33,21 @@ Attribute = str | tuple[str, ...]
 Recipe = tuple[Attribute | float, ...]  # columns in the order in which they are made: attributes, values that targets are compared with
 
 
+_OUTPUTS = ("outputs",)  # the key of the column that says which output a position is of
 _OFFERS = "groups, pairs, strata, group, everyone, event, targets, mean, range, weighted, numbers"
+
+
+class NamesOutput(InputError):
+    """A notion names one of several numbers a sample (``batch.mean(event, output=c)``), and is asked about one. output: the one named."""
+
+    def __init__(self, message: str, output: int = 0) -> None:
+        super().__init__(message)
+        self.output = output
+
+    def __reduce__(self) -> tuple[type[NamesOutput], tuple[str, int]]:
+        return type(self), (str(self), self.output)
+
+
 _ASKED = {
     "scores": "a notion says which samples count and sees no scores: batch.mean(event) is their mean over an event, batch.weighted(v) "
     "their weighted mean",
@@ -54,6 +68,8 @@ class Batch:
     missing_group       "error", or "own": samples whose group is missing are a group of their own
     pos_label           the target that counts as 1, every other one as 0; None: targets are numbers, labels 0 and 1
     copies              (n,) how many samples each position stands for; None: one
+    outputs             how many scores a sample has; None: one, and no functional names it. With several, output c of sample i is at
+                        position c n + i of events, values and columns, and means name their output
     """
 
     def __init__(
@@ -67,8 +83,11 @@ class Batch:
         missing_group: Missing = "error",
         pos_label: Any = None,
         copies: IntArray | None = None,
+        outputs: int | None = None,
     ) -> None:
         self.n = n
+        self.outputs = outputs
+        self.positions = n * (outputs or 1)  # scores in all
         self.copies = copies  # (n,) how many samples each position stands for, None: one
         self.used_targets = False
         self.columns: list[Column] = []
@@ -84,6 +103,10 @@ class Batch:
         self._column_of: dict[Any, int] = {}
         self._masks: dict[Attribute, tuple[Mask, ...]] = {}
         self.everyone = Mask(self, ("all",), "overall")
+        if outputs is not None:
+            words = tuple(f"output {c}" for c in range(outputs))
+            self._column_of[_OUTPUTS] = 0
+            self.columns.append(Column(np.repeat(np.arange(outputs), n), outputs, words, ""))
 
     def __getattr__(self, name: str) -> NoReturn:
         """What a notion may look for and a batch has not: an answer that names the way."""
@@ -141,6 +164,7 @@ class Batch:
         if isinstance(mask, Mask):
             return mask
         array = boolean_array(mask, self.n)
+        array = boolean_array(mask, self.positions) if array is None else array
         if array is None:
             shape = tuple(getattr(mask, "shape", ()))
             trap(f"an event must be made by the batch or be a boolean array of shape ({self.n},), came {type(mask).__name__} {shape}")
@@ -152,7 +176,8 @@ class Batch:
         if self._targets is None:
             if self._targets_given is None:
                 raise InputError("this notion needs targets; pass targets= (n,)")
-            self._targets = Targets(self, read_targets(self._targets_given, self.n, self._pos_label))
+            count = self.positions if self.outputs is not None and length(self._targets_given, "targets") != self.n else self.n
+            self._targets = Targets(self, read_targets(self._targets_given, count, self._pos_label))
         self.used_targets = True
         return self._targets
 
@@ -163,35 +188,61 @@ class Batch:
 
     # functionals ------------------------------------------------------------------------------------------------------------
 
-    def mean(self, mask: Any = None, of: Any = None) -> Functional:
-        """Mean of the scores over an event (everyone without one); ``of=values`` (n,): the constant mean of the values instead."""
+    def mean(self, mask: Any = None, of: Any = None, *, output: int | None = None) -> Functional:
+        """Mean of the scores over an event (everyone without one); ``of=values`` (n,): the constant mean of the values instead.
+
+        ``output`` says which of several scores a sample is meant: a class (``outputs="simplex"``) or a label ("independent").
+        """
         event = self.everyone if mask is None else self.event(mask)
         if isinstance(event, SoftMask):
+            if output is not None or self.outputs is not None:
+                raise UnsupportedError(f"groups of {event.attribute!r} known in probability: not supported for several scores a sample")
             return self._soft_mean(event, of)
+        event = self._of_output(event, output)
         if of is None:
             return Functional(means=((1.0, event),))
         return Functional(constants=((1.0, event, self._values_index(of)),))
 
-    def range(self, members: Iterable[Any], *, ratio: Any = None) -> Range:
-        """max - min over events (of their means) or functionals; with ``ratio``, a number in [0, 1], ratio * max - min.
+    def _of_output(self, event: Mask, output: Any) -> Mask:
+        """The event among the scores of one output."""
+        if output is None:
+            if self.outputs is not None:
+                trap("batch.mean without output= in a notion that names outputs elsewhere: say which in each mean, range and group_means")
+            return event
+        if isinstance(output, bool) or not isinstance(output, (int, np.integer)) or output < 0:
+            trap(f"output= must be a whole number from 0 on, a column of scores (n, C), came {output!r}")
+        if self.outputs is None:
+            raise NamesOutput(
+                f"the notion names output {output} of several scores a sample, and was asked about one; pass outputs='simplex' or "
+                "'independent'",
+                int(output),
+            )
+        if output >= self.outputs:
+            raise InputError(f"output: got {output}, expected a number below {self.outputs}, for scores have {self.outputs} columns")
+        return (event & Mask(self, ("=", 0, int(output)), self.columns[0].names[output])).named(f"{event.name}, output {output}")
+
+    def range(self, members: Iterable[Any], *, ratio: Any = None, output: int | None = None) -> Range:
+        """max - min over events (of their means, of one ``output``) or functionals; with ``ratio``, in [0, 1], ratio * max - min.
 
         ``batch.range(groups, ratio=0.8) <= 0`` says that the smallest mean is at least 0.8 times the largest: all ordered pairs
         ``mean(a) - 0.8 * mean(b) >= 0`` as one constraint, whose one violation softness counts.
         """
         if isinstance(members, GroupMeans):
             return Range(members, _ratio(ratio))
-        return Range(tuple(m if isinstance(m, Functional) else self.mean(m) for m in members), _ratio(ratio))
+        return Range(tuple(m if isinstance(m, Functional) else self.mean(m, output=output) for m in members), _ratio(ratio))
 
-    def group_means(self, attribute: Attribute, among: Any) -> Sequence[Functional]:
+    def group_means(self, attribute: Attribute, among: Any, *, output: int | None = None) -> Sequence[Functional]:
         """The mean over each group of the attribute among the samples of an event: ``range`` takes them, thousands at once."""
         groups, event = self.groups(attribute), self.event(among)
         if isinstance(event, SoftMask) or any(isinstance(g, SoftMask) for g in groups):
-            return tuple(self.mean((g & event).named(g.name)).named(g.name) for g in groups)
-        return GroupMeans(groups, event)
+            return tuple(self.mean((g & event).named(g.name), output=output).named(g.name) for g in groups)
+        return GroupMeans(groups, self._of_output(event, output))
 
     def weighted(self, values: Any, *, centred: bool = False) -> Functional:
         """1/n sum_i values_i y_i: the dense case. ``centred``: the (n,) values are numbers less their mean; what rounding left of their
         sum is taken out, so that scores which are all the same give exactly 0."""
+        if self.outputs is not None:
+            trap("batch.weighted: not there in a notion that names outputs")
         return Functional(dense=((1.0, self._values_index(values, 0.0 if centred else None)),))
 
     @property
@@ -276,6 +327,7 @@ class Batch:
             if codes.shape[0] != self.n:
                 raise InputError(f"sensitive_features[{attribute!r}] has {codes.shape[0]} values for {self.n} samples")
             self.vocabularies[attribute] = vocabulary
+            codes = codes if self.outputs is None else np.tile(codes, self.outputs)
             column = Column(codes, len(vocabulary), vocabulary.names, attribute)
         else:
             parts = [self.columns[self._attribute_column(name)] for name in attribute]
@@ -299,6 +351,8 @@ class Batch:
         neither."""
         compared = {} if self._targets is None else self._targets.equalities
         of_column = {mask.key[1]: value for value, mask in compared.items()}
+        if self.outputs is not None:
+            return None
         made: list[Attribute | float] = []
         for key, j in self._column_of.items():
             if isinstance(key, str) or isinstance(key[-1], str):
@@ -328,6 +382,8 @@ class Batch:
 
     def boolean_event(self, array: BoolArray, name: str) -> Mask:
         """The event of a boolean array (n,)."""
+        if self.outputs is not None and array.shape[0] == self.n:
+            array = np.tile(array, self.outputs)
         key = ("bool", array.tobytes())  # equal arrays share one column
         if key not in self._column_of:
             word = name or f"mask {1 + sum(not c.attribute for c in self.columns)}"
@@ -338,6 +394,8 @@ class Batch:
 
     def _values_index(self, values: Any, total: float | None = None) -> int:
         tensor = values.tensor if isinstance(values, Targets) else numbers(values, self.n, "the values of a mean")
+        if self.outputs is not None and tensor.shape[0] == self.n:
+            tensor = tensor.repeat(self.outputs)
         for k, known in enumerate(self.values):
             if self._totals.get(k) != total:
                 continue

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from fairopt.basics.arrays import Array, IntArray
-from fairopt.basics.range_projection import range_flow, range_prices
+from fairopt.basics.range_projection import LEAST_SLOPE, range_flow, range_prices
 from fairopt.solve.dual.structure import Numbers, Structure
 
 EPS = 0.5 * float(np.finfo(np.float64).eps)
@@ -25,7 +25,13 @@ def prox(structure: Structure, numbers: Numbers, v: Array, slopes: Array) -> Arr
     theta = np.empty_like(v)
     if L:
         theta[:L] = _linear(numbers, v[:L], slopes[:L])
-    for r, (rows, ratio) in enumerate(zip(structure.slices, structure.ratios, strict=True)):
+    if structure.together is not None and structure.slices:
+        first = np.array([*(rows.start for rows in structure.slices), structure.slices[-1].stop])
+        structure.together(v, np.maximum(slopes, LEAST_SLOPE), first, numbers.width, numbers.rho[L:], 1.0 / numbers.gamma[L:], theta)
+        ranges_left: list[tuple[slice, float]] = []
+    else:
+        ranges_left = list(zip(structure.slices, structure.ratios, strict=True))
+    for r, (rows, ratio) in enumerate(ranges_left):
         rho, gamma = float(numbers.rho[L + r]), float(numbers.gamma[L + r])
         theta[rows] = range_prices(v[rows], slopes[rows], float(numbers.width[r]), ratio=ratio, rho=rho, gamma=gamma)
     for linear, ranges, k in structure.blocks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -68,6 +69,7 @@ class Structure:
     owner     (m,) the constraint of each row
     diagonal  no sample is in two of many rows: M is kept as its diagonal, and pieces in sparse form
     bordered  few of many rows share samples with others: M is kept by its parts (``bordered``), and pieces in sparse form
+    together  works out all ranges at once: (v, slopes, first, widths, rho, 1 / gamma, prices), prices in place. None: one by one
     """
 
     shape: Shape
@@ -83,6 +85,7 @@ class Structure:
     owner: IntArray
     diagonal: bool
     bordered: bool
+    together: Callable[..., None] | None = None
 
     @property
     def in_parts(self) -> bool:

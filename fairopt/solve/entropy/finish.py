@@ -104,14 +104,14 @@ def found(
             Status.CERTIFIED, 0, kept.holds, kept.finite, 0.0,
         )  # fmt: skip
     finisher.extent = min(extent, dual.size)  # what counts as rounding is a share of the answer, not of what it came from
-    fixed = _repair(finisher, solution, dual, st, settle, certify=certify)
+    piece, model = read_piece(st, nums, solution.evaluation.f, solution.p), dual.model(solution.evaluation)
+    fixed = _repair(finisher, solution, dual, st, settle, piece, model, certify=certify)
     if not solution.converged:
         status = Status.ITERATION_LIMIT if solution.iterations >= most else Status.INACCURATE
     elif not fixed.check.holds:
         status = shortfall(finisher, fixed.check, largest(fixed.y), fixed.p)
     else:
         status = Status.CERTIFIED if box_holds_numbers(pinned, finisher.dtype) else Status.WITHIN_ROUNDING
-    piece, model = read_piece(st, nums, solution.evaluation.f, solution.p), dual.model(solution.evaluation)
     return EntropyOutcome(
         finisher.unsorted(fixed.y).to(scores.device), dual, piece, model, solution.p, fixed.check.violation, fixed.check.bound,
         solution.residual, fixed.moved, status, solution.iterations, fixed.check.holds, fixed.check.finite, solution.bound,
@@ -146,7 +146,25 @@ def _unchanged(finisher: Finisher, solution: DualSolution) -> Check | None:
     return passes_unchanged(finisher, z)
 
 
-def _repair(finisher: Finisher, solution: DualSolution, dual: EntropyDual, st: Structure, settle: Settle, *, certify: bool) -> Repaired:
+def _on_the_piece(finisher: Finisher, solution: DualSolution, piece: Piece, model: Model, margin: Array) -> Array:
+    """(m,) prices at limits that are tighter by ``margin`` (L + R,), by one Newton step: what rounding can do is far too little to bend
+    the map."""
+    inward = np.where(finisher.st.hard, margin, 0.0)[piece.owner]
+    ell = piece.ell - np.where(piece.owner < finisher.st.linear, piece.signs, piece.shares) * inward
+    return replace(piece, ell=ell).prices(solution.evaluation.f, solution.p, model, piece.inverse(model))
+
+
+def _repair(
+    finisher: Finisher,
+    solution: DualSolution,
+    dual: EntropyDual,
+    st: Structure,
+    settle: Settle,
+    piece: Piece,
+    model: Model,
+    *,
+    certify: bool,
+) -> Repaired:
     """Scores that hold every hard row, or what came nearest to it."""
     plain, nums = dual.scores(solution.p), finisher.nums
     magnitude = largest(plain)
@@ -155,6 +173,13 @@ def _repair(finisher: Finisher, solution: DualSolution, dual: EntropyDual, st: S
     if not certify or nearest.check.holds or not solution.converged:
         return nearest
     margin = finisher.margin(magnitude, solution.p)
+    if not (st.hard & (room(nums, margin, finisher.problem.ratio) <= 0)).any():
+        p = _on_the_piece(finisher, solution, piece, model, margin)
+        made = dual.scores(p)
+        y = settle(finisher.rounded(made))
+        check = finisher.check(y, max(magnitude, largest(y)))
+        if check.holds:
+            return Repaired(y, plain, check, _far(made, plain), p)
     for _ in range(ATTEMPTS):
         narrow = st.hard & (room(nums, margin, finisher.problem.ratio) <= 0)
         tight = nums.tightened(margin, st.hard, finisher.problem.ratio)

@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 RELAXED = {"nsz", "arcp", "contract"}
 FILES = (
     "kernels.py", "kl_kernels.py", "rows.py", "pieces.py", "search.py", "stages.py", "project.py", "batch.py", "kl_project.py",
-    "whole_sums.py", "binned_kernels.py",
+    "whole_sums.py", "binned_kernels.py", "simplex_kernels.py",
 )  # fmt: skip
 logger = logging.getLogger("fairopt")
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fairopt.solve.passes.jit import inner
+from fairopt.solve.passes.jit import compiled, inner
 from fairopt.solve.passes.kernels import fill
 
 HALF_ULP = 2.0**-53
@@ -201,6 +201,14 @@ def push(v: Any, s: Any, order: Any, a: int, b: int, last: float, depth: float, 
         total += theta[order[k]]
     for k in range(a, b):
         theta[order[k]] *= flow / total if total > 0.0 else 0.0
+
+
+@compiled
+def several_ranges(v: Any, s: Any, first: Any, width: Any, rho: Any, soft: Any, theta: Any) -> None:
+    """Prices theta (m,) of the ranges of rows first[r] to first[r + 1], in place."""
+    for r in range(width.shape[0]):
+        a, b = first[r], first[r + 1]
+        range_prices(v[a:b], s[a:b], width[r], rho[r], soft[r], theta[a:b])
 
 
 @inner

@@ -11,6 +11,10 @@ and M = sum_i A_i H_i A_i' / w_i, summed over the samples that are in the same c
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +23,25 @@ from torch import Tensor
 from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.sparse import dense
 from fairopt.contract.problem import ProjectionProblem
+from fairopt.solve.dual.bordered import Model
 from fairopt.solve.dual.evaluator import Evaluation
-from fairopt.solve.dual.structure import Structure
+from fairopt.solve.dual.structure import Shape, Structure
 from fairopt.solve.entropy.dual import EntropyDual
+from fairopt.solve.passes.jit import module
+
+_NONE = np.zeros(0)
+
+
+@cache
+def rows() -> ModuleType:
+    """The compiled maps of rows."""
+    return import_module("fairopt.solve.passes.rows")
+
+
+@cache
+def kernels() -> ModuleType:
+    """The compiled passes; they import numba."""
+    return import_module("fairopt.solve.passes.simplex_kernels")
 
 
 def softmax(z: Array, s: Array) -> Array:
@@ -63,15 +83,25 @@ class SimplexDual(EntropyDual):
         n, self.classes = z.shape
         order = problem.rows.order.numpy()
         super().__init__(problem, z.T.reshape(-1)[order])
-        self.kl, self.table, self.order = kl, z, order
+        self.kl, self.table, self.order = kl, np.ascontiguousarray(z), order
         if not kl:
             self.pinned = np.zeros_like(self.pinned)
         cells = problem.workspace.keep("joint cells", lambda: joint_cells(problem, self.classes))
         self.joint, self.code, self.by_code, self.bounds, self.columns = cells
         self.mass = None if problem.weights is None else 1.0 / problem.weights[:n].numpy()
+        self.fast = module() is not None
+
+    def asked(self, p: Array) -> tuple[Any, ...]:
+        """What the compiled passes take, at prices p."""
+        shift = (p @ np.asarray(dense(self.coefficients)))[self.joint]
+        return self.kl, self.table, self.code, shift, _NONE if self.mass is None else self.mass
 
     def probabilities(self, p: Array) -> Array:
         """(n, C) y(p)."""
+        if self.fast:
+            y = np.empty_like(self.table)
+            kernels().simplex_map(*self.asked(p), y)
+            return y
         s = (p @ np.asarray(dense(self.coefficients)))[self.problem.rows.cell.numpy()].reshape(self.classes, -1).T
         s = s if self.mass is None else s * self.mass[:, None]
         return softmax(self.table, s) if self.kl else nearest(self.table - s)
@@ -92,16 +122,30 @@ class SimplexDual(EntropyDual):
 
     def matrix_of(self, blocks: Array) -> Array:
         """(m, m) M."""
-        return np.asarray(np.einsum("kjc,jcd,ljd->kl", self.columns, blocks, self.columns, optimize=True))
+        m = self.columns.shape[0]
+        half = self.columns.transpose(1, 0, 2) @ blocks  # (J, m, C)
+        wide = len(self.joint) * self.classes
+        return np.asarray(half.transpose(1, 0, 2).reshape(m, wide) @ self.columns.reshape(m, wide).T)
+
+    def by_cell(self, values: Array) -> Array:
+        """(K,) sums of values (J, C) of the joint cells, by cell."""
+        return np.asarray(np.bincount(self.joint.reshape(-1), values.reshape(-1), len(self.starts)), dtype=np.float64)
 
     def evaluate(self, p: Array) -> Evaluation:
-        y = self.probabilities(p)
-        flat = y.T.reshape(-1)[self.order]
-        sums = np.add.reduceat(flat, self.starts)
-        blocks = self.blocks(y)
-        slope = np.zeros(len(self.starts))
-        np.add.at(slope, self.joint, blocks[:, np.arange(self.classes), np.arange(self.classes)])
+        if self.fast:
+            joint = np.zeros(self.joint.shape)
+            blocks = np.zeros((*self.joint.shape, self.classes))
+            kernels().simplex_sums(*self.asked(p), joint, blocks)
+            sums = self.by_cell(joint)
+        else:
+            y = self.probabilities(p)
+            sums = np.add.reduceat(y.T.reshape(-1)[self.order], self.starts)
+            blocks = self.blocks(y)
+        slope = self.by_cell(np.diagonal(blocks, axis1=1, axis2=2))
         return Evaluation(self.coefficients @ sums + self.offset, slope, self.matrix_of(blocks))
+
+    def model(self, evaluation: Evaluation) -> Model:
+        return evaluation.model(self.coefficients)  # samples join the classes, whatever the cells say
 
     def scores(self, p: Array) -> Tensor:
         return torch.from_numpy(self.probabilities(p).T.reshape(-1)[self.order])
@@ -121,4 +165,6 @@ class SimplexDual(EntropyDual):
 
 def structure_of(structure: Structure) -> Structure:
     """The structure of a joined problem: its rows meet in the samples, whatever their cells say."""
-    return replace(structure, shape="empty" if structure.metric.shape[0] == 0 else "general", diagonal=False, bordered=False)
+    shape: Shape = "empty" if structure.metric.shape[0] == 0 else "general"
+    together = rows().several_ranges if module() is not None and set(structure.ratios) == {1.0} else None
+    return replace(structure, shape=shape, diagonal=False, bordered=False, together=together)

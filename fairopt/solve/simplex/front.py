@@ -23,7 +23,8 @@ from fairopt.solve.entropy.search import metric_of
 from fairopt.solve.finish.gate import GRANTING
 from fairopt.solve.finish.rounding import to_cell_order, to_sample_order
 from fairopt.solve.gradient.native import replaced
-from fairopt.solve.simplex.dual import SimplexDual, structure_of
+from fairopt.solve.passes.jit import module
+from fairopt.solve.simplex.dual import SimplexDual, kernels, structure_of
 from fairopt.solve.simplex.gradient import Newton
 
 ROUNDINGS = 64.0  # ulps of 1, a class, that a sum may be off by where limits left no room for it
@@ -42,8 +43,9 @@ def check_probabilities(scores: Tensor) -> None:
     if scores.dim() != 2 or scores.shape[1] < 2 or scores.shape[0] < 1:
         raise InputError(f"scores: got shape {tuple(scores.shape)}, expected (n, C): one probability for each of two or more classes")
     wide = scores.detach().to("cpu", torch.float64)
-    bad = ~((wide >= 0.0) & (wide <= 1.0)).all(1) | ~((wide.sum(1) - 1.0).abs() <= OFF)
-    if bool(bad.any()):
+    low, high = torch.aminmax(wide)
+    if not (float(low) >= 0.0 and float(high) <= 1.0 and float((wide.sum(1) - 1.0).abs().max()) <= OFF):
+        bad = ~((wide >= 0.0) & (wide <= 1.0)).all(1) | ~((wide.sum(1) - 1.0).abs() <= OFF)
         k = int(torch.nonzero(bad)[0])
         shown = [round(v, 6) for v in wide[k, :6].tolist()]
         raise InputError(f"scores: got {shown} in row {k}, expected probabilities that sum to 1 (outputs='independent': no such sum)")
@@ -78,9 +80,14 @@ def solve_simplex(
 
 
 def left_of(y: Tensor) -> Tensor:
-    """(n, 1) float64: what the rows of y (n, C) lack of 1, summed in the longest floats that the machine has."""
-    sums = y.detach().to("cpu", torch.float64).numpy().astype(np.longdouble).sum(1, keepdims=True)
-    return torch.from_numpy((1.0 - sums).astype(np.float64)).to(y.device)
+    """(n, 1) float64: what the rows of y (n, C) lack of 1, in more digits than float64 has."""
+    wide = np.ascontiguousarray(y.detach().to("cpu", torch.float64).numpy())
+    if module() is None:
+        left = (1.0 - wide.astype(np.longdouble).sum(1)).astype(np.float64)
+    else:
+        left = np.empty(wide.shape[0])
+        kernels().lacks(wide, left)
+    return torch.from_numpy(left)[:, None].to(y.device)
 
 
 def _settle(problem: ProjectionProblem, n: int, C: int) -> Settle:

@@ -16,9 +16,9 @@ from fairopt.basics.sparse import dense
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.entropy.answer import Connected, Solved
 from fairopt.solve.entropy.finish import EntropyOutcome
-from fairopt.solve.gradient.implicit import gamma_matrix, local_ell, local_saddle
+from fairopt.solve.gradient.implicit import gamma_matrix, local_ell, local_saddle, saddle
 from fairopt.solve.guard import guarded
-from fairopt.solve.simplex.dual import SimplexDual
+from fairopt.solve.simplex.dual import SimplexDual, kernels
 from fairopt.solve.transforms import refuse_transforms
 
 F64 = torch.float64
@@ -33,6 +33,11 @@ class Newton(Connected):
         refuse_transforms(grad, "the gradient of class probabilities")
         solved: Solved = ctx.solved
         again = torch.is_grad_enabled()
+        dual = solved.outcome.dual
+        if not again and isinstance(dual, SimplexDual) and dual.fast and not any(ctx.needs_input_grad[1:6]):
+            with guarded("dual_newton", solved.problem) as guard:
+                return vector_jacobian(solved.outcome, dual, grad), *(None,) * 7
+            raise BackendError(f"in the gradient: {guard.message}") from guard.error
         with guarded("dual_newton", solved.problem) as guard, torch.enable_grad():
             inputs = [t if t is None or again else t.detach().requires_grad_(True) for t in ctx.saved_tensors]
             y = local_scores(solved.outcome, solved.problem, inputs[0], inputs[1:], again=again)
@@ -44,6 +49,24 @@ class Newton(Connected):
                 out[k] = torch.zeros_like(source) if g is None else g.clamp(-end, end)
             return tuple(out)
         raise BackendError(f"in the gradient: {guard.message}") from guard.error
+
+
+def vector_jacobian(outcome: EntropyOutcome, dual: SimplexDual, grad: Tensor) -> Tensor:
+    """J'v (n, C) for v = ``grad`` (n, C):  D'(v - A'K A S v), as of one score a sample (``fairopt.solve.entropy.gradient``)."""
+    v = np.ascontiguousarray(grad.detach().to("cpu", F64).numpy())
+    asked = dual.asked(outcome.p)
+    pull = np.zeros(dual.joint.shape)
+    if outcome.piece.index.size:
+        passes = kernels()
+        sums = np.zeros(dual.joint.shape)
+        passes.simplex_pull(*asked, v, sums)
+        C = np.asarray(dense(dual.coefficients))
+        theta, _ = saddle(outcome, C @ dual.by_cell(sums))
+        pull = (theta @ C)[dual.joint]
+    out = np.empty_like(v)
+    kernels().simplex_back(*asked, v, pull, out)
+    end = torch.finfo(grad.dtype).max  # a probability of 1e-300 that rises to 1/2 follows by 1e299
+    return torch.from_numpy(out).clamp(-end, end).to(grad.device, grad.dtype)
 
 
 def local_scores(

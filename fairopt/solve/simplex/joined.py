@@ -24,13 +24,16 @@ Box = tuple[float | Tensor, float | Tensor]
 
 @dataclass(frozen=True)
 class Part:
-    """Which class a problem is of, and what sets it apart from others of the same class."""
+    """Which class a problem is of (None: of all of them, n scores each), and what sets it apart from others of the same class."""
 
-    index: int
+    index: int | None
     words: str = ""
 
     @property
     def name(self) -> str:
+        """'class 2 among true class 0'; '' of all classes."""
+        if self.index is None:
+            return self.words
         return f"class {self.index} {self.words}".rstrip()
 
 
@@ -39,7 +42,7 @@ def joined(parts: Sequence[tuple[Part, ProjectionProblem]], classes: int, distan
 
     UnsupportedError for rows with a weight of their own a sample, and for more rows than are written out.
     """
-    n = parts[0][1].n
+    n = parts[0][1].n // (classes if parts[0][0].index is None else 1)
     if any(p.rows.dense is not None for _, p in parts):
         raise UnsupportedError(
             "outputs: rows with a weight of their own a sample (ScoreCovariance) are not supported for several numbers a sample"
@@ -53,7 +56,8 @@ def joined(parts: Sequence[tuple[Part, ProjectionProblem]], classes: int, distan
     first = 0
     for part, p in parts:
         rows, c = p.rows, part.index
-        own = cell[c * n : (c + 1) * n]
+        where = slice(None) if c is None else slice(c * n, (c + 1) * n)
+        own = cell[where]
         holds = np.zeros((rows.masks.shape[0], count), dtype=bool)
         inside = rows.masks.toarray() if isinstance(rows.masks, SparseRows) else rows.masks  # (M, K)
         holds[:, own] = np.asarray(inside, dtype=bool)[:, rows.cell.numpy()]
@@ -64,7 +68,7 @@ def joined(parts: Sequence[tuple[Part, ProjectionProblem]], classes: int, distan
         terms += [(first + k, s, base + j if j >= 0 else -1, shown + v if v >= 0 else -1) for k, s, j, v in rows.offset_terms]
         for value in rows.values:
             wide = torch.zeros(n * classes, dtype=torch.float64, device="cpu")
-            wide[c * n : (c + 1) * n] = value
+            wide[where] = value
             values.append(wide)
         linear += list(range(first, first + p.linear))
         ranges += list(range(first + p.linear, first + p.m))
@@ -87,11 +91,11 @@ def joined(parts: Sequence[tuple[Part, ProjectionProblem]], classes: int, distan
     return _assembled(rows, parts, classes, distance, box)
 
 
-def _cells(parts: list[tuple[int, IntArray]], classes: int, n: int) -> tuple[IntArray, int]:
+def _cells(parts: list[tuple[int | None, IntArray]], classes: int, n: int) -> tuple[IntArray, int]:
     """(classes n,) the cell of each pair, and their number: what tells samples apart in any problem of a class."""
     cell, count = np.zeros(classes * n, dtype=np.int64), 0
     for c in range(classes):
-        columns = [own for k, own in parts if k == c]
+        columns = [own if k == c else own[c * n : (c + 1) * n] for k, own in parts if k == c or k is None]
         if columns:
             _, code = np.unique(np.stack(columns, 1), axis=0, return_inverse=True)
         else:
@@ -101,13 +105,17 @@ def _cells(parts: list[tuple[int, IntArray]], classes: int, n: int) -> tuple[Int
     return cell, count
 
 
+def _worded(label: str, name: str) -> str:
+    return f"{label} ({name})" if name else label
+
+
 def _assembled(
     rows: Rows, parts: Sequence[tuple[Part, ProjectionProblem]], classes: int, distance: Distance, box: Box
 ) -> ProjectionProblem:
     problems = [p for _, p in parts]
     names = [part.name for part, _ in parts]
-    labels = [[f"{label} ({name})" for label in p.labels] for name, p in zip(names, problems, strict=True)]
-    constraint = [[f"{label} ({name})" for label in p.constraint_labels] for name, p in zip(names, problems, strict=True)]
+    labels = [[_worded(label, name) for label in p.labels] for name, p in zip(names, problems, strict=True)]
+    constraint = [[_worded(label, name) for label in p.constraint_labels] for name, p in zip(names, problems, strict=True)]
     softness = [p.softness for p in problems]
     blocks = [max([s.block for s in p.softness] + [-1]) + 1 for p in problems]
     if any(s.kind == "budget" for p in problems for s in p.softness) and len(problems) > 1:
@@ -119,6 +127,7 @@ def _assembled(
     sizes = [int(k) for p in problems for k in np.diff(p.range_starts)]
     linear = sum(p.linear for p in problems)
     weights = problems[0].weights
+    weights = weights if weights is None or parts[0][0].index is None else weights.repeat(classes)
     return ProjectionProblem(
         rows=rows,
         lower=np.concatenate([p.lower for p in problems]),
@@ -127,7 +136,7 @@ def _assembled(
         range_starts=np.cumsum([linear, *sizes]).astype(np.int64),
         lb=box[0].repeat(classes) if isinstance(box[0], Tensor) else box[0],
         ub=box[1].repeat(classes) if isinstance(box[1], Tensor) else box[1],
-        weights=None if weights is None else weights.repeat(classes),
+        weights=weights,
         softness=tuple(s for p, part in zip(problems, softness, strict=True) for s in part[: p.linear])
         + tuple(s for p, part in zip(problems, softness, strict=True) for s in part[p.linear :]),
         labels=tuple(x for p, part in zip(problems, labels, strict=True) for x in part[: p.linear])

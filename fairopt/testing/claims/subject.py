@@ -16,6 +16,7 @@ from fairopt.contract.problem import ProjectionProblem
 from fairopt.contract.registry import resolve
 from fairopt.layer.prepared import compile as compile_notion
 from fairopt.notions import Notion, ScoreCovariance
+from fairopt.notions.batch import NamesOutput
 from fairopt.solve import Solution, solve
 from fairopt.testing.draws import MUTATIONS, SOFT, draw
 from fairopt.testing.optimality import size_of, written_out
@@ -25,6 +26,7 @@ from fairopt.testing.subject import refused_mutations, within
 
 Generator = np.random.Generator
 _TRIES = 400
+OUTPUTS = 3  # scores a sample, at least, for a notion that names them
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,13 +120,22 @@ class Layer:
             name: rng.normal(size=n).tolist() if name in continuous else rng.integers(0, groups, n).tolist()
             for name in self.notion.attributes
         }
-        targets = rng.integers(0, 2, n) if self.notion.needs_targets else None
+        targets: Any = rng.integers(0, 2, n) if self.notion.needs_targets else None
         bounds = (0.0, 1.0) if rng.uniform() < 0.5 else None
         try:
             prepared = compile_notion(self.notion, sensitive_features=features, targets=targets, bounds=bounds)
+            problem, count = prepared.problem, 1
+        except NamesOutput as named:  # labels that do not exclude each other: one problem of so many scores each
+            count = max(OUTPUTS, named.output + 1)
+            targets = rng.integers(0, 2, (n, count)) if self.notion.needs_targets else None
+            try:
+                several = compile_notion(self.notion, sensitive_features=features, targets=targets, bounds=bounds, outputs="independent")
+                problem = several.problem_for(count)
+            except InfeasibleError:
+                return None
         except InfeasibleError:
             return None
-        return Case(torch.from_numpy(rng.normal(0.5, 0.6, n)), prepared.problem, None, f"{self.notion!r} on {features}")
+        return Case(torch.from_numpy(rng.normal(0.5, 0.6, n * count)), problem, None, f"{self.notion!r} on {features}")
 
 
 def _idle_equality(problem: ProjectionProblem, p: Array) -> bool:

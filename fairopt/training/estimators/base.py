@@ -27,6 +27,7 @@ from fairopt.basics.table import Table
 from fairopt.layer.fairness_layer import FairnessLayer
 from fairopt.layer.freezing import freeze
 from fairopt.layer.frozen import FrozenLayer
+from fairopt.layer.frozen_classes import FrozenClasses
 from fairopt.layer.settings import Space
 from fairopt.notions import Notion
 from fairopt.notions.groups import Missing
@@ -90,7 +91,7 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
     device: str
     random_state: Any
     verbose: bool
-    frozen_: FrozenLayer | FrozenMaps
+    frozen_: FrozenLayer | FrozenMaps | FrozenClasses
     network_: Network | Members
 
     # fit ----------------------------------------------------------------------------------------------------------------------
@@ -114,7 +115,17 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
         return read
 
     def _fit(
-        self, read: Read, targets: Floats, weights: Any, *, space: Space, bounds: Any, loss: Loss, classes: bool, units: tuple[float, float]
+        self,
+        read: Read,
+        targets: Floats,
+        weights: Any,
+        *,
+        space: Space,
+        bounds: Any,
+        loss: Loss,
+        classes: bool,
+        units: tuple[float, float],
+        outputs: int = 1,
     ) -> tuple[Floats, Groups]:
         """Split, train, freeze. targets (n,): 0 / 1 or values; units: location and scale of the scores.
 
@@ -135,17 +146,22 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
         usual: dict[str, Any] = {
             "bounds": bounds, "groups": known, "backend": self.backend, "space": space, "missing_group": self.missing_group
         }  # fmt: skip
-        layer = FairnessLayer(self.notion_, **usual, on_infeasible="closest")
-        with own_advice():
-            problem = layer.prepare(len(y), read.groups, y if self.notion_.needs_targets else None).problem
-        vacuous = problem.vacuous
+        if outputs == 1:
+            layer = FairnessLayer(self.notion_, **usual, on_infeasible="closest")
+            with own_advice():
+                problem = layer.prepare(len(y), read.groups, y if self.notion_.needs_targets else None).problem
+            vacuous = problem.vacuous
+            by_label = moves_by_label(problem, groups)
+        else:
+            usual.update(outputs="simplex", distance="kl", bounds=None)
+            layer = FairnessLayer(self.notion_, **usual)
+            vacuous = by_label = False
         if vacuous:
             layer.hush()
-        by_label = moves_by_label(problem, groups)
-        strata = groups * 2 + labels
+        strata = groups * max(2, outputs) + labels
         parts = shares(groups, strata, self.calibration_fraction, validation, generator, by_label=by_label)
         data = Data(features, y, weight, read.groups, self.notion_.needs_targets, torch.device(self.device))
-        trained = train_members(data, layer, parts, strata, self._recipe(loss, units, classes=classes), generator)
+        trained = train_members(data, layer, parts, strata, self._recipe(loss, units, outputs, classes=classes), generator)
         self.network_, self.shares_ = trained.network, trained.shares
         self.histories_, self.history_, self.epochs_ = trained.histories, trained.histories[0], trained.epochs
         self.layer_ = FairnessLayer(self.notion_, **usual).eval()
@@ -153,10 +169,10 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
             self.layer_.hush()
         return self._freeze(data, self.shares_, by_label=by_label)
 
-    def _recipe(self, loss: Loss, units: tuple[float, float], *, classes: bool) -> Recipe:
+    def _recipe(self, loss: Loss, units: tuple[float, float], outputs: int, *, classes: bool) -> Recipe:
         return Recipe(
             loss, units, classes, self.members, self.hidden, self.dropout, self.epochs, self.batch_size, self.learning_rate,
-            self.weight_decay, self.distance, self.early_stopping, self.patience, self.missing_group, bool(self.verbose),
+            self.weight_decay, self.distance, self.early_stopping, self.patience, self.missing_group, bool(self.verbose), outputs,
         )  # fmt: skip
 
     def _freeze(self, data: Data, parts: Shares, *, by_label: bool) -> tuple[Floats, Groups]:
@@ -164,6 +180,8 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
         x, _, _, groups, targets = data.take(parts.calibration)
         scores = self._raw(x).cpu()
         labels = None if targets is None else targets.cpu()
+        if scores.dim() == 2:
+            return self._freeze_classes(scores, groups)
         fix = freeze_maps if by_label else freeze
         with own_advice():
             self.layer_(scores, sensitive_features=groups, targets=labels)
@@ -171,6 +189,16 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
             self.frozen_ = fix(self.layer_, scores, sensitive_features=groups, targets=labels, confidence=self.confidence)
         self.guarantees_ = self.frozen_.bounds
         tell_silent(self.notion_, self.certificate_, self.guarantees_)
+        with torch.no_grad():
+            return self.frozen_(scores, self.frozen_.index(groups)).numpy(), groups
+
+    def _freeze_classes(self, scores: Tensor, groups: Groups) -> tuple[Floats, Groups]:
+        """``_freeze`` of several classes, from the calibration rows' scores (c, C)."""
+        with own_advice():
+            self.layer_(scores, sensitive_features=groups)
+            self.certificate_ = self.layer_.certificate
+            self.frozen_ = self.layer_.freeze_classes(scores, sensitive_features=groups)
+        self.guarantees_ = self.frozen_.bounds
         with torch.no_grad():
             return self.frozen_(scores, self.frozen_.index(groups)).numpy(), groups
 

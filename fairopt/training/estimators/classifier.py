@@ -1,4 +1,4 @@
-"""``FairClassifier``: a binary classifier for scikit-learn whose probabilities meet a parity notion."""
+"""``FairClassifier``: a classifier for scikit-learn whose probabilities meet a parity notion."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from fairopt.layer.prepared import project
 from fairopt.layer.settings import Space
 from fairopt.notions.groups import Missing
 from fairopt.training.estimators.base import FairEstimator, Floats
-from fairopt.training.inputs.classes import codes_of, two_classes
-from fairopt.training.inputs.columns import Cuts, Groups
+from fairopt.training.inputs.classes import codes_of, some_classes
+from fairopt.training.inputs.columns import Cuts, Groups, Read
 from fairopt.training.inputs.notion import NotionLike
 
 # after `estimators`, which says what to install where scikit-learn is absent
@@ -31,7 +31,10 @@ BOUNDS = (1e-4, 1 - 1e-4)  # of probabilities; the log loss stays finite (DESIGN
 
 
 class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
-    """Two classes; the probability of the second one, ``classes_[1]``, meets ``notion``.
+    """Of two classes the probability of the second one, ``classes_[1]``, meets ``notion``; of more the probability of each class does.
+
+    Several classes: a network with an output a class, the nearest probabilities in the Kullback-Leibler divergence, for notions without
+    labels. ``space``, ``bounds``, ``thresholds``, ``decide`` and the population's ``guarantees_`` are for two.
 
     The groups come out of X (``sensitive_columns``) or beside it (``sensitive_features`` in ``fit`` and in every method that scores);
     one of the two, never neither. ``predict_proba`` and ``predict`` score each row by itself through the frozen layer; ``transduce``
@@ -63,7 +66,7 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
     device, random_state, verbose    where to train; an int gives the same model again; a progress bar (needs rich)
 
     After ``fit`` also ``classes_`` and ``thresholds_`` (one for each of ``frozen_.keys``). Errors: InputError (a ValueError) for bad
-    arguments, missing or unknown groups, other than two classes; UnsupportedError for notions that cannot be served.
+    arguments, missing or unknown groups, a single class; UnsupportedError for notions that cannot be served.
     """
 
     def __init__(
@@ -126,9 +129,9 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
         self.verbose = verbose
 
     def fit(self, X: Any, y: Any, sensitive_features: Any = None, sample_weight: Any = None) -> FairClassifier:
-        """Fit on X (n, d) and labels y (n,) of two classes. sample_weight (n,) >= 0 weighs the loss; group means stay unweighted.
+        """Fit on X (n, d) and labels y (n,) of two classes or more. sample_weight (n,) >= 0 weighs the loss; group means stay unweighted.
 
-        InputError for other than two classes and arguments that are none.
+        InputError for a single class and arguments that are none.
         """
         if self.space not in ("probability", "logit"):
             raise InputError(f"space: got {self.space!r}, expected 'probability' or 'logit'")
@@ -137,7 +140,9 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
         read = self._read(X, y, sensitive_features)
         if self.thresholds == "groups" and self.notion_.needs_targets:
             raise UnsupportedError(f"thresholds: 'groups' is for notions without labels; {self.notion_!r} needs them")
-        self.classes_, codes = two_classes(y)
+        self.classes_, codes = some_classes(y)
+        if len(self.classes_) > 2:
+            return self._fit_several(read, codes, sample_weight)
         probability = self.space == "probability"
         scores, groups = self._fit(
             read,
@@ -154,13 +159,37 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
             self._learn_thresholds(self._probabilities(scores), groups)
         return self
 
+    def _fit_several(self, read: Read, codes: npt.NDArray[np.int64], weights: Any) -> FairClassifier:
+        count = len(self.classes_)
+        for name, given, expected in (
+            ("space", self.space, "probability"), ("bounds", self.bounds, None), ("thresholds", self.thresholds, "half")
+        ):  # fmt: skip
+            if given != expected:
+                raise UnsupportedError(f"{name}: got {given!r}, expected {expected!r} for {count} classes; {name} is for two")
+        if self.notion_.needs_targets:
+            raise UnsupportedError(
+                f"{self.notion_!r} is about labels, which are not known when a row is served: expected a notion without labels for {count} "
+                "classes, or one estimator a class"
+            )
+        self._fit(
+            read, codes.astype(np.float64), weights, space="probability", bounds=None, loss=_of_classes, classes=True, units=(0.0, 1.0),
+            outputs=count,
+        )  # fmt: skip
+        return self
+
+    @property
+    def _several(self) -> bool:
+        return len(self.classes_) > 2
+
     def predict_proba(self, X: Any, sensitive_features: Any = None) -> Floats:
-        """(n, 2) probabilities of ``classes_``, each row by itself through the frozen layer."""
+        """(n, C) probabilities of the C ``classes_``, each row by itself through the frozen layer."""
         return self._pair(self._frozen_scores(X, sensitive_features, "predict_proba")[0])
 
     def predict(self, X: Any, sensitive_features: Any = None) -> npt.NDArray[Any]:
-        """(n,) ``classes_[1]`` where the probability reaches the threshold of the row's group."""
+        """(n,) ``classes_[1]`` where the probability reaches the threshold of the row's group; of several classes the most probable."""
         scores, _, index = self._frozen_scores(X, sensitive_features, "predict")
+        if self._several:
+            return np.asarray(self.classes_[scores.argmax(1)])
         return np.asarray(self.classes_[(self._probabilities(scores) >= self.thresholds_[index.numpy()]).astype(np.int64)])
 
     def decide(self, X: Any, sensitive_features: Any = None, *, random_state: Any = None) -> npt.NDArray[Any]:
@@ -169,13 +198,15 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
         One or two attributes. Source: claim Q2.
         """
         scores, groups, _ = self._frozen_scores(X, sensitive_features, "decide")
+        if self._several:
+            raise UnsupportedError(f"decide: for two classes, fit saw {len(self.classes_)}")
         generator = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
         p = self._probabilities(scores)
         chosen = decide(p, sensitive_features=groups, generator=generator, missing_group=self.missing_group)
         return np.asarray(self.classes_[chosen])
 
     def transduce(self, X: Any, sensitive_features: Any = None, *, return_solution: bool = False) -> Any:
-        """(n, 2) probabilities of the batch X as a whole: the notion holds on it exactly. With ``return_solution`` the Solution instead.
+        """(n, C) probabilities of the batch X as a whole: the notion holds on it exactly. With ``return_solution`` the Solution instead.
 
         Raises UnsupportedError for notions that need labels.
         """
@@ -190,6 +221,10 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
         """What ``notion_`` says of the frozen scores of X, pair by pair (``fairopt.gaps``). y where the notion needs labels; InputError
         for a label that ``fit`` did not see.
         """
+        if self._several:
+            raise UnsupportedError(
+                f"gaps: for two classes, fit saw {len(self.classes_)}; fairopt.gaps takes one class's column of predict_proba"
+            )
         targets = None
         if y is not None:
             targets = torch.from_numpy(codes_of(y, self.classes_).astype(np.float64))
@@ -213,15 +248,15 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
 
     def _probabilities(self, scores: Floats) -> Floats:
         """(n,) of ``classes_[1]``."""
-        return scores if self.space == "probability" else torch.sigmoid(torch.from_numpy(scores)).numpy()
+        return scores if self.space == "probability" or self._several else torch.sigmoid(torch.from_numpy(scores)).numpy()
 
     def _pair(self, scores: Floats) -> Floats:
         p = self._probabilities(scores)
-        return np.stack([1.0 - p, p], axis=1)
+        return p if self._several else np.stack([1.0 - p, p], axis=1)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
+        tags.classifier_tags.multi_class = True
         return tags
 
 
@@ -239,6 +274,10 @@ def threshold(p: Floats, wanted: float) -> float:
 
 def _of_probabilities(p: Tensor, y: Tensor) -> Tensor:
     return F.binary_cross_entropy(p, y, reduction="none")
+
+
+def _of_classes(p: Tensor, y: Tensor) -> Tensor:
+    return F.nll_loss(p.clamp(min=1e-30).log(), y.long(), reduction="none")
 
 
 def _of_logits(z: Tensor, y: Tensor) -> Tensor:

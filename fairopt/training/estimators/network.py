@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 
 class Network(nn.Module):
-    """features (n, d) float64 -> scores (n,) float64: location + scale * (perceptron + linear)((features - mean) / deviation).
+    """features (n, d) float64 -> scores (n,), of several outputs (n, C), float64:
+
+        location + scale * (perceptron + linear)((features - mean) / deviation).
+
 
     Mean and deviation are those of ``features``, the training rows; a column that is constant there passes as 0. The networks work in
     float32. All scores begin at ``location``. The linear path lies beside the hidden layers, so that what is linear need not
@@ -20,7 +23,9 @@ class Network(nn.Module):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, features: Tensor, hidden: Sequence[int], dropout: float, *, location: float = 0.0, scale: float = 1.0) -> None:
+    def __init__(
+        self, features: Tensor, hidden: Sequence[int], dropout: float, *, location: float = 0.0, scale: float = 1.0, outputs: int = 1
+    ) -> None:
         super().__init__()
         deviation = features.std(0, correction=0)
         negligible = deviation <= 1e-12 * features.abs().amax(0)
@@ -33,8 +38,8 @@ class Network(nn.Module):
         for units in hidden:
             layers += [nn.Linear(width, units, **where), nn.ReLU(), nn.Dropout(dropout)]
             width = units
-        self.perceptron = nn.Sequential(*layers, nn.Linear(width, 1, **where))
-        self.linear = nn.Linear(features.shape[1], 1, bias=False, **where) if hidden else None
+        self.perceptron = nn.Sequential(*layers, nn.Linear(width, outputs, **where))
+        self.linear = nn.Linear(features.shape[1], outputs, bias=False, **where) if hidden else None
         last = self.perceptron[-1]
         assert isinstance(last, nn.Linear)
         for zero in (last.weight, last.bias, *([] if self.linear is None else [self.linear.weight])):
@@ -49,7 +54,7 @@ class Network(nn.Module):
         scores: Tensor = self.perceptron(standardised)
         if self.linear is not None:
             scores = scores + self.linear(standardised)
-        return self.location + self.scale * scores[:, 0].double()
+        return self.location + self.scale * (scores[:, 0] if scores.shape[1] == 1 else scores).double()
 
 
 class Members(nn.Module):

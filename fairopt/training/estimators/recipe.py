@@ -39,7 +39,8 @@ State = dict[str, Any]
 
 @dataclass(frozen=True)
 class Recipe:
-    """loss of each row; units: location and scale of the scores; classes: targets are 0 and 1; the rest: the estimators' parameters."""
+    """loss of each row; units: location and scale of the scores; classes: targets are classes; outputs: their number where it is above
+    two; the rest: the estimators' parameters."""
 
     loss: Loss
     units: tuple[float, float]
@@ -56,6 +57,7 @@ class Recipe:
     patience: int
     missing_group: Missing
     verbose: bool
+    outputs: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,19 +110,19 @@ class Data:
 def train_members(
     data: Data, layer: FairnessLayer, parts: Shares, strata: Index, recipe: Recipe, generator: np.random.Generator
 ) -> Trained:
-    """Train on the rows of ``parts``; strata (n,) are 2 * group + label."""
+    """Train on the rows of ``parts``; strata (n,) are group * (2, or the classes) + label."""
     seed = int(generator.integers(2**31))
     rows = np.sort(np.concatenate([parts.train, parts.validation]))
     count = chosen_members(recipe.members, len(rows))
     each = members_of(parts, strata, count, generator, validates=recipe.early_stopping) if count > 1 else [parts]
     networks = [_network(data, rows, recipe, seed + k) for k in range(count)]
-    start = data.start(networks[0], rows, recipe.units, classes=recipe.classes) if len(rows) < FEW else None
+    start = data.start(networks[0], rows, recipe.units, classes=recipe.classes) if len(rows) < FEW and recipe.outputs == 1 else None
     runs: list[_Run] = []
     begun: list[Linear | None] = []
     for k, (network, own) in enumerate(zip(networks, each, strict=True)):
         begun.append(None if start is None else start.begin(network, np.searchsorted(rows, own.train)))
         model = FairModel(network, layer).to(data.device)
-        runs.append(_trained(model, data, own, strata % 2, recipe, seed + k, heard=k == 0))
+        runs.append(_trained(model, data, own, strata % max(2, recipe.outputs), recipe, seed + k, heard=k == 0))
     kept = kept_epochs([run.figures for run in runs], from_linear=begun[0] is not None)
     for network, run, began in zip(networks, runs, begun, strict=True):
         if run.states:
@@ -154,7 +156,7 @@ def _network(data: Data, rows: Index, recipe: Recipe, seed: int) -> Network:
     location, scale = recipe.units
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Network(data.inputs(rows), recipe.hidden, recipe.dropout, location=location, scale=scale)
+        return Network(data.inputs(rows), recipe.hidden, recipe.dropout, location=location, scale=scale, outputs=recipe.outputs)
 
 
 def _trained(model: FairModel, data: Data, parts: Shares, labels: Index, recipe: Recipe, seed: int, *, heard: bool) -> _Run:
@@ -191,7 +193,7 @@ def _trained(model: FairModel, data: Data, parts: Shares, labels: Index, recipe:
         seed=seed,
         on_epoch=remember,
         progress=recipe.verbose,
-        gaps=heard,
+        gaps=heard and recipe.outputs == 1,
     )
     return _Run(history, figures, states)
 

@@ -1,4 +1,4 @@
-"""Labels of two classes, of any kind (words, -1 and 1, 1 and 2, bools), as 0 and 1; others are refused."""
+"""Labels of two classes or more, of any kind (words, -1 and 1, 1 and 2, bools), as whole numbers from 0 on."""
 
 from __future__ import annotations
 
@@ -17,15 +17,24 @@ except ImportError as error:
     raise missing("the estimators need scikit-learn", "sklearn") from error
 
 
+def some_classes(y: Any) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """The two or more classes in y (n,), in their order, and the place (n,) of each label in them. InputError for one."""
+    return _classes(y, several=True)
+
+
 def two_classes(y: Any) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
     """The two classes in y (n,), in their order, and the place (n,) of each label in them. InputError for other than two."""
+    return _classes(y, several=False)
+
+
+def _classes(y: Any, *, several: bool) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
     labels = column_or_1d(y, warn=True)
     try:
         check_classification_targets(labels)
         kind = type_of_target(labels, input_name="y")
     except ValueError as error:
         raise InputError(f"y: {error}") from error
-    if kind != "binary":
+    if kind != "binary" and not (several and kind == "multiclass"):
         raise InputError(f"Only binary classification is supported. The type of the target is {kind}. {_several(labels)}")
     classes, codes = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
