@@ -109,7 +109,7 @@ class FairnessLayer(nn.Module):
         self.certify, self.solver_tol, self.pos_label = certify, solver_tol, pos_label
         self._known = KnownGroups(groups)
         self._local = threading.local()
-        self._memory = CompiledMemory()
+        self._memory: CompiledMemory[Prepared] = CompiledMemory()
         self._told_closest = False  # the warning comes once a layer
         self._warned_vacuous = False
         self._token = token_of(self)
@@ -262,7 +262,7 @@ class FairnessLayer(nn.Module):
 
         def one(notion: Notion, own: Any) -> Compiled:
             with outside_transforms():
-                return self._compiled(notion, n, sensitive_features, own, weights)
+                return self._prepared(notion, n, sensitive_features, own, weights).compiled
 
         asked = asked_of(self.notion, how, targets, count, n)
         problem = problem_of([(c, one(notion, own)) for c, notion, own in asked], how, count)
@@ -317,9 +317,9 @@ class FairnessLayer(nn.Module):
                 "give it the scores of all ranks"
             )
         with outside_transforms():
-            return Prepared(self._compiled(self.notion, n, sensitive_features, targets, weights), self.on_infeasible)
+            return self._prepared(self.notion, n, sensitive_features, targets, weights)
 
-    def _compiled(self, notion: Notion, n: int, sensitive_features: Any, targets: Any, weights: Any) -> Compiled:
+    def _prepared(self, notion: Notion, n: int, sensitive_features: Any, targets: Any, weights: Any) -> Prepared:
         """``notion`` compiled for one number a sample, or what is remembered of it."""
         known = self._known.vocabularies
         sensitive_features = read_features(sensitive_features, notion.attributes)
@@ -345,8 +345,9 @@ class FairnessLayer(nn.Module):
         )
         if grow:
             self._known.learn(compiled.vocabularies)
-        self._memory.put(key, known, compiled)
-        return compiled
+        prepared = Prepared(compiled, self.on_infeasible)
+        self._memory.put(key, known, prepared)
+        return prepared
 
     def _key(self, notion: Notion, n: int, sensitive_features: Any, targets: Any, weights: Any) -> Hashable | None:
         """What the composition of a batch is remembered under; None: it is not."""
