@@ -20,7 +20,7 @@ PYTEST := FAIROPT_FULL=1 $(ONE_THREAD) $(BIN)/python -m pytest
 TYPED := fairopt backends/fairopt_backends proofs_checks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo docs docs-serve gallery test slow proofs proofs-quick formal check bench bench-epoch bench-paper conformance crash-test fuzz format clean
+.PHONY: help venv demo docs docs-serve gallery test slow proofs proofs-quick formal check bench bench-epoch bench-paper conformance crash-test fuzz reproduce-check format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -97,6 +97,9 @@ crash-test: $(INSTALLED) ## kill -9 a running stream 200 times
 
 fuzz: $(INSTALLED) ## wild problems judged by rational arithmetic and a solver of another make (MINUTES=10, or N= draws; SEED=)
 	$(ONE_THREAD) $(BIN)/python tests/fuzz/run.py --jobs $(WORKERS) $(if $(N),--draws $(N),--minutes $(or $(MINUTES),10)) $(if $(SEED),--seed $(SEED))
+
+reproduce-check: $(INSTALLED) ## ten cells of docs/experiments/tables, drawn at random, made again from FAIROPT_DATA (DRAWS=10, SEED=)
+	$(ONE_THREAD) $(BIN)/python -m fairopt.experiments.evidence.check docs/experiments/tables $(or $(DRAWS),10) $(SEED)
 
 format: $(INSTALLED) ## rewrite the code in ruff's format, imports sorted
 	$(BIN)/ruff check --fix-only --select I,RUF022 .

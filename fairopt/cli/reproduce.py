@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,7 @@ from fairopt.basics.errors import InputError
 from fairopt.cli.options import ends_in, folder
 from fairopt.cli.show import console, progress, rich_table, say
 from fairopt.experiments.pages import joined, picture_name, write_page
-from fairopt.experiments.reproduce import REGISTRY, OnProgress, Result, Settings, cells_of
+from fairopt.experiments.reproduce import REGISTRY, OnProgress, Result, Settings, cells_of, stem_of
 from fairopt.experiments.reproduce import Progress as Now
 from fairopt.experiments.reproduce import reproduce as run
 
@@ -29,6 +30,7 @@ def reproduce(
     data: Annotated[Path | None, typer.Option(help="The data's file or folder; FAIROPT_DATA by default.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds, 0 and on; the experiment's own by default.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A few cells: to see that everything runs.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes of dev and final; the other experiments take one.")] = 2,
     out: Annotated[Path, typer.Option("--output", "--out", help="Folder of the finished cells, the tables and the pictures.")] = Path(
         "fairopt-reproduce"
     ),
@@ -40,10 +42,11 @@ def reproduce(
     ends_in(page, ".md", "page")
     if name not in REGISTRY:
         raise InputError(f"NAME: got {name!r}, expected one of {', '.join(REGISTRY)}")
-    settings = Settings(name, data, None if seeds is None else tuple(range(seeds)), quick)
+    settings = Settings(name, data, None if seeds is None else tuple(range(seeds)), quick, jobs)
+    keep_full_page(page, settings)
     screen = console()
     result = watched(screen, settings, out, fresh=fresh)
-    written = save(result, out, name)  # before anything that the terminal could refuse
+    written = save(result, out, stem_of(settings))  # before anything that the terminal could refuse
     if page is not None:
         written += write_page(result, page, command_of(settings))
     show(screen, result)
@@ -83,6 +86,14 @@ def bars() -> Iterator[OnProgress]:
             shown.stop()
 
 
+def keep_full_page(page: Path | None, settings: Settings) -> None:
+    """InputError where a quick run would write over the page of a full one."""
+    if page is None or not settings.quick or not page.exists():
+        return
+    if f"    {command_of(settings)}" not in page.read_text(encoding="utf-8").splitlines():
+        raise InputError(f"page: {page} is the page of another run, expected another name for that of a quick one")
+
+
 def show(screen: Console, result: Result) -> None:
     """Text, tables and verdicts on the terminal; a narrow one gets no standard errors."""
     errors_too = screen.width >= WIDE
@@ -92,7 +103,8 @@ def show(screen: Console, result: Result) -> None:
         screen.print(rich_table(joined(section.rows, errors_too=errors_too)))
         if section.paper is not None:
             say(screen, section.paper.title or "the paper's figures")
-            screen.print(rich_table(joined(section.paper, errors_too=errors_too)))
+            untitled = replace(section.paper, title="")  # the table would print its title once more, and break it to its own width
+            screen.print(rich_table(joined(untitled, errors_too=errors_too)))
         for said in section.verdicts:
             say(screen, said)
 

@@ -1,35 +1,96 @@
-"""A result as a markdown page: the command, what was run, the tables, the verdicts, the pictures.
+"""A result as a markdown page: the command, what was run, the tables, the verdicts, the pictures; rendered from a stored table.
 
 The page is written anew by each run down to the line ``BY_HAND``; what stands below that line is kept. It is the place for why.
 """
 
 from __future__ import annotations
 
+import csv
+import gzip
+import io
+import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fairopt.basics.table import Table
+from fairopt.experiments.marks import STUDIES, mark_of
 from fairopt.experiments.report import ERROR
-from fairopt.experiments.reproduce import Result, Section
+from fairopt.experiments.reproduce import Result
 
+TABLES = "tables"  # the folder of what pages are rendered from, beside them
 LONGEST = 8  # more decimals than this are written as powers of ten
 BY_HAND = "<!-- below this line by hand: kept when the page is written anew -->"
 
 
 def write_page(result: Result, path: Path, command: str) -> list[Path]:
-    """The page and its pictures, which lie beside it; returns all that was written."""
+    """The page, its pictures beside it, and in the folder ``tables`` what it is rendered from; returns all that was written."""
     kept = _by_hand(path)
-    lines = [f"# {result.title}", "", f"    {command}", "", result.text, ""]
     written = [path]
+    pictures: list[str | None] = []
     for number, section in enumerate(result.sections):
-        lines += _section(section)
+        pictures.append(None)
         if section.picture is not None:
             picture = path.with_name(picture_name(path.stem, number))
             section.picture(picture)
             written.append(picture)
-            lines += [f"![{section.title}]({picture.name})", ""]
-    path.write_text("\n".join(lines) + "\n" + BY_HAND + "\n" + kept, encoding="utf-8")
+            pictures[-1] = picture.name
+    files = write_stored(stored(result, command, pictures), result.cells, path.parent / TABLES, path.stem)
+    # From the file and not from the result: a page can say nothing that its table has not.
+    path.write_text(render(json.loads(files[0].read_text("utf-8"))) + kept, encoding="utf-8")
+    return written + files
+
+
+def stored(result: Result, command: str, pictures: Sequence[str | None]) -> dict[str, Any]:
+    """Everything that stands on a page, as plain JSON; numbers in full."""
+    sections = [
+        {
+            "title": section.title,
+            "rows": _plain(section.rows),
+            "paper": None if section.paper is None else _plain(section.paper),
+            "verdicts": list(section.verdicts),
+            "picture": picture,
+        }
+        for section, picture in zip(result.sections, pictures, strict=True)
+    ]
+    return {"title": result.title, "command": command, "text": result.text, "code": mark_of(STUDIES), "sections": sections}
+
+
+def write_stored(page: dict[str, Any], cells: Table | None, folder: Path, stem: str) -> list[Path]:
+    """``stem``.json, and ``stem``-cells.csv.gz where there are cells; the same bytes for the same figures."""
+    folder.mkdir(exist_ok=True)
+    written = [folder / f"{stem}.json"]
+    written[0].write_text(json.dumps(page, indent=1, sort_keys=True, default=_number) + "\n", encoding="utf-8")
+    if cells is not None:
+        written.append(folder / f"{stem}-cells.csv.gz")
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(cells.columns)
+        writer.writerows(cells.rows)
+        written[1].write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
     return written
+
+
+def render(page: Mapping[str, Any]) -> str:
+    """The page down to the line ``BY_HAND``, of what ``stored`` gave."""
+    lines = [f"# {page['title']}", "", f"    {page['command']}", "", page["text"], ""]
+    for section in page["sections"]:
+        lines += _section(section)
+    return "\n".join(lines) + "\n" + BY_HAND + "\n"
+
+
+def _number(value: Any) -> Any:
+    """A number of numpy's as one of Python's."""
+    return value.item()
+
+
+def _plain(table: Table) -> dict[str, Any]:
+    return {"columns": list(table.columns), "rows": [list(row) for row in table.rows], "title": table.title}
+
+
+def _table(plain: Mapping[str, Any]) -> Table:
+    return Table(tuple(plain["columns"]), tuple(tuple(row) for row in plain["rows"]), plain["title"])
 
 
 def picture_name(stem: str, number: int) -> str:
@@ -37,12 +98,15 @@ def picture_name(stem: str, number: int) -> str:
     return f"{stem}.png" if number == 0 else f"{stem}-{number + 1}.png"
 
 
-def _section(section: Section) -> list[str]:
-    lines = [f"## {section.title}", "", *_markdown(section.rows), ""]
-    if section.paper is not None:
-        lines += [section.paper.title or "The paper's figures:", "", *_markdown(section.paper), ""]
-    lines += [f"- {said}" for said in section.verdicts]
-    return [*lines, ""] if section.verdicts else lines
+def _section(section: Mapping[str, Any]) -> list[str]:
+    lines = [f"## {section['title']}", "", *_markdown(_table(section["rows"])), ""]
+    if section["paper"] is not None:
+        lines += [section["paper"]["title"] or "The paper's figures:", "", *_markdown(_table(section["paper"])), ""]
+    if section["verdicts"]:
+        lines += [*(f"- {said}" for said in section["verdicts"]), ""]
+    if section["picture"] is not None:
+        lines += [f"![{section['title']}]({section['picture']})", ""]
+    return lines
 
 
 def joined(table: Table, *, errors_too: bool = True) -> Table:

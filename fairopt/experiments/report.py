@@ -85,9 +85,11 @@ def compared(runs: Sequence[Run], first: str, rivals: Sequence[str], figures: Se
 def remarks(runs: Sequence[Run], references: Sequence[str], figures: Sequence[Figure], met: str = "met") -> tuple[str, ...]:
     """A sentence for each method that is ahead of a trivial reference in none of ``figures``: by means, ties are not ahead.
 
-    A reference that breaks a limit in some run is no rival of a method that keeps it in all.
+    A reference that breaks a limit in some run is no rival of a method that keeps it in all. One seed says nothing.
     """
-    said = []
+    said: list[str] = []
+    if len({run["seed"] for run in runs}) < 2:
+        return ()
     for method in dict.fromkeys(run["method"] for run in runs):
         if method in references:
             continue

@@ -17,7 +17,7 @@ in ``Section.paper``. A picture is a function that writes a PNG.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import cast
@@ -40,6 +40,8 @@ REGISTRY = {
     "emoji": "fairopt.experiments.studies.emoji:run",
     "celeba": "fairopt.experiments.studies.faces:run",  # these two where their images are given
     "fairface": "fairopt.experiments.studies.faces:run",
+    "dev": "fairopt.experiments.evidence.study:run",  # the protocol: sets to develop on, sets that are looked at once
+    "final": "fairopt.experiments.evidence.study:run",
 }
 
 
@@ -51,12 +53,14 @@ class Settings:
     data   a file or a folder of data; None: FAIROPT_DATA (see ``fairopt.experiments.data.files``)
     seeds  None: the experiment's own
     quick  a few cells, to see that everything runs
+    jobs   processes, for the experiments that are cut into jobs
     """
 
     name: str
     data: Path | None = None
     seeds: tuple[int, ...] | None = None
     quick: bool = False
+    jobs: int = 2
 
     def seeds_or(self, own: Iterable[int]) -> tuple[int, ...]:
         """The seeds that were asked for, else ``own``, of which quick takes the first."""
@@ -97,12 +101,17 @@ class Section:
 
 @dataclass(frozen=True)
 class Result:
-    """What an experiment gives back. text: what was run (data, split, notion, seeds), in a few sentences."""
+    """What an experiment gives back.
+
+    text   what was run (data, split, notion, seeds), in a few sentences
+    cells  one line a cell, stored beside the page so that single cells can be made again; None: not kept
+    """
 
     name: str
     title: str
     text: str
     sections: tuple[Section, ...]
+    cells: Table | None = None
 
 
 Run = Callable[[Settings, Store, OnProgress], Result]
@@ -116,8 +125,14 @@ def experiment(name: str) -> Run:
     return cast(Run, getattr(import_module(module), function))
 
 
+def stem_of(settings: Settings) -> str:
+    """The name of tables and pictures: a quick run, or one of other seeds, never has that of the full one."""
+    seeds = "" if settings.seeds is None else f"-{len(settings.seeds)}-seeds"
+    return f"{settings.name}{'-quick' if settings.quick else ''}{seeds}"
+
+
 def cells_of(settings: Settings, folder: Path) -> Path:
-    """The file of finished cells: quick runs have their own."""
+    """The file of finished cells: quick runs have their own; runs that differ in their seeds share one."""
     return folder / f"{settings.name}{'-quick' if settings.quick else ''}.jsonl"
 
 
@@ -125,4 +140,9 @@ def reproduce(settings: Settings, cells: Path | None = None, *, fresh: bool = Fa
     """Run an experiment from Python. ``cells``: the file of finished cells; None: nothing is kept."""
     run = experiment(settings.name)
     with Store(cells, settings.name, fresh=fresh) as store:
-        return run(settings, store, on_progress)
+        result = run(settings, store, on_progress)
+        if not store.stale:
+            return result
+        return replace(
+            result, text=f"{result.text}\n\n{store.stale} of the cells were made by other code than this (stale; --fresh makes them anew)."
+        )

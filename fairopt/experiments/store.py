@@ -1,7 +1,8 @@
 """The finished cells of an experiment, by key, so that a run that was stopped goes on where it was.
 
 A cell is one piece of work (a seed, a method, a tolerance). A run in pieces ends with the records that a run in one go gives: ``cell``
-always returns what a reader of the file would get. Cells of other settings are refused: they are not comparable.
+always returns what a reader of the file would get. Cells of other settings are refused: they are not comparable. A cell holds the mark of
+the code that made it; one of other code is used, and counted as stale.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from fairopt.basics.errors import InputError
 from fairopt.basics.finished_cells import FinishedCells, Record, line_of
+from fairopt.experiments.marks import STUDIES, mark_of
 
 KIND = "fairopt reproduce"
 
@@ -21,9 +23,12 @@ class Store:
     """The cells of one experiment. ``path`` None: in memory alone; ``fresh``: what the file held is dropped."""
 
     def __init__(self, path: Path | None, experiment: str, *, fresh: bool = False) -> None:
-        self.path, self.experiment, self._fresh = path, experiment, fresh
+        self.path, self.experiment, self.fresh = path, experiment, fresh
         self._settings: Record | None = None
         self._done: dict[str, Record] = {}
+        self._code: dict[str, str | None] = {}
+        self._asked: set[str] = set()
+        self._children: list[Store] = []
         self._kept = FinishedCells(path, KIND)
         if fresh and path is not None:
             path.unlink(missing_ok=True)
@@ -43,9 +48,11 @@ class Store:
             return
         _check(entries[0], header, self.path)
         for number, entry in enumerate(entries[1:], 2):
-            if entry.keys() != {"cell", "record"}:
+            if entry.keys() not in ({"cell", "record"}, {"cell", "record", "code"}):  # older files have no mark
                 raise InputError(f"{self.path}: line {number} is no finished cell")
-            self._done[line_of(entry["cell"])] = entry["record"]
+            name = line_of(entry["cell"])
+            self._done[name] = entry["record"]
+            self._code[name] = entry.get("code")
 
     def cell(self, key: Mapping[str, Any], make: Callable[[], Mapping[str, Any]]) -> Record:
         """The record of ``key``: the finished one, or ``make()``, which is on disk before this returns. Plain JSON values, no NaN."""
@@ -54,14 +61,23 @@ class Store:
         name = line_of(key)
         if name not in self._done:
             record = json.loads(line_of(make()))
-            self._kept.add({"cell": json.loads(name), "record": record})
+            self._kept.add({"cell": json.loads(name), "record": record, "code": mark_of(STUDIES)})
             self._done[name] = record
+            self._code[name] = mark_of(STUDIES)
+        self._asked.add(name)
         return json.loads(line_of(self._done[name]))  # type: ignore[no-any-return]  # a copy: the caller may change it
 
     def beside(self, name: str) -> Store:
         """A store for another part of the same experiment, with settings of its own: the file beside this one, with ``name`` added."""
         path = None if self.path is None else self.path.with_name(f"{self.path.stem}.{name}{self.path.suffix}")
-        return Store(path, f"{self.experiment} {name}", fresh=self._fresh)
+        self._children.append(Store(path, f"{self.experiment} {name}", fresh=self.fresh))
+        return self._children[-1]
+
+    @property
+    def stale(self) -> int:
+        """How many cells that were asked for, here and in stores beside, other code had made."""
+        own = sum(self._code[name] != mark_of(STUDIES) for name in self._asked)
+        return own + sum(child.stale for child in self._children)
 
     def __contains__(self, key: Mapping[str, Any]) -> bool:
         return line_of(key) in self._done

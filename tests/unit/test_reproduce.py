@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 import types
@@ -17,7 +18,8 @@ from fairopt import cli
 from fairopt.basics.errors import InputError
 from fairopt.basics.table import Table
 from fairopt.cli.app import build
-from fairopt.experiments.pages import BY_HAND, joined, picture_name, write_page
+from fairopt.experiments.marks import STUDIES, mark_of
+from fairopt.experiments.pages import BY_HAND, TABLES, joined, picture_name, render, write_page
 from fairopt.experiments.pareto import Curve, Panel, Point, curves, pareto_picture
 from fairopt.experiments.reproduce import REGISTRY, OnProgress, Progress, Result, Section, Settings, cells_of, experiment, reproduce
 from fairopt.experiments.store import Store
@@ -112,6 +114,66 @@ def test_more_seeds_use_the_finished_ones_and_quick_has_its_own_file(sample: str
     assert _invoke(sample, "--out", str(tmp_path), "--quick")[0] == 0
     assert WORKED[5:] == [0]
     assert len((tmp_path / "sample-quick.jsonl").read_text().splitlines()) == 2
+    assert (tmp_path / "sample-quick.csv").exists()
+    assert (tmp_path / "sample-5-seeds.png").exists()
+    assert not (tmp_path / "sample.csv").exists()  # the name of a full run
+
+
+def test_a_quick_run_does_not_write_over_the_page_of_a_full_one(sample: str, tmp_path: Path) -> None:
+    page, quick = tmp_path / "sample.md", tmp_path / "quick.md"
+    assert _invoke(sample, "--out", str(tmp_path), "--page", str(page))[0] == 0
+    code, shown = _invoke(sample, "--out", str(tmp_path), "--quick", "--page", str(page))
+    assert code != 0, shown
+    assert "fairopt reproduce sample\n" in page.read_text()
+    for _ in range(2):
+        assert _invoke(sample, "--out", str(tmp_path), "--quick", "--page", str(quick))[0] == 0
+
+
+def test_a_caption_is_said_once(sample: str, tmp_path: Path) -> None:
+    _, shown = _invoke(sample, "--out", str(tmp_path))
+    assert shown.replace("\n", " ").count("the paper, table 1") == 1
+
+
+def test_cells_of_other_code_are_said(sample: str, tmp_path: Path) -> None:
+    path = tmp_path / "cells.jsonl"
+    assert reproduce(Settings(sample), path).text == "4 seeds."
+    mine = mark_of(STUDIES)
+    whole = path.read_text()
+    path.write_text(whole.replace(mine, "0" * 16, 2))
+    assert reproduce(Settings(sample), path).text.startswith("4 seeds.\n\n2 of the cells were made by other code")
+    path.write_text(whole.replace(f', "code": "{mine}"', "").replace(f'"code": "{mine}", ', ""))  # a file from before there were marks
+    assert "4 of the cells" in reproduce(Settings(sample), path).text
+
+
+def test_a_page_is_rendered_from_its_stored_table(tmp_path: Path) -> None:
+    page = tmp_path / "a.md"
+    table = Table(("x", "x ±", "n"), ((0.123456789, 0.0021, 3), (None, None, True)), "caption")
+    cells = Table(("seed", "value"), ((0, 0.5),))
+    result = Result("a", "Title", "Text.", (Section("One", table, table, ("said",)),), cells)
+    assert [p.name for p in write_page(result, page, "fairopt reproduce a")] == ["a.md", "a.json", "a-cells.csv.gz"]
+    stored = json.loads((tmp_path / "tables" / "a.json").read_text())
+    assert page.read_text() == render(stored)
+    assert stored["sections"][0]["rows"]["rows"][0][0] == 0.123456789
+    assert gzip.decompress((tmp_path / "tables" / "a-cells.csv.gz").read_bytes()).decode() == "seed,value\n0,0.5\n"
+    stored["sections"][0]["rows"]["rows"][0][0] = 0.13
+    assert page.read_text() != render(stored)
+
+
+PAGES = Path(__file__).parents[2] / "docs" / "experiments"
+OLDER = "older protocol"
+
+
+@pytest.mark.parametrize("page", sorted(PAGES.glob("*.md")), ids=lambda page: page.stem)
+def test_each_page_is_what_its_stored_table_says(page: Path) -> None:
+    """A page of figures without a stored table has to say that it was made before there were any."""
+    if page.stem in ("README", "PROTOCOL"):
+        return
+    text = page.read_text(encoding="utf-8")
+    stored = PAGES / TABLES / f"{page.stem}.json"
+    if stored.exists():
+        assert text.startswith(render(json.loads(stored.read_text(encoding="utf-8"))))
+    else:
+        assert OLDER in text[:1500], page.name
 
 
 @pytest.mark.parametrize(
@@ -150,7 +212,7 @@ def test_an_unknown_experiment_and_the_seeds() -> None:
 def test_what_is_written_by_hand_below_the_line_is_kept(tmp_path: Path) -> None:
     page = tmp_path / "a.md"
     result = Result("a", "Title", "Text.", (Section("One", Table(("x|y",), ((True,), (None,), ("p|q",)))),))
-    assert write_page(result, page, "fairopt reproduce a") == [page]
+    assert write_page(result, page, "fairopt reproduce a") == [page, tmp_path / "tables" / "a.json"]
     first = page.read_text()
     assert "| x\\|y |\n|---|\n| yes |\n| - |\n| p\\|q |" in first
     page.write_text(first + "\n## Why\n\nBecause.\n")
@@ -214,5 +276,5 @@ def test_the_cells_are_plain_lines(sample: str, tmp_path: Path) -> None:
     reproduce(Settings(sample), tmp_path / "cells.jsonl")
     head, *cells = [json.loads(line) for line in (tmp_path / "cells.jsonl").read_text().splitlines()]
     assert head == {"format": 1, "kind": "fairopt reproduce", "experiment": "sample", "settings": {"quick": False}}
-    assert cells[3] == {"cell": {"seed": 3}, "record": {"gap": 0.3, "accuracy": 1 - 3 / 7}}
+    assert cells[3] == {"cell": {"seed": 3}, "record": {"gap": 0.3, "accuracy": 1 - 3 / 7}, "code": mark_of(STUDIES)}
     assert picture_name("a", 0) == "a.png"

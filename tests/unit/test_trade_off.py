@@ -76,6 +76,14 @@ def test_verdicts_name_who_is_ahead_and_who_loses_to_a_trivial_reference():
     assert weak[-1] == "Gap 0.02: worse than the trivial reference linear (0.7950): rival."
 
 
+def test_one_seed_gives_no_verdict():
+    def alone(level):
+        return At(np.array([level]), np.array([level]), np.array([0.01]), level)
+
+    said = verdicts({"a": alone(0.7), "rival": alone(0.9), "linear": alone(0.8)}, ["a"], ["rival"], ["linear"], 0.02)
+    assert said == ["Gap 0.02: one seed gives no verdict."]
+
+
 def test_differences_are_paired():
     first, second = np.array([0.8, 0.6, 0.7]), np.array([0.79, 0.59, 0.69])
     mean, error = difference(first, second)

@@ -1,13 +1,13 @@
 """The reductions rival: fairlearn's ExponentiatedGradient (Agarwal, Beygelzimer, Dudik, Langford, Wallach 2018).
 
-A randomised mixture of classifiers that were fitted on reweighted rows. It asks for dozens of fits, so its oracle here is logistic
-regression.
+A randomised mixture of classifiers that were fitted on reweighted rows. It asks for dozens of fits; its oracle is logistic regression, or
+gradient boosting with few trees.
 """
 
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -27,22 +27,20 @@ class ExponentiatedGradient(Method):
     name = "ExponentiatedGradient"
     output: ClassVar[Output] = "decision"
 
-    def __init__(self, iterations: int = 30) -> None:
-        self.iterations = iterations
+    def __init__(self, iterations: int = 30, oracle: Literal["logistic", "boosting"] = "logistic", trees: int = 40) -> None:
+        self.iterations, self.oracle, self.trees = iterations, oracle, trees
 
     def fit(self, parts: Parts, goal: Goal, recipe: Recipe, seed: int) -> Predictor:
         try:
             from fairlearn.reductions import DemographicParity, EqualizedOdds
             from fairlearn.reductions import ExponentiatedGradient as Reduction
-            from sklearn.linear_model import LogisticRegression
         except ImportError as error:
             raise MissingExtraError("ExponentiatedGradient needs fairlearn: pip install fairlearn==0.15.0") from error
         attribute = parity_attribute(goal, self.name)
         moment = EqualizedOdds if isinstance(goal.notion, fo.EqualizedOdds) else DemographicParity
         # fairlearn bounds |group - all|: two groups on both sides may be twice as far apart.
         bound = goal.tolerance / 2
-        oracle = LogisticRegression(solver="newton-cholesky", max_iter=50)
-        model = Reduction(oracle, moment(difference_bound=bound), eps=max(bound, 1e-3), max_iter=self.iterations)
+        model = Reduction(self._oracle(seed), moment(difference_bound=bound), eps=max(bound, 1e-3), max_iter=self.iterations)
         train = parts.train
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pandas and scikit-learn warn about fairlearn's own calls
@@ -55,3 +53,12 @@ class ExponentiatedGradient(Method):
             return decided.clamp(0.0, 1.0)  # the mixture's weights sum to 1 up to rounding
 
         return predict
+
+    def _oracle(self, seed: int) -> Any:
+        """The classifier that is fitted on reweighted rows."""
+        from sklearn.ensemble import HistGradientBoostingClassifier
+        from sklearn.linear_model import LogisticRegression
+
+        if self.oracle == "boosting":
+            return HistGradientBoostingClassifier(max_iter=self.trees, max_leaf_nodes=15, early_stopping=False, random_state=seed)
+        return LogisticRegression(solver="newton-cholesky", max_iter=50)

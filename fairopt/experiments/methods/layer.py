@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -17,15 +17,18 @@ if TYPE_CHECKING:
     from fairopt.experiments.data.tabular import Part, Parts
 
 
+FARTHEST = 15.0
+
+
 class Layer(PostProcessing):
     """A ``FairnessLayer`` behind the network in training and after; distance: weight of mean (y - z)^2 in the loss.
 
     The distance term reaches samples that the box has clamped (``FairModel.with_distance``). Predictions: as ``Projection``, so that
-    no target is used, whatever the notion.
+    no target is used, whatever the notion. nearest: the layer's distance inside training, "squared" or "kl".
     """
 
-    def __init__(self, distance: float = 0.0, inductive: bool = False) -> None:
-        self.distance, self.inductive = distance, inductive
+    def __init__(self, distance: float = 0.0, inductive: bool = False, nearest: Literal["squared", "kl"] = "squared") -> None:
+        self.distance, self.inductive, self.nearest = distance, inductive, nearest
         self.batchwise = not inductive
         self.name = "fairness layer, frozen" if inductive else "fairness layer"
 
@@ -40,10 +43,12 @@ class Layer(PostProcessing):
         """The trained network without its layer."""
         model = network(parts.train.x.shape[1], recipe, seed)
         notion = goal.notion
-        layer = fo.FairnessLayer(notion, bounds=goal.bounds)
+        layer = fo.FairnessLayer(notion, bounds=goal.bounds, distance=self.nearest)
 
         def objective(part: Part) -> Tensor:
-            raw = scores_of(model(part.x)[:, 0], goal)
+            raw = model(part.x)[:, 0]
+            # A probability that rounds to 0 or 1 has no divergence: no logit of float32 beyond this.
+            raw = scores_of(raw.clamp(-FARTHEST, FARTHEST) if self.nearest == "kl" else raw, goal)
             targets = part.y if notion.needs_targets else None
             fair = layer(raw, sensitive_features=asked(part.sensitive, notion), targets=targets)
             said = loss(fair, part.y, goal.space)

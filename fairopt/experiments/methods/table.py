@@ -27,6 +27,8 @@ METHODS = {
     "threshold_optimizer": "threshold:ThresholdOptimizer",
     "fairret": "fairret:Fairret",
     "error_parity": "error_parity:ErrorParity",
+    "linear_post": "linear_post:LinearPost",
+    "postprocessor": "postprocessor:Postprocessor",
 }
 
 

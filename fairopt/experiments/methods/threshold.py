@@ -28,8 +28,8 @@ class ThresholdOptimizer(PostProcessing):
     name = "ThresholdOptimizer"
     output: ClassVar[Output] = "decision"
 
-    def __init__(self, pool: Pool = "validation") -> None:
-        self.pool = pool
+    def __init__(self, pool: Pool = "validation", grid: int = 1000) -> None:
+        self.pool, self.grid = pool, grid
 
     def adjust(self, base: Predictor, parts: Parts, goal: Goal, seed: int) -> Predictor:
         try:
@@ -43,6 +43,7 @@ class ThresholdOptimizer(PostProcessing):
             constraints="equalized_odds" if odds else "demographic_parity",
             prefit=True,
             predict_method="predict_proba",
+            grid_size=self.grid,
             tol=None if odds else goal.tolerance,
         )
         part = pooled(parts, self.pool)
@@ -67,10 +68,14 @@ def given_scores() -> Any:
         classes_ = np.array([0, 1])
 
         def fit(self, x: Any, y: Any) -> Given:
+            self.n_features_in_ = 1
             return self
 
         def predict_proba(self, x: Any) -> npt.NDArray[np.float64]:
             p = np.asarray(x, dtype=np.float64)[:, 0]
             return np.stack([1 - p, p], axis=1)
+
+        def predict(self, x: Any) -> npt.NDArray[np.int64]:
+            return (self.predict_proba(x)[:, 1] >= 0.5).astype(np.int64)
 
     return Given()

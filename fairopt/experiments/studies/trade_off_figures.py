@@ -108,7 +108,12 @@ def best_of(found: Mapping[str, At], names: Sequence[str]) -> str:
 
 
 def verdicts(found: Mapping[str, At], ours: Sequence[str], rivals: Sequence[str], references: Sequence[str], target: float) -> list[str]:
-    """What the figures say at one target: our best against each rival at one standard error, and who loses to a trivial reference."""
+    """What the figures say at one target: our best against each rival at one standard error, and who loses to a trivial reference.
+
+    One seed says nothing.
+    """
+    if min(len(one.accuracy) for one in found.values()) < 2:
+        return [f"Gap {target:g}: one seed gives no verdict."]
     best = best_of(found, ours)
     said = [_equal(found, best, rivals, target), _tuned(found, best, rivals, target)]
     strongest = max(references, key=lambda name: float(found[name].accuracy.mean()))

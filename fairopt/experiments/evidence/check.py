@@ -1,0 +1,96 @@
+"""``make reproduce-check``: ten cells of the stored tables, drawn at random, made again from the data and compared."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import random
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fairopt.basics.errors import InputError
+from fairopt.experiments.evidence.candidates import Ground, candidates
+from fairopt.experiments.evidence.cells import PARTS, Cell, Rows, make_cell
+from fairopt.experiments.evidence.collected import of_output
+from fairopt.experiments.evidence.parts import GROUP, cut
+from fairopt.experiments.evidence.protocol import code_mark
+from fairopt.experiments.evidence.study import task_named
+
+WITHIN = 1e-6  # the table is rounded to seven digits
+FIGURES = ("validation quality", "validation gap", "test quality", "test gap")
+Key = tuple[str, str, str, str, str, str, str, str]
+Line = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What came of one drawn cell. ok: the same figures, or marked as one that time decides; words: for the screen."""
+
+    key: Key
+    ok: bool
+    words: str
+
+
+def stored_cells(files: Iterable[Path]) -> dict[Key, list[Line]]:
+    """cell -> its lines, of all stored tables."""
+    found: dict[Key, list[Line]] = {}
+    for path in files:
+        with gzip.open(path, "rt", encoding="utf-8", newline="") as text:
+            for line in csv.DictReader(text):
+                names = ("data", "attributes", "notion", "known", "seed", "method", "base", "setting")
+                found.setdefault(tuple(line[n] for n in names), []).append(line)  # type: ignore[arg-type]
+    return found
+
+
+def check(key: Key, lines: Sequence[Line], data: Path | None = None) -> Checked:
+    """Make one cell again."""
+    name, attributes, notion, known, seed, method, base, setting = key
+    task = task_named(name, attributes, notion, known == "True")
+    asked = [c for c in candidates(task) if (c.method, c.base, str(c.setting)) == (method, base, setting)]
+    if len(asked) != 1:
+        return Checked(key, False, "this code has no such candidate")
+    if lines[0]["status"] == "time":
+        return Checked(key, True, "limited by time: not made again")
+    old = "" if lines[0]["code"] == code_mark() else "; stale: made by other code"
+    ground = Ground(task, int(seed), cut(task, int(seed), data))
+    return _compared(key, lines, make_cell(asked[0], ground), ground, old)
+
+
+def _compared(key: Key, lines: Sequence[Line], cell: Cell, ground: Ground, old: str) -> Checked:
+    if cell.status == "time":
+        return Checked(key, True, "limited by time here" + old)
+    if cell.status != lines[0]["status"]:
+        return Checked(key, False, f"{cell.status} ({cell.why}), stored: {lines[0]['status']}{old}")
+    parts = {"validation": ground.cut.validation, "test": ground.cut.test}
+    rows = {n: Rows(ground.cut.rows[n], parts[n].y.double().numpy(), parts[n].sensitive[GROUP], ground.task.values) for n in PARTS}
+    stored = {(line["row"], line["serving"], line["output"]): line for line in lines if line["row"]}
+    if stored.keys() != cell.outputs.keys():
+        return Checked(key, False, f"outputs {sorted(cell.outputs)}, stored: {sorted(stored)}{old}")
+    worst = 0.0
+    for output, said in cell.outputs.items():
+        for figure, value in zip(FIGURES, of_output(rows, ground.task, output[2], said), strict=True):
+            worst = max(worst, abs(value - float(stored[output][figure])))
+    ok = worst <= WITHIN
+    return Checked(key, ok, f"{'the same' if ok else 'ANOTHER FIGURE'}, at most {worst:.1e} apart{old}")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """FOLDER [DRAWS] [SEED]; 1 where a figure differs or there is nothing to check."""
+    folder = Path(arguments[0])
+    count = int(arguments[1]) if len(arguments) > 1 else 10
+    seed = int(arguments[2]) if len(arguments) > 2 else random.SystemRandom().randrange(10**6)
+    cells = stored_cells(sorted(folder.glob("*-cells.csv.gz")))
+    if not cells:
+        raise InputError(f"reproduce-check: no table of cells in {folder}")
+    drawn = random.Random(seed).sample(sorted(cells), min(count, len(cells)))
+    sys.stdout.write(f"{len(drawn)} of {len(cells)} cells, drawn with seed {seed}\n")
+    results = [check(key, cells[key]) for key in drawn]
+    for one in results:
+        sys.stdout.write(f"{'ok  ' if one.ok else 'FAIL'} {' / '.join(one.key)}: {one.words}\n")
+    return 0 if all(one.ok for one in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
