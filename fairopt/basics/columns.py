@@ -40,9 +40,11 @@ def read_features(given: Any, attributes: Sequence[str] | None = None, *, what: 
 
     Raises InputError where nothing is named, or a bare column came for several attributes.
     """
-    given = column_or_frame(given, what)
+    found: Mapping[str, Any]
+    if type(given) is not dict:  # which needs no look, batch after batch
+        given = column_or_frame(given, what)
     if isinstance(given, Mapping):
-        found: Mapping[str, Any] = given
+        found = given
     elif is_frame(given) or hasattr(given, "__dataframe__"):
         found = frame_columns(given, what)
     elif given is not None and not isinstance(given, (str, bytes)) and attributes is not None and len(attributes) == 1:

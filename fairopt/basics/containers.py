@@ -8,8 +8,9 @@ Torch too is only looked for, not loaded: who holds a tensor has loaded it, and 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,9 +34,16 @@ def is_tensor(value: object) -> TypeIs[torch.Tensor]:
 
 def is_wrapped(tensor: torch.Tensor) -> bool:
     """Whether a tensor is inside torch.func or vmap: it has no numbers to read."""
+    under_functorch, batched = _wrappers()
+    return under_functorch(tensor) or batched(tensor)
+
+
+@cache
+def _wrappers() -> tuple[Callable[[torch.Tensor], bool], Callable[[torch.Tensor], bool]]:
+    """Imported once: an import statement takes longer than the two questions, and every column of every batch asks them."""
     from torch._C._functorch import is_functorch_wrapped_tensor, is_legacy_batchedtensor
 
-    return is_functorch_wrapped_tensor(tensor) or is_legacy_batchedtensor(tensor)
+    return is_functorch_wrapped_tensor, is_legacy_batchedtensor
 
 
 def outside_transforms() -> AbstractContextManager[Any]:

@@ -13,27 +13,36 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fairopt.basics.containers import is_wrapped
-from fairopt.compiler.compile import Compiled
 from fairopt.compiler.template import is_shipped
+from fairopt.contract.problem import ProjectionProblem
 from fairopt.notions.algebra import Notion
 
+
+class Remembered(Protocol):
+    """What is remembered: it has the problem that was compiled."""
+
+    @property
+    def problem(self) -> ProjectionProblem: ...
+
+
+T = TypeVar("T", bound=Remembered)
 ENTRIES = 64
 ROWS = 1 << 20  # of all entries together; a row costs some 50 bytes
 
 
-class CompiledMemory:
+class CompiledMemory(Generic[T]):
     """At most ``entries`` compilations of at most ``rows`` samples in all; the least recently used goes first. Threads may share it."""
 
     def __init__(self, entries: int = ENTRIES, rows: int = ROWS) -> None:
         self._entries, self._rows = entries, rows
-        self._held: OrderedDict[Hashable, Compiled] = OrderedDict()
+        self._held: OrderedDict[Hashable, T] = OrderedDict()
         self._total = 0
         self._known: object = None
         self._lock = threading.Lock()
@@ -41,7 +50,7 @@ class CompiledMemory:
     def __len__(self) -> int:
         return len(self._held)
 
-    def get(self, key: Hashable | None, known: object) -> Compiled | None:
+    def get(self, key: Hashable | None, known: object) -> T | None:
         """What was compiled under ``key`` with the vocabularies ``known``; others than the last ones empty the memory."""
         if key is None:
             return None
@@ -54,7 +63,7 @@ class CompiledMemory:
                 self._held.move_to_end(key)
             return found
 
-    def put(self, key: Hashable | None, known: object, compiled: Compiled) -> None:
+    def put(self, key: Hashable | None, known: object, compiled: T) -> None:
         """Remember ``compiled``, unless the vocabularies changed meanwhile or it is too large."""
         n = compiled.problem.n
         if key is None or n > self._rows:

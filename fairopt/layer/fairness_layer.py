@@ -110,7 +110,7 @@ class FairnessLayer(nn.Module):
         self.certify, self.solver_tol, self.pos_label = certify, solver_tol, pos_label
         self._known = KnownGroups(groups)
         self._local = threading.local()
-        self._memory = CompiledMemory()
+        self._memory: CompiledMemory[Prepared] = CompiledMemory()
         self._told_closest = False  # the warning comes once a layer
         self._warned_vacuous = False
         self._token = token_of(self)
@@ -261,7 +261,7 @@ class FairnessLayer(nn.Module):
 
         def one(notion: Notion, own: Any, outputs: int | None) -> Compiled:
             with outside_transforms():
-                return self._compiled(notion, n, sensitive_features, own, weights, outputs)
+                return self._prepared(notion, n, sensitive_features, own, weights, outputs).compiled
 
         problem = problem_of(compiled_parts(self.notion, how, targets, count, n, one), how, count)
         options: dict[str, Any] = {"certify": self.certify, "solver_tol": self.solver_tol}
@@ -315,11 +315,11 @@ class FairnessLayer(nn.Module):
                 "give it the scores of all ranks"
             )
         with outside_transforms():
-            return Prepared(self._compiled(self.notion, n, sensitive_features, targets, weights), self.on_infeasible)
+            return self._prepared(self.notion, n, sensitive_features, targets, weights)
 
-    def _compiled(
+    def _prepared(
         self, notion: Notion, n: int, sensitive_features: Any, targets: Any, weights: Any, outputs: int | None = None
-    ) -> Compiled:
+    ) -> Prepared:
         """``notion`` compiled for one number a sample, or for ``outputs``, or what is remembered of it."""
         known = self._known.vocabularies
         sensitive_features = read_features(sensitive_features, notion.attributes)
@@ -346,8 +346,9 @@ class FairnessLayer(nn.Module):
         )
         if grow:
             self._known.learn(compiled.vocabularies)
-        self._memory.put(key, known, compiled)
-        return compiled
+        prepared = Prepared(compiled, self.on_infeasible)
+        self._memory.put(key, known, prepared)
+        return prepared
 
     def _key(self, notion: Notion, n: int, sensitive_features: Any, targets: Any, weights: Any, outputs: int | None) -> Hashable | None:
         """What the composition of a batch is remembered under; None: it is not."""

@@ -145,7 +145,7 @@ def encode(
 def _encode_integers(a: IntArray, kind: str, known: Vocabulary, *, grow: bool, where: str) -> tuple[IntArray, Vocabulary]:
     if a.size == 0:
         return np.zeros(0, dtype=np.int64), known
-    low, high = int(a.min()), int(a.max())
+    low, high = int(np.minimum.reduce(a)), int(np.maximum.reduce(a))
     codes = _look_up(a, low, high, known)
     if codes is not None:
         return codes, known

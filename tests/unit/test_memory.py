@@ -180,7 +180,8 @@ def test_the_least_recently_used_goes_first_and_rows_are_bounded() -> None:
     def compiled(n: int) -> Any:
         return fo.compile(fo.DemographicParity("sex", tolerance=0.1), sensitive_features={"sex": [0, 1] * (n // 2)}).compiled
 
-    memory, known = CompiledMemory(entries=3, rows=100), object()
+    memory: CompiledMemory[Any] = CompiledMemory(entries=3, rows=100)
+    known = object()
     assert memory.get("a", known) is None
     for name in "abc":
         memory.put(name, known, compiled(10))

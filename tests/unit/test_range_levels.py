@@ -130,6 +130,43 @@ def test_values_that_are_no_numbers_end_in_no_number(compiled: Any, bad: float) 
     assert np.isnan(theta).all()
 
 
+@given(SEEDS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0, -1.0])
+def test_slopes_that_are_no_slopes_end_in_no_number(compiled: Any, bad: float, seed: int) -> None:
+    """Sums over cells may come from anyone's passes: a slope of NaN once led the walk past the last member, and the process died."""
+    a, s, width, rho = draw(seed)
+    s[seed % s.shape[0]] = bad
+    theta = np.zeros_like(a)
+    compiled(a, s, width, rho, 0.0, theta)
+    assert np.isnan(theta).all()
+
+
+@given(SEEDS)
+def test_a_walk_stays_among_its_members(compiled: Any, seed: int) -> None:
+    """Weights beyond float64 make pieces without a number, whose comparisons say nothing: Python's own lists would raise."""
+    rng = np.random.default_rng(seed)
+    K = int(rng.integers(2, 7))
+    a = rng.choice([0.0, 1.0, -1.0, 1e300, 5e-324], K) * rng.choice([1.0, 0.5], K)
+    s = rng.choice([5e-324, 1e-310, 1.0, 1e300], K)
+    theta = Watched.of(np.zeros(K))
+    with np.errstate(all="ignore"):
+        compiled(Watched.of(a), Watched.of(s), float(rng.choice([0.0, 0.05])), float(rng.choice([np.inf, 0.1])), 0.0, theta)
+    assert theta.shape == (K,)
+
+
+class Watched(np.ndarray[Any, Any]):
+    """A vector that refuses places outside it, -1 too, which compiled code reads as whatever lies there."""
+
+    @classmethod
+    def of(cls, values: Array) -> Watched:
+        return values.view(cls)
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, (int, np.integer)) and not 0 <= place < self.shape[0]:
+            raise IndexError(place)
+        return super().__getitem__(place)
+
+
 def test_a_flow_that_two_levels_meet_at() -> None:
     """Both levels reach a member of weight 4e7 at once: its piece has no digits left, and gave half of the flow."""
     f, s = np.array([-0.12612059, -0.08790107, -0.12612059]), np.array([2.66622363e-08, 2.38389558e09, 1.85163986e10])

@@ -145,7 +145,7 @@ def range_prices(v: Any, s: Any, width: float, rho: float, soft: float, theta: A
     fill(theta, 0.0)
     top, bottom = v[0], v[0]
     for j in range(K):
-        if not abs(v[j]) < np.inf:  # no walk ends among these; and no residual of such prices is small
+        if not (abs(v[j]) < np.inf and 0.0 < s[j] < np.inf):  # no level is pushed among these; and no residual of such prices is small
             fill(theta, np.nan)
             return
         top, bottom = max(top, v[j]), min(bottom, v[j])
@@ -162,7 +162,7 @@ def range_prices(v: Any, s: Any, width: float, rho: float, soft: float, theta: A
         # a member that both levels push is one by rounding alone: beside a huge weight that piece has no digits
         up = above * (upper - v[order[i - 1]]) if i - 1 > j else np.inf
         down = below * (v[order[j + 1]] - lower) if j + 1 < i else np.inf
-        if step <= min(up, down):
+        if not step > min(up, down):  # NaN ends the walk too: past its last member there is nothing to read
             flow += max(step, 0.0)
             break
         if up <= down:
