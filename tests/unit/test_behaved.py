@@ -129,6 +129,7 @@ OTHERS: dict[str, Callable[[], Any]] = {
     "FairnessLayer instance": lambda: used_module(layer(backend=fo.backend("dual_newton", max_iter=40), groups={"g": [0, 1, 2]})),
     "FairModel": lambda: used_module(fo.FairModel(Network(), layer())),
     "FrozenLayer": lambda: fo.FairnessLayer(PARITY, bounds=(0, 1)).freeze(scores(), sensitive_features=GROUPS),
+    "Soft": lambda: fo.Soft([[0.25, 0.75], [1.0, 0.0]], ["a", "b"]),
     "Prepared": lambda: compiled(),
     "Prepared used": lambda: used(compiled()),
     "Prepared learned": lambda: used(compiled(nn.Parameter(torch.tensor(0.05, dtype=F64)))),
@@ -183,6 +184,8 @@ def content(value: Any) -> Any:
         return {name: content(t) for name, t in value.state_dict().items()}
     if isinstance(value, fo.Table):
         return (value.columns, value.rows, value.title)
+    if isinstance(value, fo.Soft):
+        return (value.probabilities.tolist(), value.values)
     if is_dataclass(value) and not isinstance(value, type):
         return (type(value), {f.name: content(getattr(value, f.name)) for f in fields(value)})
     if isinstance(value, (tuple, list)):

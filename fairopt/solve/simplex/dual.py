@@ -27,9 +27,14 @@ from fairopt.solve.dual.bordered import Model
 from fairopt.solve.dual.evaluator import Evaluation
 from fairopt.solve.dual.structure import Shape, Structure
 from fairopt.solve.entropy.dual import EntropyDual
-from fairopt.solve.passes.jit import module
 
 _NONE = np.zeros(0)
+
+
+@cache
+def compiled() -> bool:
+    """Whether there is numba, which asking imports."""
+    return import_module("fairopt.solve.passes.jit").module() is not None
 
 
 @cache
@@ -89,7 +94,7 @@ class SimplexDual(EntropyDual):
         cells = problem.workspace.keep("joint cells", lambda: joint_cells(problem, self.classes))
         self.joint, self.code, self.by_code, self.bounds, self.columns = cells
         self.mass = None if problem.weights is None else 1.0 / problem.weights[:n].numpy()
-        self.fast = module() is not None
+        self.fast = compiled()
 
     def asked(self, p: Array) -> tuple[Any, ...]:
         """What the compiled passes take, at prices p."""
@@ -166,5 +171,5 @@ class SimplexDual(EntropyDual):
 def structure_of(structure: Structure) -> Structure:
     """The structure of a joined problem: its rows meet in the samples, whatever their cells say."""
     shape: Shape = "empty" if structure.metric.shape[0] == 0 else "general"
-    together = rows().several_ranges if module() is not None and set(structure.ratios) == {1.0} else None
+    together = rows().several_ranges if compiled() and set(structure.ratios) == {1.0} else None
     return replace(structure, shape=shape, diagonal=False, bordered=False, together=together)

@@ -23,8 +23,7 @@ from fairopt.solve.entropy.search import metric_of
 from fairopt.solve.finish.gate import GRANTING
 from fairopt.solve.finish.rounding import to_cell_order, to_sample_order
 from fairopt.solve.gradient.native import replaced
-from fairopt.solve.passes.jit import module
-from fairopt.solve.simplex.dual import SimplexDual, kernels, structure_of
+from fairopt.solve.simplex.dual import SimplexDual, compiled, kernels, structure_of
 from fairopt.solve.simplex.gradient import Newton
 
 ROUNDINGS = 64.0  # ulps of 1, a class, that a sum may be off by where limits left no room for it
@@ -82,7 +81,7 @@ def solve_simplex(
 def left_of(y: Tensor) -> Tensor:
     """(n, 1) float64: what the rows of y (n, C) lack of 1, in more digits than float64 has."""
     wide = np.ascontiguousarray(y.detach().to("cpu", torch.float64).numpy())
-    if module() is None:
+    if not compiled():
         left = (1.0 - wide.astype(np.longdouble).sum(1)).astype(np.float64)
     else:
         left = np.empty(wide.shape[0])
