@@ -329,8 +329,9 @@ def _nearer(problem: ProjectionProblem, u: IntArray, reach: int, lower: Array, u
         beyond = 2.0 ** min(max(reach + int(size[linear].max()), -1000), 1000)
         farthest = max(float(lower[linear].max()), float((-upper[linear]).max()))
         if farthest > beyond:  # the farthest one ends there, the others as much behind it as they were
-            lower[linear] = (lower[linear] - farthest) + beyond
-            upper[linear] = (upper[linear] + farthest) - beyond
+            with np.errstate(invalid="ignore"):  # the farthest may have become infinite in these units
+                lower[linear] = np.where(lower[linear] == farthest, beyond, (lower[linear] - farthest) + beyond)
+                upper[linear] = np.where(-upper[linear] == farthest, -beyond, (upper[linear] + farthest) - beyond)
             width[ranges] = (width[ranges] + farthest) - beyond
 
 

@@ -557,3 +557,21 @@ def test_rows_that_no_scores_inside_break_are_counted_where_scores_end_outside()
     assert solution.certificate.max_violation == pytest.approx(exact, abs=1e-9)
     assert exact > 0.1
     assert len(solution.prices) == len(solution.labels) == 1
+
+
+@pytest.mark.parametrize("size", [1e-34, 1e-300, 1.0])
+def test_a_capped_limit_that_overflows_in_the_units_of_small_scores(size: float) -> None:
+    """The whole cap goes to the row that is farthest: y = z + cap / 2. The limit is infinite where scores of 1e-34 are about 1."""
+
+    @fo.notion
+    def far(batch: Any, attribute: Any) -> Any:
+        mean = batch.mean(batch.groups(attribute)[0])
+        yield 0.5 * mean >= 1e300
+        yield -1.0 * mean <= 0.0
+
+    scores = torch.tensor([-size], dtype=torch.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        solution = fo.project(scores, far("g").budgeted(1e4 * size), sensitive_features={"g": ["a"]}, return_solution=True)
+    assert solution.status is Status.CERTIFIED
+    assert float(solution.scores[0]) == pytest.approx(-size + 5e3 * size, rel=1e-9)
