@@ -8,15 +8,16 @@ What holds in the population is not bounded: claim Q1 is about one number a samp
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fairopt.basics.columns import read_features
 from fairopt.basics.errors import InputError, UnsupportedError
+from fairopt.layer.by_group import ByGroup
 from fairopt.layer.freezing import group_keys
 from fairopt.layer.frozen import FrozenLayer, Key, OnUnknown
 from fairopt.layer.population_bound import PopulationBound
@@ -38,7 +39,7 @@ class ClassLayer(Protocol):
     def train(self, mode: bool = ..., /) -> Any: ...
 
 
-class FrozenClasses(nn.Module):
+class FrozenClasses(ByGroup):
     """``forward(scores, groups)``: class probabilities (n, C) for logits (space "probability") or probabilities (n, C).
 
     shifts (G + 1, C) float64 buffer; the last row is 0, for ``unknown``. keys, attributes, on_unknown: as in FrozenLayer. guarantees: none.
@@ -57,11 +58,10 @@ class FrozenClasses(nn.Module):
         notion: str = "",
         on_unknown: OnUnknown = "error",
     ) -> None:
-        super().__init__()
         table = torch.as_tensor(shifts, dtype=torch.float64, device="cpu")
         if table.dim() != 2 or table.shape[0] != len(keys):
             raise InputError(f"shifts: got shape {tuple(table.shape)}, expected ({len(keys)}, C), one row a key")
-        self._index = FrozenLayer(attributes, keys, [0.0] * len(keys), lb=0.0, ub=1.0, space=space, bounds=(), on_unknown=on_unknown)
+        super().__init__(FrozenLayer(attributes, keys, [0.0] * len(keys), lb=0.0, ub=1.0, space=space, bounds=(), on_unknown=on_unknown))
         self.space, self.distance, self.notion = space, distance, notion
         self.guarantees: tuple[PopulationBound, ...] = ()
         self.register_buffer("shifts", torch.cat([table, torch.zeros_like(table[:1])]))
@@ -70,29 +70,6 @@ class FrozenClasses(nn.Module):
     def bounds(self) -> tuple[PopulationBound, ...]:
         """As in FrozenLayer: none."""
         return self.guarantees
-
-    @property
-    def attributes(self) -> tuple[str, ...]:
-        """The names of the attributes, in the order of a key's values."""
-        return self._index.attributes
-
-    @property
-    def keys(self) -> tuple[Key, ...]:
-        """The combinations of groups that calibration had."""
-        return self._index.keys
-
-    @property
-    def unknown(self) -> int:
-        """The index of "unknown group, no shift"."""
-        return self._index.unknown
-
-    def index(self, sensitive_features: Mapping[str, Any]) -> Tensor:
-        """(n,) int64 for values by attribute. InputError for groups that calibration had not, unless ``on_unknown="pass"``."""
-        return self._index.index(sensitive_features)
-
-    def codes(self, sensitive_features: Mapping[str, Any]) -> Tensor:
-        """(n,) int64 for values by attribute, ``unknown`` for other groups."""
-        return self._index.codes(sensitive_features)
 
     def forward(self, scores: Tensor, groups: Tensor) -> Tensor:
         """Probabilities (n, C) for ``scores`` (n, C) and ``groups`` (n,) int64 in [0, unknown]; same dtype and device."""

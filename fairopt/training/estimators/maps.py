@@ -25,12 +25,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.sparse import absolute
 from fairopt.contract.problem import HARD, ProjectionProblem, Rows
+from fairopt.layer.by_group import ByGroup
 from fairopt.layer.fairness_layer import FairnessLayer
 from fairopt.layer.freezing import group_keys
 from fairopt.layer.frozen import FrozenLayer
@@ -57,7 +58,7 @@ def moves_by_label(problem: ProjectionProblem, keys: IntArray) -> bool:
     return bool((columns[:, 1:] != columns[:, :-1])[:, same].any())
 
 
-class FrozenMaps(nn.Module):
+class FrozenMaps(ByGroup):
     """``forward(scores, groups)``: clip(slopes[groups] * scores + offsets[groups], lb, ub); ``index`` turns group values into ``groups``.
 
     slopes, offsets (G + 1,) float64 buffers; the last pair is (1, 0), for ``unknown``. keys, attributes, bounds, space: as in FrozenLayer.
@@ -78,34 +79,12 @@ class FrozenMaps(nn.Module):
         space: str,
         bounds: Sequence[PopulationBound],
     ) -> None:
-        super().__init__()
         if not len(keys) == len(slopes) == len(offsets):
             raise InputError(f"slopes, offsets: got {len(slopes)} and {len(offsets)}, expected one a key, {len(keys)}")
-        self._index = FrozenLayer(attributes, keys, [0.0] * len(keys), lb=lb, ub=ub, space=space, bounds=bounds, on_unknown="pass")
+        super().__init__(FrozenLayer(attributes, keys, [0.0] * len(keys), lb=lb, ub=ub, space=space, bounds=bounds, on_unknown="pass"))
         self.lb, self.ub, self.space, self.bounds = float(lb), float(ub), space, tuple(bounds)
         self.register_buffer("slopes", torch.tensor([*slopes, 1.0], dtype=torch.float64, device="cpu"))
         self.register_buffer("offsets", torch.tensor([*offsets, 0.0], dtype=torch.float64, device="cpu"))
-
-    @property
-    def attributes(self) -> tuple[str, ...]:
-        return self._index.attributes
-
-    @property
-    def keys(self) -> tuple[tuple[Any, ...], ...]:
-        return self._index.keys
-
-    @property
-    def unknown(self) -> int:
-        """The index of "unknown group, no map"."""
-        return self._index.unknown
-
-    def index(self, sensitive_features: Mapping[str, Any]) -> Tensor:
-        """(n,) int64 for values by attribute; values that calibration had not get ``unknown``, which the estimators refuse."""
-        return self._index.index(sensitive_features)
-
-    def codes(self, sensitive_features: Mapping[str, Any]) -> Tensor:
-        """The same, under FrozenLayer's name."""
-        return self._index.codes(sensitive_features)
 
     def forward(self, scores: Tensor, groups: Tensor) -> Tensor:
         """Scores for ``scores`` (n,) and ``groups`` (n,) int64 in [0, unknown]; same shape, dtype and device."""
