@@ -87,6 +87,7 @@ class ExactMeans:
         self._values = [v.detach().to("cpu", torch.float64).numpy() for v in batch.values]
         self._sums: dict[int, list[Fraction]] = {}
         self._means: dict[tuple[int, tuple[Any, ...]], Fraction] = {}
+        self._dense: dict[tuple[tuple[float, int], ...], Fraction] = {}
 
     def count(self, mask: Mask) -> int:
         return int(self._counts[mask.key])
@@ -126,8 +127,10 @@ class ExactMeans:
                 return None
             total += Fraction(scale) * mean
         if f.dense:
-            assert isinstance(self._scores, np.ndarray)
-            total += exact_dot(self._batch.dense_weights.row((v, s) for s, v in f.dense), self._scores)
+            if f.dense not in self._dense:  # a group is in many pairs
+                assert isinstance(self._scores, np.ndarray)
+                self._dense[f.dense] = exact_dot(self._batch.dense_weights.row((v, s) for s, v in f.dense), self._scores)
+            total += self._dense[f.dense]
         return total
 
 

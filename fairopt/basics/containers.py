@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 _COLUMN_IS = "a list, numpy array, tensor, or a pandas, polars or pyarrow column"
 
 
+class Shares:
+    """Stands where a column does and has several numbers a sample (``fairopt.basics.soft.Soft``): no reader of columns takes it."""
+
+    __slots__ = ()
+
+
 def is_tensor(value: object) -> TypeIs[torch.Tensor]:
     """Whether it is a torch tensor; without torch nothing is."""
     torch = sys.modules.get("torch")
@@ -77,7 +83,7 @@ def _opened(column: Any, what: str) -> Plain:
         return _checked_array(column, what)
     if isinstance(column, (list, tuple)):
         return _from_sequence(column)
-    if type(column).__name__ == "Soft":
+    if isinstance(column, Shares):
         raise InputError(f"{what}: got {column!r}, probabilities of groups, expected one value a sample: this door takes no Soft")
     if isinstance(column, (str, bytes, Mapping, Set, Iterator)) or np.isscalar(column) or column is None:
         raise InputError(f"{what} must be {_COLUMN_IS} with one value a sample, came {type(column).__name__}")

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from fairopt.basics.arrays import Array
-from fairopt.basics.containers import frame_columns, is_frame, is_tensor
+from fairopt.basics.containers import Shares, frame_columns, is_frame, is_tensor
 from fairopt.basics.errors import InputError
 
 SUM = 1e-6  # how far the probabilities of a sample may be from 1 in sum, where their dtype is not coarser
 
 
-class Soft:
+class Soft(Shares):
     """An attribute of which each sample has probabilities: ``sensitive_features={"race": fo.Soft(P, ["black", "white"])}``.
 
     P       (n, K) numbers in [0, 1], each row with sum 1: from a classifier of the group, from names and addresses (BISG), ...
@@ -27,7 +27,7 @@ class Soft:
     Source: Chen, Kallus, Mao, Svacha, Udell 2019 (the weighted estimator); how far it can be off: claims Q4 and Q5.
     """
 
-    __slots__ = ("probabilities", "values")
+    __slots__ = ("is_certain", "probabilities", "values")
 
     def __init__(self, P: Any, values: Any = None) -> None:
         if is_frame(P):
@@ -42,6 +42,8 @@ class Soft:
             raise InputError(f"Soft: values: got {len(self.values)} groups, expected {self.probabilities.shape[1]}, one a column of P")
         if len(set(self.values)) < len(self.values):
             raise InputError(f"Soft: values: got {list(self.values)!r}, expected all different")
+        p = self.probabilities
+        self.is_certain = bool(((p == 0.0) | (p == 1.0)).all())  # asked for each event of a batch
 
     def __len__(self) -> int:
         return int(self.probabilities.shape[0])
@@ -57,10 +59,7 @@ class Soft:
     @property
     def certain(self) -> list[Any] | None:
         """(n,) the values themselves, where every probability is 0 or 1; None elsewhere."""
-        p = self.probabilities
-        if not bool(((p == 0.0) | (p == 1.0)).all()):
-            return None
-        return [self.values[k] for k in p.argmax(1).tolist()]
+        return [self.values[k] for k in self.probabilities.argmax(1).tolist()] if self.is_certain else None
 
     def __repr__(self) -> str:
         return f"Soft({len(self)} samples, {list(self.values)!r})"

@@ -19,7 +19,6 @@ from torch import Tensor
 from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.columns import numbers, plain_values, read_features
 from fairopt.basics.errors import InputError, UnsupportedError
-from fairopt.basics.soft import Soft
 from fairopt.basics.sparse import same_columns
 from fairopt.contract.problem import Distance
 from fairopt.contract.registry import BackendLike
@@ -93,14 +92,22 @@ def freeze(
     prepared = calibrated.prepare(raw.shape[0], sensitive_features, targets)
     problem = prepared.problem
     soft = soft_attribute(layer.notion.attributes, sensitive_features)
-    if soft is not None and problem.rows.dense is not None:
-        return _frozen_soft(layer, prepared, raw, soft, (lb, ub), guarantee, on_unknown)
-    if problem.rows.dense is not None:
+    dense = problem.rows.dense is not None
+    if dense and soft is None:
         raise UnsupportedError(f"freeze: {layer.notion!r} has rows with a weight of its own a sample; its shift is not one number a group")
+    if dense and guarantee is not None:
+        raise UnsupportedError(f"guarantee: got {guarantee!r} beside groups known in probability, expected None: there is no such bound")
     z = (torch.sigmoid(raw) if layer.space == "probability" else raw).double()
     solution = prepared.project(z, backend=layer.backend, return_solution=True)
-    cell_shifts = np.asarray(solution.prices, dtype=np.float64) @ problem.rows.coefficients  # (C,)
+    prices = np.asarray(solution.prices, dtype=np.float64)
     names = layer.notion.attributes
+    if dense and soft is not None:
+        of_groups = soft_shifts(problem, prices, soft, repr(layer.notion))
+        return FrozenLayer(
+            names, [(value,) for value in of_groups], list(of_groups.values()), lb=lb, ub=ub, space=layer.space, bounds=(),
+            notion=repr(layer.notion), on_unknown=on_unknown, distance=problem.distance,
+        )  # fmt: skip
+    cell_shifts = prices @ problem.rows.coefficients  # (C,)
     cell = problem.rows.cell.numpy()  # (n,)
     keys, code = group_keys(names, sensitive_features, len(cell))
     shifts = []
@@ -127,28 +134,6 @@ def freeze(
     return FrozenLayer(
         names, keys, shifts, lb=lb, ub=ub, space=layer.space, bounds=bounds, notion=repr(layer.notion), on_unknown=on_unknown,
         distance=problem.distance,
-    )  # fmt: skip
-
-
-def _frozen_soft(
-    layer: Freezable,
-    prepared: Prepared,
-    raw: Tensor,
-    soft: tuple[str, Soft],
-    box: tuple[float, float],
-    guarantee: float | None,
-    on_unknown: OnUnknown,
-) -> FrozenLayer:
-    """The frozen layer of groups that are known in probability."""
-    name, groups = soft
-    if guarantee is not None:
-        raise UnsupportedError(f"guarantee: got {guarantee!r} beside groups known in probability, expected None: there is no such bound")
-    z = (torch.sigmoid(raw) if layer.space == "probability" else raw).double()
-    solution = prepared.project(z, backend=layer.backend, return_solution=True)
-    shifts = soft_shifts(prepared.problem, np.asarray(solution.prices, dtype=np.float64), groups, repr(layer.notion))
-    return FrozenLayer(
-        (name,), [(value,) for value in shifts], list(shifts.values()), lb=box[0], ub=box[1], space=layer.space, bounds=(),
-        notion=repr(layer.notion), on_unknown=on_unknown, distance=prepared.problem.distance,
     )  # fmt: skip
 
 

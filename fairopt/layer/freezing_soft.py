@@ -21,9 +21,9 @@ LINEAR = 1e-9  # of the largest shift: how far from linear in P rounding may lea
 APART = 1e-5  # the least singular value of P over the largest: below it, shifts are not told apart by these rows
 
 
-def soft_attribute(names: Sequence[str], features: Mapping[str, Any]) -> tuple[str, Soft] | None:
-    """The one attribute of a notion that is known in probability, None where there is none. UnsupportedError beside others."""
-    found = [(name, features[name]) for name in names if isinstance(features.get(name), Soft)]
+def soft_attribute(names: Sequence[str], features: Mapping[str, Any]) -> Soft | None:
+    """The only attribute of a notion where it is known in probability; None where none is. UnsupportedError beside others."""
+    found: list[Soft] = [features[name] for name in names if isinstance(features.get(name), Soft)]
     if not found:
         return None
     if len(names) > 1:

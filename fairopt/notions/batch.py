@@ -255,7 +255,7 @@ class Batch:
     def _soft(self, name: str) -> Soft | None:
         """The attribute's probabilities, where it came as such and they are not all 0 or 1."""
         feature = self._feature(name)
-        return feature if isinstance(feature, Soft) and feature.certain is None else None
+        return feature if isinstance(feature, Soft) and not feature.is_certain else None
 
     def _soft_groups(self, key: str | tuple[str, ...]) -> tuple[Mask, ...]:
         """The groups of an attribute, or of a combination, of which one is known in probability."""
@@ -342,9 +342,10 @@ class Batch:
 
     def _certain(self, name: str, soft: Soft) -> list[Any]:
         """The values of an attribute whose probabilities are all 0 or 1."""
-        if soft.certain is None:
+        values = soft.certain
+        if values is None:
             raise InputError(f"sensitive_features[{name!r}]: got {soft!r}, expected one value a sample here")
-        return soft.certain
+        return values
 
     def recipe(self) -> Recipe | None:
         """How the columns came about: attributes, and of binary targets the values that they were compared with; None where one is
