@@ -26,7 +26,7 @@ from fairopt.layer.asked import Asked
 from fairopt.layer.classes import check_table, compiled_parts, problem_of, solve_classes
 from fairopt.layer.known_groups import KnownGroups
 from fairopt.layer.on_ranks import PreparedOnRanks, prepare_on_ranks
-from fairopt.layer.prepared import Prepared, ordinary, refuse_ranks, warn_vacuous
+from fairopt.layer.prepared import Prepared, is_plain, ordinary, refuse_ranks, warn_vacuous
 from fairopt.layer.saved import FACTS, FORMAT, difference, drop_facts, saved_facts
 from fairopt.layer.settings import Space, check_choices, read_near
 from fairopt.layer.shares import Reading
@@ -169,18 +169,13 @@ class FairnessLayer(nn.Module):
         if self._classes is not None:
             return self._solution_of_classes(scores, sensitive_features, targets, weights).scores
         prepared, inputs = self._inputs(scores, sensitive_features, targets, weights)
-        if isinstance(prepared, Prepared) and self._is_plain:
+        if isinstance(prepared, Prepared) and is_plain(self.backend, self.gradient, self.certify, self.solver_tol):
             found = prepared.quick(inputs)
             if found is not None:
                 self._local.certificate = found[1]
                 self._tell_vacuous(prepared.problem)
                 return found[0]
         return self._solved(prepared, inputs).scores
-
-    @property
-    def _is_plain(self) -> bool:
-        """Whether a call is made with the default settings."""
-        return self.certify and self.backend == "auto" and self.gradient == "implicit" and self.solver_tol is None
 
     def _in_graph(self, scores: Tensor, sensitive_features: Any, targets: Any, weights: Any) -> Tensor:
         """Calling the layer while torch.compile or torch.export traces it: groups, targets and weights must be tensors."""

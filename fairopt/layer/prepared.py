@@ -45,6 +45,11 @@ class How(TypedDict, total=False):
     solver_tol: float | None
 
 
+def is_plain(backend: BackendLike, gradient: GradientKind, certify: bool, solver_tol: float | None) -> bool:
+    """Whether a projection is asked for with the default settings, for which there are shorter roads."""
+    return certify and solver_tol is None and gradient == "implicit" and isinstance(backend, str) and backend == "auto"
+
+
 class Reads(TypedDict, total=False):
     """Everything about a batch but its groups: see ``compile``."""
 
@@ -119,8 +124,8 @@ class Prepared:
             return in_graph(scores, {}, self.__dict__["_token"])
         if isinstance(scores, Tensor) and not return_solution and transformed(scores):
             return self._transformed(scores, backend=backend, gradient=gradient, certify=certify, solver_tol=solver_tol)
-        plain = backend == "auto" and gradient == "implicit" and certify and solver_tol is None and not return_solution
-        found = self.quick(scores) if plain else None  # certified: nothing to warn of
+        plain = is_plain(backend, gradient, certify, solver_tol)
+        found = self.quick(scores) if plain and not return_solution else None  # certified: nothing to warn of
         if found is not None:
             return found[0]
         tensor, like = working_tensor(scores)
@@ -208,7 +213,7 @@ class Prepared:
             raise InputError(f"scores: got {shape}, expected (B, {self.problem.n}): one row per problem")
         if scores.shape[0] == 0:
             raise InputError("scores: got an empty batch, expected at least one row")
-        plain = backend == "auto" and gradient == "implicit" and certify and solver_tol is None and self.compiled.moving is None
+        plain = is_plain(backend, gradient, certify, solver_tol) and self.compiled.moving is None
         found = quick_batch(scores, self.compiled.problem) if plain else None
         if found is not None:
             return found
