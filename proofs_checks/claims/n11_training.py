@@ -14,11 +14,12 @@ from proofs_checks.claim import Claim, Generator, Measurement, worst
 
 N11 = """
 Q1 with scores that were *chosen on the calibration data*. (i) Let H be a finite set of score functions, the one in use picked from it by
-whatever rule, on the very n_g i.i.d. samples a group that then set the shifts. With probability at least 1 - alpha, for all functions of H,
-all shifts and all pairs of the K groups at once: `population gap <= calibration gap + R sum over the two groups of sqrt(log(2 K |H| /
-alpha) / (2 n_g))`. That is Q1's margin at the confidence 1 - alpha/|H|: `layer.freeze(..., confidence=...)`. Without log |H| it is false: of
-all functions to {0, 1/2, 1}, the one that is 1/2 on the rows and 1 or 0, by group, elsewhere has calibration gap 0 and population gap 1. (ii) For clip(w . x - s), ||w|| <= B, ||x|| <= X, |s| <= S: with probability at least 1 - alpha, `population gap <= calibration gap +
-sum over the two groups of [2 (B X + S) / sqrt(n_g) + R sqrt(log(2 K / alpha) / (2 n_g))]`.
+whatever rule, on the very n_g i.i.d. samples a group that then set the shifts. With probability at least 1 - alpha, for all functions of
+H, all shifts and all pairs of the K groups at once: `population gap <= calibration gap + R sum over the two groups of sqrt(log(2 K |H| /
+alpha) / (2 n_g))`. That is Q1's margin at the confidence 1 - alpha/|H|: `layer.freeze(..., confidence=...)`. Without log |H| it is
+false: of all functions to {0, 1/2, 1}, the one that is 1/2 on the rows and 1 or 0, by group, elsewhere has calibration gap 0 and
+population gap 1. (ii) For clip(w . x - s), ||w|| <= B, ||x|| <= X, |s| <= S: with probability at least 1 - alpha, `population gap <=
+calibration gap + sum over the two groups of [2 (B X + S) / sqrt(n_g) + R sqrt(log(2 K / alpha) / (2 n_g))]`.
 """
 N11_PROOF = """
 (i) Q1's event for one function fails with probability at most alpha/|H|; union over H. (ii) For a group, sup over (w, s) of E - mean moves
