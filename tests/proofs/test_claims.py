@@ -19,7 +19,7 @@ CLAIMS = all_claims()
 NAMES = [c.name for c in CLAIMS]
 INSTANCES = {"L11": 8, "P3": 1, "N1": 8, "L1": 12, "L4": 12}
 EXPECTED = {
-    *(f"L{k}" for k in range(1, 13)), *(f"B{k}" for k in range(1, 7)), *(f"S{k}" for k in range(1, 6)), *(f"P{k}" for k in range(1, 8)),
+    *(f"L{k}" for k in range(1, 18)), *(f"B{k}" for k in range(1, 7)), *(f"S{k}" for k in range(1, 6)), *(f"P{k}" for k in range(1, 8)),
     *(f"Q{k}" for k in range(1, 6)), *(f"N{k}" for k in range(1, 13)),
 }  # fmt: skip
 
