@@ -192,25 +192,27 @@ def write_docs(claims: Sequence[Claim], results: Sequence[Result], folder: Path)
         "",
     ]
     index += [
-        "Every claim is proved on paper and checked on fairopt's own code. z3: proved exactly at small size; Coq: proved by machine",
-        "(`make formal`; the page says what of the claim). Reached: measured / bound, the worst instance or one found by search.",
-        "Smallest mutant: the smallest deviation of the code that the check was seen to notice, of those that the page lists.",
+        "Paper: the proof in words on the page. z3: proved exactly at small size. Coq: proved by machine (`make formal`; the page says",
+        "what of the claim). Checked: instances of fairopt's own code that were measured, and the verdict. Reached: measured / bound, the",
+        "worst instance or one found by search. Smallest deviation: how far the code may be off in the thing named before the check",
+        "notices, of those that the page lists: the least, and the one of which most is needed.",
         "",
-        "| claim | kind | z3 | Coq | instances | reached | mutants | smallest mutant | verdict |",
+        "| claim | kind | paper | z3 | Coq | checked | reached | mutants | smallest deviation noticed |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for claim in claims:
         r = found.get(claim.name)
         (folder / f"{claim.name}.md").write_text(page(claim, r), encoding="utf-8")
         figures = (
-            f"{r.instances} | {ratio_words(r.best)} | {r.killed}/{len(r.mutants)} | {r.smallest or '-'} | {r.verdict}"
+            f"{r.instances}: {r.verdict} | {ratio_words(r.best)} | {r.killed}/{len(r.mutants)} | {r.smallest or '-'}"
             if r
-            else "- | - | - | - | not run"
+            else "not run | - | - | -"
         )
         exact = "-" if claim.exact is None else r.exact if r and r.exact else "not run"
         coq = "proved" if formal.of(claim.name) else "-"
         index.append(
-            f"| [{claim.name}]({claim.name}.md) {claim.title} | {claim.kind}, {WHOSE[claim.whose]} | {exact} | {coq} | {figures} |"
+            f"| [{claim.name}]({claim.name}.md) {claim.title} | {claim.kind}, {WHOSE[claim.whose]} | {claim.paper} | {exact} | {coq} | "
+            f"{figures} |"
         )
     still = [f"- {c.name}: {c.open}" for c in claims if c.open]
     index += ["", "## Open", "", *still, ""]

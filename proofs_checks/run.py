@@ -51,12 +51,13 @@ class Result:
 
     @property
     def smallest(self) -> str:
-        """The smallest deviation noticed, in words; "" where none was tried."""
+        """The smallest deviation noticed, and the one of which most is needed, in words; "" where none was tried."""
         found = {what: size for what, size in self.noticed.items() if size > 0}
         if not found:
             return ""
-        what = min(found, key=lambda name: found[name])
-        return f"{what} {found[what]:.2g}"
+        least, most = (choose(found, key=lambda name: found[name]) for choose in (min, max))
+        words = f"{least} {found[least]:.2g}"
+        return words if found[least] == found[most] else f"{words}; {most} {found[most]:.2g}"
 
     @property
     def best(self) -> float:
