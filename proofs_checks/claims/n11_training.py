@@ -187,7 +187,7 @@ CLAIMS = (
         {"tolerance doubled": PerBatch(2.0), "moves one group twice as far": PerBatch(uneven=1.0)},
         tight=tight_order,
         deviations={"tolerance wider": lambda size: PerBatch(1 + size), "moves one group farther": lambda size: PerBatch(uneven=size)},
-        instances=200,
+        instances=100,
         open="A bound with probability 1 - alpha of the same order: the shares' spread is known once all is sent, so N5 bounds D then.",
     ),
 )

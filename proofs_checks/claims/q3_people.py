@@ -265,6 +265,6 @@ CLAIMS = (
             "a part of the union left out": lambda size: Part(left_out=size),
             "bound of a variance smaller": lambda size: Part(bold=size),
         },
-        instances=1000,
+        instances=400,
     ),
 )
