@@ -30,6 +30,7 @@ from fairopt.experiments.evidence.protocol import (
 from fairopt.experiments.evidence.selection import chosen, taken
 from fairopt.experiments.evidence.work import Job
 from fairopt.experiments.evidence.work import run as work
+from fairopt.experiments.evidence.written import protocol_words
 from fairopt.experiments.report import ERROR
 from fairopt.experiments.reproduce import OnProgress, Progress, Result, Section, Settings
 from fairopt.experiments.store import Store
@@ -82,7 +83,7 @@ def _text(found: Sequence[TaskCells], seeds: Sequence[int]) -> str:
     cells = sum(len(of_seed) for task in found for of_seed in task.cells.values())
     stale, late, failed = sum(t.stale for t in found), sum(t.count("time") for t in found), sum(t.count("failed") for t in found)
     words = (
-        f"Protocol version {VERSION} ([PROTOCOL](PROTOCOL.md)); {len(seeds)} seed(s), {len(found)} tasks, {cells} cells: "
+        f"{protocol_words()}; {len(seeds)} seed(s), {len(found)} tasks, {cells} cells: "
         f"{late} ran out of time, {failed} failed, {stale} were made by other code than this page's. Figures are of held-out rows, "
         "the setting chosen on validation rows alone, nothing mixed in; for values accuracy is minus the squared error, in variances of "
         "the training targets. Brackets: 95 % intervals of the whole procedure. Tables of different servings may not be compared."
