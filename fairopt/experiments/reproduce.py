@@ -42,6 +42,7 @@ REGISTRY = {
     "fairface": "fairopt.experiments.studies.faces:run",
     "dev": "fairopt.experiments.evidence.study:run",  # the protocol: sets to develop on, sets that are looked at once
     "final": "fairopt.experiments.evidence.study:run",
+    "inside": "fairopt.experiments.studies.inside:run",  # the four studies of the protocol
 }
 
 
