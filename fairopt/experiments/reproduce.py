@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from fairopt.basics.errors import InputError
 from fairopt.basics.table import Table
@@ -43,6 +43,12 @@ REGISTRY = {
     "dev": "fairopt.experiments.evidence.study:run",  # the protocol: sets to develop on, sets that are looked at once
     "final": "fairopt.experiments.evidence.study:run",
     "inside": "fairopt.experiments.studies.inside:run",  # the four studies of the protocol
+    "streams": "fairopt.experiments.studies.controllers:run",
+    "streams-final": "fairopt.experiments.studies.controllers:run",
+    "cost": "fairopt.experiments.studies.cost:run",
+    "cost-final": "fairopt.experiments.studies.cost:run",
+    "classes": "fairopt.experiments.studies.class_study:run",
+    "classes-final": "fairopt.experiments.studies.class_study:run",
 }
 
 
@@ -120,10 +126,14 @@ Run = Callable[[Settings, Store, OnProgress], Result]
 
 def experiment(name: str) -> Run:
     """The function that runs ``name``."""
+    return cast(Run, getattr(module_of(name), REGISTRY[name].split(":")[1]))
+
+
+def module_of(name: str) -> Any:
+    """The module that runs ``name``. Where its pages have stored cells, its ``remade(line, data)`` makes the figures of one line again."""
     if name not in REGISTRY:
         raise InputError(f"experiment: got {name!r}, expected one of {', '.join(REGISTRY)}")
-    module, function = REGISTRY[name].split(":")
-    return cast(Run, getattr(import_module(module), function))
+    return import_module(REGISTRY[name].split(":")[0])
 
 
 def stem_of(settings: Settings) -> str:

@@ -25,7 +25,10 @@ def losses_and_wins(heads: tuple[str, ...], compared: Sequence[Named], quality: 
         "outcome", *heads, "first", "second", f"{quality}, difference", "95 %", "gap, difference", "95 % of it", "p, corrected",
     )  # fmt: skip
     losses, wins = (sum(c.outcome == word for _, c in compared) for word in ORDER)
-    said = f"{losses} losses, {wins} wins, {len(compared) - losses - wins} comparisons with no difference shown."
+    unknown = sum(c.p is None for _, c in compared)
+    said = f"{losses} losses, {wins} wins, {len(compared) - losses - wins - unknown} comparisons with no difference shown."
+    if unknown:
+        said += f" {unknown} without a verdict: too few seeds, or a figure that a draw has not."
     return Section("Losses and wins of the comparisons named beforehand", Table(columns, rows), verdicts=(said,))
 
 
