@@ -120,7 +120,7 @@ def silent(value: Any) -> list[str]:
 
 
 def wrong_examples(value: Any) -> str:
-    """What its examples print beside what they say; "no example" where there is none. They begin with three imports: the reference says so."""
+    """What its examples print that they do not say; "no example" where there is none. The reference says which imports they begin with."""
     names = {"fo": fairopt, "np": np, "torch": torch}
     found = doctest.DocTestParser().get_doctest(value.__doc__ or "", names, value.__qualname__, None, None)
     told: list[str] = []
