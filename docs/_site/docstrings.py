@@ -38,7 +38,7 @@ def as_markdown(text: str) -> str:
             continue
         made += ["", *entries] if made and made[-1].strip() else entries
         at = stop
-    return "\n".join([*made, f"{heading}{example}"])
+    return "\n".join([*made, *([heading + example] if heading else [])])
 
 
 def _list(lines: list[str], at: int) -> tuple[list[str], int]:

@@ -2,13 +2,18 @@
 
     python docs/_site/screenshots.py build/site build/pictures           # every page; or some: ... moving.html docs.html
 
-One PNG a page and width. Needs Chromium and nothing else. 1 where a page moves sideways, a picture is empty, a formula has no size, or a
-table's words are squeezed.
+One PNG a page and width, and a search. Needs Chromium and nothing else. 1 where a page moves sideways, a picture is empty, a formula has no
+size, a table's words are squeezed, or the search finds nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -30,6 +35,35 @@ SEEN = """(() => {
   return found;
 })()"""
 
+SEARCHED = """(async () => {
+  const field = document.querySelector(".md-search__input");
+  if (!field || !field.getBoundingClientRect().width) return -1;
+  field.focus();
+  field.value = "projection";
+  for (let k = 0; k < 50; k += 1) {
+    field.dispatchEvent(new Event("keyup"));
+    await new Promise((done) => setTimeout(done, 100));
+    const found = document.querySelectorAll(".md-search-result__item").length;
+    if (found) return found;
+  }
+  return 0;
+})()"""
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address of a server of ``folder`` on this machine: from a file a page may start no search."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+
 
 def main() -> int:
     """Draw the pages; print what is wrong with them."""
@@ -39,10 +73,10 @@ def main() -> int:
     pages = [root / page for page in chosen] or sorted(root.rglob("*.html"))
     wrong = 0
     for width in WIDTHS:
-        with Browser(width) as browser:
+        with served(root) as address, Browser(width) as browser:
             for page in pages:
-                browser.open(page.as_uri())
                 shown = page.relative_to(root)
+                browser.open(f"{address}/{shown.as_posix()}")
                 # pictures below the window are fetched when they come into it
                 browser.say("document.querySelectorAll('img').forEach((one) => { one.loading = 'eager'; })")
                 browser.say("Promise.all([...document.images].map((one) => one.decode().catch(() => null)))")
@@ -50,6 +84,11 @@ def main() -> int:
                     wrong += 1
                     print(f"{shown} at {width}: {fault}")
                 browser.picture(Path(folder) / f"{'.'.join(shown.with_suffix('').parts)}.{width}.png")
+    with served(root) as address, Browser(WIDTHS[0]) as browser:
+        browser.open(f"{address}/index.html")
+        hits = browser.say(SEARCHED)
+    print("search: finds pages" if hits > 0 else f"search: {'finds none' if hits == 0 else 'has no field'}")
+    wrong += hits <= 0
     print(f"{len(pages)} pages at {' and '.join(map(str, WIDTHS))} pixels, {wrong} faults")
     return 1 if wrong else 0
 
