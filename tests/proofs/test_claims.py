@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from proofs_checks.registry import all_claims, claim_named
 from proofs_checks.report import page, write_docs, write_html, write_json
 from proofs_checks.run import ALIVE, Result, failure, kills, least_noticed, run
 
+DOCS = Path(__file__).parents[2] / "docs" / "claims"
 CLAIMS = all_claims()
 NAMES = [c.name for c in CLAIMS]
 INSTANCES = {"L11": 8, "P3": 1, "N1": 8, "L1": 12, "L4": 12}
@@ -105,6 +107,26 @@ def test_pages_come_from_the_text_beside_the_check(tmp_path) -> None:
         assert claim.proof.strip() in text
         assert text == page(claim, result)
     assert (tmp_path / "page.html").read_text().count("data:image/png;base64,") == 2
+
+
+def test_the_index_keeps_the_rows_of_claims_that_were_not_run(tmp_path) -> None:
+    write_docs([claim_named("L6")], run([claim_named("L6")], instances=3, seed=0, workers=1, tries=5, exact=False), tmp_path)
+    (row,) = [line for line in (tmp_path / "README.md").read_text().splitlines() if line.startswith("| [L6]")]
+    write_docs([claim_named("B6")], run([claim_named("B6")], instances=2, seed=0, workers=1, tries=5, exact=False), tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    assert row in text
+    assert sum(line.startswith("| [") for line in text.splitlines()) == len(CLAIMS)
+    assert "| 2: holds |" in text
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=NAMES)
+def test_the_page_in_docs_says_what_the_claim_says(claim: Claim) -> None:
+    """``python -m proofs_checks NAME --docs docs/claims`` writes it anew."""
+    told = (DOCS / f"{claim.name}.md").read_text()
+    assert told.partition("\n## Last run\n")[0] == page(claim, None).rstrip("\n") + "\n"
+    index = (DOCS / "README.md").read_text()
+    assert f"| [{claim.name}]({claim.name}.md) {claim.title} |" in index
+    assert not claim.open or f"- {claim.name}: {claim.open}\n" in index
 
 
 def test_figures_of_an_earlier_run_are_kept(tmp_path) -> None:
