@@ -108,8 +108,8 @@ def _page(package: griffe.Module, module: str, homes: dict[str, str]) -> str:
 def _in_a_line(target: griffe.Object) -> str:
     """The first sentence of a docstring, for a cell of a table."""
     text = " ".join(target.docstring.value.strip().split("\n\n")[0].split()) if target.docstring else ""
-    sentence = re.match(r".*?[.;:](?= |$)", text)
-    return (sentence[0] if sentence else text).rstrip(".;:").replace("|", "\\|")
+    sentence = re.match(r".*?\.(?= |$)", text)
+    return (sentence[0] if sentence else text).rstrip(".:").replace("|", "\\|")
 
 
 def _overview(package: griffe.Module) -> str:
