@@ -62,6 +62,16 @@ def test_light_samples_far_outside_the_box_do_not_widen_the_repair() -> None:
     assert float(np.abs(y - reference.y).max()) <= 1e-11
 
 
+def test_the_line_search_finds_the_bend_behind_a_flat_stretch() -> None:
+    """Three dependent rows whose limits agree to 1e-12: the dual is flat until a clamped group comes free. A search that creeps along the
+    flat stretch by a twentieth a step ended at 2.6e-13, beyond what the repair's margin covers."""
+    d = draw("residual_range", 573797704, ["redundant", "sample_box", "scaled_rows"])
+    solution = solve(d.scores, d.problem, backend="dual_newton")
+    assert solution.status is Status.CERTIFIED
+    y, p = as_arrays(solution)
+    assert residuals(d.problem, d.scores.numpy(), y, p).worst <= 1e-13
+
+
 @pytest.mark.slow
 def test_agrees_with_the_reference_on_2000_draws() -> None:
     check_all(2000, seed=10)
