@@ -72,6 +72,16 @@ def test_the_line_search_finds_the_bend_behind_a_flat_stretch() -> None:
     assert residuals(d.problem, d.scores.numpy(), y, p).worst <= 1e-13
 
 
+def test_a_row_that_lets_go_at_the_tighter_limits_leaves_the_piece() -> None:
+    """Tightened by 2e-14, one of six ratio rows no longer binds: held on the piece it got a price of 4e-10 on its open side."""
+    d = draw("ratio", 706169048, ["singleton"])
+    solution = solve(d.scores, d.problem, backend="dual_newton")
+    assert solution.status is Status.CERTIFIED
+    y, p = as_arrays(solution)
+    assert (p <= 0.0).all()  # lower limits alone
+    assert residuals(d.problem, d.scores.numpy(), y, p).worst <= 1e-13
+
+
 @pytest.mark.slow
 def test_agrees_with_the_reference_on_2000_draws() -> None:
     check_all(2000, seed=10)

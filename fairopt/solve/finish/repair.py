@@ -57,7 +57,9 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *
         if attempt == 0 and inverse is not None:
             p = replace(piece, ell=_ell(st, tight, piece)).prices(f, solution.p, M, inverse)
             far = max(FARTHEST, 64.0 * torch.finfo(finisher.dtype).eps) * magnitude
-            if not _moved(finisher, p, solution.p) <= far and not _solves(finisher, tight, p, solution.residual, margin):
+            crossed = bool((p[piece.index] * piece.signs < 0.0).any())  # a row that does not bind at the tighter limits
+            near = _moved(finisher, p, solution.p) <= far and not crossed
+            if not near and not _solves(finisher, tight, p, solution.residual, margin):
                 p = solution.p  # the piece was misread: search at the tighter limits
                 continue
         elif attempt > 0:
