@@ -145,7 +145,7 @@ def settled(q: Cells, w: Search, real: Any, whole: Any, answer: Any) -> bool:
 def moved_to(q: Cells, limits: Any, w: Search, M: Any, diagonal: Any, state: Any, capped: Any, p: Any) -> bool:
     """p (m,): the search's prices moved on their piece to other limits. False: not on this road.
 
-    A price that would change its side belongs to a row that does not bind at those limits: it leaves the piece (state 0), once more or twice.
+    A price that would change its side belongs to a row that does not bind at those limits: it leaves the piece (state 0).
     """
     m = p.shape[0]
     g, e, theta, x = np.zeros(m), np.zeros(2 * capped.shape[0]), np.zeros(m), np.zeros(m)
