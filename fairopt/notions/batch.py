@@ -316,9 +316,8 @@ class Batch:
         if attribute in self._column_of:
             return self._column_of[attribute]
         if isinstance(attribute, str):
-            feature = self._feature(attribute)
             codes, vocabulary = encode(
-                feature if not isinstance(feature, Soft) else self._certain(attribute, feature),
+                self._feature(attribute),
                 name=attribute,
                 vocabulary=self.vocabularies.get(attribute),
                 grow=self._grow,
@@ -339,13 +338,6 @@ class Batch:
         self._column_of[attribute] = len(self.columns)
         self.columns.append(column)
         return self._column_of[attribute]
-
-    def _certain(self, name: str, soft: Soft) -> list[Any]:
-        """The values of an attribute whose probabilities are all 0 or 1."""
-        values = soft.certain
-        if values is None:
-            raise InputError(f"sensitive_features[{name!r}]: got {soft!r}, expected one value a sample here")
-        return values
 
     def recipe(self) -> Recipe | None:
         """How the columns came about: attributes, and of binary targets the values that they were compared with; None where one is
