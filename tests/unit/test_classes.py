@@ -19,8 +19,8 @@ from fairopt.contract.problem import ProjectionProblem
 from fairopt.layer.classes import PreparedClasses
 from fairopt.solve.dual.structure import structure
 from fairopt.solve.finish.check import exact_violations
-from fairopt.solve.simplex.dual import nearest, softmax
 from fairopt.solve.simplex.front import ClassSolution
+from fairopt.solve.simplex.maps import nearest, nearest_point, softmax
 from tests.unit.kl_draws import gap_of_prices
 
 distances = pytest.mark.parametrize("distance", ["squared", "kl"])
@@ -326,6 +326,7 @@ def test_maps_land_on_the_simplex(seed: int, C: int, size: float) -> None:
     y = nearest(v)
     assert (y >= 0).all()
     assert np.allclose(y.sum(1), 1.0, rtol=0, atol=1e-9 * max(1.0, np.abs(v).max()))
+    assert np.allclose(nearest_point(torch.from_numpy(v)).numpy(), y, rtol=0, atol=1e-12 * max(1.0, np.abs(v).max()))
     for other in rng.dirichlet(np.ones(C), 20):  # no point of the simplex is nearer
         assert (((v - y) ** 2).sum(1) <= ((v - other) ** 2).sum(1) * (1 + 1e-9) + 1e-9).all()
     z = rng.dirichlet(np.ones(C) * 0.1, 5) + 1e-300
