@@ -442,8 +442,8 @@ CLAIMS = (
         Layer(),
         {"the squared distance": Squared(), "half of the prices": EntropyPricesOff(-0.5)},
         deviations=DEVIATIONS,
-        open="Class probabilities: the sum of a sample's row is one more linear row, with phi' = log, so L13 to L16 hold on the simplex by the "
-        "same proofs; the checks are for one score a sample.",
+        open="Class probabilities: the sum of a sample's row is one more linear row, with phi' = log, so L13 to L16 hold on the simplex "
+        "by the same proofs; the checks are for one score a sample.",
     ),
     Claim(
         "L14",
