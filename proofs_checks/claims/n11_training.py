@@ -35,8 +35,8 @@ N12 = """
 N samples, N_g of group g, sent in uniformly random order in T = N/n batches of n, each answered by the layer (or anything else that looks
 at its batch alone) with gap at most eps where both groups are in the batch. mu_t: the mean of what group 1 was sent in batch t, or group 0
 where group 1 is missing. For every constant c: `E |D| <= eps + sqrt((N - n) / ((N - 1) n p_0 p_1)) sqrt(E mean_t (mu_t - c)^2)`, p_g = N_g
-/N; so `E |D| <= eps + R / (2 sqrt(n p_0 p_1))` whatever the scores. N5 made a finite-sample theorem; reached: opposed groups, eps = 0,
-where the first square root is all and D = (N - n)/((N - 1) n) in the mean.
+/N; so `E |D| <= eps + R / (2 sqrt(n p_0 p_1))` whatever the scores. N5 made a finite-sample theorem; reached by opposed groups
+at eps = 0, where E D = (N - n)/((N - 1) n).
 """
 N12_PROOF = """
 N5's identity `D = sum_t w_{t,0} (mu_{t,0} - mu_t) + sum_t (w_{t,0} - w_{t,1}) (mu_t - c)` holds with these mu_t: where group 1 is missing
