@@ -28,6 +28,7 @@ class DualNewton(Backend):
         accuracy_gradient=1e-8,
         exact=True,
         distances=frozenset(DISTANCES),
+        outputs=frozenset({"one", "simplex"}),
     )
 
     def __init__(self, max_iter: int = MAX_ITER, solver_tol: float | None = None) -> None:
