@@ -3,7 +3,9 @@
     p <- prox(p + tau f(y(p))),   y(p) = clip(z - A^T p / w, lb, ub),   tau_k = 1 / (||D^-1/2 G D^-1/2|| G_kk)
 
 Under the Kullback-Leibler divergence the same steps are mirror descent: y(p) is the divergence's own map, which moves log-odds (of class
-probabilities the exponents), and G counts by how fast that moves at most. G = A W^-1 A^T, D its diagonal: rows of large and small groups, or of heavy and light samples, take steps of their own.
+probabilities the exponents), and G counts by how fast that moves at most.
+
+G = A W^-1 A^T, D its diagonal: rows of large and small groups, or of heavy and light samples, take steps of their own.
 
 Source: the dual is claim L8, its rate claim L10, the error of the unrolled gradient claim L11. Without a box f(y(p)) is affine in
 p, so a step costs m^2 whatever n is; with a box a step is one pass over the samples. FISTA restarts its momentum whenever it
