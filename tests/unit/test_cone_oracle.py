@@ -17,6 +17,7 @@ from fairopt.contract.registry import backend as named
 from fairopt.solve import solve
 from fairopt.solve.front import choose
 from fairopt.testing.cone_oracle import cone_reference
+from fairopt.testing.optimality import written_out
 from fairopt.testing.other_draws import KINDS, other_draws
 from tests.unit.kl_draws import kl_draws
 from tests.unit.test_classes import class_draws
@@ -113,7 +114,7 @@ def test_the_reference_refuses_what_is_not_optimal() -> None:
     d = next(d for d in other_draws(20, 3, "kl", "simplex") if d.problem.m and np.abs(project(d).prices.numpy()).max() > 1e-2)
     found = cone_reference(d.scores.numpy(), d.problem)
     assert found is not None
-    shifted = cone_oracle._Map(d.problem, cone_oracle.written_out(d.problem), d.scores.numpy())
+    shifted = cone_oracle._Map(d.problem, written_out(d.problem), d.scores.numpy())
     assert np.abs(shifted.at(found.prices)[0] - found.y).max() <= 1e-14
     assert np.abs(shifted.at(found.prices * 1.01)[0] - found.y).max() > 1e-7
 
