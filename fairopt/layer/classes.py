@@ -32,6 +32,7 @@ from fairopt.notions import EqualizedOdds, EqualOpportunity, Notion
 from fairopt.notions.algebra import Joined
 from fairopt.notions.batch import NamesOutput
 from fairopt.solve import Solution, solve
+from fairopt.solve.front import choose
 from fairopt.solve.simplex.front import ClassSolution, solve_simplex
 from fairopt.solve.simplex.joined import Part, joined
 from fairopt.solve.told import report
@@ -163,11 +164,10 @@ def solve_classes(scores: Tensor, problem: ProjectionProblem, how: Classes, **op
     gradient = options.pop("gradient", "implicit")
     n, count = scores.shape
     if how.outputs == "simplex":
-        if backend not in ("auto", "dual_newton") or gradient != "implicit":
-            raise UnsupportedError(
-                f"backend {backend!r}, gradient {gradient!r}: not for outputs='simplex'; 'dual_newton' with 'implicit' is"
-            )
-        solution: Solution = solve_simplex(scores, problem, kl=how.distance == "kl", certify=options["certify"], tol=options["solver_tol"])
+        if gradient != "implicit":
+            raise UnsupportedError(f"gradient={gradient!r}: not there for outputs='simplex'; use gradient='implicit'")
+        chosen, tol = choose(backend, problem, options["solver_tol"]), options["solver_tol"]
+        solution: Solution = solve_simplex(scores, problem, chosen, kl=how.distance == "kl", certify=options["certify"], tol=tol)
     else:
         found = solve(scores.T.reshape(-1), problem, backend=backend, gradient=gradient, **options)
         fields = {name: getattr(found, name) for name in ("prices", "status", "certificate", "backend", "iterations", "message")}
