@@ -14,12 +14,18 @@ from fairopt.auditing.gap_table import read_scores
 from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.basics.columns import Value, numbers, read_features
 from fairopt.basics.containers import opened
-from fairopt.basics.errors import InputError
+from fairopt.basics.errors import InputError, UnsupportedError
+from fairopt.basics.soft import Soft
 from fairopt.basics.table import group_word, joined_words
 from fairopt.notions.algebra import Notion
 from fairopt.notions.batch import Batch, attribute_words, normal_attribute
 from fairopt.notions.groups import Attribute, Missing, Vocabulary, declare, encode
 from fairopt.notions.labels import read_targets
+
+CLASSES = (
+    "an audit is of one score; audit class c by scores[:, c] with decisions=(scores.argmax(1) == c), and see all classes at once by "
+    "fo.gaps(scores, ..., outputs='simplex')"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,10 +113,16 @@ def read_sample(
     attributes: Sequence[str] | None = None,
 ) -> Sample:
     """Read and check everything. InputError for NaN, wrong lengths, decisions that are not 0 or 1, a threshold that is no number."""
-    tensor = read_scores(scores)
+    tensor = read_scores(scores, CLASSES)
     n = tensor.shape[0]
     vector = _numbers(tensor)
     features = read_features(sensitive_features, attributes)
+    for name, column in features.items():
+        if isinstance(column, Soft) and not column.is_certain:
+            raise UnsupportedError(
+                f"audit: sensitive_features[{name!r}]: got {column!r}, expected one value a sample, of which tables are made; "
+                "fo.gaps(...) takes groups known in probability"
+            )
     if missing_group not in ("error", "own"):
         raise InputError(f"missing_group: got {missing_group!r}, expected 'error' or 'own'")
     if decisions is None:

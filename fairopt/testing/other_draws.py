@@ -12,7 +12,8 @@ from torch import Tensor
 
 from fairopt.basics.arrays import Array
 from fairopt.contract.problem import Distance, Kind, ProjectionProblem
-from fairopt.solve.simplex.joined import Part, joined
+from fairopt.notions.several import Part
+from fairopt.solve.simplex.joined import joined
 from fairopt.testing.draws import stream, wild
 
 INF = float("inf")

@@ -7,7 +7,6 @@ infeasible without is infeasible, and not the other way round (``summed``).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,24 +16,10 @@ from fairopt.basics.arrays import IntArray
 from fairopt.basics.errors import UnsupportedError
 from fairopt.basics.sparse import SparseRows, dense
 from fairopt.contract.problem import Distance, ProjectionProblem, Rows
+from fairopt.notions.several import Part
 
 MOST_ROWS = 4096
 Box = tuple[float | Tensor, float | Tensor]
-
-
-@dataclass(frozen=True)
-class Part:
-    """Which class a problem is of (None: of all of them, n scores each), and what sets it apart from others of the same class."""
-
-    index: int | None
-    words: str = ""
-
-    @property
-    def name(self) -> str:
-        """'class 2 among true class 0'; '' of all classes."""
-        if self.index is None:
-            return self.words
-        return f"class {self.index} {self.words}".rstrip()
 
 
 def joined(parts: Sequence[tuple[Part, ProjectionProblem]], classes: int, distance: Distance, box: Box | None = None) -> ProjectionProblem:
