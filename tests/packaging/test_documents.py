@@ -175,3 +175,18 @@ def test_every_place_that_says_a_version_says_the_same() -> None:
     }
     found = {name: re.findall(pattern, (ROOT / name).read_text(), re.MULTILINE)[:1] for name, pattern in said.items()}
     assert len({tuple(versions) for versions in found.values()}) == 1, found
+
+
+@pytest.mark.parametrize(
+    ("cell", "made"),
+    [
+        ("<td>0.9095 ± 0.0022</td>", '<td class="figure">0.9095 ± 0.0022</td>'),
+        ("<td>+0.6 to +0.7 %</td>", '<td class="figure">+0.6 to +0.7 %</td>'),
+        ('<td style="text-align: left;">9 of 10</td>', '<td style="text-align: left;" class="figure">9 of 10</td>'),
+        ("<th>a few words</th>", "<th>a few words</th>"),
+        ("<td>words that would be squeezed</td>", '<td class="long">words that would be squeezed</td>'),
+        (r"<td><code>a \| b</code></td>", "<td><code>a | b</code></td>"),
+    ],
+)
+def test_cells_of_tables_are_marked_for_narrow_windows(cell: str, made: str) -> None:
+    assert _tool("tables").on_page_content(f"<tr>{cell}</tr>") == f"<tr>{made}</tr>"
