@@ -24,7 +24,7 @@ def _blocks(document: Path, language: str) -> list[str]:
     "page",
     [
         "README.md", "not_expressible.md", "compared.md", "moving.md", "soft_groups.md", "coming_from.md", "loggers.md", "lightning.md",
-        "choose_backend.md", "notions.md", "adding_a_claim.md",
+        "choose_backend.md", "notions.md", "adding_a_claim.md", "streaming.md",
     ],
 )  # fmt: skip
 def test_each_example_prints_what_stands_below_it(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
