@@ -7,10 +7,14 @@ import importlib.util
 import io
 import re
 import sys
+import textwrap
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+import torch
+
+import fairopt as fo
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
@@ -190,3 +194,19 @@ def test_every_place_that_says_a_version_says_the_same() -> None:
 )
 def test_cells_of_tables_are_marked_for_narrow_windows(cell: str, made: str) -> None:
     assert _tool("tables").on_page_content(f"<tr>{cell}</tr>") == f"<tr>{made}</tr>"
+
+
+def test_the_example_on_ranks_runs_on_one(tmp_path: Path) -> None:
+    text = (ROOT / "docs/scale.md").read_text()
+    block = re.findall(r"(?:^    .*\n|^\n(?=    ))+", text, flags=re.MULTILINE)[0]
+    assert block.count('init_process_group("nccl")') == 1
+    here = f'init_process_group("gloo", init_method="file://{tmp_path}/store", rank=0, world_size=1)'
+    code = textwrap.dedent(block).replace('init_process_group("nccl")', here)
+    names: dict[str, object] = {"torch": torch, "fo": fo, "scores": torch.tensor([0.2, 0.9]), "sex": ["f", "m"]}
+    try:
+        exec(compile(code, "scale.md", "exec"), names)
+    finally:
+        torch.distributed.destroy_process_group()
+    fair = names["fair"]
+    assert isinstance(fair, torch.Tensor)
+    assert abs(float(fair[1] - fair[0])) <= 0.05
