@@ -40,7 +40,7 @@ class Places:
 
 def find(given: str, output: str | Path, certificate: str | Path | None = None) -> Places:
     """The files of ``given``, a file, a folder or a pattern, and their outputs. InputError where there is none, or one cannot be told."""
-    shards, single = _shards(given)
+    shards, single = shards_of(given)
     out = Path(output)
     if str(output) in ("", "-"):
         raise InputError("output: got '-', expected a file or a folder: the data are read more than once and written shard by shard")
@@ -80,7 +80,8 @@ def _apart(places: Places) -> None:
         raise InputError(f"certificate: {places.certificate} is an output as well; give each a file of its own")
 
 
-def _shards(given: str) -> tuple[tuple[Shard, ...], bool]:
+def shards_of(given: str) -> tuple[tuple[Shard, ...], bool]:
+    """The files of ``given`` in the order of their names, and whether it is one file by its name. InputError where there is none."""
     if given == "-":
         raise InputError("input: got '-' (standard input), expected a path: the data are read more than once")
     path = Path(given)

@@ -14,9 +14,7 @@ from fairopt.basics.arrays import IntArray
 from fairopt.basics.errors import UnsupportedError
 from fairopt.basics.files import Dialect
 from fairopt.datasets.find import Shard
-from fairopt.datasets.reading import read_block
-from fairopt.datasets.survey import Asked, Survey, Tally, compositions
-from fairopt.datasets.tables import open_table
+from fairopt.datasets.survey import Asked, Survey, Tally, blocks_of, compositions
 from fairopt.layer.prepared import project
 from fairopt.notions.algebra import Notion
 from fairopt.notions.groups import Missing
@@ -70,20 +68,15 @@ def _loaded(shards: Sequence[Shard], dialect: Dialect, asked: Asked, survey: Sur
     for key in survey.keys:
         tally.place(key)
     for shard in shards:
-        table = open_table(shard, dialect, asked.wanted.columns)
-        try:
-            for raw in table.blocks(asked.wanted.columns):
-                block = read_block(raw, asked.wanted)
-                if block.n == 0:
-                    continue
-                codes.append(compositions(block, asked, tally))
-                scores.append(block.scores)
-                for name, column in numbers.items():
-                    column.append(block.numbers[name])
-                targets.append(block.targets)
-                weights.append(block.weights)
-        finally:
-            table.close()
+        for block in blocks_of(shard, dialect, asked.wanted):
+            if block.n == 0:
+                continue
+            codes.append(compositions(block, asked, tally))
+            scores.append(block.scores)
+            for name, column in numbers.items():
+                column.append(block.numbers[name])
+            targets.append(block.targets)
+            weights.append(block.weights)
     code = np.concatenate(codes)
     features: dict[str, Any] = {name: [survey.keys[k][j] for k in code.tolist()] for j, name in enumerate(asked.wanted.groups)}
     features |= {name: np.concatenate(column) for name, column in numbers.items()}

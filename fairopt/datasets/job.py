@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from math import isinf
 from pathlib import Path
 from typing import Any
 
+from fairopt.basics.errors import InputError
 from fairopt.basics.files import Dialect
 from fairopt.datasets.find import Places
 from fairopt.datasets.reading import Wanted
 from fairopt.notions.algebra import Notion
 from fairopt.notions.groups import Missing
+
+THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,38 @@ class Told:
     passes: int
     rows: int
     total: int | None
+
+
+class Progress:
+    """Tells ``told`` how far a run is, from whatever thread."""
+
+    def __init__(self, told: Callable[[Told], None] | None) -> None:
+        self._say = told
+        self._lock = threading.Lock()
+        self._now = Told("", 1, 0, None)
+
+    def begin(self, what: str, passes: int, total: int | None) -> None:
+        """Something else is done from here on."""
+        self._set(lambda _: Told(what, passes, 0, total))
+
+    def more(self, rows: int) -> None:
+        """So many rows more were gone through."""
+        self._set(lambda now: replace(now, rows=now.rows + rows))
+
+    def _set(self, change: Callable[[Told], Told]) -> None:
+        with self._lock:
+            self._now = change(self._now)
+            if self._say is not None:
+                self._say(self._now)
+
+
+def threads_of(asked: int | None, shards: int) -> int:
+    """Files in flight. InputError for what is no whole number >= 1."""
+    if asked is None:
+        return max(1, min(THREADS, os.cpu_count() or 1, shards))
+    if isinstance(asked, bool) or not isinstance(asked, int) or asked < 1:
+        raise InputError(f"threads: got {asked!r}, expected a whole number >= 1")
+    return asked
 
 
 @dataclass(frozen=True)

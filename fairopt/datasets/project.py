@@ -14,14 +14,12 @@ from fairopt.basics.errors import InputError
 from fairopt.basics.files import Dialect, check_places
 from fairopt.compiler.facts import read_bounds
 from fairopt.datasets.find import Places, find
-from fairopt.datasets.job import Job, Told
+from fairopt.datasets.job import Job, Told, threads_of
 from fairopt.datasets.reading import Wanted
 from fairopt.datasets.report import DatasetReport
 from fairopt.notions.algebra import Notion
 from fairopt.notions.groups import Missing
 from fairopt.notions.named import continuous
-
-THREADS = 4
 
 
 def project_dataset(
@@ -102,11 +100,11 @@ def project_dataset(
         missing=missing_group,
         rejects=None if rejects is None else Path(rejects),
         attributes=tuple(a for a in shown if not isinstance(a, str) or a in groups),
-        threads=_threads(threads, len(places.shards)),
+        threads=threads_of(threads, len(places.shards)),
     )
     from fairopt.datasets.run import Run  # and with it the compiled passes
 
-    found, resumed = Run(job, told or (lambda _: None), client).go(overwrite=overwrite)
+    found, resumed = Run(job, told, client).go(overwrite=overwrite)
     return DatasetReport(found, places, resumed)
 
 
@@ -116,11 +114,3 @@ def _apart(rejects: str | Path | None, places: Places) -> None:
     taken = {os.path.realpath(p) for p in (*places.outputs, places.certificate, *(s.path for s in places.shards))}
     if os.path.realpath(rejects) in taken:
         raise InputError(f"rejects: {rejects} is a file of the input or the output as well; give each a file of its own")
-
-
-def _threads(asked: int | None, shards: int) -> int:
-    if asked is None:
-        return max(1, min(THREADS, os.cpu_count() or 1, shards))
-    if isinstance(asked, bool) or not isinstance(asked, int) or asked < 1:
-        raise InputError(f"threads: got {asked!r}, expected a whole number >= 1")
-    return asked

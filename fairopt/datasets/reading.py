@@ -12,7 +12,7 @@ import numpy as np
 from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.basics.columns import Value, plain_value
 from fairopt.basics.errors import InputError
-from fairopt.basics.files import label, number
+from fairopt.basics.files import label, number, zero_or_one
 
 _PLAIN = re.compile(r"(?:[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\n)*")
 MISSING = "is missing"
@@ -20,7 +20,8 @@ MISSING = "is missing"
 
 @dataclass(frozen=True)
 class Wanted:
-    """The columns that are read. groups: attributes with values; numeric: continuous attributes; target, weights: None where not read.
+    """The columns that are read. groups: attributes with values; numeric: continuous attributes; target, weights, decision: None where
+    not read.
 
     own: a missing value of an attribute is a group; pos_label: the target that counts as 1.
     """
@@ -33,11 +34,12 @@ class Wanted:
     pos_label: str | None = None
     own: bool = False
     decimal: str = "."
+    decision: str | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
         """All of them, each once."""
-        named = (self.score, *self.groups, *self.numeric, self.target, self.weights)
+        named = (self.score, *self.groups, *self.numeric, self.target, self.weights, self.decision)
         return tuple(dict.fromkeys(c for c in named if c is not None))
 
 
@@ -68,7 +70,8 @@ class Reject:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Rows that can be used. scores (n,) float32 or float64; codes: attribute -> (n,) places in its values; numbers, targets, weights (n,).
+    """Rows that can be used. scores (n,) float32 or float64; codes: attribute -> (n,) places in its values; numbers, targets, weights,
+    decisions (n,).
 
     keep: (rows read,) which of them these are, None where all; rejects: the others, in order.
     """
@@ -79,6 +82,7 @@ class Block:
     numbers: dict[str, Array]
     targets: Array | None
     weights: Array | None
+    decisions: Array | None
     keep: BoolArray | None
     rejects: list[Reject]
 
@@ -115,6 +119,10 @@ def read_block(raw: Raw, wanted: Wanted) -> Block:
     targets = None
     if wanted.target is not None:
         targets = numbers(wanted.target, label) if wanted.pos_label is None else _equal(raw, wanted, reasons)
+    decisions = None if wanted.decision is None else numbers(wanted.decision, zero_or_one)
+    if decisions is not None:
+        other = np.flatnonzero((decisions != 0) & (decisions != 1))
+        reasons.add(str(wanted.decision), {i: f"holds {decisions[i]:g}, expected 0 or 1" for i in other.tolist()})
     continuous = {column: numbers(column) for column in wanted.numeric}
     codes: dict[str, IntArray] = {}
     values: dict[str, list[Value]] = {}
@@ -123,7 +131,7 @@ def read_block(raw: Raw, wanted: Wanted) -> Block:
         if not wanted.own and None in values[column]:
             missing = np.flatnonzero(codes[column] == values[column].index(None))
             reasons.add(column, dict.fromkeys(missing.tolist(), f"{MISSING} (missing_group='own' makes that a group)"))
-    return _without(raw, reasons.found, Block(scores, codes, values, continuous, targets, weights, None, []))
+    return _without(raw, reasons.found, Block(scores, codes, values, continuous, targets, weights, decisions, None, []))
 
 
 def _without(raw: Raw, found: dict[int, str], block: Block) -> Block:
@@ -135,15 +143,15 @@ def _without(raw: Raw, found: dict[int, str], block: Block) -> Block:
     keep[list(found)] = False
     part = {name: codes[keep] for name, codes in block.codes.items()}
     numbers = {name: v[keep] for name, v in block.numbers.items()}
-    targets, weights = (None if v is None else v[keep] for v in (block.targets, block.weights))
+    targets, weights, decisions = (None if v is None else v[keep] for v in (block.targets, block.weights, block.decisions))
     rejects.sort(key=lambda reject: reject.number)
-    return Block(block.scores[keep], part, block.values, numbers, targets, weights, keep, rejects)
+    return Block(block.scores[keep], part, block.values, numbers, targets, weights, decisions, keep, rejects)
 
 
 def _numbers(cells: Any, column: str, decimal: str, read: Callable[[Any, str, str], float], *, single: bool) -> tuple[Any, dict[int, str]]:
     """(n,) float64 (float32 where the column is and ``single``), NaN where a cell is none; and why. InputError where no cell can be."""
     if not isinstance(cells, list):
-        return _arrow_numbers(cells, column, single=single, truth=read is label)
+        return _arrow_numbers(cells, column, single=single, truth=read is not number)
     text = "\n".join([*cells, ""])
     if decimal == "." and text.count("\n") == len(cells) and _PLAIN.fullmatch(text):  # a quoted cell may hold a line end
         out = np.array(list(map(float, cells)), dtype=np.float64)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,9 +23,8 @@ from fairopt.datasets.cluster import Cluster
 from fairopt.datasets.crew import Crew, Threads
 from fairopt.datasets.guess import Histograms
 from fairopt.datasets.in_memory import Whole, project_whole
-from fairopt.datasets.job import Job, Told
+from fairopt.datasets.job import Job, Progress, Told
 from fairopt.datasets.journal import FORMAT, Journal, journal_in
-from fairopt.datasets.reading import read_block
 from fairopt.datasets.shard_passes import Box, ShardPasses
 from fairopt.datasets.solving import (
     Found,
@@ -39,7 +38,7 @@ from fairopt.datasets.solving import (
     sorted_keys,
     uses_of,
 )
-from fairopt.datasets.survey import Asked, Survey, file_digest, join
+from fairopt.datasets.survey import Asked, Survey, blocks_of, file_digest, join
 from fairopt.datasets.tables import open_table
 from fairopt.datasets.writing import Maker, part_of, publish, ready, write_part
 
@@ -49,11 +48,10 @@ REJECTS = ("file", "row", "reason", "content")
 class Run:
     """A run of ``job``; ``told`` hears how far it is."""
 
-    def __init__(self, job: Job, told: Callable[[Told], None], client: Any = None) -> None:
-        self.job, self._say = job, told
-        self._lock = threading.Lock()
-        self._now = Told("", 1, 0, None)
-        self._crew: Crew = Threads(job.threads, self._rows) if client is None else Cluster(client, self._rows)
+    def __init__(self, job: Job, told: Callable[[Told], None] | None, client: Any = None) -> None:
+        self.job, self._progress = job, Progress(told)
+        heard = self._progress.more
+        self._crew: Crew = Threads(job.threads, heard) if client is None else Cluster(client, heard)
 
     def go(self, *, overwrite: bool) -> tuple[dict[str, Any], bool]:
         """The certificate, and whether an earlier run had begun. Raises what ``project_dataset`` says."""
@@ -132,17 +130,6 @@ class Run:
 
     # -- the passes -------------------------------------------------------------------------------------------------------------------
 
-    def _told(self, what: str, passes: int, total: int | None) -> None:
-        with self._lock:
-            self._now = Told(what, passes, 0, total)
-            self._say(self._now)
-
-    def _rows(self, rows: int) -> None:
-        with self._lock:
-            now = self._now
-            self._now = Told(now.what, now.passes, now.rows + rows, now.total)
-            self._say(self._now)
-
     def _solved(self, journal: Journal) -> Maker:
         """What makes the scores: from the journal, or from passes over the data."""
         if journal.solved is not None:
@@ -152,7 +139,7 @@ class Run:
         uses = self._probed()
         asked = self._asked(uses)
         found = self._surveyed(journal.folder, asked)
-        self._told("solving", 1, None)
+        self._progress.begin("solving", 1, None)
         positions = positions_of(found, asked)
         if not (uses.by_target or uses.dense) and compares_targets(self.job.notion, positions, self.job.missing):
             # for a group that the first rows lacked
@@ -163,7 +150,7 @@ class Run:
         cells, passes = (None, 1) if uses.dense else self._by_passes(found, asked, positions)
         whole = None
         if cells is None:
-            self._told("solving with all rows at once", passes, None)
+            self._progress.begin("solving with all rows at once", passes, None)
             shards = self.job.places.shards
             whole = project_whole(
                 self.job.notion, shards, self.job.dialect, asked, found, self.job.bounds, self.job.missing
@@ -192,18 +179,13 @@ class Run:
         job = self.job
         for shard in job.places.shards:
             table = open_table(shard, job.dialect, job.wanted.columns)
-            try:
-                if job.name in table.columns:
-                    raise InputError(f"name: {shard.path} has a column {job.name!r} already; give the new one another name")
-                for raw in table.blocks(job.wanted.columns):
-                    try:
-                        block = read_block(raw, job.wanted)
-                    except InputError as error:
-                        raise InputError(f"{shard.path}: {error}") from error
+            table.close()
+            if job.name in table.columns:
+                raise InputError(f"name: {shard.path} has a column {job.name!r} already; give the new one another name")
+            with closing(blocks_of(shard, job.dialect, job.wanted)) as blocks:
+                for block in blocks:
                     if block.n:
                         return uses_of(job.notion, block, job.missing)
-            finally:
-                table.close()
         return Uses(False, False)
 
     def _surveyed(self, folder: Path, asked: Asked) -> Survey:
@@ -211,7 +193,7 @@ class Run:
         job = self.job
         for left in folder.glob("*.rows"):
             left.unlink()
-        self._told("reading", 1, None)
+        self._progress.begin("reading", 1, None)
         seen = self._crew.survey(job.places.shards, job.dialect, asked, folder, strict=job.rejects is None)
         return join(seen, asked, sorted_keys)
 
@@ -221,7 +203,7 @@ class Run:
         made: list[ShardPasses] = []
 
         def told(what: str, count: int) -> None:
-            self._told(what, count, found.n)
+            self._progress.begin(what, count, found.n)
 
         def passes_of(cell: Any, cells: int) -> ShardPasses:
             made.append(ShardPasses(found, cell, cells, box, self._crew, job.threshold, told))
@@ -268,7 +250,7 @@ class Run:
     def _write(self, journal: Journal, maker: Maker, *, overwrite: bool) -> None:
         job, places = self.job, self.job.places
         assert journal.solved is not None
-        self._told("writing", int(journal.solved["certificate"]["passes"]), int(journal.solved["rows"]))
+        self._progress.begin("writing", int(journal.solved["certificate"]["passes"]), int(journal.solved["rows"]))
         try:
             for folder in {path.parent for path in places.outputs}:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -286,7 +268,7 @@ class Run:
             if rows is None:
                 calls.append((k, shard, part_of(k, journal), out, job.dialect, maker, job.name))
             else:
-                self._rows(rows)
+                self._progress.more(rows)
         for _, (k, facts) in self._crew.write(write_part, calls):
             publish(k, places.shards[k], places.outputs[k], facts, journal)
 

@@ -41,7 +41,7 @@ def fair_scores(rows: Rows, shift: Array, box: Box) -> tuple[Any, Array]:
 
     The one function that makes scores: the pass that proves them and the pass that writes them call it.
     """
-    code, z, inverse = rows
+    code, z, inverse, _ = rows
     K = shift.shape[0]
     y, sums, slopes = np.empty_like(z), np.zeros(K), np.zeros(K)
     free: Any = np.empty_like(code)

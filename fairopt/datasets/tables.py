@@ -16,7 +16,7 @@ from typing import IO, Any, Protocol
 
 from fairopt.basics.errors import InputError
 from fairopt.basics.extras import missing
-from fairopt.basics.files import Delimited, Dialect, Record, csv_line, legible
+from fairopt.basics.files import Delimited, Dialect, Record, csv_line, legible, open_input
 from fairopt.datasets.find import Shard
 from fairopt.datasets.reading import Reject
 
@@ -55,6 +55,38 @@ def open_table(shard: Shard, dialect: Dialect, wanted: Sequence[str], *, need: b
         table.close()
         raise InputError(f"{shard.path}: has no column {absent[0]!r}; it has {', '.join(map(repr, table.columns))}")
     return table
+
+
+def few_rows(shards: Sequence[Shard], most: int) -> bool:
+    """Whether files have at most ``most`` rows; a text's are its lines behind the first, and no more are counted than it takes."""
+    for shard in shards:
+        most -= _rows_of_parquet(shard) if shard.parquet else _lines(shard, most)
+        if most < 0:
+            return False
+    return True
+
+
+def _rows_of_parquet(shard: Shard) -> int:
+    table = ParquetTable(shard)
+    try:
+        return table.count()
+    finally:
+        table.close()
+
+
+def _lines(shard: Shard, most: int) -> int:
+    """Lines behind the first, whether they end in LF, CR LF or CR."""
+    ends, last = {b"\n": -1, b"\r": -1}, b""
+    opened = open_input(str(shard.path))
+    try:
+        for chunk in opened.chunks():
+            ends = {end: count + chunk.count(end) for end, count in ends.items()}
+            last = chunk[-1:]
+            if max(ends.values()) > most:
+                break
+    finally:
+        opened.close()
+    return max(ends.values()) + (last not in (b"", b"\n", b"\r"))
 
 
 # -- text ---------------------------------------------------------------------------------------------------------------------------
@@ -191,6 +223,10 @@ class ParquetTable:
 
         self._file.close()
         pyarrow.default_memory_pool().release_unused()  # else what the largest row groups took stays for good
+
+    def count(self) -> int:
+        """Its rows."""
+        return int(self._file.metadata.num_rows)
 
     def blocks(self, columns: Sequence[str]) -> Iterator[ArrowRows]:
         first = 1
