@@ -4,10 +4,11 @@
     python tests/bench/shards.py acs acs_income_2018_35states_rac5_mar2.csv.gz
     python tests/bench/shards.py passes
 
-``made`` writes Parquet files of drawn people, copies them with pyarrow row group by row group (read, append a column, write), and projects
-and audits them in processes of their own: seconds, processor seconds and the largest resident set of each. ``acs`` scores 898,610 people with a logistic
-regression on four columns and projects over 35 states x 5 races, from Parquet and from CSV, with the seconds of each stage. ``passes``
-counts those that 300 drawn problems of 20,000 rows take until the scores are proved. Folders go to ``--folder``, else to a temporary one.
+``made`` writes Parquet files of drawn people, copies them with pyarrow row group by row group (read, append a column, write), projects and
+audits them in processes of their own: seconds, processor seconds and the largest resident set of each. ``acs`` scores 898,610 people with a
+logistic regression on four columns and projects over 35 states x 5 races, from Parquet and from CSV, with the seconds of each stage.
+``passes`` counts those that 300 drawn problems of 20,000 rows take until the scores are proved. Folders go to ``--folder``, else to a
+temporary one.
 """
 
 from __future__ import annotations
