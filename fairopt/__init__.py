@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fairopt.contract.listing import backends
     from fairopt.contract.problem import Limits, ProjectionProblem, Rows, Softness
     from fairopt.contract.registry import backend
-    from fairopt.datasets import DatasetReport, audit_dataset, project_dataset
+    from fairopt.datasets import DatasetReport, audit_dataset, freeze_dataset, project_dataset
     from fairopt.layer.decisions import decide
     from fairopt.layer.fairness_layer import FairnessLayer
     from fairopt.layer.frozen import FrozenLayer
@@ -64,7 +64,7 @@ _PARTS = {
     "auditing": ("Audit", "audit"),
     "contract.backend": ("Backend", "Capabilities", "RawSolution", "Status"),
     "contract.registry": ("backend",),
-    "datasets": ("DatasetReport", "audit_dataset", "project_dataset"),
+    "datasets": ("DatasetReport", "audit_dataset", "freeze_dataset", "project_dataset"),
     "layer.decisions": ("decide",),
     "basics.errors": (
         "BackendError", "ConformanceError", "FairoptError", "FairoptWarning", "InfeasibleError", "InputError", "MissingExtraError",
@@ -97,7 +97,7 @@ __all__ = [
     "ImpactRatio", "InfeasibleError", "InputError", "Limits", "MeanResidual", "MissingExtraError", "Notion", "PredictiveEquality",
     "Prepared", "ProjectionProblem", "Race", "RankError", "RawSolution", "Reference", "ResidualParity", "Rows", "ScoreCovariance", "Soft",
     "Softness", "Solution", "StateError", "Status", "Table", "UnsupportedError", "audit", "audit_dataset", "backend", "backends",
-    "compare", "compile", "decide", "gaps", "notion", "project", "project_dataset",
+    "compare", "compile", "decide", "freeze_dataset", "gaps", "notion", "project", "project_dataset",
 ]  # fmt: skip
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from fairopt.datasets.audit import audit_dataset
+from fairopt.datasets.freeze import freeze_dataset
 from fairopt.datasets.job import Told
 from fairopt.datasets.project import project_dataset
 from fairopt.datasets.report import DatasetReport
 
-__all__ = ["DatasetReport", "Told", "audit_dataset", "project_dataset"]
+__all__ = ["DatasetReport", "Told", "audit_dataset", "freeze_dataset", "project_dataset"]

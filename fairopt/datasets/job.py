@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from fairopt.basics.errors import InputError
-from fairopt.basics.files import Dialect
 from fairopt.datasets.find import Places
-from fairopt.datasets.reading import Wanted
-from fairopt.notions.algebra import Notion
-from fairopt.notions.groups import Missing
+from fairopt.datasets.question import Question
+from fairopt.notions.batch import Attribute
 
 THREADS = 4
 
@@ -66,25 +64,20 @@ def threads_of(asked: int | None, shards: int) -> int:
 class Job:
     """What was asked for; see ``project_dataset``."""
 
+    question: Question
     places: Places
-    notion: Notion
-    wanted: Wanted
-    dialect: Dialect
-    bounds: tuple[float, float]
     name: str
-    threshold: float
-    missing: Missing
     rejects: Path | None
-    attributes: tuple[str | tuple[str, ...], ...]
+    attributes: tuple[Attribute, ...]
     threads: int
 
     def settings(self) -> dict[str, Any]:
         """Everything that the output depends on, but the files."""
-        wanted = self.wanted
+        question, wanted, dialect = self.question, self.question.wanted, self.question.dialect
         return {
-            "notion": repr(self.notion), "score": wanted.score, "target": wanted.target, "weights": wanted.weights,
-            "bounds": [None if isinf(b) else b for b in self.bounds], "name": self.name, "pos_label": wanted.pos_label,
-            "missing_group": self.missing, "threshold": self.threshold, "separator": self.dialect.separator, "decimal": wanted.decimal,
-            "encoding": self.dialect.encoding, "rejects": self.rejects is not None,
+            "notion": repr(question.notion), "score": wanted.score, "target": wanted.target, "weights": wanted.weights,
+            "bounds": [None if isinf(b) else b for b in question.bounds], "name": self.name, "pos_label": wanted.pos_label,
+            "missing_group": question.missing, "threshold": question.threshold, "separator": dialect.separator, "decimal": wanted.decimal,
+            "encoding": dialect.encoding, "rejects": self.rejects is not None,
             "attributes": [a if isinstance(a, str) else list(a) for a in self.attributes],
         }  # fmt: skip

@@ -20,7 +20,7 @@ from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.columns import numbers, plain_values, read_features
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.sparse import same_columns
-from fairopt.contract.problem import Distance
+from fairopt.contract.problem import Distance, ProjectionProblem
 from fairopt.contract.registry import BackendLike
 from fairopt.layer.freezing_soft import soft_attribute, soft_shifts
 from fairopt.layer.frozen import FrozenLayer, Key, OnUnknown
@@ -94,7 +94,7 @@ def freeze(
     soft = soft_attribute(layer.notion.attributes, sensitive_features)
     dense = problem.rows.dense is not None
     if dense and soft is None:
-        raise UnsupportedError(f"freeze: {layer.notion!r} has rows with a weight of its own a sample; its shift is not one number a group")
+        raise weighs_samples(layer.notion)
     if dense and guarantee is not None:
         raise UnsupportedError(f"guarantee: got {guarantee!r} beside groups known in probability, expected None: there is no such bound")
     z = (torch.sigmoid(raw) if layer.space == "probability" else raw).double()
@@ -112,17 +112,11 @@ def freeze(
     keys, code = group_keys(names, sensitive_features, len(cell))
     shifts = []
     for k in range(len(keys)):
-        cells = np.unique(cell[code == k])
-        if not same_columns(problem.rows.coefficients, cells):
-            raise UnsupportedError(
-                f"freeze: {layer.notion!r} moves samples of one group by their label, which is unknown when a score is sent; freeze "
-                "a notion without labels (DemographicParity), or one on residuals (MeanResidual), whose shift depends on the group alone"
-            )
-        shifts.append(float(cell_shifts[cells[0]]))
+        shifts.append(shift_of_group(problem, np.unique(cell[code == k]), cell_shifts, layer.notion))
 
     if guarantee is None:
         frozen_y = np.clip(moved(problem.distance, z.numpy(), np.array(shifts)[code]), lb, ub)
-        bounds = population_bounds(problem, frozen_y, cell_shifts, lb, ub, confidence)
+        bounds = population_bounds(problem, mean_rows(problem, frozen_y), cell_shifts, lb, ub, confidence)
     else:
         if problem.distance != "squared":
             raise UnsupportedError(f"guarantee: got {guarantee!r} with distance {problem.distance!r}, expected None, or distance='squared'")
@@ -135,6 +129,20 @@ def freeze(
         names, keys, shifts, lb=lb, ub=ub, space=layer.space, bounds=bounds, notion=repr(layer.notion), on_unknown=on_unknown,
         distance=problem.distance,
     )  # fmt: skip
+
+
+def weighs_samples(notion: Notion) -> UnsupportedError:
+    return UnsupportedError(f"freeze: {notion!r} has rows with a weight of its own a sample; its shift is not one number a group")
+
+
+def shift_of_group(problem: ProjectionProblem, cells: IntArray, cell_shifts: Array, notion: Notion) -> float:
+    """The shift of a group whose samples are in ``cells``. UnsupportedError where they have several."""
+    if not same_columns(problem.rows.coefficients, cells):
+        raise UnsupportedError(
+            f"freeze: {notion!r} moves samples of one group by their label, which is unknown when a score is sent; freeze "
+            "a notion without labels (DemographicParity), or one on residuals (MeanResidual), whose shift depends on the group alone"
+        )
+    return float(cell_shifts[cells[0]])
 
 
 def moved(distance: Distance, z: npt.NDArray[np.float64], shifts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
