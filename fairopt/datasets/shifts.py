@@ -48,9 +48,7 @@ def frozen(job: FreezeJob, threads: int, progress: Progress) -> FrozenLayer:
     if job.guarantee is not None:
         raise _unknown(f"guarantee: got {job.guarantee!r}: it draws rows", job)
     if question.wanted.numeric:
-        raise UnsupportedError(
-            f"freeze: {question.notion!r} has rows with a weight of its own a sample; its shift is not one number a group"
-        )
+        raise weighs_samples(question.notion)
     with TemporaryDirectory(prefix="fairopt-freeze-") as folder:
         solved = solve_shards(question, Threads(threads, progress.more), Path(folder), progress)
     if solved.cells is None:

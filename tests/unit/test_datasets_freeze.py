@@ -15,7 +15,7 @@ import fairopt as fo
 
 def people(n: int) -> pd.DataFrame:
     rng = np.random.default_rng(0)
-    frame = pd.DataFrame({"race": rng.choice(["a", "b", "c"], n, p=[0.6, 0.3, 0.1]), "code": rng.integers(3, 6, n)})
+    frame = pd.DataFrame({"race": rng.choice(["a", "b", "c"], n, p=[0.6, 0.3, 0.1]), "code": rng.choice(["3", "4", "5"], n)})
     frame["y"], frame["income"], frame["age"] = rng.integers(0, 2, n), rng.uniform(0.2, 0.8, n), rng.normal(40, 9, n)
     frame["p"] = np.clip(rng.beta(2, 3, n) + 0.2 * (frame.race == "a"), 0.0, 1.0)
     return frame
