@@ -11,7 +11,7 @@ import typer
 from fairopt.basics.files import column_name, column_names
 from fairopt.cli.options import PosLabel, check_pos_label
 from fairopt.notions.algebra import Notion
-from fairopt.notions.batch import Attribute
+from fairopt.notions.groups import Attribute
 from fairopt.notions.named import SHIPPED, notions_named
 
 
