@@ -24,8 +24,7 @@ from fairopt.datasets.find import shards_of
 from fairopt.datasets.job import Progress, Told, threads_of
 from fairopt.datasets.reading import Wanted
 from fairopt.notions.algebra import Notion
-from fairopt.notions.batch import Attribute
-from fairopt.notions.groups import Missing
+from fairopt.notions.groups import Attribute, Missing
 from fairopt.notions.named import continuous
 
 AT_ONCE = 1_000_000

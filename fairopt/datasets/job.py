@@ -13,7 +13,7 @@ from typing import Any
 from fairopt.basics.errors import InputError
 from fairopt.datasets.find import Places
 from fairopt.datasets.question import Question
-from fairopt.notions.batch import Attribute
+from fairopt.notions.groups import Attribute
 
 THREADS = 4
 

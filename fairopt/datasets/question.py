@@ -15,8 +15,7 @@ from fairopt.compiler.facts import read_bounds
 from fairopt.datasets.find import Shard
 from fairopt.datasets.reading import Wanted
 from fairopt.notions.algebra import Notion
-from fairopt.notions.batch import Attribute
-from fairopt.notions.groups import Missing
+from fairopt.notions.groups import Attribute, Missing
 from fairopt.notions.named import continuous
 
 

@@ -28,8 +28,7 @@ from fairopt.datasets.solving import Positions, positions_of, sorted_keys
 from fairopt.datasets.survey import Asked, Survey, join
 from fairopt.datasets.tables import few_rows
 from fairopt.notions.algebra import Notion, constraints_on
-from fairopt.notions.batch import Attribute
-from fairopt.notions.groups import Missing, Vocabulary
+from fairopt.notions.groups import Attribute, Missing, Vocabulary
 from fairopt.solve.passes.whole_sums import UNIT
 
 
