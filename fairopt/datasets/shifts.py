@@ -18,7 +18,7 @@ from fairopt.datasets.shard_passes import floats
 from fairopt.datasets.shard_solver import Solved, solve_shards
 from fairopt.datasets.tables import few_rows
 from fairopt.layer.fairness_layer import FairnessLayer
-from fairopt.layer.freezing import shift_of_group, weighs_samples
+from fairopt.layer.freezing import group_shifts, weighs_samples
 from fairopt.layer.frozen import FrozenLayer, OnUnknown
 from fairopt.layer.guaranteed_shifts import OnFew
 from fairopt.layer.population_bound import population_bounds, rows_at
@@ -80,13 +80,13 @@ def _of_prices(solved: Solved, job: FreezeJob) -> FrozenLayer:
     cell_shifts = np.zeros(cells)
     cell_shifts[cell] = found.shift
     places = [solved.asked.wanted.groups.index(name) for name in names]
-    members: dict[tuple[Any, ...], set[int]] = {}
-    for key, c in zip(solved.survey.keys, cell.tolist(), strict=True):
-        members.setdefault(tuple(key[j] for j in places), set()).add(c)
-    shifts = [shift_of_group(problem, np.array(sorted(inside)), cell_shifts, notion) for inside in members.values()]
+    keys = [tuple(key[j] for j in places) for key in solved.survey.keys]
+    index = {key: k for k, key in enumerate(dict.fromkeys(keys))}
+    code = np.array([index[key] for key in keys], dtype=np.int64)[solved.positions.owner]
+    shifts = group_shifts(problem, cell_shifts, code, len(index), repr(notion))
     values = rows_at(problem, floats(found.proved.sums, cell, cells))
     low, high = job.question.bounds
     guarantees = population_bounds(problem, values, cell_shifts, low, high, job.confidence)
     return FrozenLayer(
-        names, list(members), shifts, lb=low, ub=high, space="value", bounds=guarantees, notion=repr(notion), on_unknown=job.on_unknown
+        names, list(index), shifts, lb=low, ub=high, space="value", bounds=guarantees, notion=repr(notion), on_unknown=job.on_unknown
     )
