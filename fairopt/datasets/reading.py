@@ -54,6 +54,17 @@ class TextColumn:
         return len(self.array)
 
 
+@dataclass(frozen=True)
+class Constant:
+    """A cell of text that stands in each of ``n`` rows."""
+
+    text: str
+    n: int
+
+    def __len__(self) -> int:
+        return self.n
+
+
 class Raw(Protocol):
     """Rows as they stand in a file. bad: number and reason of rows that are no rows, with their text."""
 
@@ -66,7 +77,7 @@ class Raw(Protocol):
         """Rows that are no rows."""
 
     def cells(self, column: str) -> Any:
-        """A list of texts, a ``TextColumn``, or a pyarrow array of values."""
+        """A list of texts, a ``TextColumn``, a ``Constant``, or a pyarrow array of values."""
 
     def number(self, row: int) -> int:
         """Of row 0 .. n - 1: its line, or its place in the file from 1."""
@@ -166,6 +177,9 @@ def _without(raw: Raw, found: dict[int, str], block: Block) -> Block:
 
 def _numbers(cells: Any, column: str, decimal: str, read: Callable[[Any, str, str], float], *, single: bool) -> tuple[Any, dict[int, str]]:
     """(n,) float64 (float32 where the column is and ``single``), NaN where a cell is none; and why. InputError where no cell can be."""
+    if isinstance(cells, Constant):
+        (value,), wrong = _one_by_one([cells.text], column, decimal, read)
+        return np.full(len(cells), value), dict.fromkeys(range(len(cells)), wrong[0]) if wrong else {}
     if isinstance(cells, TextColumn):
         return _text_numbers(cells.array, column, decimal, read)
     if not isinstance(cells, list):
@@ -257,6 +271,8 @@ def _groups(cells: Any, column: str) -> tuple[IntArray, list[Value]]:
         words = {v: k for k, v in enumerate(dict.fromkeys(cells))}
         codes = np.fromiter(map(words.__getitem__, cells), dtype=np.int64, count=len(cells))
         return codes, [v if v != "" else None for v in words]
+    if isinstance(cells, Constant):
+        return np.zeros(len(cells), dtype=np.int64), [cells.text or None] if len(cells) else []
     if isinstance(cells, TextColumn):
         coded = cells.array.dictionary_encode()
         places = coded.indices.to_numpy(zero_copy_only=False).astype(np.int64)

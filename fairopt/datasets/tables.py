@@ -12,6 +12,7 @@ from fairopt.basics.errors import InputError
 from fairopt.basics.files import Dialect, open_input
 from fairopt.datasets.find import Shard
 from fairopt.datasets.parquet import ParquetTable
+from fairopt.datasets.path_columns import PathTable
 from fairopt.datasets.text import TextTable
 
 
@@ -36,7 +37,10 @@ class Table(Protocol):
 
 def open_table(shard: Shard, dialect: Dialect, wanted: Sequence[str], *, need: bool = True) -> Table:
     """InputError, with the file's name, for what cannot be read, and where it ``need``s a column that is ``wanted`` and not there."""
-    table: Table = ParquetTable(shard) if shard.parquet else TextTable(shard, dialect, wanted)
+    inside = [name for name in wanted if name not in dict(shard.path_columns)]
+    table: Table = ParquetTable(shard) if shard.parquet else TextTable(shard, dialect, inside)
+    if shard.path_columns:
+        table = PathTable(table, shard)
     absent = [c for c in wanted if need and c not in table.columns]
     if absent:
         table.close()
