@@ -6,21 +6,25 @@ import glob
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from fairopt.basics.errors import InputError
 from fairopt.basics.files.opened import PARQUET
 
 SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".gz", ".parquet", ".pq")
 _PARQUET = (".parquet", ".pq")
+_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of the input. name: its path inside the input, with '/'; parquet: whether it is one, else it is a table of text."""
+    """One file of the input. name: its path inside the input, with '/'; parquet: whether it is one, else it is a table of text;
+    path_columns: names and values of its folders, where these are called NAME=VALUE."""
 
     path: Path
     name: str
     parquet: bool
+    path_columns: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,11 +116,21 @@ def _of_folder(root: Path) -> tuple[Shard, ...]:
 
 
 def _checked(given: str, found: list[Path], root: Path) -> tuple[Shard, ...]:
-    shards = [Shard(p, p.relative_to(root).as_posix(), _is_parquet(p)) for p in found]
+    names = [p.relative_to(root).as_posix() for p in found]
+    shards = [Shard(p, name, _is_parquet(p), _path_columns(name)) for p, name in zip(found, names, strict=True)]
     kinds = {shard.parquet: shard.name for shard in shards}
     if len(kinds) > 1:
         raise InputError(f"{given}: {kinds[True]} is Parquet and {kinds[False]} is not; a data set has one kind of file")
     return tuple(sorted(shards, key=lambda shard: shard.name))
+
+
+def _path_columns(name: str) -> tuple[tuple[str, str], ...]:
+    """('race', 'a') of race=a/part-0.parquet, as Hive and Spark write it. InputError for a name that stands twice."""
+    pairs = [part.split("=", 1) for part in name.split("/")[:-1] if "=" in part.strip("=")]
+    read = tuple((unquote(key), "" if value == _NULL else unquote(value)) for key, value in pairs)
+    if len({key for key, _ in read}) < len(read):
+        raise InputError(f"{name}: the names of its folders name a column twice")
+    return read
 
 
 def _is_parquet(path: Path) -> bool:

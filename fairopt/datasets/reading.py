@@ -15,6 +15,7 @@ from fairopt.basics.errors import InputError
 from fairopt.basics.files import label, number, zero_or_one
 
 _PLAIN = re.compile(r"(?:[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\n)*")
+_DIGITS = b"0123456789.eE+-"
 MISSING = "is missing"
 
 
@@ -43,14 +44,40 @@ class Wanted:
         return tuple(dict.fromkeys(c for c in named if c is not None))
 
 
+@dataclass(frozen=True, eq=False)
+class TextColumn:
+    """Cells of text in a pyarrow array of strings."""
+
+    array: Any
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A cell of text that stands in each of ``n`` rows."""
+
+    text: str
+    n: int
+
+    def __len__(self) -> int:
+        return self.n
+
+
 class Raw(Protocol):
     """Rows as they stand in a file. bad: number and reason of rows that are no rows, with their text."""
 
-    n: int
-    bad: list[Reject]
+    @property
+    def n(self) -> int:
+        """How many."""
+
+    @property
+    def bad(self) -> list[Reject]:
+        """Rows that are no rows."""
 
     def cells(self, column: str) -> Any:
-        """A list of texts, or a pyarrow array."""
+        """A list of texts, a ``TextColumn``, a ``Constant``, or a pyarrow array of values."""
 
     def number(self, row: int) -> int:
         """Of row 0 .. n - 1: its line, or its place in the file from 1."""
@@ -150,6 +177,11 @@ def _without(raw: Raw, found: dict[int, str], block: Block) -> Block:
 
 def _numbers(cells: Any, column: str, decimal: str, read: Callable[[Any, str, str], float], *, single: bool) -> tuple[Any, dict[int, str]]:
     """(n,) float64 (float32 where the column is and ``single``), NaN where a cell is none; and why. InputError where no cell can be."""
+    if isinstance(cells, Constant):
+        (value,), wrong = _one_by_one([cells.text], column, decimal, read)
+        return np.full(len(cells), value), dict.fromkeys(range(len(cells)), wrong[0]) if wrong else {}
+    if isinstance(cells, TextColumn):
+        return _text_numbers(cells.array, column, decimal, read)
     if not isinstance(cells, list):
         return _arrow_numbers(cells, column, single=single, truth=read is not number)
     text = "\n".join([*cells, ""])
@@ -158,6 +190,31 @@ def _numbers(cells: Any, column: str, decimal: str, read: Callable[[Any, str, st
         if np.isfinite(out).all():
             return out, {}
     return _one_by_one(cells, column, decimal, read)
+
+
+def _text_numbers(array: Any, column: str, decimal: str, read: Callable[[Any, str, str], float]) -> tuple[Array, dict[int, str]]:
+    """Digits go through pyarrow's reader of numbers, which rounds as Python does; of anything else each distinct cell is read once."""
+    import pyarrow
+
+    if decimal == "." and not bytes(_bytes_of(array)).translate(None, _DIGITS):
+        try:
+            out = array.cast(pyarrow.float64()).to_numpy(zero_copy_only=False)
+        except pyarrow.ArrowException:
+            out = np.full(len(array), np.nan)
+        if np.isfinite(out).all():
+            return out, {}
+    encoded = array.dictionary_encode()
+    values, wrong = _one_by_one(encoded.dictionary.to_pylist(), column, decimal, read)
+    codes = encoded.indices.to_numpy(zero_copy_only=False)
+    bad = np.isin(codes, list(wrong))
+    return values[codes], {i: wrong[codes[i]] for i in np.flatnonzero(bad).tolist()}
+
+
+def _bytes_of(array: Any) -> Any:
+    """The bytes of all cells of an array of strings."""
+    offsets = np.frombuffer(array.buffers()[1], dtype=np.int32)[array.offset : array.offset + len(array) + 1]
+    data = array.buffers()[2]
+    return b"" if data is None else memoryview(data)[int(offsets[0]) : int(offsets[-1])]
 
 
 def _one_by_one(cells: Sequence[Any], column: str, decimal: str, read: Callable[[Any, str, str], float]) -> tuple[Array, dict[int, str]]:
@@ -214,6 +271,12 @@ def _groups(cells: Any, column: str) -> tuple[IntArray, list[Value]]:
         words = {v: k for k, v in enumerate(dict.fromkeys(cells))}
         codes = np.fromiter(map(words.__getitem__, cells), dtype=np.int64, count=len(cells))
         return codes, [v if v != "" else None for v in words]
+    if isinstance(cells, Constant):
+        return np.zeros(len(cells), dtype=np.int64), [cells.text or None] if len(cells) else []
+    if isinstance(cells, TextColumn):
+        coded = cells.array.dictionary_encode()
+        places = coded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+        return places, [v if v != "" else None for v in coded.dictionary.to_pylist()]
     import pyarrow
 
     try:
