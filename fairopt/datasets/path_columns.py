@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from fairopt.basics.errors import InputError
 from fairopt.datasets.find import Shard
-from fairopt.datasets.reading import Constant, Raw, Reject
-
-if TYPE_CHECKING:
-    from fairopt.datasets.tables import Table
+from fairopt.datasets.reading import Constant, Raw, Reject, Table
 
 
 @dataclass(frozen=True, eq=False)

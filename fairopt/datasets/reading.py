@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 
@@ -84,6 +84,25 @@ class Raw(Protocol):
 
     def content(self, row: int) -> str:
         """The row as text."""
+
+
+class Table(Protocol):
+    """An open file. columns: its names; types: what must be alike in all files of a data set, by column."""
+
+    columns: list[str]
+    types: dict[str, str]
+
+    def blocks(self, columns: Sequence[str]) -> Iterator[Any]:
+        """Its rows as ``Raw``, from front to back."""
+
+    def write(self, file: IO[bytes], columns: Sequence[str], name: str, fair: Callable[[Any], tuple[Any, Any]]) -> int:
+        """The table with the column ``name`` behind the others; the rows written.
+
+        fair: a block of rows -> its scores (n,), and which of its rows they are, None for all.
+        """
+
+    def close(self) -> None:
+        """Let go of the file."""
 
 
 @dataclass(frozen=True)

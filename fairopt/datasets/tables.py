@@ -4,35 +4,17 @@ from __future__ import annotations
 
 import gzip
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from fairopt.basics.errors import InputError
 from fairopt.basics.files import Dialect, open_input
 from fairopt.datasets.find import Shard
 from fairopt.datasets.parquet import ParquetTable
 from fairopt.datasets.path_columns import PathTable
+from fairopt.datasets.reading import Table
 from fairopt.datasets.text import TextTable
-
-
-class Table(Protocol):
-    """An open file. columns: its names; types: what must be alike in all files of a data set, by column."""
-
-    columns: list[str]
-    types: dict[str, str]
-
-    def blocks(self, columns: Sequence[str]) -> Iterator[Any]:
-        """Its rows as ``fairopt.datasets.reading.Raw``, from front to back."""
-
-    def write(self, file: IO[bytes], columns: Sequence[str], name: str, fair: Callable[[Any], tuple[Any, Any]]) -> int:
-        """The table with the column ``name`` behind the others; the rows written.
-
-        fair: a block of rows -> its scores (n,), and which of its rows they are, None for all.
-        """
-
-    def close(self) -> None:
-        """Let go of the file."""
 
 
 def open_table(shard: Shard, dialect: Dialect, wanted: Sequence[str], *, need: bool = True) -> Table:
