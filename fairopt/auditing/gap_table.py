@@ -123,7 +123,8 @@ def read_scores(scores: Any, several: str = "outputs='simplex' is for class prob
 class ExactMeans:
     """Exact means of the scores (n,) and of values over the masks that some constraints name.
 
-    Where positions of the batch stand for many samples (``copies``), ``scores`` are the exact sums over those.
+    Where positions of the batch stand for many samples (``copies``), ``scores`` are the exact sums over those, or an array of what is
+    alike in each.
     """
 
     def __init__(self, scores: Array | Sequence[Fraction], batch: Batch, constraints: list[Constraint]) -> None:
@@ -159,13 +160,12 @@ class ExactMeans:
     def _summed(self, values: int) -> list[Fraction]:
         """The sums over each combination."""
         key, cells = self._combinations.key, len(self._combinations.counts)
-        if values >= 0:
-            vector, copies = self._values[values], self._batch.copies
+        vector = self._values[values] if values >= 0 else self._scores
+        if isinstance(vector, np.ndarray):
+            copies = self._batch.copies
             return exact_cell_sums(vector, key, cells) if copies is None else exact_counted_sums(vector, copies, key, cells)
-        if isinstance(self._scores, np.ndarray):
-            return exact_cell_sums(self._scores, key, cells)
         totals = [Fraction(0)] * cells
-        for c, part in zip(key.tolist(), self._scores, strict=True):
+        for c, part in zip(key.tolist(), vector, strict=True):
             totals[c] += part
         return totals
 
