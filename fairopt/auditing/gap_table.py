@@ -51,6 +51,12 @@ def gaps(
     yes, and where the gap of these decisions is far above that of the scores, a ``FairoptWarning`` says so (parities of rates, groups of 20
     rows or more); 1/2 is for probabilities, and nothing is said of scores outside [0, 1] there; None: nothing is said. InputError for NaN
     scores, wrong shapes, unknown groups, missing targets.
+
+    Examples:
+        >>> print(fo.gaps([0.2, 0.6], fo.DemographicParity("sex", tolerance=0.1), sensitive_features={"sex": ["f", "m"]}))
+        notion             attribute  given  group_a  group_b  value_a  value_b  gap  limit  n_a  n_b  status
+        -----------------  ---------  -----  -------  -------  -------  -------  ---  -----  ---  ---  ------
+        DemographicParity  sex        -      f        m            0.2      0.6  0.4    0.1    1    1  broken
     """
     if not isinstance(notion, Notion):
         raise InputError(f"notion must be a notion such as DemographicParity('sex', tolerance=0.05), came {notion!r}")

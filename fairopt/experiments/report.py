@@ -1,6 +1,7 @@
 """Runs (one dict a method, setting and seed) as a table, and what is said of one method beside another.
 
-Whatever is compared is paired: the same seeds mean the same split of the data.
+Whatever is compared is paired: the same seeds mean the same split of the data. A difference is said with its standard error and no
+verdict: seeds share rows, and the comparisons are many. Verdicts are those of the protocol alone (``fairopt.experiments.evidence``).
 """
 
 from __future__ import annotations
@@ -68,18 +69,25 @@ def paired(first: Sequence[Run], second: Sequence[Run], figure: str) -> tuple[fl
 
 
 def compared(runs: Sequence[Run], first: str, rivals: Sequence[str], figures: Sequence[Figure]) -> tuple[str, ...]:
-    """A sentence a rival: "first minus rival: ...", who wins read off the paired differences, at twice the standard error."""
+    """A sentence a rival: "first minus rival: ...", the paired differences and no verdict."""
     said = []
     for rival in rivals:
         words = []
         for figure in figures:
-            difference, margin = paired(of(runs, method=first), of(runs, method=rival), figure.name)
-            clear = margin is not None and abs(difference) > 2 * margin
-            wins = "wins" if (difference > 0) == figure.more_is_better else "loses"
-            shown = "" if margin is None else f" ± {margin:.2g}"
-            words.append(f"{figure.word} {difference:+.4f}{shown} ({wins if clear else 'not clear'})")
+            words.append(f"{figure.word} {shown(*paired(of(runs, method=first), of(runs, method=rival), figure.name))}")
         said.append(f"{first} minus {rival}: {', '.join(words)}")
     return tuple(said)
+
+
+def shown(difference: float, margin: float | None, digits: int = 4) -> str:
+    """A difference in words, with its standard error where there is one."""
+    return f"{difference:+.{digits}f}, of one seed" if margin is None else f"{difference:+.{digits}f} ± {margin:.{digits}f}"
+
+
+def certified(runs: Sequence[Run]) -> str | None:
+    """How many runs have a certificate that every constraint holds; None where the method promises nothing."""
+    marks = [run["certified"] for run in runs]
+    return None if None in marks else f"{sum(marks)} of {len(marks)}"
 
 
 def remarks(runs: Sequence[Run], references: Sequence[str], figures: Sequence[Figure], met: str = "met") -> tuple[str, ...]:

@@ -10,8 +10,8 @@ The contract. ``REGISTRY`` names a function of a module that is imported when it
             on_progress(Progress("plain network", done + 1, len(seeds)))
         return Result(settings.name, "Title", "What was run, in a sentence or two.", (Section("...", table, verdicts=(...)),))
 
-Verdicts are sentences computed from the figures; a method that loses to a trivial reference says so. The paper's figures stand beside ours
-in ``Section.paper``. A picture is a function that writes a PNG.
+Verdicts are sentences computed from the figures; a method that is ahead of a trivial reference in nothing says so. The paper's figures
+stand beside ours in ``Section.paper``. A picture is a function that writes a PNG.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from fairopt.basics.errors import InputError
 from fairopt.basics.table import Table
@@ -42,7 +42,22 @@ REGISTRY = {
     "fairface": "fairopt.experiments.studies.faces:run",
     "dev": "fairopt.experiments.evidence.study:run",  # the protocol: sets to develop on, sets that are looked at once
     "final": "fairopt.experiments.evidence.study:run",
+    "inside": "fairopt.experiments.studies.inside:run",  # the four studies of the protocol
+    "streams": "fairopt.experiments.studies.controllers:run",
+    "streams-final": "fairopt.experiments.studies.controllers:run",
+    "cost": "fairopt.experiments.studies.cost:run",
+    "cost-final": "fairopt.experiments.studies.cost:run",
+    "classes": "fairopt.experiments.studies.class_study:run",
+    "classes-final": "fairopt.experiments.studies.class_study:run",
 }
+
+
+# What is run under docs/experiments/PROTOCOL.md. The pages of the others say that they are not.
+UNDER_PROTOCOL = ("dev", "final", "inside", "streams", "streams-final", "cost", "cost-final", "classes", "classes-final")
+OLDER = (
+    "**Made under the older protocol** (before [PROTOCOL](PROTOCOL.md)): ± is the standard error over seeds or folds, which share rows, "
+    "and no comparison is corrected for their number. Read no win off this page."
+)
 
 
 @dataclass(frozen=True)
@@ -88,7 +103,7 @@ class Section:
 
     rows      one row a method and setting; every column a plain value. A column "x ±" right after a column "x" is its standard error
     paper     the paper's figures for the same; None where it has none
-    verdicts  what the figures say, in words, computed from them
+    verdicts  what the figures say, in words, computed from them; outside the protocol no win
     picture   writes a PNG to a path; None: no picture
     """
 
@@ -119,10 +134,14 @@ Run = Callable[[Settings, Store, OnProgress], Result]
 
 def experiment(name: str) -> Run:
     """The function that runs ``name``."""
+    return cast(Run, getattr(module_of(name), REGISTRY[name].split(":")[1]))
+
+
+def module_of(name: str) -> Any:
+    """The module that runs ``name``. Where its pages have stored cells, its ``remade(line, data)`` makes the figures of one line again."""
     if name not in REGISTRY:
         raise InputError(f"experiment: got {name!r}, expected one of {', '.join(REGISTRY)}")
-    module, function = REGISTRY[name].split(":")
-    return cast(Run, getattr(import_module(module), function))
+    return import_module(REGISTRY[name].split(":")[0])
 
 
 def stem_of(settings: Settings) -> str:
@@ -141,6 +160,8 @@ def reproduce(settings: Settings, cells: Path | None = None, *, fresh: bool = Fa
     run = experiment(settings.name)
     with Store(cells, settings.name, fresh=fresh) as store:
         result = run(settings, store, on_progress)
+        if settings.name not in UNDER_PROTOCOL:
+            result = replace(result, text=f"{OLDER}\n\n{result.text}")
         if not store.stale:
             return result
         return replace(

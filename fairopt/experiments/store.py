@@ -8,7 +8,7 @@ the code that made it; one of other code is used, and counted as stale.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class Store:
     def __init__(self, path: Path | None, experiment: str, *, fresh: bool = False) -> None:
         self.path, self.experiment, self.fresh = path, experiment, fresh
         self._settings: Record | None = None
+        self._mark = ""
         self._done: dict[str, Record] = {}
         self._code: dict[str, str | None] = {}
         self._asked: set[str] = set()
@@ -33,14 +34,15 @@ class Store:
         if fresh and path is not None:
             path.unlink(missing_ok=True)
 
-    def hold(self, settings: Mapping[str, Any]) -> None:
+    def hold(self, settings: Mapping[str, Any], made_by: Sequence[str] = STUDIES) -> None:
         """Say once, before the first cell, what all cells have in common (recipe, data, notion): InputError where the file says otherwise.
 
-        What may differ between two runs that share cells (how many seeds) belongs into the keys.
+        What may differ between two runs that share cells (how many seeds) belongs into the keys. made_by: the code whose mark cells hold.
         """
         if self._settings is not None:
             raise InputError("settings: hold was called twice, expected once")
         self._settings = json.loads(line_of(settings))
+        self._mark = mark_of(made_by)
         header = self._kept.header(experiment=self.experiment, settings=self._settings)
         entries = self._kept.read()
         if not entries:
@@ -61,9 +63,9 @@ class Store:
         name = line_of(key)
         if name not in self._done:
             record = json.loads(line_of(make()))
-            self._kept.add({"cell": json.loads(name), "record": record, "code": mark_of(STUDIES)})
+            self._kept.add({"cell": json.loads(name), "record": record, "code": self._mark})
             self._done[name] = record
-            self._code[name] = mark_of(STUDIES)
+            self._code[name] = self._mark
         self._asked.add(name)
         return json.loads(line_of(self._done[name]))  # type: ignore[no-any-return]  # a copy: the caller may change it
 
@@ -76,7 +78,7 @@ class Store:
     @property
     def stale(self) -> int:
         """How many cells that were asked for, here and in stores beside, other code had made."""
-        own = sum(self._code[name] != mark_of(STUDIES) for name in self._asked)
+        own = sum(self._code[name] != self._mark for name in self._asked)
         return own + sum(child.stale for child in self._children)
 
     def __contains__(self, key: Mapping[str, Any]) -> bool:

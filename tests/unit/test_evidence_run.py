@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import json
+import re
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +21,7 @@ from hypothesis import strategies as st
 from fairopt.basics.errors import InputError, MissingExtraError, UnsupportedError
 from fairopt.experiments.data.tabular import Dataset
 from fairopt.experiments.evidence import cells as cells_module
-from fairopt.experiments.evidence import check, parts, protocol, study
+from fairopt.experiments.evidence import check, parts, protocol, study, written
 from fairopt.experiments.evidence.candidates import Candidate, Ground, Made, candidates
 from fairopt.experiments.evidence.cells import limited, make_cell, path_of, read_cell, write_cell
 from fairopt.experiments.evidence.protocol import Task, tasks
@@ -180,6 +183,7 @@ class TestWhole:
         assert page.read_text() == render(stored)
         titles = [section["title"] for section in stored["sections"]]
         assert titles[0].startswith("Losses and wins")
+        assert written.protocol_words() in page.read_text()
         assert "german sex parity: row by row, group known" in titles
         assert "german sex parity: the batch at once, without labels" in titles
         assert "german sex parity unknown: row by row, group unknown" in titles
@@ -214,6 +218,26 @@ class TestWhole:
         assert result.sections[0].rows.rows == ()
         columns = result.sections[1].rows.columns
         assert {row[k] for row in result.sections[1].rows.rows for k, name in enumerate(columns) if "95 %" in name} == {None}
+
+
+PROTOCOL = Path(__file__).parents[2] / "docs" / "experiments" / "PROTOCOL.md"
+
+
+def test_the_protocol_is_the_one_that_pages_name() -> None:
+    """Whoever changes the protocol commits it first and then says so here: ``fairopt.experiments.evidence.written``."""
+    assert hashlib.sha256(PROTOCOL.read_bytes()).hexdigest() == written.SHA256
+    assert written.COMMIT[:10] in written.protocol_words()
+    assert re.fullmatch("[0-9a-f]{40}", written.COMMIT)
+
+
+def test_the_named_commit_has_that_protocol() -> None:
+    root = PROTOCOL.parents[2]
+    command = ["git", "-C", str(root), "show", f"{written.COMMIT}:docs/experiments/PROTOCOL.md"]
+    try:
+        shown = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no git, or a copy without its whole history")
+    assert hashlib.sha256(shown).hexdigest() == written.SHA256
 
 
 def test_the_check_of_nothing_is_refused(tmp_path: Path) -> None:

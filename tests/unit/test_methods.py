@@ -277,6 +277,25 @@ def test_logits_are_projected_as_logits(parts):
     assert said.min() < 0
 
 
+@pytest.mark.parametrize("inductive", [False, True])
+@pytest.mark.parametrize("nearest", ["squared", "kl"])
+def test_a_layer_is_served_with_the_distance_that_it_was_trained_with(nearest, inductive, parts):
+    """Under the divergence single rows move by a shift of the logit, under squares by one of the score."""
+    scores = torch.sigmoid(2 * parts.validation.x[:, 0])
+    scores[:2] = torch.tensor([0.0, 1.0])  # as float32 sigmoids give them
+    fair = Layer(inductive=inductive, nearest=nearest).adjust(lambda x, sensitive: scores, parts, goal(), 0)(
+        parts.validation.x, parts.validation.sensitive
+    )
+    group = parts.validation.sensitive["g"]
+    assert abs(float(fair[group == "a"].mean() - fair[group == "b"].mean())) <= 0.03 + 1e-5
+    moved = (torch.logit(fair) - torch.logit(scores))[2:] if nearest == "kl" else (fair - scores)[2:]
+    inside = ((fair > 1.1e-4) & (fair < 1 - 1.1e-4))[2:].numpy()
+    for g in "ab":
+        assert float(moved[inside & (group[2:] == g)].std()) < 1e-4
+    with pytest.raises(UnsupportedError, match="nearest='kl'"):
+        Layer(nearest="kl").adjust(lambda x, sensitive: scores, parts, goal("odds"), 0)
+
+
 def test_packages_for_classifiers_refuse_other_goals(parts):
     asked = Goal(lambda t: fo.MeanResidual("g", tolerance=t), 0.01, None, "value")
     for word in PACKAGES.keys() - {"lagrangian"}:

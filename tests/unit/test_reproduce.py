@@ -21,7 +21,19 @@ from fairopt.cli.app import build
 from fairopt.experiments.marks import STUDIES, mark_of
 from fairopt.experiments.pages import BY_HAND, TABLES, joined, picture_name, render, write_page
 from fairopt.experiments.pareto import Curve, Panel, Point, curves, pareto_picture
-from fairopt.experiments.reproduce import REGISTRY, OnProgress, Progress, Result, Section, Settings, cells_of, experiment, reproduce
+from fairopt.experiments.reproduce import (
+    OLDER,
+    REGISTRY,
+    UNDER_PROTOCOL,
+    OnProgress,
+    Progress,
+    Result,
+    Section,
+    Settings,
+    cells_of,
+    experiment,
+    reproduce,
+)
 from fairopt.experiments.store import Store
 
 RUNNER = CliRunner()
@@ -83,6 +95,7 @@ def test_the_command_shows_and_saves_everything(sample: str, tmp_path: Path) -> 
     assert (out / "sample.csv").read_text().splitlines()[0] == "method,gap,gap ±"
     text = page.read_text()
     assert "    fairopt reproduce sample\n" in text
+    assert text.count(OLDER) == 1  # a page that is not run under the protocol says so
     assert "| method | gap |\n|---|---|\n| a | 0.150 ± 0.012 |" in text
     assert "- a loses to [nobody]" in text
     assert "![First](sample.png)" in text
@@ -136,11 +149,11 @@ def test_a_caption_is_said_once(sample: str, tmp_path: Path) -> None:
 
 def test_cells_of_other_code_are_said(sample: str, tmp_path: Path) -> None:
     path = tmp_path / "cells.jsonl"
-    assert reproduce(Settings(sample), path).text == "4 seeds."
+    assert reproduce(Settings(sample), path).text == f"{OLDER}\n\n4 seeds."
     mine = mark_of(STUDIES)
     whole = path.read_text()
     path.write_text(whole.replace(mine, "0" * 16, 2))
-    assert reproduce(Settings(sample), path).text.startswith("4 seeds.\n\n2 of the cells were made by other code")
+    assert reproduce(Settings(sample), path).text.startswith(f"{OLDER}\n\n4 seeds.\n\n2 of the cells were made by other code")
     path.write_text(whole.replace(f', "code": "{mine}"', "").replace(f'"code": "{mine}", ', ""))  # a file from before there were marks
     assert "4 of the cells" in reproduce(Settings(sample), path).text
 
@@ -160,7 +173,6 @@ def test_a_page_is_rendered_from_its_stored_table(tmp_path: Path) -> None:
 
 
 PAGES = Path(__file__).parents[2] / "docs" / "experiments"
-OLDER = "older protocol"
 
 
 @pytest.mark.parametrize("page", sorted(PAGES.glob("*.md")), ids=lambda page: page.stem)
@@ -173,7 +185,7 @@ def test_each_page_is_what_its_stored_table_says(page: Path) -> None:
     if stored.exists():
         assert text.startswith(render(json.loads(stored.read_text(encoding="utf-8"))))
     else:
-        assert OLDER in text[:1500], page.name
+        assert "older protocol" in text[:1500], page.name
 
 
 @pytest.mark.parametrize(
@@ -198,6 +210,7 @@ def test_errors_are_said_before_any_work(
 @pytest.mark.parametrize("name", sorted(REGISTRY))
 def test_every_experiment_of_the_registry_is_there(name: str) -> None:
     assert callable(experiment(name))
+    assert set(UNDER_PROTOCOL) <= set(REGISTRY)
 
 
 def test_an_unknown_experiment_and_the_seeds() -> None:

@@ -203,14 +203,14 @@ def runs_of(layer: list[float], projection: list[float]) -> list[Run]:
 @pytest.mark.parametrize(
     ("layer", "words"),
     [
-        ([0.92, 0.94], "+0.0300 ± 0.0100 AUC, at least +0.010"),
-        ([0.905, 0.903], "+0.0040 ± 0.0010 AUC, less than +0.010"),
-        ([0.90], "+0.0000 AUC, less than +0.010"),
+        ([0.92, 0.94], "+0.0300 ± 0.0100, at least +0.010"),
+        ([0.905, 0.903], "+0.0040 ± 0.0010, less than +0.010"),
+        ([0.90], "+0.0000, of one seed, less than +0.010"),
     ],
 )
 def test_the_bar_is_read_off_the_figures(layer: list[float], words: str) -> None:
     section = report.section(("paper", "0 and 1"), runs_of(layer, [0.90] * len(layer)))
-    assert any(said.startswith(f"logit parity: layer minus projection {words}") for said in section.verdicts)
+    assert any(said.startswith(f"logit parity: layer minus projection, AUC: {words}") for said in section.verdicts)
     assert (
         f"logit parity: the layer met it on {len(layer)} of {len(layer)} seeds, certified on {len(layer)} of {len(layer)}"
         in section.verdicts

@@ -42,10 +42,11 @@ FEATURES = (
 )  # fmt: skip
 JOINED = ("Other", "Asian", "Native American")
 TWO = ("African-American", "Caucasian")
+LEVELS = {"Low": 0.0, "Medium": 1.0, "High": 2.0}
 
 
-def load(path: Path | None = None, *, two_races: bool = False, with_sensitive: bool = False) -> Dataset:
-    """The 6,172 rows of ProPublica's analysis, in file order."""
+def load(path: Path | None = None, *, two_races: bool = False, levels: bool = False, with_sensitive: bool = False) -> Dataset:
+    """The 6,172 rows of ProPublica's analysis, in file order. levels: the target is COMPAS's level of risk, 0 (low), 1, or 2 (high)."""
     table = pandas().read_csv(io.BytesIO(read(SOURCE, path)))
     table = _with_stay(table)
     table = table[_kept(table)].reset_index(drop=True)
@@ -60,8 +61,9 @@ def load(path: Path | None = None, *, two_races: bool = False, with_sensitive: b
     return dataset(
         "compas two races" if two_races else "compas",
         table[list(FEATURES)],
-        table["two_year_recid"].to_numpy(),
+        table["score_text"].map(LEVELS).to_numpy() if levels else table["two_year_recid"].to_numpy(),
         sensitive,
+        task="regression" if levels else "binary",
         with_sensitive=with_sensitive,
     )
 

@@ -7,32 +7,34 @@ times sqrt(m / (m - 1)), m seeds; intervals and p are of Student's t with m - 1 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fairopt.basics.errors import InputError
 from fairopt.experiments.evidence import figures
-from fairopt.experiments.evidence.figures import Predictions
 from fairopt.experiments.evidence.protocol import DRAWS, LEAST_SEEDS, LEVEL
 from fairopt.experiments.evidence.selection import chosen, taken
 
 Floats = npt.NDArray[np.float64]
 CHUNK = 100
-FIGURES = {"quality": figures.quality, "gap": figures.gap, "score gap": figures.score_gap, "log loss": figures.log_loss}
+Figures = Mapping[str, Callable[[Any, Floats], Floats]]  # name -> what has (B, K) values for weights (B, n)
+FIGURES: Figures = {"quality": figures.quality, "gap": figures.gap, "score gap": figures.score_gap, "log loss": figures.log_loss}
 
 
 @dataclass(frozen=True, eq=False)
 class Seed:
     """Validation and test predictions of one seed, the same outputs in the same order in every seed.
 
+    validation, test  ``Predictions``, or for other figures whatever these read, with ``rows`` of its own
     there  (K,) bool: whether the output exists in this seed; one that ran out of time is no candidate
     """
 
-    validation: Predictions
-    test: Predictions
+    validation: Any
+    test: Any
     there: npt.NDArray[np.bool_]
 
 
@@ -53,24 +55,26 @@ def bootstrap(
     rows_too: bool = True,
     draws: int = DRAWS,
     seed: int = 0,
+    read: Figures = FIGURES,
 ) -> Drawn:
     """Draw and choose again.
 
     candidates  row of the table -> the places of its outputs
     rows_too    False: the rows of a part stay as they are, seeds alone are drawn (a batch that was served at once)
+    read        the figures, "quality" and "gap" among them, by which is chosen
     """
     if not seeds:
         raise InputError("seeds: got none, expected at least one")
     rng = np.random.default_rng(seed)
     places = 1 + max(int(part.rows.rows.max()) for s in seeds for part in (s.validation, s.test))
     m = len(seeds)
-    by_seed = _per_seed(seeds, candidates, target, np.ones((1, places)))
+    by_seed = _per_seed(seeds, candidates, target, np.ones((1, places)), read)
     estimate = {name: {row: float(v[0].mean()) for row, v in rows.items()} for name, rows in by_seed.items()}
-    found: dict[str, dict[str, list[Floats]]] = {name: {row: [] for row in candidates} for name in FIGURES}
+    found: dict[str, dict[str, list[Floats]]] = {name: {row: [] for row in candidates} for name in read}
     for start in range(0, draws, CHUNK):
         count = min(CHUNK, draws - start)
         weights = rng.poisson(1.0, (count, places)).astype(np.float64) if rows_too else np.ones((1, places))
-        once = _per_seed(seeds, candidates, target, weights)
+        once = _per_seed(seeds, candidates, target, weights, read)
         which = rng.integers(0, m, (count, m))
         for name, rows in once.items():
             for row, values in rows.items():  # (count or 1, m)
@@ -79,23 +83,23 @@ def bootstrap(
 
 
 def _per_seed(
-    seeds: Sequence[Seed], candidates: Mapping[str, Sequence[int]], target: float, weights: Floats
+    seeds: Sequence[Seed], candidates: Mapping[str, Sequence[int]], target: float, weights: Floats, read: Figures
 ) -> dict[str, dict[str, Floats]]:
     """figure -> row -> (B, seeds): of the candidate that is chosen under these weights."""
-    found: dict[str, dict[str, list[Floats]]] = {name: {row: [] for row in candidates} for name in FIGURES}
+    found: dict[str, dict[str, list[Floats]]] = {name: {row: [] for row in candidates} for name in read}
     for one in seeds:
         own = weights[:, one.validation.rows.rows]
-        quality, gap = figures.quality(one.validation, own), figures.gap(one.validation, own)
+        quality, gap = read["quality"](one.validation, own), read["gap"](one.validation, own)
         own = weights[:, one.test.rows.rows]
-        test = {name: figure(one.test, own) for name, figure in FIGURES.items()}
+        test = {name: figure(one.test, own) for name, figure in read.items()}
         for row, all_places in candidates.items():
             places = [k for k in all_places if one.there[k]]
             if not places:
-                for name in FIGURES:
+                for name in read:
                     found[name][row].append(np.full(len(weights), np.nan))
                 continue
             picked = chosen(quality[:, places], gap[:, places], target)
-            for name in FIGURES:
+            for name in read:
                 found[name][row].append(taken(test[name][:, places], picked))
     return {name: {row: np.stack(v, axis=1) for row, v in rows.items()} for name, rows in found.items()}
 

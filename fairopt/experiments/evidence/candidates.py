@@ -16,13 +16,14 @@ from fairopt.experiments.evidence.parts import GROUP, Cut
 from fairopt.experiments.evidence.protocol import STRENGTHS, TOLERANCES, Serving, Task
 from fairopt.experiments.methods.base import Goal, Method, Output, Predictor, Recipe
 from fairopt.experiments.methods.layer import Layer
-from fairopt.experiments.methods.network import NetworkPredictor
 from fairopt.experiments.methods.postprocessing import PostProcessing
+from fairopt.experiments.methods.projection import Nearest
 from fairopt.experiments.methods.references import Constant
 from fairopt.experiments.methods.table import method
 
 BOUNDS = (1e-4, 1 - 1e-4)
 SQUARED, KL = "layer (squared)", "layer (KL)"
+LAYERS: tuple[tuple[str, Nearest], ...] = ((SQUARED, "squared"), (KL, "kl"))
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _networks(task: Task) -> list[Candidate]:
     for k, t in enumerate(TOLERANCES):
         word = f"tolerance {t:g}"
         found.append(Candidate("Lagrangian", NETWORK, k, word, _inside("Lagrangian", NETWORK, _method("lagrangian"), t)))
-        for name, nearest in ((SQUARED, "squared"),) if task.values else ((SQUARED, "squared"), (KL, "kl")):
+        for name, nearest in LAYERS[:1] if task.values else LAYERS:
             found.append(Candidate(name, NETWORK, k, word, _layer(name, nearest, t)))
     return found
 
@@ -200,19 +201,19 @@ def _inside(name: str, base: str, make: Making, tolerance: float) -> Callable[[G
     return fit
 
 
-def _layer(name: str, nearest: str, tolerance: float) -> Callable[[Ground], list[Made]]:
+def _layer(name: str, nearest: Nearest, tolerance: float) -> Callable[[Ground], list[Made]]:
     """One network, served in every way that the task allows."""
 
     def fit(ground: Ground) -> list[Made]:
         task, goal, parts, seed = ground.task, ground.goal(tolerance), ground.cut.fit, ground.seed
-        network: NetworkPredictor = method("layer", nearest=nearest).network(parts, goal, ground.recipe, seed)  # type: ignore[attr-defined]
+        network = Layer(nearest=nearest).network(parts, goal, ground.recipe, seed)
         found = [Made(f"{name}, alone", ground.alone, "score", network)]
         if not task.known:
             return found
         if task.notion == "parity":
-            shifted = Layer(inductive=True).adjust(network, parts, goal, seed)
+            shifted = Layer(inductive=True, nearest=nearest).adjust(network, parts, goal, seed)
             found.append(Made(f"{name}, frozen shifts", "known", "score", shifted))
-            found.append(Made(f"{name}, projected", "batch", "score", Layer().adjust(network, parts, goal, seed)))
+            found.append(Made(f"{name}, projected", "batch", "score", Layer(nearest=nearest).adjust(network, parts, goal, seed)))
         if not task.values:
             for how, serving in (("frozen FairDecisions", "known"), ("FairDecisions", "batch")):
                 rule = method("decisions", inductive=serving == "known", pool="validation")

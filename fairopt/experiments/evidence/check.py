@@ -6,7 +6,7 @@ import csv
 import gzip
 import random
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +15,15 @@ from fairopt.experiments.evidence.candidates import Ground, candidates
 from fairopt.experiments.evidence.cells import PARTS, Cell, Rows, make_cell
 from fairopt.experiments.evidence.collected import of_output
 from fairopt.experiments.evidence.parts import GROUP, cut
-from fairopt.experiments.evidence.protocol import code_mark
+from fairopt.experiments.evidence.protocol import DATA, code_mark
 from fairopt.experiments.evidence.study import task_named
+from fairopt.experiments.reproduce import module_of
 
 WITHIN = 1e-6  # the table is rounded to seven digits
 FIGURES = ("validation quality", "validation gap", "test quality", "test gap")
-Key = tuple[str, str, str, str, str, str, str, str]
+ENDING = "-cells.csv.gz"
+OF_A_CELL = ("data", "attributes", "notion", "known", "seed", "method", "base", "setting")
+Key = tuple[str, ...]
 Line = dict[str, str]
 
 
@@ -34,19 +37,42 @@ class Checked:
 
 
 def stored_cells(files: Iterable[Path]) -> dict[Key, list[Line]]:
-    """cell -> its lines, of all stored tables."""
+    """cell -> its lines, of all stored tables. A key begins with the page's name; beside the comparison each line is a cell."""
     found: dict[Key, list[Line]] = {}
     for path in files:
+        page = path.name.removesuffix(ENDING)
         with gzip.open(path, "rt", encoding="utf-8", newline="") as text:
-            for line in csv.DictReader(text):
-                names = ("data", "attributes", "notion", "known", "seed", "method", "base", "setting")
-                found.setdefault(tuple(line[n] for n in names), []).append(line)  # type: ignore[arg-type]
+            for number, line in enumerate(csv.DictReader(text)):
+                key = tuple(line[n] for n in OF_A_CELL) if page in DATA else (str(number),)
+                found.setdefault((page, *key), []).append(line)
     return found
 
 
 def check(key: Key, lines: Sequence[Line], data: Path | None = None) -> Checked:
     """Make one cell again."""
-    name, attributes, notion, known, seed, method, base, setting = key
+    return _of_comparison(key, lines, data) if key[0] in DATA else _of_study(key, lines[0], data)
+
+
+def _of_study(key: Key, line: Line, data: Path | None) -> Checked:
+    named = (*key, *(value for name, value in line.items() if not _is_number(value) or name == "seed"))
+    made: Mapping[str, float] | None = module_of(key[0]).remade(line, data)
+    if made is None:
+        return Checked(named, True, "a time: not made again")
+    apart = [abs(value - float(line[name])) for name, value in made.items()]
+    ok = bool(apart) and all(distance <= WITHIN for distance in apart)
+    return Checked(named, ok, f"{'the same' if ok else 'ANOTHER FIGURE'}, at most {max(apart, default=0.0):.1e} apart")
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _of_comparison(key: Key, lines: Sequence[Line], data: Path | None) -> Checked:
+    _, name, attributes, notion, known, seed, method, base, setting = key
     task = task_named(name, attributes, notion, known == "True")
     asked = [c for c in candidates(task) if (c.method, c.base, str(c.setting)) == (method, base, setting)]
     if len(asked) != 1:
@@ -81,7 +107,7 @@ def main(arguments: Sequence[str]) -> int:
     folder = Path(arguments[0])
     count = int(arguments[1]) if len(arguments) > 1 else 10
     seed = int(arguments[2]) if len(arguments) > 2 else random.SystemRandom().randrange(10**6)
-    cells = stored_cells(sorted(folder.glob("*-cells.csv.gz")))
+    cells = stored_cells(sorted(folder.glob(f"*{ENDING}")))
     if not cells:
         raise InputError(f"reproduce-check: no table of cells in {folder}")
     drawn = random.Random(seed).sample(sorted(cells), min(count, len(cells)))

@@ -35,6 +35,11 @@ class Comparison:
             return "loses"
         return "no difference shown"
 
+    @property
+    def outcome_or_none(self) -> Outcome | None:
+        """None where there were too few seeds to say anything."""
+        return None if self.p is None else self.outcome
+
 
 def pairs(rows: Sequence[str], serving: Serving, values: bool) -> list[tuple[str, str]]:
     """The comparisons of a table with these rows."""

@@ -81,7 +81,7 @@ def cut(task: Task, seed: int, path: Path | None = None) -> Cut:
     data = dataset(task.data, path)
     groups = groups_of(data, task.attributes)
     data = replace(data, sensitive={GROUP: groups})
-    places = _places(data, groups, seed, task.values)
+    places = places_of(data, groups, seed, task.values)
     hidden = () if task.known else REVEALING.get(task.data, ())
     columns = [k for k, name in enumerate(data.names) if name not in hidden]
     names = tuple(data.names[k] for k in columns)
@@ -105,7 +105,7 @@ def cut(task: Task, seed: int, path: Path | None = None) -> Cut:
     return Cut(fit, made["validation"], {name: places[name] for name in ("validation", "test")}, scale)
 
 
-def _places(data: Dataset, groups: Names, seed: int, values: bool) -> dict[str, Indices]:
+def places_of(data: Dataset, groups: Names, seed: int, values: bool) -> dict[str, Indices]:
     """part -> places of its rows: at random in strata of group and target (for values: above or below the median)."""
     try:
         from sklearn.model_selection import train_test_split

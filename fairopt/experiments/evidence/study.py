@@ -12,9 +12,9 @@ import numpy as np
 from fairopt.basics.errors import InputError
 from fairopt.basics.table import Table
 from fairopt.experiments.evidence import figures
-from fairopt.experiments.evidence.bootstrap import Drawn, Error, bootstrap, error_of
+from fairopt.experiments.evidence.bootstrap import Drawn, bootstrap, error_of
 from fairopt.experiments.evidence.collected import Collected, TaskCells, collect, read_task, table_of
-from fairopt.experiments.evidence.comparisons import Comparison, compare
+from fairopt.experiments.evidence.comparisons import compare
 from fairopt.experiments.evidence.protocol import (
     DRAWS,
     LEAST_SEEDS,
@@ -23,20 +23,20 @@ from fairopt.experiments.evidence.protocol import (
     SERVINGS,
     TARGETS,
     VERSION,
-    Serving,
     Task,
     tasks,
 )
 from fairopt.experiments.evidence.selection import chosen, taken
+from fairopt.experiments.evidence.verdicts import Named, interval, losses_and_wins
 from fairopt.experiments.evidence.work import Job
 from fairopt.experiments.evidence.work import run as work
+from fairopt.experiments.evidence.written import protocol_words
 from fairopt.experiments.report import ERROR
 from fairopt.experiments.reproduce import OnProgress, Progress, Result, Section, Settings
 from fairopt.experiments.store import Store
 
 QUICK_SETTINGS = 2
-ORDER = {"loses": 0, "wins": 1}
-Compared = tuple[Task, Serving, float, Comparison]
+HEADS = ("task", "serving", "gap asked")
 
 
 def run(settings: Settings, store: Store, on_progress: OnProgress) -> Result:
@@ -66,23 +66,23 @@ def _forget(root: Path) -> None:
 def result(name: str, found: Sequence[TaskCells], seeds: Sequence[int], on_progress: OnProgress, draws: int = DRAWS) -> Result:
     """The page of finished cells."""
     sections: list[Section] = []
-    compared: list[Compared] = []
+    compared: list[Named] = []
     tables = [(cells, serving) for cells in found for serving in cells.task.servings]
     for done, (cells, serving) in enumerate(tables, 1):
         got = collect(cells, serving)
         drawn = {t: bootstrap(got.seeds, got.rows, t, rows_too=serving != "batch", draws=draws) for t in TARGETS}
         for t in TARGETS:
-            compared += [(cells.task, serving, t, c) for c in compare(drawn[t], serving, cells.task.values)]
+            compared += [((cells.task.name, SERVINGS[serving], t), c) for c in compare(drawn[t], serving, cells.task.values)]
         sections.append(_section(got, drawn))
         on_progress(Progress("bootstrap", done, len(tables)))
-    return Result(name, f"The evidence: {name} sets", _text(found, seeds), (_summary(compared), *sections), table_of(found))
+    return Result(name, f"The evidence: {name} sets", _text(found, seeds), (losses_and_wins(HEADS, compared), *sections), table_of(found))
 
 
 def _text(found: Sequence[TaskCells], seeds: Sequence[int]) -> str:
     cells = sum(len(of_seed) for task in found for of_seed in task.cells.values())
     stale, late, failed = sum(t.stale for t in found), sum(t.count("time") for t in found), sum(t.count("failed") for t in found)
     words = (
-        f"Protocol version {VERSION} ([PROTOCOL](PROTOCOL.md)); {len(seeds)} seed(s), {len(found)} tasks, {cells} cells: "
+        f"{protocol_words()}; {len(seeds)} seed(s), {len(found)} tasks, {cells} cells: "
         f"{late} ran out of time, {failed} failed, {stale} were made by other code than this page's. Figures are of held-out rows, "
         "the setting chosen on validation rows alone, nothing mixed in; for values accuracy is minus the squared error, in variances of "
         "the training targets. Brackets: 95 % intervals of the whole procedure. Tables of different servings may not be compared."
@@ -90,34 +90,6 @@ def _text(found: Sequence[TaskCells], seeds: Sequence[int]) -> str:
     if len(seeds) < LEAST_SEEDS:
         words += f" With fewer than {LEAST_SEEDS} seeds there are no intervals and no verdicts."
     return words
-
-
-def _summary(compared: Sequence[Compared]) -> Section:
-    """Losses first, then wins, then how often nothing was shown."""
-    shown = sorted((c for c in compared if c[3].outcome in ORDER), key=lambda c: ORDER[c[3].outcome])
-    rows = tuple(
-        (
-            c.outcome,
-            task.name,
-            SERVINGS[serving],
-            t,
-            c.first,
-            c.second,
-            c.quality.estimate,
-            interval(c.quality),
-            c.gap.estimate,
-            interval(c.gap),
-            c.p,
-        )
-        for task, serving, t, c in shown
-    )
-    columns = (
-        "outcome", "task", "serving", "gap asked", "first", "second", "accuracy, difference", "95 %", "gap, difference", "95 % of it",
-        "p, corrected",
-    )  # fmt: skip
-    losses, wins = (sum(c[3].outcome == word for c in compared) for word in ORDER)
-    said = f"{losses} losses, {wins} wins, {len(compared) - losses - wins} comparisons with no difference shown."
-    return Section("Losses and wins of the comparisons named beforehand", Table(columns, rows), verdicts=(said,))
 
 
 def _section(got: Collected, drawn: dict[float, Drawn]) -> Section:
@@ -148,10 +120,6 @@ def _section(got: Collected, drawn: dict[float, Drawn]) -> Section:
 def _with_interval(drawn: Drawn, figure: str, row: str) -> tuple[float | None, str | None]:
     found = error_of(drawn.estimate[figure][row], drawn.draws[figure][row], drawn.seeds)
     return (found.estimate, interval(found)) if np.isfinite(found.estimate) else (None, None)
-
-
-def interval(error: Error) -> str | None:
-    return None if error.low is None or error.high is None else f"[{error.low:.4f}, {error.high:.4f}]"
 
 
 def _beside(got: Collected, target: float) -> dict[str, tuple[float | None, ...]]:

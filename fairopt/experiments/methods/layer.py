@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ import fairopt as fo
 from fairopt.experiments.methods.base import Goal, Predictor, Recipe
 from fairopt.experiments.methods.network import NetworkPredictor, loss, network, scores_of, train
 from fairopt.experiments.methods.postprocessing import PostProcessing
-from fairopt.experiments.methods.projection import Projection, asked
+from fairopt.experiments.methods.projection import Nearest, Projection, asked
 
 if TYPE_CHECKING:
     from fairopt.experiments.data.tabular import Part, Parts
@@ -24,10 +24,10 @@ class Layer(PostProcessing):
     """A ``FairnessLayer`` behind the network in training and after; distance: weight of mean (y - z)^2 in the loss.
 
     The distance term reaches samples that the box has clamped (``FairModel.with_distance``). Predictions: as ``Projection``, so that
-    no target is used, whatever the notion. nearest: the layer's distance inside training, "squared" or "kl".
+    no target is used, whatever the notion. nearest: the layer's distance, inside training and after, "squared" or "kl".
     """
 
-    def __init__(self, distance: float = 0.0, inductive: bool = False, nearest: Literal["squared", "kl"] = "squared") -> None:
+    def __init__(self, distance: float = 0.0, inductive: bool = False, nearest: Nearest = "squared") -> None:
         self.distance, self.inductive, self.nearest = distance, inductive, nearest
         self.batchwise = not inductive
         self.name = "fairness layer, frozen" if inductive else "fairness layer"
@@ -37,7 +37,7 @@ class Layer(PostProcessing):
 
     def adjust(self, base: Predictor, parts: Parts, goal: Goal, seed: int) -> Predictor:
         """The layer behind a network that was trained with it."""
-        return Projection(self.inductive).adjust(base, parts, goal, seed)
+        return Projection(self.inductive, self.nearest).adjust(base, parts, goal, seed)
 
     def network(self, parts: Parts, goal: Goal, recipe: Recipe, seed: int) -> NetworkPredictor:
         """The trained network without its layer."""

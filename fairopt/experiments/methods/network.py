@@ -21,15 +21,15 @@ MARGIN = 1e-6
 Objective = Callable[["Part"], Tensor]
 
 
-def network(inputs: int, recipe: Recipe, seed: int) -> nn.Sequential:
-    """A multilayer perceptron with one output; its initial weights depend on ``seed`` alone."""
+def network(inputs: int, recipe: Recipe, seed: int, outputs: int = 1) -> nn.Sequential:
+    """A multilayer perceptron; its initial weights depend on ``seed`` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layers: list[nn.Module] = []
         for width in recipe.hidden:
             layers += [nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(recipe.dropout)]
             inputs = width
-        return nn.Sequential(*layers, nn.Linear(inputs, 1))
+        return nn.Sequential(*layers, nn.Linear(inputs, outputs))
 
 
 def scores_of(raw: Tensor, goal: Goal) -> Tensor:

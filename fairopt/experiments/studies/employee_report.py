@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fairopt.basics.table import Table
 from fairopt.experiments.pareto import Panel, curves, pareto_picture
-from fairopt.experiments.report import ERROR, Figure, Run, of, paired, remarks, summary
+from fairopt.experiments.report import ERROR, Figure, Run, certified, of, paired, remarks, shown, summary
 from fairopt.experiments.reproduce import Section
 
 CONSTANT, LINEAR, PLAIN, LAYER = "constant", "least squares", "plain network", "fairness layer"
@@ -43,7 +43,7 @@ def in_sample_section(runs: Sequence[Run]) -> Section:
     for row in base.rows:
         mine = of(runs, method=row[0])
         satisfied = f"{min(run['satisfied'] for run in mine)} of {mine[0]['constraints']}"
-        rows.append((*row, satisfied, max(run["worst"] for run in mine), _certified(mine)))
+        rows.append((*row, satisfied, max(run["worst"] for run in mine), certified(mine)))
     return Section(
         "In sample, the paper's protocol: trained and measured on the same rows, targets in the projection",
         Table((*base.columns, "satisfied, worst seed", "largest residual", "certified"), tuple(rows)),
@@ -82,10 +82,10 @@ def _in_sample_verdicts(runs: Sequence[Run]) -> tuple[str, ...]:
         mse, paper = _mean(mine), PAPER[TITLE][0]
         said.append(
             f"{method}: {min(run['satisfied'] for run in mine)} of {mine[0]['constraints']} constraints in the worst of {len(mine)} seeds, "
-            f"certified on {_certified(mine)}; squared error {mse:.5f}, {'below' if mse < paper else 'not below'} the paper's {paper:.5f}"
+            f"certified on {certified(mine)}; squared error {mse:.5f}, {'below' if mse < paper else 'not below'} the paper's {paper:.5f}"
         )
         difference, margin = paired(mine, of(runs, method=PLAIN + method.removeprefix(LAYER) + PROJECTED), "mse")
-        said.append(f"{method} minus the same network projected after training: {_shown(difference, margin)}")
+        said.append(f"{method} minus the same network projected after training: {shown(difference, margin, 5)}")
     return (*said, *remarks(runs, IN_SAMPLE_REFERENCES, (SQUARED,)))
 
 
@@ -93,24 +93,8 @@ def _held_out_verdicts(runs: Sequence[Run]) -> tuple[str, ...]:
     said = []
     for rival in (LINEAR_SHIFTED, LINEAR_APART, CONSTANT, CONSTANT_SHIFTED, PLAIN_SHIFTED):
         difference, margin = paired(of(runs, method=LAYER_SHIFTED), of(runs, method=rival), "mse")
-        said.append(f"{LAYER_SHIFTED} minus {rival}: {_shown(difference, margin)}")
+        said.append(f"{LAYER_SHIFTED} minus {rival}: {shown(difference, margin, 5)}")
     return (*said, *remarks(runs, HELD_OUT_REFERENCES, (SQUARED,)))
-
-
-def _shown(difference: float, margin: float | None) -> str:
-    """A difference of squared errors in words, at one standard error."""
-    if margin is None:
-        return f"{difference:+.5f}, one run shows nothing"
-    words = "within one standard error"
-    if abs(difference) > margin:
-        words = f"{'worse' if difference > 0 else 'better'} by more than one standard error"
-    return f"{difference:+.5f} ± {margin:.5f}, {words}"
-
-
-def _certified(runs: Sequence[Run]) -> str | None:
-    """How many runs have a certificate that every constraint holds; None where the method promises nothing."""
-    marks = [run["certified"] for run in runs]
-    return None if None in marks else f"{sum(marks)} of {len(marks)}"
 
 
 def _mean(runs: Sequence[Run]) -> float:

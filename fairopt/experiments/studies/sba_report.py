@@ -9,7 +9,7 @@ from typing import Literal
 
 from fairopt.basics.table import Table
 from fairopt.experiments.pareto import Panel, curves, pareto_picture
-from fairopt.experiments.report import Figure, Run, compared, of, paired, remarks, summary
+from fairopt.experiments.report import Figure, Run, certified, compared, of, paired, remarks, shown, summary
 from fairopt.experiments.reproduce import Section
 
 Space = Literal["logit", "probability"]
@@ -52,7 +52,7 @@ def section(variant: Variant, runs: Sequence[Run]) -> Section:
     table = summary(runs, SHOWN, ("space", "method"), met="met")
     return Section(
         f"{COLUMNS[columns][0].upper()}{COLUMNS[columns][1:]}; indicators {indicators}",
-        Table((*table.columns, "certified"), tuple((*row, _certified(of(runs, space=row[0], method=row[1]))) for row in table.rows)),
+        Table((*table.columns, "certified"), tuple((*row, certified(of(runs, space=row[0], method=row[1]))) for row in table.rows)),
         paper=PAPER if columns != "application" else None,
         verdicts=tuple(said for space in ("logit", "probability") for said in _verdicts(space, of(runs, space=space))),
     )
@@ -102,21 +102,15 @@ def trade_off_section(runs: Sequence[Run], variant: Variant) -> Section:
     return Section(f"A sweep of tolerance: {COLUMNS[variant[0]]}, indicators {variant[1]}, {seeds} seeds", table, picture=draw)
 
 
-def _certified(runs: Sequence[Run]) -> str | None:
-    """How many runs have a certificate that every constraint holds; None where the method promises nothing."""
-    marks = [run["certified"] for run in runs]
-    return None if None in marks else f"{sum(marks)} of {len(marks)}"
-
-
 def _verdicts(space: str, runs: Sequence[Run]) -> tuple[str, ...]:
     layer, projection, plain = (of(runs, method=name) for name in (LAYER, PROJECTION, PLAIN))
     gain, margin = paired(layer, projection, "auc")
     price, _ = paired(plain, projection, "auc")
-    shown = "" if margin is None else f" ± {margin:.4f}"
     bar = "at least" if gain >= GAIN else "less than"
     said = [
-        f"{space} parity: the layer met it on {sum(run['met'] for run in layer)} of {len(layer)} seeds, certified on {_certified(layer)}",
-        f"{space} parity: layer minus projection {gain:+.4f}{shown} AUC, {bar} {GAIN:+.3f}; all that the projection costs is {price:+.4f}",
+        f"{space} parity: the layer met it on {sum(run['met'] for run in layer)} of {len(layer)} seeds, certified on {certified(layer)}",
+        f"{space} parity: layer minus projection, AUC: {shown(gain, margin)}, {bar} {GAIN:+.3f}; "
+        f"all that the projection costs is {price:+.4f}",
     ]
     figures = (*RANKING, *(gap for gap in GAPS if gap.name != f"{space}_gap"))  # the gap that was asked for is the same for all three
     said += [f"{space} parity: {words}" for words in compared(runs, LAYER, (PROJECTION, LINEAR_PROJECTED), figures)]

@@ -92,7 +92,7 @@ def _served_verdicts(records: Cells, way: str, tolerance: float) -> tuple[str, .
     said = [f"{LAYER}: gap within {tolerance:g} on {sum(gap <= tolerance for gap in gaps)} of {len(gaps)} sets."]
     for rival in (LEAST_PROJECTED, PROJECTED):
         difference = mean(LAYER) - mean(rival)
-        said.append(f"{LAYER}, mean error minus that of {rival}: {difference:+.5f} ({'loses' if difference > 0 else 'not worse'}).")
+        said.append(f"{LAYER}, mean error minus that of {rival}: {difference:+.5f}.")
     if way in PAPER_LAYER and len(records) >= 32:
         said.append(f"The paper's layer: {PAPER_LAYER[way]:.4f}; ours: {mean(LAYER):.4f}; {LEAST_PROJECTED}: {mean(LEAST_PROJECTED):.4f}.")
     flat = [

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from fairopt.experiments.pareto import error
+from fairopt.experiments.report import shown
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -97,9 +100,9 @@ def at(target: float, validation: Points, held_out: Points) -> At:
 
 
 def difference(first: Floats, second: Floats) -> tuple[float, float]:
-    """Mean over the seeds of first - second, and its standard error (0 for one seed)."""
+    """Mean over the seeds of first - second, and its standard error, which takes the mixing weights as fixed: no verdict rests on it."""
     values = (first - second).tolist()
-    return statistics.fmean(values), statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    return statistics.fmean(values), error(values)
 
 
 def best_of(found: Mapping[str, At], names: Sequence[str]) -> str:
@@ -108,7 +111,7 @@ def best_of(found: Mapping[str, At], names: Sequence[str]) -> str:
 
 
 def verdicts(found: Mapping[str, At], ours: Sequence[str], rivals: Sequence[str], references: Sequence[str], target: float) -> list[str]:
-    """What the figures say at one target: our best against each rival at one standard error, and who loses to a trivial reference.
+    """What the figures say at one target: our best beside the rivals with a higher mean, and whose mean is below a trivial reference's.
 
     One seed says nothing.
     """
@@ -127,14 +130,14 @@ def verdicts(found: Mapping[str, At], ours: Sequence[str], rivals: Sequence[str]
 def _equal(found: Mapping[str, At], best: str, rivals: Sequence[str], target: float) -> str:
     """At the same held-out gap: the best configuration of ours against every rival."""
     strongest = max(rivals, key=lambda name: float(found[name].accuracy.mean()))
-    mean, error = difference(found[best].accuracy, found[strongest].accuracy)
-    words = f"Gap {target:g}, at equal gap: {best} (chosen on validation) minus the best rival, {strongest}: {mean:+.4f} ± {error:.4f}. "
+    mean, margin = difference(found[best].accuracy, found[strongest].accuracy)
+    words = f"Gap {target:g}, at equal gap: {best} (chosen on validation) minus the best rival, {strongest}: {shown(mean, margin)}. "
     ahead = []
     for rival in rivals:
-        mean, error = difference(found[rival].accuracy, found[best].accuracy)
-        if mean > error:
-            ahead.append(f"{rival} ({mean:+.4f} ± {error:.4f})")
-    return words + (f"Ahead of it by more than one standard error: {', '.join(ahead)}." if ahead else "No rival is ahead of it.")
+        mean, margin = difference(found[rival].accuracy, found[best].accuracy)
+        if mean > 0:
+            ahead.append(f"{rival} ({shown(mean, margin)})")
+    return words + (f"With a higher mean: {', '.join(ahead)}." if ahead else "No rival has a higher mean.")
 
 
 def _tuned(found: Mapping[str, At], best: str, rivals: Sequence[str], target: float) -> str:
@@ -142,10 +145,10 @@ def _tuned(found: Mapping[str, At], best: str, rivals: Sequence[str], target: fl
     own = float(found[best].tuned_gap.mean())
     ahead = []
     for rival in rivals:
-        mean, error = difference(found[rival].tuned_accuracy, found[best].tuned_accuracy)
-        if mean > error:
-            ahead.append(f"{rival} ({mean:+.4f} ± {error:.4f}, gap {float(found[rival].tuned_gap.mean()):.3f})")
+        mean, margin = difference(found[rival].tuned_accuracy, found[best].tuned_accuracy)
+        if mean > 0:
+            ahead.append(f"{rival} ({shown(mean, margin)}, gap {float(found[rival].tuned_gap.mean()):.3f})")
     words = (
         f"Gap {target:g}, tuned on validation: {best} has {float(found[best].tuned_accuracy.mean()):.4f} at a held-out gap of {own:.3f}. "
     )
-    return words + (f"More accurate by more than one standard error: {', '.join(ahead)}." if ahead else "No rival is more accurate.")
+    return words + (f"With a higher mean: {', '.join(ahead)}." if ahead else "No rival has a higher mean.")
