@@ -35,6 +35,7 @@ from fairopt.layer.levels import (
     design_rows,
     failure,
     least_excess,
+    rows_at_least,
     rows_needed,
     tightest,
     too_few,
@@ -85,7 +86,9 @@ def guaranteed_shifts(
     groups = [int(data.key[cell == c][0]) for c in rows.cells]
     for c, g in zip(rows.cells, groups, strict=True):
         if not design[cell == c].any():
-            raise too_few("freeze", guarantee, data.names[g], int((cell == c).sum()), None)
+            width = data.ub - data.lb
+            need = rows_at_least(1.0 - guarantee, _most(data.problem, width) / width)
+            raise too_few("freeze", guarantee, data.names[g], int((cell == c).sum()), need)
     found = _Targets(data, rows, design, guarantee)
     best, risk = found.best()
     kept = best.failure <= risk

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import log, sqrt
+from math import ceil, log, sqrt
 from typing import Protocol
 
 import numpy as np
@@ -315,6 +315,12 @@ def too_few(what: str, guarantee: float, group: str, have: int, need: int | None
         f"{what}: guarantee={guarantee:g} cannot be kept: the group {group} has {have:,} calibration rows that count, and {asked}. Give "
         "more, widen the tolerance, lower the guarantee, or pass on_few='tighten as far as possible'"
     )
+
+
+def rows_at_least(alpha: float, room: float) -> int | None:
+    """How many rows tell a mean of numbers in a box of width 1 to ``room``, at the worst variance (Hoeffding 1963): what is said of a
+    group of which no rows are known that could say more. None where there is no room."""
+    return ceil(log(2.0 / alpha) / (2.0 * room * room)) if room > 0 else None
 
 
 def variance_bound(values: Array, centre: float, low: float, high: float, delta: float) -> float:

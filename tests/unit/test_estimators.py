@@ -523,3 +523,11 @@ def test_a_progress_bar_is_shown_on_request(capsys):
 def test_on_cuda():
     model = FairClassifier(fo.DemographicParity, tolerance=0.03, sensitive_columns="sex", device="cuda", **QUICK).fit(ONE, YES)
     assert max(r["gap"] for r in model.gaps(calibration(model, ONE))) <= 0.03 + 1e-9
+
+
+def test_words_in_a_column_are_named():
+    table = ONE.assign(v=np.where(TABLE["race"] == "a", "low", "1.5"))
+    with pytest.raises(fo.InputError, match="X: the column 'v' holds 'low' in row [0-9]+; expected numbers, encode words first"):
+        FairClassifier(fo.DemographicParity("sex", tolerance=0.1), sensitive_columns="sex", **QUICK).fit(table, YES)
+    with pytest.raises(fo.InputError, match="X: the column 'v' holds 'low'"):
+        fo.FairDecisions(fo.DemographicParity("sex", tolerance=0.1), sensitive_columns="sex").fit(table[["u", "v", "sex"]], YES)

@@ -102,8 +102,10 @@ def test_too_few_rows_name_the_group_and_how_many_it_takes():
     assert promise.bound is not None
     assert 0.05 < promise.bound < 0.3
     tiny = np.concatenate([["c"], g[1:]])
-    with pytest.raises(fo.InputError, match="the group g='c' has 1 calibration rows"):
+    with pytest.raises(fo.InputError, match="the group g='c' has 1 calibration rows that count, and about 738 calibration rows"):
         layer.freeze(z, sensitive_features={"g": tiny}, guarantee=0.95)
+    with pytest.raises(fo.InputError, match="the group g='c' has 1 calibration rows that count, and about 738 calibration rows"):
+        model.fit(z, y, {"g": tiny})
 
 
 def test_what_has_no_guarantee_says_so():
