@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import isfinite, prod
+from math import prod
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from fairopt.auditing.apart import read_threshold
 from fairopt.auditing.gap_table import read_scores
 from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.basics.columns import Value, numbers, read_features
@@ -160,9 +161,8 @@ def read_sample(
     if missing_group not in ("error", "own"):
         raise InputError(f"missing_group: got {missing_group!r}, expected 'error' or 'own'")
     if decisions is None:
-        if isinstance(threshold, bool) or not isinstance(threshold, int | float | np.number) or not isfinite(threshold):
-            raise InputError(f"threshold: got {threshold!r}, expected a finite number")
-        chosen = (vector >= float(threshold)).astype(np.float64)
+        threshold = read_threshold(threshold)
+        chosen = (vector >= threshold).astype(np.float64)
     else:
         chosen = _numbers(numbers(decisions, n, "decisions"))
         if not is_binary(chosen):
