@@ -4,7 +4,8 @@
               over as many lines as it takes
     n, m      ...
 
-A docstring is written to be read where it stands, so its lists are columns of text; Markdown would run them together.
+A docstring is written to be read where it stands, so its lists are columns of text; Markdown would run them together. The example at its
+end stays as it is: what it prints may stand in columns too.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class AlignedLists(griffe.Extension):
 
 def as_markdown(text: str) -> str:
     """``text`` with its aligned lists as definition lists."""
-    lines, made, at = text.splitlines(), [], 0
+    prose, heading, example = text.partition("Examples:\n")
+    lines, made, at = prose.splitlines(), [], 0
     while at < len(lines):
         entries, stop = _list(lines, at)
         if not entries:
@@ -36,7 +38,7 @@ def as_markdown(text: str) -> str:
             continue
         made += ["", *entries] if made and made[-1].strip() else entries
         at = stop
-    return "\n".join(made)
+    return "\n".join([*made, *([heading + example] if heading else [])])
 
 
 def _list(lines: list[str], at: int) -> tuple[list[str], int]:

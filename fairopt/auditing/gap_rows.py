@@ -34,6 +34,12 @@ class ExactCheck:
     holds         no constraint is broken (also where there is nothing to compare: see ``vacuous``)
     vacuous       ``checked`` is 0: nothing was asked, and nothing is certified
     verdict       "holds", "broken" or "vacuous"
+
+    Examples:
+        >>> features = {"sex": ["f", "m"]}
+        >>> check, of_decisions = fo.audit([0.25, 0.75], fo.DemographicParity("sex", tolerance=0.25), sensitive_features=features).checks
+        >>> check.verdict, check.max_violation
+        ('broken', 0.25)
     """
 
     quantity: str

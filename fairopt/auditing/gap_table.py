@@ -50,6 +50,12 @@ def gaps(
     sensitive_features, targets and groups are as in ``compile``. missing_group: "error", or "own": samples whose group is missing are a
     group of their own. pos_label: the target that counts as 1 (every other one as 0). InputError for NaN scores, wrong shapes, unknown
     groups, missing targets.
+
+    Examples:
+        >>> print(fo.gaps([0.2, 0.6], fo.DemographicParity("sex", tolerance=0.1), sensitive_features={"sex": ["f", "m"]}))
+        notion             attribute  given  group_a  group_b  value_a  value_b  gap  limit  n_a  n_b  status
+        -----------------  ---------  -----  -------  -------  -------  -------  ---  -----  ---  ---  ------
+        DemographicParity  sex        -      f        m            0.2      0.6  0.4    0.1    1    1  broken
     """
     if not isinstance(notion, Notion):
         raise InputError(f"notion must be a notion such as DemographicParity('sex', tolerance=0.05), came {notion!r}")

@@ -27,6 +27,14 @@ class Metric:
 
     targets (n,), values (n,): decisions as 0 and 1, or the scores themselves (``of="score"``); scikit-learn's metrics fit.
     InputError for what is no function, and for another ``of``.
+
+    Examples:
+        >>> from fairopt.auditing import Metric
+        >>> brier = Metric(lambda targets, scores: ((targets - scores) ** 2).mean(), of="score")
+        >>> notion, features = fo.DemographicParity("sex", tolerance=0.1), {"sex": ["f", "m"]}
+        >>> report = fo.audit([0.25, 0.75], notion, sensitive_features=features, targets=[0, 1], metrics={"Brier score": brier})
+        >>> [value for measure, value in zip(report.groups["measure"], report.groups["value"]) if measure == "Brier score"]
+        [0.0625, 0.0625, 0.0625]
     """
 
     function: Callable[..., Any]

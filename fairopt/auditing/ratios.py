@@ -34,7 +34,16 @@ SCORING = ("category", "applicants", "above_median", "scoring_rate", "impact_rat
 class LocalLaw144:
     """Which columns hold the categories. sex, race: names in sensitive_features; unknown: values that mean an unknown category, beside a
     missing one; exclude_below: share of the data below which a category is left out of the impact ratios (0: none is). InputError for a
-    share outside [0, 1) and columns that are no names."""
+    share outside [0, 1) and columns that are no names.
+
+    Examples:
+        >>> from fairopt.auditing import LocalLaw144
+        >>> features = {"sex": ["f", "f", "m", "m"], "race": ["a", "b", "a", "b"]}
+        >>> notion = fo.DemographicParity("sex", tolerance=0.1)
+        >>> report = fo.audit([0.2, 0.8, 0.4, 0.9], notion, sensitive_features=features, local_law=LocalLaw144("sex", "race"))
+        >>> list(report.local_law)[:3]
+        ['selection, sex', 'selection, race/ethnicity', 'selection, intersectional']
+    """
 
     sex: str
     race: str

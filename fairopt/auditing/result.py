@@ -19,7 +19,14 @@ FORMAT = 1
 
 class Audit(Findings):
     """What an audit found: ``gaps``, ``summary``, ``groups``, ``spread``, ``ratios``, ``local_law``, ``checks``, ``distribution`` and more,
-    each described at ``Findings``; and how it is saved, as JSON, CSV or one HTML page. ``notions`` are the words of those audited."""
+    each described at ``Findings``; and how it is saved, as JSON, CSV or one HTML page. ``notions`` are the words of those audited.
+
+    Examples:
+        >>> features = {"sex": ["f", "f", "m", "m"]}
+        >>> report = fo.audit([0.2, 0.8, 0.4, 0.9], fo.DemographicParity("sex", tolerance=0.1), sensitive_features=features)
+        >>> [(check.quantity, check.verdict) for check in report.checks]
+        [('score', 'broken'), ('decision', 'holds')]
+    """
 
     def to_pandas(self) -> dict[str, Any]:
         """Name -> ``pandas.DataFrame`` of every table. MissingExtraError without pandas."""
@@ -88,7 +95,14 @@ class Audit(Findings):
 
 
 def read_json(text: str | Path) -> dict[str, Any]:
-    """The ``text`` that ``to_json`` wrote, with every table as a ``Table``. InputError for a newer format."""
+    """The ``text`` that ``to_json`` wrote, with every table as a ``Table``. InputError for a newer format.
+
+    Examples:
+        >>> from fairopt.auditing import read_json
+        >>> report = fo.audit([0.25, 0.75], fo.DemographicParity("sex", tolerance=0.1), sensitive_features={"sex": ["f", "m"]})
+        >>> sorted(read_json(report.to_json()))
+        ['checks', 'data_hash', 'format', 'holds', 'n', 'notes', 'notions', 'settings', 'tables', 'vacuous', 'versions']
+    """
     data = json.loads(text.read_text(encoding="utf-8") if isinstance(text, Path) else text)
     version = data.get("format") if isinstance(data, Mapping) else None
     if not isinstance(version, int) or version > FORMAT:

@@ -62,6 +62,12 @@ def audit(
 
     Whether a constraint is met is decided in exact arithmetic from the numbers that came. The intervals of rates need scipy; without it
     they are left out and a note says so. Raises InputError for bad input. Reports: ``Audit.to_html``, ``to_json``, ``to_pandas``.
+
+    Examples:
+        >>> features = {"sex": ["f", "f", "m", "m"]}
+        >>> report = fo.audit([0.25, 0.75, 0.5, 1.0], fo.DemographicParity("sex", tolerance=0.2), sensitive_features=features)
+        >>> print(report.checks[0].verdict, report.gaps["gap"])
+        broken (0.25, 0.5)
     """
     notions = read_notions(notion)
     law = read_local_law(local_law)

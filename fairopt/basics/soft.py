@@ -25,6 +25,12 @@ class Soft(Shares):
 
     InputError for another shape, numbers outside [0, 1] or not finite, rows that do not sum to 1, and values that are not K different ones.
     Source: Chen, Kallus, Mao, Svacha, Udell 2019 (the weighted estimator); how far it can be off: claims Q4 and Q5.
+
+    Examples:
+        >>> sex = fo.Soft([[0.75, 0.25], [0.25, 0.75], [0.5, 0.5]], ["f", "m"])
+        >>> fair = fo.project(torch.tensor([0.2, 0.6, 0.4]), fo.DemographicParity("sex", tolerance=0.05), sensitive_features={"sex": sex})
+        >>> fair
+        tensor([0.3250, 0.4750, 0.4000])
     """
 
     __slots__ = ("is_certain", "probabilities", "values")

@@ -18,6 +18,16 @@ class Table:
     """``rows`` (tuples) under named columns, with a ``title`` or none. ``None`` is an absent value and prints as a dash.
 
     InputError for a row of another length than ``columns``, and for a column that is not there.
+
+    Examples:
+        >>> table = fo.Table(("group", "mean"), (("f", 0.25), ("m", None)))
+        >>> print(table)
+        group  mean
+        -----  ----
+        f      0.25
+        m         -
+        >>> table["mean"]
+        (0.25, None)
     """
 
     columns: tuple[str, ...]

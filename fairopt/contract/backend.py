@@ -22,7 +22,13 @@ ALL_SOFTNESS: frozenset[SoftnessKind] = frozenset({"hard", "priced", "budget", "
 
 class Status(Enum):
     """How a projection ended. Each value is the advice to the user. Scores are finite and inside their box whatever the status, but those
-    that on_infeasible="passthrough" returns as they came."""
+    that on_infeasible="passthrough" returns as they came.
+
+    Examples:
+        >>> found = fo.project([0.2, 0.6], fo.DemographicParity("sex", tolerance=0), sensitive_features=["f", "m"], return_solution=True)
+        >>> found.status is fo.Status.CERTIFIED, fo.Status.ITERATION_LIMIT.advice
+        (True, "the backend stopped at its iteration limit; raise max_iter or try backend='dual_newton'")
+    """
 
     CERTIFIED = (
         "every hard row and bound holds exactly, in rational arithmetic, for the numbers returned, and they are the nearest such scores "
@@ -61,6 +67,11 @@ class Capabilities:
     accuracy_native_y, accuracy_native_gradient  the same for gradient="native", without polish
     exact             solves to machine precision without polish
     distances         the distances it solves for (``fairopt.contract.problem.Distance``)
+
+    Examples:
+        >>> can = fo.backend("closed_form").capabilities
+        >>> can.exact, can.dense, can.gradients
+        (True, True, ('implicit',))
     """
 
     softness: frozenset[SoftnessKind] = frozenset({"hard"})
@@ -88,6 +99,12 @@ class RawSolution:
     ``status``: None when the solver says that it solved the problem, else INFEASIBLE, ITERATION_LIMIT, INACCURATE or FAILED.
     ``y`` may be None where ``prices`` determine it: y = clip(z - A^T p / w, lb, ub).
     ``iterations`` as the solver counts them, ``message`` in its own words; both are shown, nothing rests on them.
+
+    Examples:
+        >>> problem = fo.compile(fo.DemographicParity("sex", tolerance=0), sensitive_features=["f", "m"]).problem
+        >>> raw = fo.backend("dual_newton").solve(torch.tensor([0.2, 0.6], dtype=torch.float64), problem)
+        >>> raw.status is None, raw.prices
+        (True, array([-0.2]))
     """
 
     y: Tensor | None
@@ -102,6 +119,15 @@ class Backend(ABC):
 
     ``requires`` names the modules that must be there, ``install`` the line that brings them. Both are read without importing the solver.
     ``members`` names the solvers of a family, each asked for as "family:member".
+
+    Examples:
+        >>> class Borrowed(fo.Backend):
+        ...     name = "borrowed"
+        ...     capabilities = fo.Capabilities(exact=True)
+        ...     def solve(self, scores, problem):
+        ...         return fo.backend("dual_newton").solve(scores, problem)
+        >>> fo.project([0.2, 0.6], fo.DemographicParity("sex", tolerance=0), sensitive_features=["f", "m"], backend=Borrowed())
+        [0.4, 0.4]
     """
 
     name: ClassVar[str]

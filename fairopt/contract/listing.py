@@ -13,7 +13,12 @@ COLUMNS = (
 
 
 def backends() -> Table:
-    """One row per installed backend: whether it can be imported here, else why not and the line that installs it, and its capabilities."""
+    """One row per installed backend: whether it can be imported here, else why not and the line that installs it, and its capabilities.
+
+    Examples:
+        >>> "dual_newton" in fo.backends()["name"]
+        True
+    """
     return Table(COLUMNS, tuple(_row(name) for name in installed()))
 
 

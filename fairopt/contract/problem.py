@@ -65,6 +65,11 @@ class Softness:
 
     hard: infinite; priced: ``weight * d``; quadratic: ``weight / 2 * d^2``; budget: ``weight * max d`` over all constraints with
     the same ``block`` (a number >= 0; -1 for the other kinds).
+
+    Examples:
+        >>> notion = fo.DemographicParity("sex", tolerance=0).penalised(2.0)
+        >>> fo.compile(notion, sensitive_features=["f", "m"]).problem.softness
+        (Softness(kind='quadratic', weight=2.0, block=-1),)
     """
 
     kind: SoftnessKind = "hard"
@@ -102,6 +107,11 @@ class Rows:
     copies        (n,) int64 or None: how many samples each position stands for, of data that lie elsewhere; None: for itself alone
 
     masks and scales, and with them ``coefficients``, are ``fairopt.basics.sparse.SparseRows`` where there are thousands of groups.
+
+    Examples:
+        >>> rows = fo.compile(fo.DemographicParity("sex", tolerance=0), sensitive_features=["f", "m", "m"]).problem.rows
+        >>> rows.n, rows.m, rows.matrix()
+        (3, 1, tensor([[ 1.0000, -0.5000, -0.5000]], dtype=torch.float64))
     """
 
     cell: Tensor
@@ -229,6 +239,11 @@ class ProjectionProblem:
     distance      what the nearest scores are nearest in
 
     InputError where ``ratio`` has another length than ``width``.
+
+    Examples:
+        >>> problem = fo.compile(fo.DemographicParity("sex", tolerance=0.1), sensitive_features=["f", "m"]).problem
+        >>> problem.n, problem.m, problem.width, problem.labels
+        (2, 1, array([], dtype=float64), ('DemographicParity(sex): f - m',))
     """
 
     rows: Rows
@@ -345,6 +360,12 @@ class Limits:
 
     lower, upper (L,), width (R,), offset (m,), softness_weight (L + R,): see ``ProjectionProblem``.
     A copy or a pickle holds the numbers, not the graph.
+
+    Examples:
+        >>> tolerance = torch.tensor(0.1, requires_grad=True)
+        >>> limits = fo.compile(fo.DemographicParity("sex", tolerance=tolerance), sensitive_features=["f", "m"]).problem.limits()
+        >>> limits.lower, limits.upper
+        (tensor([-0.1000], dtype=torch.float64), tensor([0.1000], dtype=torch.float64))
     """
 
     lower: Tensor

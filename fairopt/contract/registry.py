@@ -51,6 +51,10 @@ def backend(name: str, **options: Any) -> Backend:
     """An instance with options: ``fo.backend("qpth", max_iter=50)``; "qpsolvers:osqp" names a solver within a family.
 
     Raises InputError for an unknown name or option, MissingExtraError (with the line that installs it) where its solver is absent.
+
+    Examples:
+        >>> fo.backend("dual_newton").name
+        'dual_newton'
     """
     if not isinstance(name, str):
         raise InputError(f"name: got {type(name).__name__}, expected a backend's name")

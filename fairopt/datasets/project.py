@@ -68,6 +68,20 @@ def project_dataset(
     The data are read twice, once to be summed and once to be written; what lies between goes over codes and scores alone. A run that was
     stopped goes on where it was, and ends with the same bytes. Raises InputError, InfeasibleError; UnsupportedError where the notion
     cannot be certified by passes and there are more rows than are loaded at once; MissingExtraError without pyarrow.
+
+    Examples:
+        >>> import tempfile
+        >>> import pandas as pd
+        >>> from pathlib import Path
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> pd.DataFrame({"sex": ["f", "f", "m", "m"], "p": [0.25, 0.75, 0.5, 1.0]}).to_csv(folder / "scores.csv", index=False)
+        >>> report = fo.project_dataset(folder / "scores.csv", folder / "fair.csv", fo.DemographicParity("sex", tolerance=0), score="p")
+        >>> pd.read_csv(folder / "fair.csv")
+          sex     p  fair_score
+        0   f  0.25       0.375
+        1   f  0.75       0.875
+        2   m  0.50       0.375
+        3   m  1.00       0.875
     """
     if not isinstance(notion, Notion):
         raise InputError(f"notion must be a notion such as DemographicParity('sex', tolerance=0.05), came {notion!r}")

@@ -45,6 +45,16 @@ class DatasetReport:
     """What ``project_dataset`` did. certificate: the contents of the certificate file, plain values; places: what was read and written.
 
     resumed: a stopped run was gone on with, or it had ended before.
+
+    Examples:
+        >>> import tempfile
+        >>> import pandas as pd
+        >>> from pathlib import Path
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> pd.DataFrame({"sex": ["f", "f", "m", "m"], "p": [0.25, 0.75, 0.5, 1.0]}).to_csv(folder / "scores.csv", index=False)
+        >>> report = fo.project_dataset(folder / "scores.csv", folder / "fair.csv", fo.DemographicParity("sex", tolerance=0), score="p")
+        >>> report.rows, report.certified, report.resumed
+        (4, True, False)
     """
 
     certificate: dict[str, Any]

@@ -39,6 +39,11 @@ def decide(probabilities: Any, *, sensitive_features: Any, generator: Generator,
     generator: torch or numpy; missing_group: "error", or "own": samples whose value is missing are a group.
 
     Raises InputError for values outside [0, 1], UnsupportedError for three or more attributes.
+
+    Examples:
+        >>> generator = np.random.default_rng(0)
+        >>> fo.decide(np.array([0.5, 0.5, 0.25, 0.75]), sensitive_features=["f", "f", "m", "m"], generator=generator)
+        array([1, 0, 0, 1])
     """
     scores = numbers(probabilities, None, "probabilities")
     p = scores.detach().cpu().double().numpy()  # (n,)

@@ -72,6 +72,14 @@ class FairnessLayer(nn.Module):
     other groups than declared ones.
 
     Shapes: scores (n,) or (n, 1) in, the same out. Source: Troxell, Roemer, Montufar 2026, equation of the layer; DESIGN 5.
+
+    Examples:
+        >>> layer = fo.FairnessLayer(fo.DemographicParity("sex", tolerance=0.1), bounds=(0, 1))
+        >>> scores = torch.tensor([0.2, 0.6], requires_grad=True)
+        >>> fair = layer(scores, sensitive_features={"sex": ["f", "m"]})
+        >>> fair[1].backward()
+        >>> print(fair.detach(), scores.grad, layer.certificate.status.name)
+        tensor([0.3500, 0.4500]) tensor([0.5000, 0.5000]) CERTIFIED
     """
 
     def __init__(

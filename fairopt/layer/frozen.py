@@ -45,6 +45,13 @@ class FrozenLayer(nn.Module):
     The state holds tensors alone: ``shifts``, and ``setting``, a uint8 buffer of JSON with groups (and their types), attributes, box,
     space and notion. ``load_state_dict`` raises InputError where a state's setting is another one; ``strict=False`` lets another notion
     pass, and a state without a setting (of shifts alone), but never other groups, attributes, spaces or boxes.
+
+    Examples:
+        >>> layer = fo.FairnessLayer(fo.DemographicParity("sex", tolerance=0), bounds=(0, 1))
+        >>> frozen = layer.freeze(torch.tensor([0.1, 0.3, 0.5, 0.7]), sensitive_features={"sex": ["f", "f", "m", "m"]})
+        >>> later = {"sex": ["m", "f", "m"]}
+        >>> frozen(torch.tensor([0.5, 0.5, 0.1]), frozen.index(later))
+        tensor([0.3000, 0.7000, 0.0000])
     """
 
     shifts: Tensor

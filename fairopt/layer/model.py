@@ -16,6 +16,13 @@ class FairModel(nn.Module):
 
     ``with_distance`` also gives the mean squared move, to be added to the loss. InputError where ``network`` is no module or ``layer`` no
     fairness layer.
+
+    Examples:
+        >>> network = torch.nn.Sequential(torch.nn.Linear(3, 1), torch.nn.Flatten(0))
+        >>> model = fo.FairModel(network, fo.FairnessLayer(fo.DemographicParity("sex", tolerance=0), bounds=(0, 1), space="probability"))
+        >>> fair = model(torch.randn(4, 3), sensitive_features={"sex": [0, 0, 1, 1]})
+        >>> abs(fair[:2].mean() - fair[2:].mean()).item() < 1e-6
+        True
     """
 
     def __init__(self, network: nn.Module, layer: FairnessLayer) -> None:

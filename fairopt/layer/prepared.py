@@ -70,6 +70,11 @@ class Prepared:
 
     Made by ``compile``; ``on_infeasible`` as there.
     Tolerances that are tensors are read at each call. A copy or a pickle has tensors of its own.
+
+    Examples:
+        >>> prepared = fo.compile(fo.DemographicParity("sex", tolerance=0), sensitive_features=["f", "m"])
+        >>> prepared.project(torch.tensor([0.2, 0.6])), prepared.project(torch.tensor([0.1, 0.3]))
+        (tensor([0.4000, 0.4000]), tensor([0.2000, 0.2000]))
     """
 
     compiled: Compiled
@@ -297,6 +302,11 @@ def compile(
 
     Raises InputError, InfeasibleError (with a minimal conflicting set in ``.rows`` and a proof in ``.proof``); RankError where a rank is
     gone. Source: DESIGN 4 and 5.
+
+    Examples:
+        >>> prepared = fo.compile(fo.DemographicParity("sex", tolerance=0.1), sensitive_features=["f", "m"], bounds=(0, 1))
+        >>> prepared.problem.labels, prepared.project(torch.tensor([0.2, 0.6]))
+        (('DemographicParity(sex): f - m',), tensor([0.3500, 0.4500]))
     """
     return _compiled(
         notion, sensitive_features=sensitive_features, targets=targets, bounds=bounds, weights=weights, groups=groups,
@@ -392,6 +402,11 @@ def project(
     Same shape, dtype and device as ``scores`` (or the same container, see
     ``Prepared.project``); with ``return_solution`` a Solution with prices, status and certificate.
     Arguments and errors: see ``compile`` and ``Prepared.project``.
+
+    Examples:
+        >>> scores = torch.tensor([0.2, 0.6], requires_grad=True)
+        >>> fo.project(scores, fo.DemographicParity("sex", tolerance=0.1), sensitive_features=["f", "m"])
+        tensor([0.3500, 0.4500], grad_fn=<_AttachedBackward>)
     """
     prepared = _compiled(
         notion, sensitive_features=sensitive_features, targets=targets, bounds=bounds, weights=weights, groups=groups,

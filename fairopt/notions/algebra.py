@@ -37,7 +37,13 @@ class Leaf:
 
 
 class Notion(ABC):
-    """A parity notion. A subclass names its arguments in ``arguments`` and yields constraints in ``constraints``."""
+    """A parity notion. A subclass names its arguments in ``arguments`` and yields constraints in ``constraints``.
+
+    Examples:
+        >>> notion = fo.DemographicParity("sex", tolerance=0.1) & fo.EqualOpportunity("race", tolerance=0.05)
+        >>> notion.attributes, notion.needs_targets
+        (('sex', 'race'), True)
+    """
 
     @property
     @abstractmethod
@@ -107,7 +113,13 @@ class Notion(ABC):
 
 
 class Joined(Notion):
-    """``a & b & ...``: all ``parts`` at once."""
+    """``a & b & ...``: all ``parts`` at once.
+
+    Examples:
+        >>> notion = fo.DemographicParity("sex", tolerance=0.1) & fo.GroupMeanBound("sex", lower=0.3)
+        >>> len(notion.parts), fo.project(torch.tensor([0.1, 0.6]), notion, sensitive_features=["f", "m"])
+        (2, tensor([0.3000, 0.4000]))
+    """
 
     def __init__(self, parts: tuple[Notion, ...]) -> None:
         self.parts = parts
@@ -150,6 +162,11 @@ class Softened(Notion):
     """A ``notion`` whose violations cost something instead of being forbidden; made by ``priced``, ``budgeted``, ``penalised``.
 
     ``kind`` and ``weight`` (>= 0) are those of ``Softness``. InputError for a notion that is soft already.
+
+    Examples:
+        >>> notion = fo.DemographicParity("sex", tolerance=0).penalised(2.0)
+        >>> fo.project(torch.tensor([0.2, 0.6]), notion, sensitive_features=["f", "m"])
+        tensor([0.3600, 0.4400])
     """
 
     def __init__(self, notion: Notion, kind: SoftnessKind, weight: Any) -> None:

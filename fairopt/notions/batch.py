@@ -70,6 +70,14 @@ class Batch:
     copies              (n,) how many samples each position stands for; None: one
     outputs             how many scores a sample has; None: one, and no functional names it. With several, output c of sample i is at
                         position c n + i of events, values and columns, and means name their output
+
+    Examples:
+        >>> from fairopt.notions import Batch
+        >>> batch = Batch(3, {"sex": ["f", "m", "m"]}, targets=[1, 0, 1])
+        >>> women, men = batch.groups("sex")
+        >>> constraint = abs(batch.mean(women) - batch.mean(men & (batch.targets == 1))) <= 0.1
+        >>> constraint.functionals[0].means
+        ((1.0, <event f>), (-1.0, <event m & target=1>))
     """
 
     def __init__(

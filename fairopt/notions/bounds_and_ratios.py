@@ -20,6 +20,11 @@ class ImpactRatio(GroupNotion):
     For scores >= 0: with two or more groups and ratio < 1 it implies that every group mean is >= 0 (claim L2), a surprise on logits.
     ``attribute`` and ``given`` are as in ``DemographicParity``. InputError for a ratio outside [0, 1].
     One constraint in each stratum: ``ratio * largest mean - smallest mean <= 0``; what softness prices is how far that is above 0.
+
+    Examples:
+        >>> scores, sex = torch.tensor([0.2, 0.6]), ["f", "m"]
+        >>> fo.project(scores, fo.ImpactRatio("sex", ratio=0.8), sensitive_features=sex)
+        tensor([0.3707, 0.4634])
     """
 
     def __init__(self, attribute: str | tuple[str, ...], *, ratio: float = 0.8, given: str | tuple[str, ...] | None = None) -> None:
@@ -45,6 +50,11 @@ class GroupMeanBound(GroupNotion):
     attribute  a key of sensitive_features, or several: the groups are then their combinations;  given  the same in each of its strata
 
     InputError where both are None and for limits that cross.
+
+    Examples:
+        >>> scores, sex = torch.tensor([0.2, 0.6]), ["f", "m"]
+        >>> fo.project(scores, fo.GroupMeanBound("sex", lower=0.3), sensitive_features=sex)
+        tensor([0.3000, 0.6000])
     """
 
     def __init__(
@@ -77,6 +87,11 @@ class ScoreCovariance(GroupNotion):
     """abs(1/n sum_i (s_i - mean s) y_i) <= tolerance for a continuous attribute s: a row with a weight of its own a sample.
 
     ``tolerance`` >= 0 in units of s times the scores. InputError where ``attribute`` is not one name.
+
+    Examples:
+        >>> notion = fo.ScoreCovariance("age", tolerance=0)
+        >>> fo.project([0.1, 0.2, 0.6], notion, sensitive_features={"age": [20.0, 30.0, 40.0]})
+        [0.35, 0.2, 0.35]
     """
 
     def __init__(self, attribute: str, *, tolerance: Any) -> None:

@@ -36,6 +36,14 @@ class NotionFactory:
 
     ``needs_targets`` says whether the notion reads targets; None: whether the code names them. InputError where ``function``
     takes no batch.
+
+    Examples:
+        >>> @fo.notion
+        ... def at_most(batch, attribute, limit):
+        ...     for group in batch.groups(attribute):
+        ...         yield batch.mean(group) <= limit
+        >>> type(at_most).__name__, at_most("sex", limit=0.5)
+        ('NotionFactory', at_most('sex', limit=0.5))
     """
 
     def __init__(self, function: Generator, needs_targets: bool | None = None) -> None:
@@ -65,7 +73,16 @@ class NotionFactory:
 
 
 class DecoratedNotion(Notion):
-    """A notion made by a decorated function (its ``factory``) and its ``arguments``."""
+    """A notion made by a decorated function (its ``factory``) and its ``arguments``.
+
+    Examples:
+        >>> @fo.notion
+        ... def at_most(batch, attribute, limit):
+        ...     for group in batch.groups(attribute):
+        ...         yield batch.mean(group) <= limit
+        >>> at_most("sex", limit=0.5).arguments
+        {'attribute': 'sex', 'limit': 0.5}
+    """
 
     def __init__(self, factory: NotionFactory, arguments: dict[str, Any]) -> None:
         self.factory = factory
@@ -136,6 +153,14 @@ def notion(function: Generator | None = None, *, needs_targets: bool | None = No
     """Turn a generator of constraints into a notion. See the module's docstring.
 
     needs_targets   None: whether the function's code names ``targets``; say so where it reads them in some other way
+
+    Examples:
+        >>> @fo.notion
+        ... def at_most(batch, attribute, limit):
+        ...     for group in batch.groups(attribute):
+        ...         yield batch.mean(group) <= limit
+        >>> fo.project(torch.tensor([0.2, 0.6]), at_most("sex", limit=0.5), sensitive_features=["f", "m"])
+        tensor([0.2000, 0.5000])
     """
     if function is None:
         return lambda f: NotionFactory(f, needs_targets)

@@ -37,6 +37,13 @@ class Registry(Protocol):
 class Mask:
     """An event. ``a & b``, ``a | b``, ``~a``; boolean arrays and tensors (n,) join in. Made by the ``batch`` under a ``key``; ``name`` is
     for labels.
+
+    Examples:
+        >>> from fairopt.notions import Batch
+        >>> batch = Batch(3, {"sex": ["f", "m", "m"]}, targets=[1, 0, 1])
+        >>> women, men = batch.groups("sex")
+        >>> men & (batch.targets == 1), ~women
+        (<event m & target=1>, <event not f>)
     """
 
     __array_ufunc__ = None

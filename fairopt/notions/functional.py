@@ -68,6 +68,13 @@ class Constraint(_NoTruth):
     """lower <= f <= upper of one functional, or a range of several: max - min <= width, with a ratio: ratio * max - min <= width.
 
     ``functionals`` are the one or the several; ``attribute`` and ``given`` are words for tables. Made by comparing, not by hand.
+
+    Examples:
+        >>> from fairopt.notions import Batch
+        >>> batch = Batch(3, {"sex": ["f", "m", "m"]})
+        >>> constraint = batch.range(batch.groups("sex")) <= 0.1
+        >>> constraint.width, len(constraint.functionals)
+        (Amount(constant=0.1, terms=()), 2)
     """
 
     functionals: Sequence[Functional]
@@ -100,6 +107,14 @@ class Constraint(_NoTruth):
 class Functional(_NoTruth):
     """One linear functional. ``means`` (scale, event) of scores; ``constants`` (scale, event, index of values in the batch);
     ``constant`` a number; ``dense`` (scale, index of weights of single samples in the batch); ``name`` for labels. Made by the batch.
+
+    Examples:
+        >>> from fairopt.notions import Batch
+        >>> batch = Batch(3, {"sex": ["f", "m", "m"]})
+        >>> women, men = batch.groups("sex")
+        >>> difference = batch.mean(women) - 0.8 * batch.mean(men)
+        >>> difference.means
+        ((1.0, <event f>), (-0.8, <event m>))
     """
 
     means: tuple[tuple[float, Mask], ...] = ()

@@ -24,7 +24,13 @@ from fairopt.notions.group_notion import GroupNotion
 
 @dataclass(frozen=True)
 class Reference:
-    """Compare every group with the group ``value`` (a tuple of values for an intersection of attributes)."""
+    """Compare every group with the group ``value`` (a tuple of values for an intersection of attributes).
+
+    Examples:
+        >>> notion = fo.DemographicParity("sex", tolerance=0, to=fo.Reference("m"))
+        >>> fo.project([0.2, 0.6], notion, sensitive_features=["f", "m"])
+        [0.4, 0.4]
+    """
 
     value: Any
 
@@ -90,6 +96,11 @@ class DemographicParity(Parity):
     given      an attribute, or several: the same in each of its strata
 
     InputError for a tolerance below 0 and a ``to`` that is none of these.
+
+    Examples:
+        >>> scores, sex = torch.tensor([0.2, 0.6]), ["f", "m"]
+        >>> fo.project(scores, fo.DemographicParity("sex", tolerance=0.1), sensitive_features=sex)
+        tensor([0.3500, 0.4500])
     """
 
 
@@ -97,6 +108,11 @@ class EqualOpportunity(Parity):
     """Group means among samples with target 1 within ``tolerance``.
 
     Arguments and errors as in ``DemographicParity``.
+
+    Examples:
+        >>> notion = fo.EqualOpportunity("sex", tolerance=0)
+        >>> fo.project([0.2, 0.1, 0.6, 0.9], notion, sensitive_features=["f", "f", "m", "m"], targets=[1, 0, 1, 0])
+        [0.4, 0.1, 0.4, 0.9]
     """
 
     events = (1,)
@@ -106,6 +122,11 @@ class PredictiveEquality(Parity):
     """Group means among samples with target 0 within ``tolerance``.
 
     Arguments and errors as in ``DemographicParity``.
+
+    Examples:
+        >>> notion = fo.PredictiveEquality("sex", tolerance=0)
+        >>> fo.project([0.2, 0.1, 0.6, 0.9], notion, sensitive_features=["f", "f", "m", "m"], targets=[1, 0, 1, 0])
+        [0.2, 0.5, 0.6, 0.5]
     """
 
     events = (0,)
@@ -115,6 +136,11 @@ class EqualizedOdds(Parity):
     """Equal opportunity and predictive equality.
 
     Arguments and errors as in ``DemographicParity``.
+
+    Examples:
+        >>> notion = fo.EqualizedOdds("sex", tolerance=0)
+        >>> fo.project([0.2, 0.1, 0.6, 0.9], notion, sensitive_features=["f", "f", "m", "m"], targets=[1, 0, 1, 0])
+        [0.4, 0.5, 0.4, 0.5]
     """
 
     events = (1, 0)

@@ -35,6 +35,11 @@ class MeanResidual(_Residual):
     """abs(mean over g of (y - target)) <= tolerance for each group g.
 
     Arguments and errors as in ``DemographicParity``.
+
+    Examples:
+        >>> notion = fo.MeanResidual("sex", tolerance=0)
+        >>> fo.project([0.2, 0.4, 0.6], notion, sensitive_features=["f", "f", "m"], targets=[0, 1, 1])
+        [0.4, 0.6, 1.0]
     """
 
     def constraints(self, batch: Batch) -> Iterator[Constraint]:
@@ -47,6 +52,11 @@ class ResidualParity(_Residual):
     """Range over the groups g of mean over g of (y - target) <= tolerance.
 
     Arguments and errors as in ``DemographicParity``.
+
+    Examples:
+        >>> scores, sex = torch.tensor([0.2, 0.4, 0.6]), ["f", "f", "m"]
+        >>> fo.project(scores, fo.ResidualParity("sex", tolerance=0), sensitive_features=sex, targets=[0, 1, 1])
+        tensor([0.1333, 0.3333, 0.7333])
     """
 
     def constraints(self, batch: Batch) -> Iterator[Constraint]:

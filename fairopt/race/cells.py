@@ -36,7 +36,15 @@ class Subject:
 
 @dataclass(frozen=True)
 class Cell:
-    """One measurement: ``backend`` is the label of a contestant, ``subject`` what it is asked, ``gradient`` "implicit" or "native"."""
+    """One measurement: ``backend`` is the label of a contestant, ``subject`` what it is asked, ``gradient`` "implicit" or "native".
+
+    Examples:
+        >>> from fairopt.race import Cell, Grid
+        >>> subject, gradient = Grid(n=(64,), boxes=("none",)).subjects()[0]
+        >>> cell = Cell("dual_newton", subject, gradient)
+        >>> Cell.from_dict(cell.to_dict()) == cell
+        True
+    """
 
     backend: str
     subject: Subject
@@ -58,6 +66,11 @@ class Grid:
     """Every combination of ``notions``, ``n``, ``groups``, ``dtypes``, ``boxes`` and ``gradients``, as in ``compare``.
 
     Raises InputError for a word or number that is none of the choices.
+
+    Examples:
+        >>> from fairopt.race import Grid
+        >>> len(Grid(n=(64, 256), groups=(2, 4), boxes=("active",)).subjects())
+        4
     """
 
     notions: tuple[str, ...] = ("demographic_parity",)

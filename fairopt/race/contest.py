@@ -24,7 +24,16 @@ _RETRIED = {"absent", "broken"}
 
 @dataclass(frozen=True)
 class Progress:
-    """``done`` of ``total`` cells are finished; ``backend``: the one whose turn it is; ``record``: the last finished cell, if any."""
+    """``done`` of ``total`` cells are finished; ``backend``: the one whose turn it is; ``record``: the last finished cell, if any.
+
+    Examples:
+        >>> from fairopt.race import Progress
+        >>> told = []
+        >>> on_progress = told.append
+        >>> on_progress(Progress(1, 4, "dual_newton"))
+        >>> told[0].done, told[0].total
+        (1, 4)
+    """
 
     done: int
     total: int
@@ -58,6 +67,12 @@ def compare(
 
     A backend that is absent, broken at import, raises, dies or exceeds a limit is recorded as that. Workers are spawned: a script calls
     this under ``if __name__ == "__main__"``. Raises InputError for bad arguments and for a file of other settings. Source: DESIGN 3.
+
+    Examples:
+        >>> settings = fo.race.Settings(repeats=3, seconds=0.01)
+        >>> race = fo.compare(["closed_form"], n=[8], boxes=["none"], settings=settings)
+        >>> race.table()["outcome"], len(race.failures())
+        (('ok',), 0)
     """
     contestants = named(backends)
     if preset is None:

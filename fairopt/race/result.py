@@ -15,7 +15,16 @@ from fairopt.race.rows import failures, shown, tidy
 
 @dataclass(frozen=True, eq=False)
 class Race:
-    """``records``: one a cell, as in the file of finished cells; ``header``: settings, machine, versions."""
+    """``records``: one a cell, as in the file of finished cells; ``header``: settings, machine, versions.
+
+    Examples:
+        >>> subject = {"notion": "demographic_parity", "n": 64, "groups": 2, "dtype": "float64", "box": "none", "gradient": "implicit"}
+        >>> race = fo.Race(({"backend": "mine", **subject, "outcome": "time", "message": "beyond 60 s"},), {})
+        >>> print(race.failures())
+        backend  what  cells  message
+        -------  ----  -----  -----------
+        mine     time      1  beyond 60 s
+    """
 
     records: tuple[Record, ...]
     header: Record

@@ -12,7 +12,13 @@ from fairopt.basics.errors import InputError
 class Settings:
     """``repeats`` calls at most and ``seconds`` of timing a cell (three calls at least); ``time_limit`` seconds and
     ``memory_limit`` bytes beyond the state after import before a cell is given up; ``seed`` of the drawn numbers.
-    InputError for a number below what it can be."""
+    InputError for a number below what it can be.
+
+    Examples:
+        >>> from fairopt.race import Settings
+        >>> Settings(repeats=3, seconds=0.1).to_dict()
+        {'repeats': 3, 'seconds': 0.1, 'time_limit': 60.0, 'memory_limit': 4294967296, 'seed': 0}
+    """
 
     repeats: int = 25
     seconds: float = 0.5

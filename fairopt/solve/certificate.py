@@ -36,6 +36,12 @@ class Certificate:
                      it is read: InputError if scores were changed in place by then
     moved_by_repair  largest move of a score that made the rows hold after rounding
     status           how it ended, with advice;  backend  the solver's name;  dtype  of the scores that were returned
+
+    Examples:
+        >>> notion = fo.DemographicParity("sex", tolerance=0.1)
+        >>> found = fo.project([0.2, 0.8, 0.4, 0.9], notion, sensitive_features=["f", "f", "m", "m"], return_solution=True)
+        >>> found.certificate.status.name, found.certificate.max_violation <= 0, found.certificate.labels
+        ('CERTIFIED', True, ('DemographicParity(sex): f - m',))
     """
 
     violation: Array
@@ -228,6 +234,11 @@ class Solution:
     count and words.
 
     A copy or a pickle holds the numbers, not the graph: its scores are detached.
+
+    Examples:
+        >>> found = fo.project([0.2, 0.6], fo.DemographicParity("sex", tolerance=0), sensitive_features=["f", "m"], return_solution=True)
+        >>> found.scores, found.prices, found.backend
+        (tensor([0.4000, 0.4000], dtype=torch.float64), tensor([-0.2000], dtype=torch.float64), 'closed_form')
     """
 
     scores: Tensor

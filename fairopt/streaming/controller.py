@@ -41,6 +41,11 @@ class Controller(Stepping):
     window       ``AllTime()``, ``Sliding(n)`` or ``Forget(half_life)``
     missing_group  "error", or "own": samples whose group is missing are a group of their own
     pos_label    the target that counts as 1, every other one as 0; None: targets are numbers, labels 0 and 1
+
+    Examples:
+        >>> from fairopt.streaming import Controller, Cumulative, PooledParity, PrimalDual
+        >>> [issubclass(kind, Controller) for kind in (PooledParity, Cumulative, PrimalDual)]
+        [True, True, True]
     """
 
     # -- state --------------------------------------------------------------------------------------------------------------------

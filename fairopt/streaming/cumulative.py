@@ -25,6 +25,14 @@ class Cumulative(Controller):
     """Hard at every moment; see the module. With several families a batch is sent sample by sample, which is exact for one sample.
 
     Arguments and errors as in ``Controller``.
+
+    Examples:
+        >>> from fairopt.streaming import Cumulative
+        >>> stream = Cumulative(fo.DemographicParity("sex", tolerance=0.1), bounds=(0, 1))
+        >>> stream.step(torch.tensor([0.2, 0.6]), sensitive_features=["f", "m"]).scores
+        tensor([0.3500, 0.4500])
+        >>> stream.step(torch.tensor([0.5]), sensitive_features=["m"]).scores
+        tensor([0.4500])
     """
 
     name: ClassVar[str] = "Cumulative"

@@ -24,6 +24,12 @@ class Family:
     name is for tables; kind "range" or "anchored"; condition: a label, then only samples with that target count; residual: of score -
     target.
     lower, upper: "range" uses [0, tolerance] as the width (upper = tolerance, lower = 0); "anchored" the interval itself.
+
+    Examples:
+        >>> from fairopt.streaming import parity
+        >>> family = parity("sex", tolerance=0.1)
+        >>> family.attribute, family.kind, family.width
+        (('sex',), 'range', 0.1)
     """
 
     name: str
@@ -69,6 +75,12 @@ def parity(attribute: str | tuple[str, ...], *, tolerance: float, given: str | t
     """A range family: all group means within ``tolerance``. The torch-free twin of ``fo.DemographicParity``.
 
     Other arguments as in ``Family``. InputError for a tolerance below 0.
+
+    Examples:
+        >>> from fairopt.streaming import PooledParity, parity
+        >>> stream = PooledParity(parity("sex", tolerance=0.1), bounds=(0, 1))
+        >>> stream.step(torch.tensor([0.2, 0.6]), sensitive_features=["f", "m"]).scores
+        tensor([0.2879, 0.5121])
     """
     return Family(name, _names(attribute), "range", 0.0, _number(tolerance, "tolerance"), _names(given), condition, residual)
 
@@ -78,6 +90,12 @@ def anchored(attribute: str | tuple[str, ...], *, lower: float, upper: float, na
     """Each group mean in [``lower``, ``upper``]. The torch-free twin of ``fo.GroupMeanBound`` and (residual) ``fo.MeanResidual``.
 
     Arguments as in ``Family``. InputError for limits that cross.
+
+    Examples:
+        >>> from fairopt.streaming import PooledParity, anchored
+        >>> stream = PooledParity(anchored("sex", lower=0.3, upper=0.5), bounds=(0, 1))
+        >>> stream.step(torch.tensor([0.2, 0.6]), sensitive_features=["f", "m"]).scores
+        tensor([0.2333, 0.5667])
     """
     if not float(lower) <= float(upper):
         raise InputError(f"anchored: lower {lower!r} is above upper {upper!r}")
@@ -91,6 +109,11 @@ def named(notion: str, attribute: str | tuple[str, ...], tolerance: float, given
     """The families of a notion given by its name, as on the command line: one of ``NOTIONS``.
 
     ``attribute`` a name or several (their intersection), ``tolerance`` >= 0, ``given`` names strata. InputError for another name.
+
+    Examples:
+        >>> from fairopt.streaming import named
+        >>> [(family.name, family.condition) for family in named("equalized_odds", "sex", 0.1)]
+        [('EqualizedOdds', 1), ('EqualizedOdds', 0)]
     """
     if notion == "demographic_parity":
         return (parity(attribute, tolerance=tolerance, given=given),)

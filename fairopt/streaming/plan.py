@@ -19,6 +19,11 @@ class Plan:
     """All families. ``coupled``: a sample can count in several. ``neutral``: claim N2's neutral reply exists (or none is needed).
 
     InputError for no family.
+
+    Examples:
+        >>> from fairopt.streaming import Plan, parity
+        >>> Plan((parity("sex", tolerance=0.1), parity("race", tolerance=0.2))).coupled
+        True
     """
 
     families: tuple[Family, ...]

@@ -70,6 +70,17 @@ class PooledParity(Controller):
                N pi0 pi1 / (e staleness), without which delayed feedback runs into a limit cycle (claim P5). 0: sees all.
     predict    take off the expected shifts first; see the module. Off by default: on tight stationary streams it ends far inside the
                tolerance, and costs a few per cent more
+
+    Examples:
+        >>> from fairopt.streaming import PooledParity
+        >>> generator = np.random.default_rng(0)
+        >>> stream = PooledParity(fo.DemographicParity("sex", tolerance=0.1), bounds=(0, 1))
+        >>> for _ in range(200):
+        ...     sex = generator.integers(2, size=5)
+        ...     step = stream.step(0.3 + 0.4 * sex, sensitive_features=sex)
+        >>> report = stream.report()
+        >>> report.samples, report.pooled_gap <= report.bound
+        (1000, True)
     """
 
     _forecasts: bool = False

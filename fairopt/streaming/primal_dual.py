@@ -34,6 +34,16 @@ class PrimalDual(Controller):
 
     Other arguments as in ``Controller``. InputError for a step or a size that is not positive, UnsupportedError for several tolerances.
     price, soft_steps: p_{t+1} and the number T of soft batches so far.
+
+    Examples:
+        >>> from fairopt.streaming import PrimalDual
+        >>> stream = PrimalDual(fo.DemographicParity("sex", tolerance=0.1), bounds=(0, 1))
+        >>> for _ in range(2):
+        ...     print(stream.step(torch.tensor([0.2, 0.6]), sensitive_features=["f", "m"]).scores)
+        tensor([0.2000, 0.6000])
+        tensor([0.4000, 0.4000])
+        >>> round(stream.price, 3), stream.soft_steps
+        (0.229, 2)
     """
 
     name: ClassVar[str] = "PrimalDual"

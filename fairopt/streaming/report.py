@@ -15,6 +15,13 @@ class StreamStep(NamedTuple):
     pooled_gaps  the figure that the tolerance limits, over all that was sent so far (or the window); None while vacuous
     counts       samples by constraint and group
     dropped      constraints that are still vacuous: fewer than two groups seen
+
+    Examples:
+        >>> from fairopt.streaming import PooledParity
+        >>> stream = PooledParity(fo.DemographicParity("sex", tolerance=0.1), bounds=(0, 1))
+        >>> step = stream.step(torch.tensor([0.2, 0.6]), sensitive_features=["f", "m"])
+        >>> step.scores, step.counts
+        (tensor([0.2879, 0.5121]), {'DemographicParity(sex)': {'sex=f': 1.0, 'sex=m': 1.0}})
     """
 
     scores: Any
@@ -90,6 +97,14 @@ class StreamReport:
     curve        points (samples, pooled gap, bound, distortion so far), at most 2,000
     window       the window that the figures are of, as in ``to_dict``
     extra        what only this controller knows
+
+    Examples:
+        >>> from fairopt.streaming import PooledParity
+        >>> stream = PooledParity(fo.DemographicParity("sex", tolerance=0.1), bounds=(0, 1))
+        >>> step = stream.step([0.2, 0.6], sensitive_features=["f", "m"])
+        >>> report = stream.report()
+        >>> report.samples, report.counts, round(report.pooled_gap, 3)
+        (2, {'DemographicParity(sex)': {'sex=f': 1.0, 'sex=m': 1.0}}, 0.224)
     """
 
     controller: str

@@ -24,7 +24,16 @@ from fairopt.basics.errors import InputError
 
 @dataclass(frozen=True)
 class AllTime:
-    """Every sample ever sent counts the same."""
+    """Every sample ever sent counts the same.
+
+    Examples:
+        >>> from fairopt.streaming import AllTime, PooledParity
+        >>> stream = PooledParity(fo.DemographicParity("sex", tolerance=0.1), bounds=(0, 1), window=AllTime())
+        >>> for _ in range(3):
+        ...     step = stream.step([0.2, 0.6], sensitive_features=["f", "m"])
+        >>> step.counts
+        {'DemographicParity(sex)': {'sex=f': 3.0, 'sex=m': 3.0}}
+    """
 
     @property
     def fading(self) -> float:
@@ -37,6 +46,14 @@ class Sliding:
     """The last ``n`` samples count, the others not. Holds n samples in memory (about 200 bytes each). No bound is proved.
 
     InputError for n below 1.
+
+    Examples:
+        >>> from fairopt.streaming import PooledParity, Sliding
+        >>> stream = PooledParity(fo.DemographicParity("sex", tolerance=0.1), bounds=(0, 1), window=Sliding(2))
+        >>> for _ in range(3):
+        ...     step = stream.step([0.2, 0.6], sensitive_features=["f", "m"])
+        >>> step.counts
+        {'DemographicParity(sex)': {'sex=f': 1.0, 'sex=m': 1.0}}
     """
 
     n: int
@@ -56,6 +73,12 @@ class Forget:
     """A sample's weight halves every ``half_life`` samples (of its stratum). Weighted sums are plain floats, not exact ones.
 
     InputError for a half-life that is not above 0.
+
+    Examples:
+        >>> from fairopt.streaming import Forget, PooledParity
+        >>> stream = PooledParity(fo.DemographicParity("sex", tolerance=0.1), bounds=(0, 1), window=Forget(half_life=1000))
+        >>> stream.step(torch.tensor([0.2, 0.6]), sensitive_features=["f", "m"]).scores
+        tensor([0.2879, 0.5121])
     """
 
     half_life: float

@@ -86,6 +86,10 @@ def check_backend(
 
     Raises ConformanceError, whose ``property`` is one of ``BACKEND_PROPERTIES``, at the first one that it breaks, and MissingExtraError
     without daqp. ``properties`` names a subset to check, ``seed`` other draws. InputError for an unknown property or no draw.
+
+    Examples:
+        >>> from fairopt.testing import check_backend
+        >>> check_backend("dual_newton", draws=1, properties=["capabilities", "raw_answer"])
     """
     unknown = set(properties or ()) - set(BACKEND_PROPERTIES)
     if unknown:
@@ -113,6 +117,10 @@ def check_notion(
     something to the notion (those are not renamed). Raises ConformanceError, whose ``property`` is one of ``NOTION_PROPERTIES``, at the
     first one that it breaks. ``properties`` names a subset to check, ``seed`` other draws. InputError for an unknown property, no draw,
     no notion.
+
+    Examples:
+        >>> from fairopt.testing import check_notion
+        >>> check_notion(fo.DemographicParity("sex", tolerance=0.1), draws=1)
     """
     unknown = set(properties or ()) - set(NOTION_PROPERTIES)
     if unknown:

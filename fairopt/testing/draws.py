@@ -42,7 +42,14 @@ Generator = np.random.Generator
 class Draw:
     """One drawn problem. ``scores`` (n,) float64; ``witness`` (n,) meets all hard rows inside the box (None when infeasible);
     ``max_n``: what n was drawn up to, None where n was given. ``structure``, ``seed`` and ``mutations`` draw it again; ``scale`` is the
-    size of its numbers."""
+    size of its numbers.
+
+    Examples:
+        >>> from fairopt.testing import draw
+        >>> drawn = draw("pairs", seed=3, n=5)
+        >>> drawn.problem.n, drawn.scores.shape, drawn.structure
+        (5, torch.Size([5]), 'pairs')
+    """
 
     problem: ProjectionProblem
     scores: Tensor
@@ -68,6 +75,12 @@ def draw(structure: str, seed: int, mutations: Collection[str] = (), *, n: int |
     """The problem of this structure, seed and mutations; n samples, or a number from 2 to ``max_n`` that the seed chooses.
 
     Raises InputError for an unknown structure or mutation.
+
+    Examples:
+        >>> from fairopt.testing import draw
+        >>> first, again = draw("pairs", seed=3), draw("pairs", seed=3)
+        >>> torch.equal(first.scores, again.scores)
+        True
     """
     chosen = frozenset(mutations)
     if structure not in STRUCTURES:
@@ -108,7 +121,13 @@ def stream(seed: int, name: str) -> Generator:
 
 
 def wild(count: int, seed: int = 0, *, max_n: int = 400, avoid: Collection[str] = ("infeasible",)) -> Iterator[Draw]:
-    """``count`` draws over all structures, with 0 to 6 mutations each, none of ``avoid``, from ``seed``; ``max_n`` the most samples."""
+    """``count`` draws over all structures, with 0 to 6 mutations each, none of ``avoid``, from ``seed``; ``max_n`` the most samples.
+
+    Examples:
+        >>> from fairopt.testing import wild
+        >>> len({drawn.structure for drawn in wild(20, max_n=10)}) > 3
+        True
+    """
     allowed = [m for m in MUTATIONS if m not in set(avoid)]
     for k in range(count):
         rng = stream(seed, f"wild {k}")
@@ -126,6 +145,16 @@ def drawn_problems(
     """A hypothesis strategy: draws a structure, a seed and a set of mutations. Raises MissingExtraError without hypothesis.
 
     ``max_n`` the most samples, ``structures`` the names to draw from (all), ``avoid`` mutations to leave out.
+
+    Examples:
+        >>> from hypothesis import given, settings
+        >>> from fairopt.testing import drawn_problems, violation_exact
+        >>> @settings(max_examples=3, database=None, deadline=None)
+        ... @given(drawn_problems(max_n=20))
+        ... def test_a_witness_meets_every_row(drawn):
+        ...     exact = violation_exact(drawn.problem, torch.from_numpy(drawn.witness))
+        ...     assert max(map(float, exact.constraints), default=0) <= 1e-6 * drawn.scale
+        >>> test_a_witness_meets_every_row()
     """
     try:
         from hypothesis import strategies as st

@@ -41,6 +41,12 @@ def violation_exact(problem: ProjectionProblem, y: Tensor) -> ExactViolation:
     """The exact violation of every constraint at ``y`` (n,), a finite tensor of any float dtype, as the very numbers it holds.
 
     The limits are the float64 numbers of the problem; counts and means are exact.
+
+    Examples:
+        >>> from fairopt.testing import violation_exact
+        >>> problem = fo.compile(fo.DemographicParity("sex", tolerance=0.25), sensitive_features=["f", "m"]).problem
+        >>> violation_exact(problem, torch.tensor([0.25, 0.75]))
+        ExactViolation(constraints=(Fraction(1, 4),), bounds=None)
     """
     values = row_values_exact(problem, y)
     found: list[Fraction | None] = []

@@ -71,7 +71,14 @@ class _QP:
 
 
 def solve_oracle(draw: Draw) -> OracleSolution:
-    """The reference solution of a draw; look at ``accepted`` before use. Raises MissingExtraError without daqp."""
+    """The reference solution of a draw; look at ``accepted`` before use. Raises MissingExtraError without daqp.
+
+    Examples:
+        >>> from fairopt.testing import draw, solve_oracle
+        >>> solution = solve_oracle(draw("pairs", seed=3, n=5))
+        >>> bool(solution.accepted), solution.y.shape
+        (True, (5,))
+    """
     return solve_reference(draw.scores.detach().double().numpy(), draw.problem)
 
 

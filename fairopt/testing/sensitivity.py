@@ -18,7 +18,14 @@ MARGIN = 1e-3
 
 
 def exact_jacobian(draw: Draw, solution: OracleSolution) -> Array:
-    """(n, n): d y_i / d z_j of ``solution`` of ``draw``, by the active-set formula. Meaningful where ``is_generic`` holds."""
+    """(n, n): d y_i / d z_j of ``solution`` of ``draw``, by the active-set formula. Meaningful where ``is_generic`` holds.
+
+    Examples:
+        >>> from fairopt.testing import draw, exact_jacobian, solve_oracle
+        >>> drawn = draw("pairs", seed=3, n=5)
+        >>> exact_jacobian(drawn, solve_oracle(drawn)).shape
+        (5, 5)
+    """
     piece = piece_at(draw.problem, draw.scores.numpy(), solution.y, solution.prices)
     d = written_out(draw.problem)
     free = np.diag(piece.free.astype(np.float64))
@@ -40,7 +47,14 @@ def is_generic(draw: Draw, solution: OracleSolution, margin: float = MARGIN) -> 
 
 
 def generic(draw: Draw, margin: float = MARGIN) -> OracleSolution | None:
-    """The accepted reference solution of a generic draw, ``margin`` away from every kink, else None: gradients are compared only there."""
+    """The accepted reference solution of a generic draw, ``margin`` away from every kink, else None: gradients are compared only there.
+
+    Examples:
+        >>> from fairopt.testing import draw, generic
+        >>> solutions = [generic(draw("pairs", seed, n=5)) for seed in range(5)]
+        >>> [solution is not None for solution in solutions]
+        [False, True, True, False, False]
+    """
     solution = accepted_oracle(draw)
     return solution if solution is not None and is_generic(draw, solution, margin) else None
 

@@ -33,6 +33,13 @@ class Accumulation(nn.Module):
     are drawn micro-batch by micro-batch. In training the network runs forward twice, so that a step costs about a third more and forward
     hooks are called twice; without gradients it runs once. ``state_dict`` names the network's tensors ``network.*``. InputError for a
     network that is no module and a size below 1.
+
+    Examples:
+        >>> from fairopt.training import Accumulation
+        >>> network = torch.nn.Linear(3, 1)
+        >>> x = torch.randn(10, 3)
+        >>> torch.allclose(Accumulation(network, micro_batch_size=4)(x), network(x))
+        True
     """
 
     def __init__(self, network: nn.Module, micro_batch_size: int, *, device: torch.device | str | None = None) -> None:

@@ -25,6 +25,16 @@ def save_checkpoint(path: str | Path, parts: Mapping[str, Stateful]) -> None:
     """Write the states of ``parts`` and the random states of torch, numpy and ``random`` to ``path``, atomically.
 
     A state that ``torch.load(weights_only=True)`` would not read back is an InputError, and the old file stays.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from fairopt.training import save_checkpoint
+        >>> model = torch.nn.Linear(2, 1)
+        >>> path = Path(tempfile.mkdtemp()) / "run.pt"
+        >>> save_checkpoint(path, {"model": model, "optimizer": torch.optim.Adam(model.parameters())})
+        >>> path.exists()
+        True
     """
     path = Path(path)
     everything: dict[str, Stateful] = {**_checked(parts), RANDOM: RandomStates()}
@@ -46,6 +56,17 @@ def load_checkpoint(path: str | Path, parts: Mapping[str, Stateful]) -> None:
 
     The names must be those that were saved. InputError for other names, a newer format, or a file that is no checkpoint; then no part
     has been touched.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from fairopt.training import load_checkpoint, save_checkpoint
+        >>> path = Path(tempfile.mkdtemp()) / "run.pt"
+        >>> model, other = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+        >>> save_checkpoint(path, {"model": model})
+        >>> load_checkpoint(path, {"model": other})
+        >>> torch.equal(model.weight, other.weight)
+        True
     """
     payload = _read(Path(path))
     everything: dict[str, Stateful] = {**_checked(parts), RANDOM: RandomStates()}

@@ -35,6 +35,14 @@ class Evaluation:
     gaps     each notion's widest gap of scores, then of decisions: ``GapDone``; ``table()`` shows them
     threshold  where a score says yes; None: no decisions were judged
     judged, notions  the scores with groups and targets, and what they were held against
+
+    Examples:
+        >>> from fairopt.training import evaluate
+        >>> network = torch.nn.Flatten(0)
+        >>> batches = [(torch.tensor([[0.2], [0.6]]), {"sex": ["f", "m"]}, None)]
+        >>> found = evaluate(network, batches, fo.DemographicParity("sex", tolerance=0.1))
+        >>> found.n, found.loss, found.threshold
+        (2, None, None)
     """
 
     n: int
@@ -88,6 +96,15 @@ def evaluate(
 
     A FairModel projects each batch: the gaps are those of the scores that the batches got, and all of them together may be further apart
     than any batch. InputError for bad arguments, no batch, scores that are none.
+
+    Examples:
+        >>> from fairopt.training import evaluate
+        >>> layer = fo.FairnessLayer(fo.DemographicParity("sex", tolerance=0.1), groups={"sex": ["f", "m"]}, space="probability")
+        >>> model = fo.FairModel(torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.Flatten(0)), layer)
+        >>> batches = [(torch.randn(4, 2), {"sex": ["f", "f", "m", "m"]}, torch.tensor([0.0, 1, 0, 1]))]
+        >>> found = evaluate(model, batches, loss=torch.nn.functional.binary_cross_entropy)
+        >>> found.n, found.threshold, found.gaps[0].gap <= 0.1
+        (4, 0.5, True)
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"model: got {type(model).__name__}, expected a torch.nn.Module")

@@ -30,6 +30,13 @@ class GapDone:
     quantity  "score" or "decision"
     notion    the notion and its attribute: "DemographicParity(sex)"
     gap       in the units of the scores (of rates, for decisions);  limit  what the notion allows; ``fairopt.gaps`` has the signs
+
+    Examples:
+        >>> from fairopt.training import evaluate
+        >>> network = torch.nn.Flatten(0)
+        >>> batches = [(torch.tensor([[0.25], [0.75]]), {"sex": ["f", "m"]}, None)]
+        >>> evaluate(network, batches, fo.DemographicParity("sex", tolerance=0.1)).gaps
+        (GapDone(part='evaluation', quantity='score', notion='DemographicParity(sex)', gap=0.5, limit=0.1),)
     """
 
     part: str

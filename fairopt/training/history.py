@@ -24,6 +24,14 @@ class EpochDone:
     seconds        spent in training; validation and checkpoints left out
     gaps           what the fairness layers gave in training and in validation, each notion's widest gap of scores and of decisions, all
                    batches of the epoch together; ``GapDone``. Empty where the model has no fairness layer
+
+    Examples:
+        >>> from fairopt.training import fit
+        >>> model = torch.nn.Linear(2, 1)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> history = fit(model, lambda x: (model(x) ** 2).mean(), [torch.ones(4, 2)], optimizer=optimizer, epochs=2)
+        >>> [(done.epoch, done.learning_rate, done.validation) for done in history.epochs]
+        [(1, 0.1, None), (2, 0.1, None)]
     """
 
     epoch: int
@@ -42,7 +50,16 @@ class EpochDone:
 
 @dataclass(frozen=True)
 class History:
-    """All epochs, those before a resume too. stopped: by early stopping."""
+    """All epochs, those before a resume too. stopped: by early stopping.
+
+    Examples:
+        >>> from fairopt.training import fit
+        >>> model = torch.nn.Linear(2, 1)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> history = fit(model, lambda x: (model(x) ** 2).mean(), [torch.ones(4, 2)], optimizer=optimizer, epochs=2)
+        >>> len(history), history.stopped, history.table().columns
+        (2, False, ('epoch', 'loss', 'validation', 'improved', 'learning_rate', 'seconds', 'training_gap', 'validation_gap'))
+    """
 
     epochs: tuple[EpochDone, ...] = ()
     stopped: bool = False

@@ -29,7 +29,13 @@ except ImportError as error:
 
 
 class ParityError(FairoptError, AssertionError):
-    """Validation scores broke parity by more than the slack."""
+    """Validation scores broke parity by more than the slack.
+
+    Examples:
+        >>> from fairopt.training import ParityError
+        >>> issubclass(ParityError, AssertionError)
+        True
+    """
 
 
 class ParityCallback(Callback):  # type: ignore[misc]  # the package's types are not read
@@ -60,6 +66,12 @@ class ParityCallback(Callback):  # type: ignore[misc]  # the package's types are
     scores that the fairness layers gave in training and in validation (in this process, where there are several).
 
     Lightning's sanity check validates before any training: declare the layer's ``groups``, or pass ``num_sanity_val_steps=0``.
+
+    Examples:
+        >>> from fairopt.training import ParityCallback
+        >>> callback = ParityCallback(slack=0.01, monitor="val_loss")
+        >>> callback.history
+        History(epochs=(), stopped=False)
     """
 
     def __init__(

@@ -67,6 +67,19 @@ def fit(
                 training, and in ``validate``, all batches together
 
     InputError for bad arguments, a loss or figure that is not finite, and a checkpoint of another run.
+
+    Examples:
+        >>> from fairopt.training import StratifiedBatches, fit
+        >>> x, sex = torch.randn(40, 2), torch.tensor([0, 1]).repeat(20)
+        >>> layer = fo.FairnessLayer(fo.DemographicParity("sex", tolerance=0.1), space="probability")
+        >>> model = fo.FairModel(torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.Flatten(0)), layer)
+        >>> def loss(rows):
+        ...     fair = model(x[rows], sensitive_features={"sex": sex[rows]})
+        ...     return torch.nn.functional.binary_cross_entropy(fair, (x[rows, 0] > 0).float())
+        >>> optimizer = torch.optim.Adam(model.parameters())
+        >>> history = fit(model, loss, StratifiedBatches({"sex": sex}, 20), optimizer=optimizer, epochs=2, seed=0)
+        >>> len(history), history.epochs[-1].gap("training") <= 0.1
+        (2, True)
     """
     _check(model, batches, optimizer, epochs, validate, scheduler, stopping, keep, seed)
     run = _Run(model, optimizer, scheduler, stopping, batches, state or {}, seed, keep)

@@ -50,6 +50,12 @@ class StratifiedBatches(Sampler[list[int]]):
     ``epoch`` goes on by one after each full pass, or is set by ``set_epoch``. ``state_dict`` also holds the place inside a running epoch
     (with DataLoader workers, which fetch ahead, save between epochs). With ``batch_size=None`` and this as ``sampler``, a DataLoader
     over tensors takes a whole batch in one indexing, which is much faster than row by row.
+
+    Examples:
+        >>> from fairopt.training import StratifiedBatches
+        >>> batches = StratifiedBatches({"sex": ["f", "m", "m"] * 4}, batch_size=6, seed=0)
+        >>> [len(rows) for rows in batches], batches.counts
+        ([6, 6], (4, 8))
     """
 
     def __init__(

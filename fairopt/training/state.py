@@ -18,7 +18,13 @@ FORMAT = 1
 
 @runtime_checkable
 class Stateful(Protocol):
-    """Anything with ``state_dict`` and ``load_state_dict``: models, optimizers, schedulers, samplers, streaming controllers."""
+    """Anything with ``state_dict`` and ``load_state_dict``: models, optimizers, schedulers, samplers, streaming controllers.
+
+    Examples:
+        >>> from fairopt.training import Stateful
+        >>> isinstance(torch.nn.Linear(2, 1), Stateful)
+        True
+    """
 
     def state_dict(self) -> Mapping[str, Any]:
         """All that is needed to go on, as tensors and plain data."""

@@ -18,6 +18,12 @@ class EarlyStopping:
 
     ``fit`` keeps the state with the least figure, whatever ``min_delta`` says; the two questions are apart.
     InputError for a number that is negative or not finite.
+
+    Examples:
+        >>> from fairopt.training import EarlyStopping
+        >>> stopping = EarlyStopping(patience=1)
+        >>> [stopping.update(figure) for figure in (0.5, 0.4, 0.6, 0.7)], stopping.stopped
+        ([False, False, False, True], True)
     """
 
     def __init__(self, patience: int = 10, min_delta: float = 0.0) -> None:

@@ -34,6 +34,17 @@ def trade_off(
     tolerances numbers, in the order of the rows
 
     InputError where the estimator takes no tolerance. ``fairopt.plot.trade_off`` draws the table.
+
+    Examples:
+        >>> from fairopt.training import FairRegressor, trade_off
+        >>> generator = np.random.default_rng(0)
+        >>> X, sex = generator.normal(size=(200, 2)), generator.choice(["f", "m"], 200)
+        >>> y = X[:, 0] + (sex == "m")
+        >>> model = FairRegressor(fo.DemographicParity, sensitive_columns=[2], hidden=(), members=1, epochs=5, random_state=0)
+        >>> X = np.c_[X, sex == "m"]
+        >>> table = trade_off(model, X[:150], y[:150], tolerances=[0.0, 0.5], X_test=X[150:], y_test=y[150:])
+        >>> table.columns, table["tolerance"]
+        (('tolerance', 'gap', 'score'), (0.0, 0.5))
     """
     if not hasattr(estimator, "get_params") or "tolerance" not in estimator.get_params(deep=False) or not hasattr(estimator, "gaps"):
         raise InputError(f"estimator: got {estimator!r}, expected one of fairopt's estimators, with a tolerance")

@@ -3,7 +3,7 @@
 Epochs of the two are run in turn on the same batches, so that a slow moment of the machine meets both. Two ratios, medians over the pairs:
 by the clock, and by processor time, which leaves out the turns of other processes but not the caches that they emptied: on a busy machine
 both are too high. The verdict is about the clock. Without the data in ``FAIROPT_DATA`` a table of random numbers of the same shape
-stands in. The bar of issue 6 is 1.3.
+stands in. The bar is 1.3.
 
 "stratified": ``StratifiedBatches``, whose few compositions are compiled once, rows taken by one indexing. "loader": the same, row by row
 by ``DataLoader(data, batch_sampler=...)``. "shuffled": a random permutation, one indexing, each batch compiled anew.

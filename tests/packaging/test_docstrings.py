@@ -1,4 +1,5 @@
-"""Every public name says what it is, a callable what its arguments are, and InputError where it raises one. The reference is made of it.
+"""Every public name says what it is, a callable what its arguments are, and InputError where it raises one; and each has an example, which
+is run as a doctest. The reference is made of it.
 
 An argument is said where its name stands in the docstring, in that of a base class, or in that of a public name that the docstring refers
 to: "as in ``compile``", "see ``Prepared.project``", "those of ``FairClassifier``".
@@ -7,15 +8,22 @@ to: "as in ``compile``", "see ``Prepared.project``", "those of ``FairClassifier`
 from __future__ import annotations
 
 import ast
+import doctest
 import enum
 import inspect
 import re
+import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+
+import fairopt
 
 MODULES = ("fairopt", *(f"fairopt.{room}" for room in ("notions", "streaming", "auditing", "testing", "training", "race")))
 REFERS = re.compile(r"(?:as in|see|those of|as) ``([\w.]+)``(?:(?: and|,(?: \w+ and \w+ as in)?) ``([\w.]+)``)?")
@@ -39,11 +47,14 @@ BY_NAME = {name.rpartition(".")[2]: value for name, value in PUBLIC.items()}
 def _own_text(value: Any) -> str:
     """Docstrings of a function, or of a class, its constructor and its bases inside fairopt."""
     if not inspect.isclass(value):
-        return inspect.getdoc(value) or ""
+        return _prose(value)
     bases = [base for base in value.__mro__ if base.__module__.startswith("fairopt")]
-    return "\n".join(
-        f"{base.__doc__ or ''}\n{base.__dict__['__init__'].__doc__ or '' if '__init__' in base.__dict__ else ''}" for base in bases
-    )
+    return "\n".join(f"{_prose(base)}\n{_prose(base.__dict__.get('__init__'))}" for base in bases)
+
+
+def _prose(value: Any) -> str:
+    """The docstring up to its example: what an example uses is not said by that."""
+    return inspect.cleandoc(value.__doc__ or "").partition("Examples:\n")[0]
 
 
 def text_of(value: Any, known: dict[str, Any], depth: int = 2) -> str:
@@ -92,9 +103,9 @@ def _foreign(member: Any) -> bool:
 
 def silent(value: Any) -> list[str]:
     """What is wrong with the docstrings of ``value`` and its methods, apart from arguments."""
-    found = [] if (value.__doc__ or "").strip() else ["says nothing"]
+    found = [] if _prose(value).strip() else ["says nothing"]
     if not inspect.isclass(value):
-        return found + (["raises InputError unsaid"] if raises_input_error(value) and "InputError" not in (value.__doc__ or "") else [])
+        return found + (["raises InputError unsaid"] if raises_input_error(value) and "InputError" not in _prose(value) else [])
     text = _own_text(value)
     makers = [value.__dict__[name] for name in ("__init__", "__post_init__") if name in value.__dict__]
     if any(map(raises_input_error, makers)) and "InputError" not in text:
@@ -106,6 +117,23 @@ def silent(value: Any) -> list[str]:
         elif not isinstance(member, property) and raises_input_error(member) and "InputError" not in said:
             found.append(f"{name} raises InputError unsaid")
     return found
+
+
+def wrong_examples(value: Any) -> str:
+    """What its examples print that they do not say; "no example" where there is none. The reference says which imports they begin with."""
+    names = {"fo": fairopt, "np": np, "torch": torch}
+    found = doctest.DocTestParser().get_doctest(value.__doc__ or "", names, value.__qualname__, None, None)
+    told: list[str] = []
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        doctest.DocTestRunner(verbose=False).run(found, out=told.append)
+    return "".join(told) if found.examples else "no example"
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_name_has_an_example_and_it_prints_what_it_says(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert wrong_examples(PUBLIC[name]) == ""
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -123,8 +151,21 @@ def test_the_check_is_awake() -> None:
         """``scores`` (n,) inside ``bounds``."""
 
     def partial(scores: Any, tolerance: Any) -> None:
-        """``scores`` (n,); other arguments as in ``whole``."""
+        """``scores`` (n,); other arguments as in ``whole``.
+
+        Examples:
+            >>> partial(scores=1, tolerance=2)
+            InputError
+        """
         raise InputError("tolerance: none")
+
+    def shown() -> None:
+        """Nothing.
+
+        Examples:
+            >>> 1 + 1
+            2
+        """
 
     class Silent:
         def act(self) -> None: ...
@@ -136,3 +177,6 @@ def test_the_check_is_awake() -> None:
     assert unsaid(partial, {"whole": whole}) == ["tolerance"]
     assert silent(partial) == ["raises InputError unsaid"]
     assert silent(Silent) == ["says nothing", "act says nothing"]
+    assert wrong_examples(whole) == "no example"
+    assert "NameError" in wrong_examples(partial)
+    assert wrong_examples(shown) == ""

@@ -1,7 +1,8 @@
-"""The figure that moves computes what ``fairopt.project`` computes."""
+"""The figure that moves computes what ``fairopt.project`` computes, and does so when it is dragged."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -13,8 +14,14 @@ import torch
 
 import fairopt as fo
 
-SCRIPT = Path(__file__).parents[2] / "docs" / "moving.js"
+DOCS = Path(__file__).parents[2] / "docs"
+SCRIPT = DOCS / "moving.js"
 NODE = shutil.which("node")
+_SPEC = importlib.util.spec_from_file_location("browser", DOCS / "_site/browser.py")  # a folder that is no package
+assert _SPEC is not None
+assert _SPEC.loader is not None
+browser = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(browser)
 RUN = "const m = require(process.argv[1]); const cases = JSON.parse(require('fs').readFileSync(0)); "
 
 
@@ -40,3 +47,26 @@ def test_the_figure_that_moves_says_what_fairopt_says() -> None:
         if float(solution.scores.min()) > 0.0 and float(solution.scores.max()) < 1.0:  # the price is unique
             assert came["price"] == pytest.approx(float(solution.prices.abs().sum()), abs=1e-8)
     assert moved > 100
+
+
+@pytest.mark.skipif(browser.CHROMIUM is None, reason="Chromium is not here")
+def test_the_figure_moves_in_a_browser(tmp_path: Path) -> None:
+    figure = (DOCS / "moving.md").read_text().split('<div class="moving"')[1].split("</div>")[0]
+    address = tmp_path / "page.html"
+    script = (DOCS / "moving.js").as_uri()
+    address.write_text(f'<!doctype html><meta charset="utf-8"><div class="moving"{figure}</div><script src="{script}"></script>')
+    drag = "(() => { const s = document.querySelector('input'); s.value = '%s'; s.dispatchEvent(new Event('input')); })()"
+    words = "document.querySelector('output').textContent"
+    marks = "[...document.querySelectorAll('circle.a, circle.b')].map((one) => Number(one.getAttribute('cx')))"
+    with browser.Browser(800) as window:
+        window.open(address.as_uri())
+        shown = {}
+        for tolerance in (0.0, 0.1, 0.4):
+            window.say(drag % tolerance)
+            gap, price = (float(window.say(words).split(name)[1].split()[0]) for name in ("gap", "price"))
+            shown[tolerance] = (gap, price, window.say(marks))
+    assert [gap for gap, _, _ in shown.values()][:2] == [0.0, 0.1]
+    assert shown[0.0][1] > shown[0.1][1] > shown[0.4][1] == 0.0  # a wide tolerance costs nothing
+    assert shown[0.4][0] < 0.4
+    assert shown[0.0][2] != shown[0.1][2] != shown[0.4][2]
+    assert len(shown[0.0][2]) == 100

@@ -68,6 +68,18 @@ class DurableStream:
     Opening raises InputError for a path that cannot serve (in use after a second of waiting, damaged, of another controller, of a newer
     format, no database), and changes nothing then. Later calls raise StateError where the database fails, in a process forked from the
     one that opened it, and after ``close``. While it is open, and after a kill, the files ``path-wal`` and ``path-commits`` belong to it.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from fairopt.streaming import DurableStream, PooledParity
+        >>> path = Path(tempfile.mkdtemp()) / "stream.db"
+        >>> for _ in range(2):
+        ...     with DurableStream(PooledParity(fo.DemographicParity("sex", tolerance=0.1), bounds=(0, 1)), path) as stream:
+        ...         step = stream.step([0.2, 0.6], sensitive_features=["f", "m"])
+        ...         print(stream.resumed, step.counts)
+        False {'DemographicParity(sex)': {'sex=f': 1.0, 'sex=m': 1.0}}
+        True {'DemographicParity(sex)': {'sex=f': 2.0, 'sex=m': 2.0}}
     """
 
     def __init__(

@@ -68,6 +68,15 @@ class FairDecisions(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Errors: InputError (a ValueError) for bad arguments, missing or unknown groups, other than two classes, too few rows;
     UnsupportedError for notions that are not about rates; InfeasibleError where no thresholds meet the notion.
     Source: Hardt, Price, Srebro 2016; with a tolerance: Cruz, Hardt 2024. The guarantee is fairopt's own (``fairopt.layer.levels``).
+
+    Examples:
+        >>> from fairopt.training import FairDecisions
+        >>> generator = np.random.default_rng(0)
+        >>> sex, scores = generator.choice(["f", "m"], 500), generator.random((500, 1))
+        >>> y = generator.random(500) < scores[:, 0]
+        >>> rule = FairDecisions(fo.EqualizedOdds("sex", tolerance=0.02), random_state=0).fit(scores, y, sensitive_features={"sex": sex})
+        >>> rule.table().columns, rule.predict(scores[:3], sensitive_features={"sex": sex[:3]})
+        (('sex', 'threshold', 'weight'), array([ True, False,  True]))
     """
 
     def __init__(

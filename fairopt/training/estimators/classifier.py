@@ -67,6 +67,16 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
 
     After ``fit`` also ``classes_`` and ``thresholds_`` (one for each of ``frozen_.keys``). Errors: InputError (a ValueError) for bad
     arguments, missing or unknown groups, a single class; UnsupportedError for notions that cannot be served.
+
+    Examples:
+        >>> from fairopt.training import FairClassifier
+        >>> generator = np.random.default_rng(0)
+        >>> X, sex = generator.normal(size=(300, 3)), generator.choice(["f", "m"], 300)
+        >>> y = X[:, 0] + (sex == "m") + generator.normal(size=300) > 0
+        >>> model = FairClassifier(fo.DemographicParity("sex", tolerance=0.05), hidden=(), members=1, epochs=5, random_state=0)
+        >>> model = model.fit(X, y, sensitive_features={"sex": sex})
+        >>> model.predict_proba(X[:2], sensitive_features={"sex": sex[:2]}).shape
+        (2, 2)
     """
 
     def __init__(

@@ -31,6 +31,15 @@ class FairRegressor(RegressorMixin, FairEstimator):  # type: ignore[misc]
               on the groups of one label, such as EqualizedOdds, are for targets 0 and 1
 
     Mean residuals need targets: known in ``fit``, where the shift of each group is frozen, and not asked for in ``predict``.
+
+    Examples:
+        >>> from fairopt.training import FairRegressor
+        >>> generator = np.random.default_rng(0)
+        >>> X, sex = generator.normal(size=(300, 3)), generator.choice(["f", "m"], 300)
+        >>> y = X[:, 0] + (sex == "m")
+        >>> model = FairRegressor(fo.DemographicParity("sex", tolerance=0.05), hidden=(), members=1, epochs=5, random_state=0)
+        >>> model.fit(X, y, sensitive_features={"sex": sex}).predict(X[:2], sensitive_features={"sex": sex[:2]}).shape
+        (2,)
     """
 
     def __init__(

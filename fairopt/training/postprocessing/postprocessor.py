@@ -86,6 +86,18 @@ class FairPostprocessor(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc
 
     Errors: InputError (a ValueError) for bad arguments, missing or unknown groups, other than two classes, notions about labels;
     UnsupportedError for notions that no shift serves (ScoreCovariance). Source: claims L8 and Q1.
+
+    Examples:
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> from fairopt.training import FairPostprocessor
+        >>> generator = np.random.default_rng(0)
+        >>> X, sex = generator.normal(size=(400, 2)), generator.choice(["f", "m"], 400)
+        >>> y = X[:, 0] + (sex == "m") > 0.5
+        >>> X = np.c_[X, sex == "m"]
+        >>> fair = FairPostprocessor(LogisticRegression(), fo.DemographicParity("sex", tolerance=0.02), random_state=0)
+        >>> fair = fair.fit(X, y, sensitive_features={"sex": sex})
+        >>> [(row["sex"], round(row["shift"], 2)) for row in fair.frozen_.table()]
+        [('f', -0.18), ('m', 0.16)]
     """
 
     def __init__(

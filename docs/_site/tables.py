@@ -1,0 +1,23 @@
+"""Cells of tables that hold many words are marked while the site is built, so that a narrow window moves the table inside its frame and
+does not squeeze them to a word a line."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import Any
+
+CELL = re.compile(r"<(?P<tag>td|th)(?P<told>[^>]*)>(?P<inside>.*?)</(?P=tag)>", re.DOTALL)
+LONG = 24  # characters: more of them want the width that docs/site.css gives
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """Mark the cells with more than ``LONG`` characters."""
+    return CELL.sub(_marked, content)
+
+
+def _marked(found: re.Match[str]) -> str:
+    words = html.unescape(re.sub(r"<math.*?</math>|<[^>]*>", "", found["inside"], flags=re.DOTALL)).strip()
+    if len(words) <= LONG or "class=" in found["told"]:
+        return found[0]
+    return f'<{found["tag"]}{found["told"]} class="long">{found["inside"]}</{found["tag"]}>'
