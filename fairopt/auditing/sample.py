@@ -17,8 +17,8 @@ from fairopt.basics.containers import opened
 from fairopt.basics.errors import InputError
 from fairopt.basics.table import group_word, joined_words
 from fairopt.notions.algebra import Notion
-from fairopt.notions.batch import Attribute, Batch, attribute_words, normal_attribute
-from fairopt.notions.groups import Missing, Vocabulary, declare, encode
+from fairopt.notions.batch import Batch, attribute_words, normal_attribute
+from fairopt.notions.groups import Attribute, Missing, Vocabulary, declare, encode
 from fairopt.notions.labels import read_targets
 
 

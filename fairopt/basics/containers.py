@@ -27,9 +27,15 @@ _COLUMN_IS = "a list, numpy array, tensor, or a pandas, polars or pyarrow column
 
 
 class Shares:
-    """Stands where a column does and has several numbers a sample (``fairopt.basics.soft.Soft``): no reader of columns takes it."""
+    """Stands where a column does and has several numbers a sample (``fairopt.basics.soft.Soft``). Readers of columns take it where it
+    says no more than one value a sample: ``certain``."""
 
     __slots__ = ()
+
+    @property
+    def certain(self) -> list[Any] | None:
+        """(n,) the values that it stands for; None where it says more."""
+        return None
 
 
 def is_tensor(value: object) -> TypeIs[torch.Tensor]:
@@ -84,7 +90,10 @@ def _opened(column: Any, what: str) -> Plain:
     if isinstance(column, (list, tuple)):
         return _from_sequence(column)
     if isinstance(column, Shares):
-        raise InputError(f"{what}: got {column!r}, probabilities of groups, expected one value a sample: this door takes no Soft")
+        certain = column.certain
+        if certain is None:
+            raise InputError(f"{what}: got {column!r}, probabilities of groups, expected one value a sample: this door takes no Soft")
+        return certain
     if isinstance(column, (str, bytes, Mapping, Set, Iterator)) or np.isscalar(column) or column is None:
         raise InputError(f"{what} must be {_COLUMN_IS} with one value a sample, came {type(column).__name__}")
     return _from_library(column, what)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from fairopt.notions.algebra import Notion
-from fairopt.notions.batch import Attribute
+from fairopt.notions.groups import Attribute
 from fairopt.notions.named import SHIPPED, notions_named
 
 NotionNames = Annotated[

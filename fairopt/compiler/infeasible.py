@@ -9,6 +9,7 @@ Source: claim L2.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from fractions import Fraction
 from typing import Literal
@@ -58,14 +59,22 @@ OR_CLOSEST = ", or pass on_infeasible='closest'"  # what a layer takes; callers 
 
 def infeasible(problem: ProjectionProblem, proof: FarkasProof) -> InfeasibleError:
     """The error that names a minimal conflict and carries its proof."""
-    fewest = conflict(problem, proof)
-    rows = tuple(problem.constraint_labels[c] for c in fewest.constraints)
-    return InfeasibleError(
-        f"no scores inside the bounds meet these constraints together (without any one of them there are some): {'; '.join(rows)}. "
-        f"Widen a tolerance or the bounds, make one of them .priced(rho){OR_CLOSEST}",
-        rows,
-        fewest,
+    return _named(
+        problem, conflict(problem, proof), "scores inside the bounds", f" or the bounds, make one of them .priced(rho){OR_CLOSEST}"
     )
+
+
+def infeasible_classes(problem: ProjectionProblem, proof: FarkasProof, facts: Collection[int], stay: str) -> InfeasibleError:
+    """As ``infeasible``, of class probabilities: ``facts`` are the constraints that say that they sum to 1, and none that was asked.
+    ``stay``: what else is so, in words."""
+    fewest = conflict(problem, proof, facts)
+    return _named(problem, fewest, f"class probabilities{stay}", ", or make one of them .priced(rho)", facts)
+
+
+def _named(problem: ProjectionProblem, fewest: FarkasProof, what: str, way: str, facts: Collection[int] = ()) -> InfeasibleError:
+    rows = tuple(problem.constraint_labels[c] for c in fewest.constraints if c not in facts)
+    words = f"no {what} meet these constraints together (without any one of them there are some): {'; '.join(rows)}. Widen a tolerance{way}"
+    return InfeasibleError(words, rows, fewest)
 
 
 def _widened(problem: ProjectionProblem) -> ProjectionProblem:

@@ -7,7 +7,7 @@ find counts only as a ``FarkasProof``, checked in fractions. No proof is no stat
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from fractions import Fraction
 
 import numpy as np
@@ -53,27 +53,31 @@ def _rests_on_rounding(problem: ProjectionProblem, found: FarkasProof) -> bool:
     return not found.margin >= ROUNDED and any(k in dense for c in found.constraints for k in rows_of(problem, c))
 
 
-def conflict(problem: ProjectionProblem, found: FarkasProof) -> FarkasProof:
-    """A proof with fewest constraints: without any one of them no contradiction is found.
+def conflict(problem: ProjectionProblem, found: FarkasProof, facts: Collection[int] = ()) -> FarkasProof:
+    """A proof with fewest constraints: without any one of them no contradiction is found. ``facts``: those that are always there.
 
     A deletion filter, in halves first; each proof found on the way leaves out what it does not need.
     """
-    checks, size = 0, max(len(found.constraints) // 2, 1)
+    checks, asked = 0, _asked(found, facts)
+    size = max(len(asked) // 2, 1)
     while True:
         start = 0
-        while start < len(found.constraints) > 1 and checks < CHECKS:
-            kept = found.constraints
-            rest = [*kept[:start], *kept[start + size :]]
-            fewer = contradiction(problem, rest) if rest else None
+        while start < len(asked) > 1 and checks < CHECKS:
+            rest = [*asked[:start], *asked[start + size :]]
+            fewer = contradiction(problem, sorted([*rest, *facts])) if rest else None
             checks += 1
             if fewer is None:
                 start += size
             else:
-                start = sum(c < kept[start] for c in fewer.constraints)
-                found = fewer
+                start = sum(c < asked[start] for c in _asked(fewer, facts))
+                found, asked = fewer, _asked(fewer, facts)
         if size == 1:
             return found
-        size = max(min(size, len(found.constraints)) // 2, 1)
+        size = max(min(size, len(asked)) // 2, 1)
+
+
+def _asked(found: FarkasProof, facts: Collection[int]) -> list[int]:
+    return [c for c in found.constraints if c not in facts]
 
 
 @np.errstate(all="ignore")  # floats only suggest: what overflows here is found out in fractions

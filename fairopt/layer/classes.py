@@ -24,7 +24,7 @@ from torch import Tensor
 from fairopt.basics.columns import numbers
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.compiler import Compiled
-from fairopt.compiler.infeasible import infeasible
+from fairopt.compiler.infeasible import infeasible, infeasible_classes
 from fairopt.contract.backend import Status
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.feasibility import infeasibility
@@ -173,11 +173,19 @@ def solve_classes(scores: Tensor, problem: ProjectionProblem, how: Classes, **op
         fields = {name: getattr(found, name) for name in ("prices", "status", "certificate", "backend", "iterations", "message")}
         solution = ClassSolution(scores=found.scores.reshape(count, n).T, simplex_error=float("nan"), **fields)
     if solution.status is Status.INFEASIBLE:
-        proof = infeasibility(solution.certificate.problem)
-        if proof is not None:
-            raise infeasible(solution.certificate.problem, proof)
+        raise_infeasible(solution, stay=" whose zeros stay" if how.distance == "kl" else "")
     report(solution)
     return solution
+
+
+def raise_infeasible(solution: Solution, stay: str) -> None:
+    """InfeasibleError with the proof of an INFEASIBLE solution."""
+    of = solution.summed if isinstance(solution, ClassSolution) else None
+    if of is not None and of.proof is not None:
+        raise infeasible_classes(of.problem, of.proof, of.facts, stay)
+    proof = infeasibility(solution.certificate.problem)
+    if proof is not None:
+        raise infeasible(solution.certificate.problem, proof)
 
 
 def check_table(scores: Any) -> None:

@@ -23,7 +23,8 @@ APART = 1e-5  # the least singular value of P over the largest: below it, shifts
 
 def soft_attribute(names: Sequence[str], features: Mapping[str, Any]) -> Soft | None:
     """The only attribute of a notion where it is known in probability; None where none is. UnsupportedError beside others."""
-    found: list[Soft] = [features[name] for name in names if isinstance(features.get(name), Soft)]
+    given = [features.get(name) for name in names]
+    found = [soft for soft in given if isinstance(soft, Soft) and not soft.is_certain]
     if not found:
         return None
     if len(names) > 1:

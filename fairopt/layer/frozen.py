@@ -257,7 +257,7 @@ class FrozenLayer(nn.Module):
     def _told(self, sensitive_features: Any) -> Tensor:
         """``index`` of values, ``shares`` of probabilities."""
         given = sensitive_features.get(self.attributes[0]) if isinstance(sensitive_features, Mapping) else sensitive_features
-        return self.shares(given) if isinstance(given, Soft) else self.index(sensitive_features)
+        return self.shares(given) if isinstance(given, Soft) and not given.is_certain else self.index(sensitive_features)
 
     def table(self) -> list[dict[str, Any]]:
         """One row a group: its values and shift."""

@@ -22,6 +22,7 @@ from fairopt.layer.freezing import group_keys
 from fairopt.layer.frozen import FrozenLayer, Key, OnUnknown
 from fairopt.layer.population_bound import PopulationBound
 from fairopt.notions import Notion
+from fairopt.solve.simplex.maps import nearest_point
 
 SAME = 1e-12  # shifts of one group's cells beyond which they are not one
 
@@ -80,11 +81,7 @@ class FrozenClasses(ByGroup):
             logits = torch.log_softmax(scores, 1) if self.space == "probability" else scores.log()
             return torch.softmax(logits - s, 1)
         z = torch.softmax(scores, 1) if self.space == "probability" else scores
-        v = z - s
-        falling = v.sort(1, descending=True).values
-        levels = (falling.cumsum(1) - 1.0) / torch.arange(1, v.shape[1] + 1, dtype=v.dtype, device=v.device)
-        last = (falling > levels).sum(1, keepdim=True) - 1
-        return (v - levels.gather(1, last)).clamp(min=0.0)
+        return nearest_point(z - s)
 
     def table(self) -> list[dict[str, Any]]:
         """One row a group: its values, and the shift of each class."""

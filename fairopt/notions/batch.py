@@ -17,19 +17,18 @@ from torch import Tensor
 
 from fairopt.basics.arrays import BoolArray, IntArray
 from fairopt.basics.columns import Value, length, numbers, read_features
-from fairopt.basics.errors import InputError, UnsupportedError
-from fairopt.basics.soft import Soft
+from fairopt.basics.errors import InputError
 from fairopt.basics.table import joined_words
-from fairopt.notions.amount import amount, is_number
+from fairopt.notions.amount import is_number
 from fairopt.notions.dense import DenseWeights
-from fairopt.notions.events import Column, Mask, boolean_array, columns_of, evaluate
+from fairopt.notions.events import Column, Mask, boolean_array
 from fairopt.notions.functional import Functional, GroupMeans, Range
-from fairopt.notions.groups import Missing, Vocabulary, encode
+from fairopt.notions.groups import Attribute, Missing, Vocabulary, encode
 from fairopt.notions.labels import Targets, read_targets
-from fairopt.notions.soft_events import SoftMask, shares
+from fairopt.notions.soft_events import SoftMask
+from fairopt.notions.soft_groups import is_soft, soft_groups, soft_mean
 from fairopt.notions.trap import NoSuchName, trap
 
-Attribute = str | tuple[str, ...]
 Recipe = tuple[Attribute | float, ...]  # columns in the order in which they are made: attributes, values that targets are compared with
 
 
@@ -127,8 +126,8 @@ class Batch:
     def groups(self, attribute: Attribute) -> tuple[Mask, ...]:
         """One event per group of the attribute, in the vocabulary's order; of a tuple of names, one per combination."""
         key = normal_attribute(attribute)
-        if key not in self._masks and any(self._soft(name) for name in ([key] if isinstance(key, str) else key)):
-            self._masks[key] = self._soft_groups(key)
+        if key not in self._masks and is_soft(self, key):
+            self._masks[key] = soft_groups(self, key)
         if key not in self._masks:
             j = self._attribute_column(key)
             names = self.columns[j].names
@@ -203,9 +202,9 @@ class Batch:
         """
         event = self.everyone if mask is None else self.event(mask)
         if isinstance(event, SoftMask):
-            if output is not None or self.outputs is not None:
-                raise UnsupportedError(f"groups of {event.attribute!r} known in probability: not supported for several scores a sample")
-            return self._soft_mean(event, of)
+            if output is not None:
+                self._of_output(self.everyone, output)  # asked about one score a sample, it says so
+            return soft_mean(self, event, of)
         event = self._of_output(event, output)
         if of is None:
             return Functional(means=((1.0, event),))
@@ -258,55 +257,6 @@ class Batch:
         """The weights of dense rows, from all values named so far."""
         return DenseWeights(tuple(self.values), dict(self._totals), self.n)
 
-    # groups known in probability ------------------------------------------------------------------------------------------------
-
-    def _soft(self, name: str) -> Soft | None:
-        """The attribute's probabilities, where it came as such and they are not all 0 or 1."""
-        feature = self._feature(name)
-        return feature if isinstance(feature, Soft) and not feature.is_certain else None
-
-    def _soft_groups(self, key: str | tuple[str, ...]) -> tuple[Mask, ...]:
-        """The groups of an attribute, or of a combination, of which one is known in probability."""
-        names = (key,) if isinstance(key, str) else key
-        found: list[Mask] = [self.everyone]
-        for name in names:
-            soft = self._soft(name)
-            own = self.groups(name) if soft is None else self._shares(name, soft)
-            found = [a & b for a in found for b in own]
-        if isinstance(key, str):
-            return tuple(found)
-        words = itertools.product(*(self.vocabularies[name].names for name in names))
-        return tuple(mask.named(joined_words(w)) for mask, w in zip(found, words, strict=True))
-
-    def _shares(self, name: str, soft: Soft) -> list[Mask]:
-        if len(soft) != self.n:
-            raise InputError(f"sensitive_features[{name!r}] has probabilities of {len(soft)} samples for {self.n} samples")
-        codes, vocabulary = encode(
-            list(soft.values), name=name, vocabulary=self.vocabularies.get(name), grow=self._grow, missing=self._missing
-        )
-        self.vocabularies[name] = vocabulary
-        of_groups = shares(soft.probabilities, codes, len(vocabulary))
-        return [SoftMask(self, p, name, self.everyone, k, vocabulary.names[k]) for k, p in enumerate(of_groups)]
-
-    def _soft_mean(self, event: SoftMask, of: Any) -> Functional:
-        """sum_i p_i y_i / sum_i p_i over the samples of the event; of values instead of scores a constant."""
-        if self.copies is not None:
-            raise UnsupportedError(f"groups of {event.attribute!r} known in probability: not supported where samples are counted")
-        key = event.among.key
-        inside = evaluate(key, {j: self.columns[j].codes for j in columns_of(key)}, self.n)
-        share = np.where(inside, event.share, 0.0)
-        total = float(share.sum())  # what rounding leaves is taken out of the weights
-        if not total > 0.0:
-            return self.mean((~self.everyone).named(event.name), of)  # nobody
-        if of is None:
-            weights = torch.from_numpy(share * (self.n / total))
-            return Functional(dense=((1.0, self._values_index(weights, 1.0)),), name=event.name)
-        values = of.tensor if isinstance(of, Targets) else numbers(of, self.n, "the values of a mean")
-        if values.requires_grad:
-            raise UnsupportedError(f"values that carry gradients: not supported over groups of {event.attribute!r} known in probability")
-        mean = float((share * values.detach().cpu().double().numpy()).sum()) / total
-        return Functional(constant=amount(mean, "a mean of values"), name=event.name)
-
     def numbers(self, attribute: str) -> Tensor:
         """A continuous attribute as (n,) float64."""
         return numbers(self._feature(attribute), self.n, f"sensitive_features[{attribute!r}]").detach().to("cpu", torch.float64)
@@ -324,17 +274,9 @@ class Batch:
         if attribute in self._column_of:
             return self._column_of[attribute]
         if isinstance(attribute, str):
-            feature = self._feature(attribute)
-            codes, vocabulary = encode(
-                feature if not isinstance(feature, Soft) else self._certain(attribute, feature),
-                name=attribute,
-                vocabulary=self.vocabularies.get(attribute),
-                grow=self._grow,
-                missing=self._missing,
-            )
+            codes, vocabulary = self._encoded(attribute, self._feature(attribute))
             if codes.shape[0] != self.n:
                 raise InputError(f"sensitive_features[{attribute!r}] has {codes.shape[0]} values for {self.n} samples")
-            self.vocabularies[attribute] = vocabulary
             codes = codes if self.outputs is None else np.tile(codes, self.outputs)
             column = Column(codes, len(vocabulary), vocabulary.names, attribute)
         else:
@@ -348,12 +290,12 @@ class Batch:
         self.columns.append(column)
         return self._column_of[attribute]
 
-    def _certain(self, name: str, soft: Soft) -> list[Any]:
-        """The values of an attribute whose probabilities are all 0 or 1."""
-        values = soft.certain
-        if values is None:
-            raise InputError(f"sensitive_features[{name!r}]: got {soft!r}, expected one value a sample here")
-        return values
+    def _encoded(self, name: str, values: Any) -> tuple[IntArray, Vocabulary]:
+        """Codes of some values of an attribute, and its vocabulary, which may have grown by them."""
+        known = self.vocabularies.get(name)
+        codes, vocabulary = encode(values, name=name, vocabulary=known, grow=self._grow, missing=self._missing)
+        self.vocabularies[name] = vocabulary
+        return codes, vocabulary
 
     def recipe(self) -> Recipe | None:
         """How the columns came about: attributes, and of binary targets the values that they were compared with; None where one is
@@ -375,7 +317,7 @@ class Batch:
     def follow(self, recipe: Recipe) -> bool:
         """Make the columns of another batch's ``recipe`` here; False where targets are not binary. InputErrors as in reading them."""
         for part in recipe:
-            if not isinstance(part, float) and any(self._soft(name) for name in ([part] if isinstance(part, str) else part)):
+            if not isinstance(part, float) and is_soft(self, part):
                 return False
             if not isinstance(part, float):
                 self._attribute_column(part)

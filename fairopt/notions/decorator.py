@@ -24,8 +24,9 @@ from typing import Any, overload
 from fairopt.basics.errors import InputError
 from fairopt.notions.algebra import Notion
 from fairopt.notions.amount import check_at_least
-from fairopt.notions.batch import Attribute, Batch, attribute_words, normal_attribute
+from fairopt.notions.batch import Batch, attribute_words, normal_attribute
 from fairopt.notions.functional import Constraint
+from fairopt.notions.groups import Attribute
 from fairopt.notions.trap import misuse
 
 Generator = Callable[..., Any]

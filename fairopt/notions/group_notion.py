@@ -6,7 +6,8 @@ from typing import Any
 
 from fairopt.notions.algebra import Notion
 from fairopt.notions.amount import check_at_least
-from fairopt.notions.batch import Attribute, attribute_words, normal_attribute
+from fairopt.notions.batch import attribute_words, normal_attribute
+from fairopt.notions.groups import Attribute
 
 
 class GroupNotion(Notion):

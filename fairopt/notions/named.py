@@ -17,9 +17,9 @@ from typing import Any
 from fairopt.basics.errors import InputError
 from fairopt.basics.words import notion_word
 from fairopt.notions.algebra import Notion
-from fairopt.notions.batch import Attribute
 from fairopt.notions.bounds_and_ratios import GroupMeanBound, ImpactRatio, ScoreCovariance
 from fairopt.notions.decorator import NotionFactory
+from fairopt.notions.groups import Attribute
 from fairopt.notions.parity import DemographicParity, EqualizedOdds, EqualOpportunity, PredictiveEquality
 from fairopt.notions.residual import MeanResidual, ResidualParity
 

@@ -21,12 +21,18 @@ def _blocks(document: Path, language: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "not_expressible.md", "compared.md", "moving.md", "soft_groups.md", "coming_from.md", "loggers.md"]
-)
-def test_each_example_prints_what_stands_below_it(page: str) -> None:
+    "page",
+    [
+        "README.md", "not_expressible.md", "compared.md", "moving.md", "soft_groups.md", "coming_from.md", "loggers.md", "lightning.md",
+        "choose_backend.md", "notions.md", "adding_a_claim.md",
+    ],
+)  # fmt: skip
+def test_each_example_prints_what_stands_below_it(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     document = ROOT / "docs" / page
     codes, printed = _blocks(document, "python"), _blocks(document, "text")
-    names: dict[str, object] = {}
+    module = ModuleType(f"blocks_of_{document.stem}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)  # what is defined in it can be pickled, as at the prompt
+    names = vars(module)
     shown: list[str] = []
     for code in codes:
         out = io.StringIO()

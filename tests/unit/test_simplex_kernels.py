@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import fairopt as fo
 from fairopt.solve.passes import simplex_kernels as kernels
 from fairopt.solve.simplex import dual as duals
-from fairopt.solve.simplex.dual import nearest, softmax
+from fairopt.solve.simplex.maps import nearest, softmax
 
 NONE = np.zeros(0)
 drawn = given(st.integers(0, 2**32 - 1), st.booleans(), st.booleans(), st.sampled_from([0.1, 3.0, 500.0, 2000.0]))

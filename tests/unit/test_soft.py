@@ -159,6 +159,31 @@ def test_a_frozen_layer_serves_without_the_attribute(distance: Any) -> None:
     np.testing.assert_array_equal(again.predict(z, sensitive_features={"r": soft}), frozen.predict(z, sensitive_features={"r": soft}))
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from(["squared", "kl"]), st.sampled_from([None, 0.9]))
+def test_certain_probabilities_are_frozen_as_values(seed: int, distance: Any, guarantee: float | None) -> None:
+    draw = np.random.default_rng(seed)
+    z, _, _ = drawn(400, 3, seed)
+    r, s = draw.choice(NAMES[:3], 400), draw.integers(0, 2, 400)
+    certain = fo.Soft((r[:, None] == np.array(["c", "a", "b"])).astype(float), ["c", "a", "b"])
+    guarantee = guarantee if distance == "squared" else None
+    layer = fo.FairnessLayer(
+        fo.DemographicParity("r", tolerance=0.1) & fo.DemographicParity("s", tolerance=0.1), bounds=(0, 1), distance=distance
+    )
+    how: dict[str, Any] = {"guarantee": guarantee, "on_few": "tighten as far as possible"}
+    values, soft = ({"r": given, "s": s} for given in (r, certain))  # beside another attribute, which probabilities may not be
+    if guarantee is not None:  # for groups that do not overlap
+        layer, values, soft = fo.FairnessLayer(fo.DemographicParity("r", tolerance=0.1), bounds=(0, 1)), {"r": r}, {"r": certain}
+    hard, frozen = (layer.freeze(z, sensitive_features=given, **how) for given in (values, soft))
+    assert frozen.table() == hard.table()
+    assert frozen.guarantees == hard.guarantees
+    np.testing.assert_array_equal(frozen.predict(z, sensitive_features=soft), hard.predict(z, sensitive_features=values))
+    z3 = torch.tensor(draw.dirichlet([1.0] * 3, 400))
+    of_classes = fo.FairnessLayer(fo.DemographicParity("r", tolerance=0.05), outputs="simplex", distance=distance)
+    tables = [of_classes.freeze_classes(z3, sensitive_features={"r": given}).table() for given in (r, certain)]
+    assert tables[0] == tables[1]
+
+
 def test_what_cannot_be_frozen_says_why() -> None:
     z, P, label = drawn(100, 2, 6)
     soft = {"r": fo.Soft(P, NAMES[:2])}

@@ -61,8 +61,15 @@ class Answer:
         return 0 if self.outcome is None else self.outcome.iterations
 
 
-def answered(z: Tensor, problem: ProjectionProblem, pinned: ProjectionProblem, search: Callable[[], EntropyOutcome]) -> Answer:
-    """What ``search`` finds for z (n,), judged. ``pinned``: the problem in which scores that no price moves have no other place."""
+def answered(
+    z: Tensor,
+    problem: ProjectionProblem,
+    pinned: ProjectionProblem,
+    search: Callable[[], EntropyOutcome],
+    whole: Callable[[], ProjectionProblem] | None = None,
+) -> Answer:
+    """What ``search`` finds for z (n,), judged. ``pinned``: the problem in which scores that no price moves have no other place;
+    ``whole``: the one in which infeasibility is looked for, where more is known of the scores than ``pinned`` says."""
     outcome: EntropyOutcome | None = None
     with guarded(BACKEND, problem) as guard:
         outcome = search()
@@ -74,7 +81,7 @@ def answered(z: Tensor, problem: ProjectionProblem, pinned: ProjectionProblem, s
     if verdict.status in GRANTING and problem.stated is None:
         return Answer(outcome, verdict, problem)
     with guarded(BACKEND, problem) as guard:
-        verdict = ruled(verdict, pinned, np.inf if outcome is None else outcome.residual)
+        verdict = ruled(verdict, pinned if whole is None else whole(), np.inf if outcome is None else outcome.residual)
     if guard.error is not None:  # nothing is known of what the problem allows
         verdict = replace(verdict, status=Status.FAILED, message=guard.message)
     return Answer(outcome, verdict, pinned)

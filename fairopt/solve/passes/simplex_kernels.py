@@ -82,42 +82,46 @@ def factors(shift: Any) -> Any:
     return up
 
 
+@inner
+def probabilities(kl: bool, z: Any, s: Any, up: Any, inverse: float, plain: bool, y: Any, own: Any, rate: Any) -> Any:
+    """y (C,) of one sample; own (C,), the classes' weights in H = diag(own) - own own' / total; rate (C,), those of
+    dy / dz = diag(rate) - rate own' / total. Returns total. This is the one place that knows the two distances apart."""
+    if kl:
+        entropic(z, s, up, inverse, plain, y, rate)
+        for c in range(y.shape[0]):
+            own[c] = y[c]
+        return 1.0
+    count = nearest_point(z, s, inverse, y, own)
+    for c in range(y.shape[0]):
+        rate[c] = own[c]
+    return float(count)
+
+
 @compiled
 def simplex_map(kl: bool, z: Any, code: Any, shift: Any, inverse: Any, y: Any) -> None:
     """y (n, C) at shifts (J, C) of the joint cells ``code`` (n,). inverse: 1 / w (n,), or (0,) where there are no weights."""
     n, C, plain = z.shape[0], z.shape[1], inverse.shape[0] == 0
-    up, other = factors(shift), np.empty(C)
+    up, own, rate = factors(shift), np.empty(C), np.empty(C)
     for i in range(n):
         j, weight = code[i], 1.0 if plain else inverse[i]
-        if kl:
-            entropic(z[i], shift[j], up[j], weight, plain, y[i], other)
-        else:
-            nearest_point(z[i], shift[j], weight, y[i], other)
+        probabilities(kl, z[i], shift[j], up[j], weight, plain, y[i], own, rate)
 
 
 @compiled
 def simplex_sums(kl: bool, z: Any, code: Any, shift: Any, inverse: Any, sums: Any, blocks: Any) -> None:
     """sums (J, C) of y, and blocks (J, C, C) of H / w, over the samples of each joint cell; both begin at 0."""
     n, C, plain = z.shape[0], z.shape[1], inverse.shape[0] == 0
-    up, y, other = factors(shift), np.empty(C), np.empty(C)
+    up, y, own, rate = factors(shift), np.empty(C), np.empty(C), np.empty(C)
     for i in range(n):
         j, weight = code[i], 1.0 if plain else inverse[i]
-        if kl:
-            entropic(z[i], shift[j], up[j], weight, plain, y, other)
-            for c in range(C):
-                sums[j, c] += y[c]
-                part = weight * y[c]
-                for d in range(c):
-                    blocks[j, c, d] -= part * y[d]
-                blocks[j, c, c] += part * (1.0 - y[c])
-        else:
-            share = weight / nearest_point(z[i], shift[j], weight, y, other)
-            for c in range(C):
-                sums[j, c] += y[c]
-                part = share * other[c]
-                for d in range(c):
-                    blocks[j, c, d] -= part * other[d]
-                blocks[j, c, c] += (weight - share) * other[c]
+        total = probabilities(kl, z[i], shift[j], up[j], weight, plain, y, own, rate)
+        for c in range(C):
+            sums[j, c] += y[c]
+            part = weight * own[c]
+            share = part / total
+            for d in range(c):
+                blocks[j, c, d] -= share * own[d]
+            blocks[j, c, c] += part * (1.0 - own[c] / total)
     for j in range(blocks.shape[0]):
         for c in range(C):
             for d in range(c):
@@ -128,46 +132,32 @@ def simplex_sums(kl: bool, z: Any, code: Any, shift: Any, inverse: Any, sums: An
 def simplex_pull(kl: bool, z: Any, code: Any, shift: Any, inverse: Any, v: Any, sums: Any) -> None:
     """sums (J, C) of H v / w for v (n, C), over the samples of each joint cell; they begin at 0."""
     n, C, plain = z.shape[0], z.shape[1], inverse.shape[0] == 0
-    up, y, other = factors(shift), np.empty(C), np.empty(C)
+    up, y, own, rate = factors(shift), np.empty(C), np.empty(C), np.empty(C)
     for i in range(n):
         j, weight = code[i], 1.0 if plain else inverse[i]
+        total = probabilities(kl, z[i], shift[j], up[j], weight, plain, y, own, rate)
         mean = 0.0
-        if kl:
-            entropic(z[i], shift[j], up[j], weight, plain, y, other)
-            for c in range(C):
-                mean += y[c] * v[i, c]
-            for c in range(C):
-                sums[j, c] += weight * y[c] * (v[i, c] - mean)
-        else:
-            count = nearest_point(z[i], shift[j], weight, y, other)
-            for c in range(C):
-                mean += other[c] * v[i, c]
-            mean /= count
-            for c in range(C):
-                sums[j, c] += weight * other[c] * (v[i, c] - mean)
+        for c in range(C):
+            mean += own[c] * v[i, c]
+        mean /= total
+        for c in range(C):
+            sums[j, c] += weight * own[c] * (v[i, c] - mean)
 
 
 @compiled
 def simplex_back(kl: bool, z: Any, code: Any, shift: Any, inverse: Any, v: Any, pull: Any, out: Any) -> None:
     """out (n, C) = D'(v - pull), pull (J, C) by joint cell, D = dy / dz at fixed shifts."""
     n, C, plain = z.shape[0], z.shape[1], inverse.shape[0] == 0
-    up, y, other = factors(shift), np.empty(C), np.empty(C)
+    up, y, own, rate = factors(shift), np.empty(C), np.empty(C), np.empty(C)
     for i in range(n):
         j, weight = code[i], 1.0 if plain else inverse[i]
+        total = probabilities(kl, z[i], shift[j], up[j], weight, plain, y, own, rate)
         mean = 0.0
-        if kl:
-            entropic(z[i], shift[j], up[j], weight, plain, y, other)
-            for c in range(C):
-                mean += y[c] * (v[i, c] - pull[j, c])
-            for c in range(C):
-                out[i, c] = other[c] * (v[i, c] - pull[j, c] - mean)
-        else:
-            count = nearest_point(z[i], shift[j], weight, y, other)
-            for c in range(C):
-                mean += other[c] * (v[i, c] - pull[j, c])
-            mean /= count
-            for c in range(C):
-                out[i, c] = other[c] * (v[i, c] - pull[j, c] - mean)
+        for c in range(C):
+            mean += own[c] * (v[i, c] - pull[j, c])
+        mean /= total
+        for c in range(C):
+            out[i, c] = rate[c] * (v[i, c] - pull[j, c] - mean)
 
 
 @compiled

@@ -27,6 +27,7 @@ from fairopt.solve.dual.bordered import Model
 from fairopt.solve.dual.evaluator import Evaluation
 from fairopt.solve.dual.structure import Shape, Structure
 from fairopt.solve.entropy.dual import EntropyDual
+from fairopt.solve.simplex.maps import nearest, softmax
 
 _NONE = np.zeros(0)
 
@@ -47,28 +48,6 @@ def rows() -> ModuleType:
 def kernels() -> ModuleType:
     """The compiled passes; they import numba."""
     return import_module("fairopt.solve.passes.simplex_kernels")
-
-
-def softmax(z: Array, s: Array) -> Array:
-    """(n, C) y proportional to z exp(-s); z (n, C) with a positive entry in each row."""
-    with np.errstate(divide="ignore"):
-        exponent = np.log(z) - s
-    e = np.exp(exponent - exponent.max(1, keepdims=True))
-    return np.asarray(e / e.sum(1, keepdims=True))
-
-
-def nearest(v: Array) -> Array:
-    """(n, C) the nearest points of the simplex: a level is taken off each row, and what falls below 0 is 0 (Held, Wolfe, Crowder 1974)."""
-    n, C = v.shape
-    falling = -np.sort(-v, axis=1)
-    levels = (np.cumsum(falling, 1) - 1.0) / np.arange(1, C + 1)
-    last = (falling > levels).sum(1) - 1
-    y = np.maximum(v - levels[np.arange(n), np.maximum(last, 0)][:, None], 0.0)
-    # the level once more, from the classes that are left: nothing of the cumulated sums' rounding stays
-    kept = y > 0.0
-    size = np.maximum(kept.sum(1), 1)
-    level = (np.where(kept, v, 0.0).sum(1) - 1.0) / size
-    return np.where(kept, np.maximum(v - level[:, None], 0.0), 0.0)
 
 
 def joint_cells(problem: ProjectionProblem, classes: int) -> tuple[IntArray, IntArray, IntArray, IntArray, Array]:

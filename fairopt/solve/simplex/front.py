@@ -25,6 +25,7 @@ from fairopt.solve.finish.rounding import to_cell_order, to_sample_order
 from fairopt.solve.gradient.native import replaced
 from fairopt.solve.simplex.dual import SimplexDual, compiled, kernels, structure_of
 from fairopt.solve.simplex.gradient import Newton
+from fairopt.solve.simplex.summed import Summed, summed
 
 ROUNDINGS = 64.0  # ulps of 1, a class, that a sum may be off by where limits left no room for it
 OFF = 0.01  # what the entries of a row of scores may sum to beside 1
@@ -32,9 +33,11 @@ OFF = 0.01  # what the entries of a row of scores may sum to beside 1
 
 @dataclass(frozen=True, eq=False)
 class ClassSolution(Solution):
-    """A ``Solution`` with scores (n, C). simplex_error: how far the exact sum of a sample's probabilities is from 1, at most."""
+    """A ``Solution`` with scores (n, C). simplex_error: how far the exact sum of a sample's probabilities is from 1, at most.
+    summed: the problem in which an infeasible one was proved so; None elsewhere."""
 
     simplex_error: float = 0.0
+    summed: Summed | None = None
 
 
 def check_probabilities(scores: Tensor) -> None:
@@ -64,7 +67,14 @@ def solve_simplex(
         st = structure_of(metric_of(dual, structure_of(structure(problem)), numbers(problem)))
         return found(flat, pinned, dual, st, certify=certify, tol=tol, max_iter=None, settle=_settle(problem, n, C))
 
-    answer = answered(flat, problem, pinned, search)
+    with_sums: list[Summed] = []
+
+    def whole() -> ProjectionProblem:
+        table = scores.detach().to("cpu", torch.float64).numpy()
+        with_sums.append(summed(problem, table, kl=kl) if kl else problem.workspace.keep("summed", lambda: summed(problem, table, kl=kl)))
+        return with_sums[-1].problem
+
+    answer = answered(flat, problem, pinned, search, whole)
     outcome, verdict = answer.outcome, answer.verdict
     y = verdict.y.reshape(C, n).T.contiguous()
     error = float(left_of(y).abs().max())
@@ -75,7 +85,8 @@ def solve_simplex(
     if torch.is_grad_enabled() and (scores.requires_grad or (limits is not None and limits.requires_grad)):
         y = replaced(scores, y) if outcome is None else Newton.attach(scores, limits, outcome, problem, y)
     certificate = answer.certificate(flat, scores.dtype)
-    return ClassSolution(y, answer.prices, verdict.status, certificate, BACKEND, answer.iterations, verdict.message, error)
+    proved = with_sums[-1] if verdict.status is Status.INFEASIBLE else None
+    return ClassSolution(y, answer.prices, verdict.status, certificate, BACKEND, answer.iterations, verdict.message, error, proved)
 
 
 def left_of(y: Tensor) -> Tensor:

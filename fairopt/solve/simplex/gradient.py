@@ -19,6 +19,7 @@ from fairopt.solve.entropy.finish import EntropyOutcome
 from fairopt.solve.gradient.implicit import gamma_matrix, local_ell, local_saddle, saddle
 from fairopt.solve.guard import guarded
 from fairopt.solve.simplex.dual import SimplexDual, kernels
+from fairopt.solve.simplex.maps import nearest_point, shifted
 from fairopt.solve.transforms import refuse_transforms
 
 F64 = torch.float64
@@ -106,17 +107,7 @@ def local_scores(
 def _moved(dual: SimplexDual, z: Tensor, s: Tensor, mass: Tensor | None) -> Tensor:
     """(n, C) y at shifts s (n, C) of the prices."""
     s = s if mass is None else s * mass
-    if dual.kl:
-        top = (z.detach().log() - s.detach()).amax(1, keepdim=True)  # of the exponents: the largest factor is 1
-        e = z * torch.exp((-s - top).clamp(max=700.0))
-        return e / e.sum(1, keepdim=True)
-    v = z - s
-    falling = v.detach().sort(1, descending=True).values
-    levels = (falling.cumsum(1) - 1.0) / torch.arange(1, v.shape[1] + 1, dtype=F64, device="cpu")
-    last = (falling > levels).sum(1) - 1
-    kept = v.detach() > levels.gather(1, last[:, None])
-    level = (torch.where(kept, v, 0.0).sum(1, keepdim=True) - 1.0) / kept.sum(1, keepdim=True)
-    return torch.where(kept, v - level, 0.0)
+    return shifted(z, s) if dual.kl else nearest_point(z - s)
 
 
 def _matrix(dual: SimplexDual, y: Tensor, mass: Tensor | None, A: Tensor) -> Tensor:

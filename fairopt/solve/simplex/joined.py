@@ -1,7 +1,7 @@
 """One problem of n samples for each class, joined to one over all (class, sample) pairs: position c n + i is class c of sample i.
 
 That the probabilities of a sample sum to 1 is no row of it: the map from prices to scores sees to that (``dual``). So what is proved
-infeasible without is infeasible, and not the other way round.
+infeasible without is infeasible, and not the other way round (``summed``).
 """
 
 from __future__ import annotations
