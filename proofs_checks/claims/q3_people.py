@@ -21,12 +21,13 @@ One unit (a group, or its positives), n level rows that are i.i.d. draws of it, 
 population mean M(s); the target was chosen without the level rows. (i) Ranks: s at the k-th largest of n scores, ties broken by
 drawn numbers: M(s) has the law Beta(k, n + 1 - k), whatever the population. The same for the shift s of y = clip(z - s, lb, ub) that is
 the k-th largest of z - v, v drawn evenly over the box. (ii) Means: s with mean over the level rows equal to t, y in [lb, ub] of variance
-at most v: `P(M >= t + e) <= exp(-n kl(p1, p0))`, b = t + e - lb, p0 = v / (b^2 + v), p1 = (v + b e) / (b^2 + v), and likewise downwards.
+at most v: `P(M >= t + e)` is at most `exp(-n kl(k / n, p))` and `inf over x < k of E max(B - x, 0)^2 / (k - x)^2`, B binomial of n and p,
+b = t + e - lb, p = v / (b^2 + v), k = n (v + b e) / (b^2 + v), and likewise downwards (`tails.tail_of_mean`).
 (iii) Rows c . M <= limit over one or two units each, of independent laws: some row fails with at most the sum of its probabilities, and
 `levels.failure` is at least that sum. (iv) `levels.variance_bound` is below the variance with probability at most delta. So a rule whose
 targets make `failure` at most alpha meets all rows in the population at once with probability 1 - alpha over the calibration rows. Where
-variances decide: of J margins listed beforehand the least is taken whose `failure` at the bounds of the variances is at most
-(alpha - what these spend) / J.
+variances decide: of margins listed beforehand, each with a share of what alpha is left after these, the first is taken whose `failure` at
+the bounds of the variances is at most its share, and the strictest rule, for what it gives at the last share, where there is none.
 """
 PROOF = """
 (i) With ties broken, the share of the population that is at or above a row is uniform on [0, 1], for n rows independently; the k-th
@@ -34,15 +35,16 @@ largest score has the k-th smallest share, whose law is Beta(k, n + 1 - k). The 
 P(v < clip(z - s) - lb) = (clip(z - s) - lb) / (ub - lb) for v even on the box, and v < clip(z - s) - lb is z - v - lb > s.
 (ii) M is continuous and falls in s. Let s' be the largest s with M(s') = t + e: no data enter it. M(s) > t + e means s < s', and then
 the rows' mean at s' is at most their mean at s, which is t: it is e below its expectation. At one fixed s' that is Hoeffding 1963,
-theorem 3, for variables at most b below their mean. Its bound rises with the variance. (iii) Union bound; of two independent terms the
-first is cut into pieces, each taken at its harmful end, its law replaced by one that dominates it where it is only bounded. (iv) Ville's
+theorem 3, and Bentkus 2004, theorem 1.1: for variables at most b below their mean no sum has a larger E max(sum - x, 0)^2 than that of
+variables that are b or -v / b away, and Markov's inequality does the rest. Both bounds rise with the variance. (iii) Union bound; two
+independent terms are cut into pieces, each taken at its harmful end, their laws replaced by such that dominate them. (iv) Ville's
 inequality for the capital of a bettor against "the mean of (x - c)^2 is m or more", which is a supermartingale there and rises with m.
-Listed margins: where the bounds of the variances hold, the margin taken is one whose true failure is at most its share; there are J.
+Listed margins: where the bounds of the variances hold, the margin taken is one whose true failure is at most its share; they sum to 1.
 All is conditional on the rows that chose targets and on how many rows each unit has: given these, level rows are i.i.d. in their units.
 """
 LOOSE = """
 The bounds here are on the sampling error of a simulation (200 draws, one in a thousand million): the laws of ranks are equalities, those
-of means lack the factor that an exponential bound always lacks.
+of means are up to e^2 / 2 times those of the worst population.
 """
 DRAWS = 200
 RARE = log(2e9)  # a simulation is off by more than what is allowed for once in a thousand million
