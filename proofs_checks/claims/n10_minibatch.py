@@ -72,10 +72,11 @@ CLAIMS = (
         },
         instances=300,
         open="With a box the shift's slope in the batch means is 1 over the share of free samples, so no constant serves every law. "
-        "Conjectures, not proved: SGD through the layer tends to Clarke-stationary points of the expected batch loss (the layer is piecewise "
-        "linear and 1-Lipschitz, L3), and it is uniformly stable at order 1/n. The evidence (`python tests/bench/minibatch_training.py`, a "
-        "linear score, tolerance .05, batches of 32, no box): the norm of that loss's gradient is .318 at the start and .0124, .0118, .0025 "
-        "after 100, 1,000 and 10,000 steps (standard error .0010); two runs whose data differ in one of 100, 1,000, 10,000 samples are "
-        ".024, .0043, .00057 apart after 1,000 steps. In the box [0, 1] the norms are .318, .0052, .0105, .0022.",
+        "Conjectures, not proved: SGD through the layer tends to Clarke-stationary points of the expected batch loss (the layer is "
+        "piecewise linear and 1-Lipschitz, L3), and it is uniformly stable at order 1/n. The evidence (`python "
+        "tests/bench/minibatch_training.py`, a linear score, tolerance .05, batches of 32, no box): the norm of that loss's gradient "
+        "is .318 at the start and .0124, .0118, .0025 after 100, 1,000 and 10,000 steps (standard error .0010); two runs whose data "
+        "differ in one of 100, 1,000, 10,000 samples are .024, .0043, .00057 apart after 1,000 steps. In the box [0, 1] the norms are "
+        ".318, .0052, .0105, .0022.",
     ),
 )
