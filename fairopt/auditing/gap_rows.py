@@ -8,7 +8,8 @@ from fractions import Fraction
 from math import inf, nextafter
 from typing import Any
 
-from fairopt.auditing.gap_table import COLUMNS, ExactMeans, records
+from fairopt.auditing.exact_means import ExactMeans
+from fairopt.auditing.gap_table import COLUMNS, records
 from fairopt.auditing.intervals import Estimator, Interval, gap_interval
 from fairopt.auditing.sample import Sample, is_binary
 from fairopt.basics.arrays import Array

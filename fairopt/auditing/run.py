@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from fairopt.auditing.apart import notes_apart
 from fairopt.auditing.fingerprint import data_hash, versions
-from fairopt.auditing.gap_rows import Values, exact_check, gap_rows, gap_table, read_constraints, summary_table
+from fairopt.auditing.gap_rows import Read, Values, exact_check, gap_rows, gap_table, read_constraints, summary_table
 from fairopt.auditing.group_table import group_table, spread_table
 from fairopt.auditing.intervals import FEWEST, NO_SCIPY, Estimator, has_scipy
 from fairopt.auditing.metrics import Metric, Metrics, sample_metrics
@@ -24,8 +25,6 @@ from fairopt.notions.batch import Batch
 from fairopt.notions.groups import Missing
 
 BINS = 20
-FAR = 0.05  # that much more gap in decisions than in scores, and twice as much, is worth a note
-RATES = ("DemographicParity", "EqualOpportunity", "PredictiveEquality", "EqualizedOdds")
 DISTRIBUTION = ("attribute", "group", "from", "to", "share")
 
 
@@ -148,11 +147,11 @@ def made_of(
         data_hash=hashed,
         settings=settings,
         versions=versions(),
-        notes=(*notes, *_notes(sample, shown, gaps, notions)),
+        notes=(*notes, *_notes(sample, shown, gaps, notions, reads)),
     )
 
 
-def _notes(sample: Sample, shown: list[Groups], gaps: Table, notions: Sequence[Notion]) -> list[str]:
+def _notes(sample: Sample, shown: list[Groups], gaps: Table, notions: Sequence[Notion], reads: Sequence[Read]) -> list[str]:
     """What a reader would otherwise miss."""
     found = []
     share = float(sample.decisions[0])
@@ -170,7 +169,8 @@ def _notes(sample: Sample, shown: list[Groups], gaps: Table, notions: Sequence[N
         small = [f"{name} ({count})" for name, count in zip(groups.names, counts, strict=True) if 0 < count < FEWEST]
         if small:
             found.append(f"{groups.words}: groups too small for intervals of means: {', '.join(small)}")
-    found += apart(gaps)
+    for read in reads:
+        found += notes_apart(read, sample.summed, sample.decisions, sample.batch)
     asked = {row["notion"] for row in gaps if row["quantity"] == "score" and row["gap"] is not None}
     silent = [row["notion"] for row in gaps if row["quantity"] == "score" and row["notion"] not in asked]
     if silent:
@@ -182,21 +182,6 @@ def _notes(sample: Sample, shown: list[Groups], gaps: Table, notions: Sequence[N
     if not has_scipy():
         found.append(f"intervals of rates are left out ({NO_SCIPY}): {install_line('audit')}")
     return found
-
-
-def apart(gaps: Table) -> list[str]:
-    """A note for each parity whose gap of decisions is broken, and far above that of the scores."""
-    widest: dict[tuple[str, ...], dict[str, float]] = {}
-    for row in gaps:
-        if row["gap"] is not None and row["notion"] in RATES:
-            each = widest.setdefault((row["notion"], row["attribute"]), {"score": 0.0, "decision": 0.0, "limit": row["limit"]})
-            each[row["quantity"]] = max(each[row["quantity"]], row["gap"])
-    return [
-        f"{notion}({attribute}): the gap of decisions is {gap['decision']:.3f}, that of scores {gap['score']:.3f}; the threshold opens it. "
-        "fairopt.FairDecisions decides so that the notion holds"
-        for (notion, attribute), gap in widest.items()
-        if gap["decision"] > max(gap["limit"], 2.0 * gap["score"], gap["score"] + FAR)
-    ]
 
 
 def _distribution(sample: Sample, shown: list[Groups]) -> Table:

@@ -5,22 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import isfinite, prod
+from math import prod
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from fairopt.auditing.apart import read_threshold
 from fairopt.auditing.gap_table import read_scores
 from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.basics.columns import Value, numbers, read_features
 from fairopt.basics.containers import opened
-from fairopt.basics.errors import InputError
+from fairopt.basics.errors import InputError, UnsupportedError
+from fairopt.basics.soft import Soft
 from fairopt.basics.table import group_word, joined_words
 from fairopt.notions.algebra import Notion
 from fairopt.notions.batch import Batch, attribute_words, normal_attribute
 from fairopt.notions.groups import Attribute, Missing, Vocabulary, declare, encode
 from fairopt.notions.labels import read_targets
+
+CLASSES = (
+    "an audit is of one score; audit class c by scores[:, c] with decisions=(scores.argmax(1) == c), and see all classes at once by "
+    "fo.gaps(scores, ..., outputs='simplex')"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,16 +148,21 @@ def read_sample(
     attributes: Sequence[str] | None = None,
 ) -> Sample:
     """Read and check everything. InputError for NaN, wrong lengths, decisions that are not 0 or 1, a threshold that is no number."""
-    tensor = read_scores(scores)
+    tensor = read_scores(scores, CLASSES)
     n = tensor.shape[0]
     vector = _numbers(tensor)
     features = read_features(sensitive_features, attributes)
+    for name, column in features.items():
+        if isinstance(column, Soft) and not column.is_certain:
+            raise UnsupportedError(
+                f"audit: sensitive_features[{name!r}]: got {column!r}, expected one value a sample, of which tables are made; "
+                "fo.gaps(...) takes groups known in probability"
+            )
     if missing_group not in ("error", "own"):
         raise InputError(f"missing_group: got {missing_group!r}, expected 'error' or 'own'")
     if decisions is None:
-        if isinstance(threshold, bool) or not isinstance(threshold, int | float | np.number) or not isfinite(threshold):
-            raise InputError(f"threshold: got {threshold!r}, expected a finite number")
-        chosen = (vector >= float(threshold)).astype(np.float64)
+        threshold = read_threshold(threshold)
+        chosen = (vector >= threshold).astype(np.float64)
     else:
         chosen = _numbers(numbers(decisions, n, "decisions"))
         if not is_binary(chosen):

@@ -56,6 +56,14 @@ def test_every_file_that_a_document_links_to_exists(document: Path) -> None:
     assert dead == []
 
 
+def test_every_page_that_the_navigation_names_exists() -> None:
+    named = re.findall(r"^ +- (?:.*: )?\"?([\w/]+\.md)\"?$", (ROOT / "docs/.nav.yml").read_text(), re.MULTILINE)
+    made = {"gallery/README.md", "contributing.md", "changelog.md"}
+    assert len(named) > 25
+    assert [page for page in named if page not in made and not (ROOT / "docs" / page).exists()] == []
+    assert [page for page in named if named.count(page) > 1] == []
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_document_that_a_document_names_exists(document: Path) -> None:
     assert [path for path in re.findall(r"`(docs/[\w/]+(?:\.\w+)?)`", document.read_text()) if not (ROOT / path).exists()] == []
