@@ -59,6 +59,7 @@ class Browser:
 
     def picture(self, path: Path) -> None:
         """The page from its top to its end, as a PNG."""
+        self.say("window.scrollTo(0, 0); new Promise((done) => setTimeout(done, 300))")  # a header that hides as one scrolls comes back
         height = min(TALLEST, self.say("Math.ceil(document.documentElement.scrollHeight)"))
         clip = {"x": 0, "y": 0, "width": self._width, "height": height, "scale": 1}
         drawn = self._ask("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)

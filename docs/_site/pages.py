@@ -16,6 +16,7 @@ from pathlib import Path
 
 import griffe
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.nav import Navigation, Section
 from mkdocs.structure.pages import Page
@@ -101,9 +102,17 @@ def _page(package: griffe.Module, module: str, homes: dict[str, str]) -> str:
         public = f"{module}.{name}"
         if homes.setdefault(target.canonical_path, public) == public:
             described += [f"::: {public}", ""]
-        text = target.docstring.value.strip().split("\n\n")[0].split("\n")[0] if target.docstring else ""
-        rows.append(f"| [`{name}`][{homes[target.canonical_path]}] | {text.replace('|', '&#124;')} |")
+        rows.append(f"| [`{name}`][{homes[target.canonical_path]}] | {_in_a_line(target)} |")
     return "\n".join([*lines, "| name | what it is |", "|---|---|", *rows, "", *described])
+
+
+def _in_a_line(target: griffe.Object) -> str:
+    """The first sentence of a docstring, for a cell of a table. PluginError where there is none."""
+    if target.docstring is None:
+        raise PluginError(f"{target.path} is a public name and says nothing")
+    text = " ".join(target.docstring.value.strip().split("\n\n")[0].split())
+    sentence = re.match(r".*?\.(?= |$)", text)
+    return (sentence[0] if sentence else text).rstrip(".:").replace("|", "\\|")
 
 
 def _overview(package: griffe.Module) -> str:

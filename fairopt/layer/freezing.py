@@ -20,7 +20,7 @@ from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.columns import numbers, plain_values, read_features
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.sparse import same_columns
-from fairopt.contract.problem import Distance
+from fairopt.contract.problem import Distance, ProjectionProblem
 from fairopt.contract.registry import BackendLike
 from fairopt.layer.freezing_soft import soft_attribute, soft_shifts
 from fairopt.layer.frozen import FrozenLayer, Key, OnUnknown
@@ -79,12 +79,7 @@ def freeze(
     Raises UnsupportedError where a shift would depend on the label, or on more than the groups (weights, per-sample bounds, covariance
     rows).
     """
-    if not 0.0 < confidence < 1.0:
-        raise InputError(f"confidence: expected a number in (0, 1), got {confidence!r}")
-    if guarantee is not None and not (isinstance(guarantee, (int, float)) and 0.0 < guarantee < 1.0):
-        raise InputError(f"guarantee: got {guarantee!r}, expected None or a probability between 0 and 1, such as 0.95")
-    if on_few not in ("error", "tighten as far as possible"):
-        raise InputError(f"on_few: got {on_few!r}, expected 'error' or 'tighten as far as possible'")
+    _check_asked(confidence, guarantee, on_few)
     lb, ub = _scalar_bounds(layer.bounds)
     raw = numbers(scores, None, "scores").detach().cpu()  # (n,)
     calibrated = copy.deepcopy(layer).train()  # a copy: calibration may show groups that training had not
@@ -94,7 +89,7 @@ def freeze(
     soft = soft_attribute(layer.notion.attributes, sensitive_features)
     dense = problem.rows.dense is not None
     if dense and soft is None:
-        raise UnsupportedError(f"freeze: {layer.notion!r} has rows with a weight of its own a sample; its shift is not one number a group")
+        raise weighs_samples(layer.notion)
     if dense and guarantee is not None:
         raise UnsupportedError(f"guarantee: got {guarantee!r} beside groups known in probability, expected None: there is no such bound")
     z = (torch.sigmoid(raw) if layer.space == "probability" else raw).double()
@@ -108,21 +103,11 @@ def freeze(
             notion=repr(layer.notion), on_unknown=on_unknown, distance=problem.distance,
         )  # fmt: skip
     cell_shifts = prices @ problem.rows.coefficients  # (C,)
-    cell = problem.rows.cell.numpy()  # (n,)
-    keys, code = group_keys(names, sensitive_features, len(cell))
-    shifts = []
-    for k in range(len(keys)):
-        cells = np.unique(cell[code == k])
-        if not same_columns(problem.rows.coefficients, cells):
-            raise UnsupportedError(
-                f"freeze: {layer.notion!r} moves samples of one group by their label, which is unknown when a score is sent; freeze "
-                "a notion without labels (DemographicParity), or one on residuals (MeanResidual), whose shift depends on the group alone"
-            )
-        shifts.append(float(cell_shifts[cells[0]]))
-
+    keys, code = group_keys(names, sensitive_features, problem.n)
+    shifts = group_shifts(problem, cell_shifts, code, len(keys), repr(layer.notion))
     if guarantee is None:
         frozen_y = np.clip(moved(problem.distance, z.numpy(), np.array(shifts)[code]), lb, ub)
-        bounds = population_bounds(problem, frozen_y, cell_shifts, lb, ub, confidence)
+        bounds = population_bounds(problem, mean_rows(problem, frozen_y), cell_shifts, lb, ub, confidence)
     else:
         if problem.distance != "squared":
             raise UnsupportedError(f"guarantee: got {guarantee!r} with distance {problem.distance!r}, expected None, or distance='squared'")
@@ -135,6 +120,33 @@ def freeze(
         names, keys, shifts, lb=lb, ub=ub, space=layer.space, bounds=bounds, notion=repr(layer.notion), on_unknown=on_unknown,
         distance=problem.distance,
     )  # fmt: skip
+
+
+def weighs_samples(notion: Notion) -> UnsupportedError:
+    return UnsupportedError(f"freeze: {notion!r} has rows with a weight of its own a sample; its shift is not one number a group")
+
+
+def _check_asked(confidence: float, guarantee: float | None, on_few: OnFew) -> None:
+    if not 0.0 < confidence < 1.0:
+        raise InputError(f"confidence: expected a number in (0, 1), got {confidence!r}")
+    if guarantee is not None and not (isinstance(guarantee, (int, float)) and 0.0 < guarantee < 1.0):
+        raise InputError(f"guarantee: got {guarantee!r}, expected None or a probability between 0 and 1, such as 0.95")
+    if on_few not in ("error", "tighten as far as possible"):
+        raise InputError(f"on_few: got {on_few!r}, expected 'error' or 'tighten as far as possible'")
+
+
+def group_shifts(problem: ProjectionProblem, cell_shifts: Array, code: IntArray, groups: int, notion: str) -> list[float]:
+    """The one shift of each group, from the cells' (C,); ``code`` (n,): the group of each row. UnsupportedError where a group has two."""
+    cell, shifts = problem.rows.cell.numpy(), []
+    for k in range(groups):
+        cells = np.unique(cell[code == k])
+        if not same_columns(problem.rows.coefficients, cells):
+            raise UnsupportedError(
+                f"freeze: {notion} moves samples of one group by their label, which is unknown when a score is sent; freeze "
+                "a notion without labels (DemographicParity), or one on residuals (MeanResidual), whose shift depends on the group alone"
+            )
+        shifts.append(float(cell_shifts[cells[0]]))
+    return shifts
 
 
 def moved(distance: Distance, z: npt.NDArray[np.float64], shifts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -198,7 +198,10 @@ class FrozenLayer(nn.Module):
                 )
 
     def index(self, sensitive_features: Any) -> Tensor:
-        """(n,) int64 for values by attribute. A single row: single values. Values that calibration had not: InputError, or ``unknown``."""
+        """(n,) int64 for values by attribute. A single row: single values, of one attribute without its name too.
+
+        Values that calibration had not: InputError, or ``unknown``.
+        """
         codes = self.codes(sensitive_features)
         if self.on_unknown == "error":
             unknown = torch.nonzero(codes == self.unknown).reshape(-1).tolist()
@@ -213,6 +216,8 @@ class FrozenLayer(nn.Module):
 
     def _rows(self, sensitive_features: Any) -> list[Key]:
         columns = []
+        if isinstance(sensitive_features, str) and len(self.attributes) == 1:  # the group of one row, as a stream's step takes it
+            sensitive_features = {self.attributes[0]: sensitive_features}
         given = sensitive_features if isinstance(sensitive_features, Mapping) else read_features(sensitive_features, self.attributes)
         for name in self.attributes:
             if name not in given:

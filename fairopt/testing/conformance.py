@@ -61,6 +61,7 @@ BACKEND_PROPERTIES: dict[str, Property] = {
         gradients.native_limits,
     )
 }
+"""The checks of ``check_backend``, by name, in the order in which they are made."""
 
 NotionProperty = Callable[[notions.NotionSubject], None]
 
@@ -78,6 +79,7 @@ NOTION_PROPERTIES: dict[str, NotionProperty] = {
         notions.notion_gradient,
     )
 }
+"""The checks of ``check_notion``, by name, in the order in which they are made."""
 
 
 def check_backend(

@@ -177,7 +177,9 @@ def _budget(block: list[Constraint]) -> float:
     spent = sum(abs(c.price) for c in block)
     worst = max(0.0, spent - rho) / unit
     worst = max(worst, min(largest / rows, max(0.0, rho - spent) / unit))
+    # the largest distance is known as far as its own row resolves it, which may be far coarser than another row of the block
+    resolved = max((c.row_scale for c in block if c.beyond == largest), default=0.0)
     for c in block:
-        worst = max(worst, min(abs(c.price) / c.price_scale, abs(c.beyond - largest) / c.row_scale))
+        worst = max(worst, min(abs(c.price) / c.price_scale, abs(c.beyond - largest) / max(c.row_scale, resolved)))
         worst = max(worst, min(max(0.0, -c.price) / c.price_scale, max(0.0, c.beyond) / c.row_scale))
     return worst

@@ -344,7 +344,7 @@ def test_any_statement_may_fail(kind, after, tmp_path):
     store = DurableStream(make(window=Sliding(5)), tmp_path / "a.db")
     n, at = 0, 1
     while True:
-        failing = store._sql = Failing(store._sql, at, ERRORS[kind](), after=after)
+        failing = store._tables.sql = Failing(store._tables.sql, at, ERRORS[kind](), after=after)
         before = store.controller.state_dict()
         try:
             send(store, n, writes=lambda s: [("out", f"{s.scores!r}\n")])
@@ -354,11 +354,11 @@ def test_any_statement_may_fail(kind, after, tmp_path):
             assert kind in ("full", "io", "busy")
         except (fo.StateError, KeyboardInterrupt, MemoryError) as error:
             words = str(error)
-            store._sql = failing.sql
+            store._tables.sql = failing.sql
             stands = store.seen(f"k{n}")  # an interrupt just after the commit
             assert (store.controller.state_dict() == before) == (not stands)
             assert (not stands and str(tmp_path / "a.db") in words) or kind in ("interrupt", "memory")
-        store._sql = failing.sql
+        store._tables.sql = failing.sql
         send(store, n, writes=lambda s: [("out", f"{s.scores!r}\n")])
         n, at = n + 1, at + 1
         assert store.controller.samples == n
@@ -455,13 +455,13 @@ def test_where_the_disk_cannot_be_read_back_the_next_call_tries_again(tmp_path, 
         raise fo.StateError("state: gone for now")
 
     monkeypatch.setattr(store, "_load", fails)
-    failing = store._sql = Failing(store._sql, 2, ERRORS["io"](), after=False)
+    failing = store._tables.sql = Failing(store._tables.sql, 2, ERRORS["io"](), after=False)
     for call in (lambda: send(store, 1), lambda: send(store, 1), store.report, lambda: store.seen("k0")):
         with pytest.raises(fo.StateError, match="gone for now"):
             call()
     assert len(broken) == 4
     monkeypatch.undo()
-    store._sql = failing.sql
+    store._tables.sql = failing.sql
     assert store.report().samples == 1
     send(store, 1)
     store.close()
@@ -477,12 +477,12 @@ def test_a_commit_whose_fate_is_unknown_says_so(after, tmp_path, monkeypatch):
         raise fo.StateError("state: gone for now")
 
     monkeypatch.setattr(store, "_load", fails)
-    failing = store._sql = Failing(store._sql, 6, ERRORS["io"](), after=after)
+    failing = store._tables.sql = Failing(store._tables.sql, 6, ERRORS["io"](), after=after)
     with pytest.raises(fo.StateError, match="not known"):
         send(store, 0)
     assert failing.count == 6
     monkeypatch.undo()
-    store._sql = failing.sql
+    store._tables.sql = failing.sql
     assert store.seen("k0") == after
     send(store, 0)
     assert store.report().samples == 1

@@ -266,7 +266,7 @@ def test_an_output_that_changed_between_runs(tmp_path, damage):
 
 
 def test_an_output_that_is_gone_beyond_what_is_remembered_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("fairopt.streaming.durable.store.OUTBOX_ROWS", 100)
+    monkeypatch.setattr("fairopt.streaming.durable.tables.OUTBOX_ROWS", 100)
     text = "score,race\n" + "".join(f"0.{i},x\n" for i in range(1100))
     folder = tmp_path / "run"
     go(folder, CsvSource(file(tmp_path / "in.csv", text)))

@@ -1,4 +1,4 @@
-"""The worked example of docs/backends.md: installed as a stranger's package, held to the kit, raced."""
+"""The worked examples of docs/backends.md: one as a stranger's package, held to the kit, raced; one held to the kit as a class."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -20,10 +21,10 @@ from fairopt.testing import check_backend
 DOC = Path(__file__).parents[2] / "docs" / "backends.md"
 
 
-def block(language: str) -> str:
+def block(language: str, number: int = 0) -> str:
     found = re.findall(rf"^```{language}\n(.*?)^```$", DOC.read_text(), re.DOTALL | re.MULTILINE)
-    assert len(found) == 1
-    return str(found[0])
+    assert len(found) == {"python": 2, "toml": 1}[language]
+    return str(found[number])
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +70,10 @@ def test_it_races(installed: None) -> None:
     race = compare(["my_daqp"], n=(16,), settings=Settings(repeats=2, seconds=0.02))
     assert [r["outcome"] for r in race.records] == ["ok", "ok"]
     assert all(r["solver_distance"] < 1e-9 for r in race.records)
+
+
+def test_the_dual_of_a_picky_solver_passes_the_kit_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("my_slsqp")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(block("python", 1), vars(module))
+    check_backend(module.MySlsqp, draws=10)

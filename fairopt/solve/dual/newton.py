@@ -156,16 +156,19 @@ class Search:
         if slope_new <= 0:
             return self.expand(state, new, d, slope_old, slope_new)
         low, high, slope_low, slope_high = 0.0, 1.0, min(slope_old, 0.0), slope_new
+        above = self.curvature(new, d)  # of Phi at the upper end
         lowest: State | None = None  # Phi has fallen all the way to it
         for _ in range(12):
             a = low + (high - low) * (-slope_low / (slope_high - slope_low)) if slope_high > slope_low else 0.5 * (low + high)
-            a = min(max(a, low + 0.05 * (high - low)), high - 0.05 * (high - low))
+            # where cells have no free sample Phi' is flat up to a bend, and the line between the ends would creep there
+            bend = high - slope_high / above if above > 0 else low
+            a = min(max(a, bend, low + 0.05 * (high - low)), high - 0.05 * (high - low))
             new = self.at(state.p + a * d)
             slope = -self.derivative(new, -d)
             if slope <= 0:
                 low, slope_low, lowest = a, slope, new
             else:
-                high, slope_high = a, slope
+                high, slope_high, above = a, slope, self.curvature(new, d)
             if 0.2 * slope_old <= slope <= 0 or new.res <= 0.1 * state.res:
                 return new
         return new if lowest is None else lowest
@@ -220,6 +223,11 @@ class Search:
             dflow = flow_derivative(pr, d[part], ratio)
             total += (float(nums.width[r]) * dflow if dflow else 0.0) + range_flow(pr, ratio) * dflow / float(nums.gamma[L + r])
         return total
+
+    def curvature(self, state: State, d: Array) -> float:
+        """d'M d: the slope of Phi' along d on the piece of ``state``, softness left out."""
+        M = state.ev.dense_model
+        return float((d @ self.dual.coefficients) ** 2 @ state.ev.slope) if M is None else float(d @ M @ d)
 
     def interior(self, state: State, max_iter: int) -> tuple[State, int]:
         """Where another method gets to, and its iterations; ``state`` itself where there is none for so many rows."""

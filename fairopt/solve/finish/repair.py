@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fairopt.basics.arrays import Array
 from fairopt.contract.backend import Status
-from fairopt.solve.dual.active_piece import Piece
+from fairopt.solve.dual.active_piece import Piece, read_piece
 from fairopt.solve.dual.bordered import Model
 from fairopt.solve.dual.newton import DualSolution, solve_dual
 from fairopt.solve.dual.prox import residual
@@ -57,15 +57,24 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *
         if attempt == 0 and inverse is not None:
             p = replace(piece, ell=_ell(st, tight, piece)).prices(f, solution.p, M, inverse)
             far = max(FARTHEST, 64.0 * torch.finfo(finisher.dtype).eps) * magnitude
-            if not _moved(finisher, p, solution.p) <= far and not _solves(finisher, tight, p, solution.residual, margin):
+            crossed = bool((p[piece.index] * piece.signs < 0.0).any())  # a row that does not bind at the tighter limits
+            near = _moved(finisher, p, solution.p) <= far and not crossed
+            if not near and not _solves(finisher, tight, p, solution.residual, margin):
                 p = solution.p  # the piece was misread: search at the tighter limits
                 continue
         elif attempt > 0:
-            p = solve_dual(dual, st, tight, p).p
+            found = solve_dual(dual, st, tight, p)
+            p = found.p
         made = dual.scores(p)
         plain = made if plain is None else plain
         sorted_y = finisher.rounded(made)
         check = finisher.check(sorted_y, magnitude)
+        if attempt > 0 and not check.holds and check.finite:
+            # the search ends at what the residual resolves, which light samples at their bounds make coarser than a margin
+            p = _on_piece(finisher, tight, found)
+            made = dual.scores(p)
+            sorted_y = finisher.rounded(made)
+            check = finisher.check(sorted_y, magnitude)
         if nearest is None or excess(st, check) < excess(st, nearest.check):
             nearest = Repaired(sorted_y, plain, check, _moved(finisher, p, solution.p), p)
         if check.holds:
@@ -93,6 +102,14 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *
     # no margin fits: larger ones would break the rows less, of scores that are no longer the nearest
     farther = not nearest.moved <= ULPS * torch.finfo(finisher.dtype).eps * max(magnitude, finisher.extent)
     return Repaired(unmoved, plain, check, 0.0, solution.p) if farther or excess(st, check) < excess(st, nearest.check) else nearest
+
+
+def _on_piece(finisher: Finisher, numbers: Numbers, found: DualSolution) -> Array:
+    """(m,) the prices that solve the piece which a search ended on; those found where that piece does not hold them."""
+    piece = read_piece(finisher.st, numbers, found.evaluation.f, found.p)
+    M = finisher.dual.model(found.evaluation)
+    p = piece.prices(found.evaluation.f, found.p, M, piece.inverse(M))
+    return found.p if (p[piece.index] * piece.signs < 0.0).any() or not np.isfinite(p).all() else p
 
 
 def _nearly_equal(finisher: Finisher) -> float:

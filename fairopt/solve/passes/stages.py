@@ -130,17 +130,37 @@ def settled(q: Cells, w: Search, real: Any, whole: Any, answer: Any) -> bool:
     M, diagonal = np.zeros((1, 1)) if q.diagonal else np.zeros((m, m)), np.zeros(m)
     model(q, w.free, M, diagonal)
     read_piece(q, w.f, w.p, q.metric, state, capped)
-    g, e, theta, x = np.zeros(m), np.zeros(2 * R), np.zeros(m), np.zeros(m)
-    gaps(q, limits, w.f, w.p, M, diagonal, state, capped, g, e, theta)
-    if not solve_piece(q, M, diagonal, state, capped, g, e, x):
+    if not moved_to(q, limits, w, M, diagonal, state, capped, p):
         return False
+    x = np.zeros(m)
     for k in range(m):
-        p[k] = theta[k] + x[k]
         x[k] = p[k] - w.p[k]
     combine(q, x, w.shift)
     answer[MOVED] = farthest(w.shift) * real[LIGHT]
     combine(q, p, w.shift)
     return bool(answer[MOVED] <= max(FAR, 64.0 * number[EPS]) * magnitude)
+
+
+@inner
+def moved_to(q: Cells, limits: Any, w: Search, M: Any, diagonal: Any, state: Any, capped: Any, p: Any) -> bool:
+    """p (m,): the search's prices moved on their piece to other limits. False: not on this road.
+
+    A price that would change its side belongs to a row that does not bind at those limits: it leaves the piece (state 0).
+    """
+    m = p.shape[0]
+    g, e, theta, x = np.zeros(m), np.zeros(2 * capped.shape[0]), np.zeros(m), np.zeros(m)
+    for _ in range(3):
+        gaps(q, limits, w.f, w.p, M, diagonal, state, capped, g, e, theta)
+        if not solve_piece(q, M, diagonal, state, capped, g, e, x):
+            return False
+        kept = True
+        for k in range(m):
+            p[k] = theta[k] + x[k]
+            if p[k] * state[k] < 0.0:
+                state[k], kept = 0.0, False
+        if kept:
+            return True
+    return False
 
 
 @inner

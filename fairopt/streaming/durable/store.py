@@ -31,26 +31,14 @@ from fairopt.streaming.controller import Controller, plain_spots
 from fairopt.streaming.durable.hold import Durable, Hold
 from fairopt.streaming.durable.json_text import to_json
 from fairopt.streaming.durable.keys import Request, digest_of, read_request
-from fairopt.streaming.durable.seal import (
-    Beginning,
-    Damage,
-    Kept,
-    outbox_content,
-    payloads,
-    pending_content,
-    pending_rows,
-    read_state,
-    request_content,
-)
+from fairopt.streaming.durable.seal import Beginning, Damage, Kept, payloads, pending_rows, read_state
+from fairopt.streaming.durable.tables import Tables, Writes
 from fairopt.streaming.durable.trouble import damaged, database_error, system_error
 from fairopt.streaming.reading import read_scores
 from fairopt.streaming.report import StreamReport, StreamStep
 from fairopt.streaming.windows import Sliding
 
-Writes = Sequence[tuple[str, str]]  # (file name in the outbox, text)
 KEEP_KEYS = 100_000
-OUTBOX_ROWS = 10_000  # far more than a writer may have in its buffers
-_SLACK = 1000  # so many rows more may stand before old ones are deleted, a tenth of what is kept at most
 _NOBODY: frozenset[str | int] = frozenset()
 T = TypeVar("T")
 
@@ -110,7 +98,7 @@ class DurableStream:
         self._commits = 0
         self._stale = False  # whether memory may be ahead of, or behind, the disk
         self._hold = Hold(self.path, self._beginning())
-        self._sql = self._hold.db.cursor().execute  # one cursor: making one a statement costs
+        self._tables = Tables(self._hold)
         self._columns = tuple(controller.columns)
         self._residual = any(f.residual for f in controller.plan.families)
         self._end = weakref.finalize(self, self._hold.close)  # where close() is forgotten
@@ -247,7 +235,7 @@ class DurableStream:
     def _rows(self, names: Sequence[str]) -> list[tuple[bytes, bytes] | None]:
         """(digest, answer) of each key, None where it is not known."""
         try:
-            return [self._sql("SELECT digest, answer FROM request WHERE key = ?", (name,)).fetchone() for name in names]
+            return self._tables.answers(names)
         except sqlite3.Error as error:
             raise database_error(error, self.path) from error
 
@@ -277,20 +265,7 @@ class DurableStream:
         sent = outcome.scores
         whole = struct.pack("=d", sent) if type(sent) is float else read_scores(sent).z.tobytes()
         answers = [whole[i : i + 8] for i in range(0, len(whole), 8)] if request.each else [whole]
-        seal = self._hold.seal
-        first, seq = self._kept.requests
-        for name, answer in zip(request.names, answers, strict=True):
-            row = (seq, name, digest, answer, seal.crc(seq, request_content(name, digest, answer)))
-            self._sql("INSERT INTO request VALUES (?, ?, ?, ?, ?)", row)
-            seq += 1
-        self._kept.requests = self._purge("request", first, seq, self.keep_keys)
-
-    def _purge(self, table: str, first: int, following: int, keep: int | None) -> tuple[int, int]:
-        """Delete the oldest rows where there are too many; (first, next) of what stands."""
-        if keep is None or following - first <= keep or following - first <= keep + min(_SLACK, keep // 10):
-            return first, following
-        self._sql(f"DELETE FROM {table} WHERE seq < ?", (following - keep,))
-        return following - keep, following
+        self._tables.remember(self._kept, request, digest, answers, self.keep_keys)
 
     # -- one at a time ------------------------------------------------------------------------------------------------------------
 
@@ -320,12 +295,12 @@ class DurableStream:
         waiting = set(self.controller._pending) if self._residual else _NOBODY
         committing = False
         try:
-            self._sql("BEGIN IMMEDIATE")
+            self._tables.sql("BEGIN IMMEDIATE")
             out = work()
             self._commits = number
             self._save(waiting, offset, consumed)
             committing = True
-            self._sql("COMMIT")
+            self._tables.sql("COMMIT")
         except BaseException as error:
             try:
                 self._load(opening=False)
@@ -343,66 +318,22 @@ class DurableStream:
         return out
 
     def _post(self, writes: Writes) -> None:
-        files = self.progress["files"] = dict(self.progress["files"])
-        seal = self._hold.seal
-        first, seq = self._kept.outbox
-        for name, text in writes:
-            start = files.get(name, 0)
-            try:
-                size, content = len(text.encode()), outbox_content(name, start, text)
-            except UnicodeEncodeError as error:
-                raise InputError(f"writes: {text!r} is no text that UTF-8 can hold") from error
-            self._sql("INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?)", (seq, name, start, size, text, seal.crc(seq, content)))
-            files[name] = start + size
-            seq += 1
-        self._kept.outbox = self._purge("outbox", first, seq, OUTBOX_ROWS)
+        self.progress["files"] = self._tables.post(self._kept, self.progress["files"], writes)
 
     def _save(self, waiting: Set[str | int], offset: Any, consumed: Any) -> None:
         controller = self.controller
         self.progress["offset"] = offset
         if consumed is not None:
             self.progress["consumed"] = consumed
+        tables, kept = self._tables, self._kept
         if waiting or controller._pending:
-            self._save_pending(waiting)
+            tables.save_pending(kept, controller._pending, waiting)
         if isinstance(controller.window, Sliding):
-            self._save_window()
-        if len(controller._curve.points) != self._kept.curve:
-            self._save_curve()
+            tables.save_window(kept, controller._recent, controller.samples)
+        if len(controller._curve.points) != kept.curve:
+            tables.save_curve(kept, controller._curve.points)
         payload = self._payload()
-        self._sql("UPDATE state SET payload = ?, digest = ? WHERE id = 1", (payload, self._hold.seal.digest(payload.encode(), 1)))
-
-    def _save_pending(self, waiting: Set[str | int]) -> None:
-        pending = self.controller._pending
-        for k in waiting - pending.keys():
-            self._sql("DELETE FROM pending WHERE key = ?", (json.dumps(k),))
-        for k in pending:
-            if k not in waiting:
-                places, target = pending[k]
-                name, row = json.dumps(k), json.dumps([plain_spots(places), target])
-                self._sql("INSERT INTO pending VALUES (?, ?, ?)", (name, row, self._hold.seal.crc(0, pending_content(name, row))))
-        self._kept.pending = len(pending)
-
-    def _save_window(self) -> None:
-        """Entry j of the window has the number samples - len + j."""
-        controller = self.controller
-        first = controller.samples - len(controller._recent)
-        self._sql("DELETE FROM recent WHERE seq < ?", (first,))
-        for seq in range(max(first, self._kept.recent[1]), controller.samples):
-            places, values = controller._recent[seq - first]
-            self._insert("recent", seq, json.dumps([plain_spots(places), values]))
-        self._kept.recent = first, controller.samples
-
-    def _save_curve(self) -> None:
-        points, old = self.controller._curve.points, self._kept.curve
-        if len(points) < old:  # thinned
-            self._sql("DELETE FROM curve")
-            old = 0
-        for seq in range(old, len(points)):
-            self._insert("curve", seq, json.dumps(points[seq]))
-        self._kept.curve = len(points)
-
-    def _insert(self, table: str, seq: int, payload: str) -> None:
-        self._sql(f"INSERT INTO {table} VALUES (?, ?, ?)", (seq, payload, self._hold.seal.crc(seq, payload.encode())))
+        tables.sql("UPDATE state SET payload = ?, digest = ? WHERE id = 1", (payload, self._hold.seal.digest(payload.encode(), 1)))
 
     # -- outputs ------------------------------------------------------------------------------------------------------------------
 
@@ -427,7 +358,7 @@ class DurableStream:
                 size = committed
             if size == committed:
                 return
-            rows = self._sql("SELECT start, text FROM outbox WHERE file = ? AND start + bytes > ? ORDER BY seq", (name, size)).fetchall()
+            rows = self._tables.posted(name, size)
             if not rows or rows[0][0] > size:
                 raise InputError(
                     f"output: {path} has {size} bytes, {committed} were committed, and the missing rows are no longer remembered"
@@ -442,7 +373,7 @@ class DurableStream:
         with self._alone():
             self._agree()
             try:
-                rows = self._sql("SELECT start, text FROM outbox WHERE file = ? ORDER BY seq", (name,)).fetchall()
+                rows = self._tables.posted(name)
             except sqlite3.Error as error:
                 raise database_error(error, self.path) from error
             return [(start, text.encode()) for start, text in rows]
