@@ -15,17 +15,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from fairopt.auditing.apart import read_threshold, warn_apart
+from fairopt.auditing.exact_means import ExactMeans, against_limits
 from fairopt.basics.arrays import Array
 from fairopt.basics.columns import numbers, read_features
 from fairopt.basics.errors import InputError
-from fairopt.basics.exact_sums import exact_cell_sums, exact_counted_sums, exact_dot
 from fairopt.basics.table import Table
 from fairopt.notions.algebra import Leaf, Notion, constraints_on
 from fairopt.notions.batch import Batch
-from fairopt.notions.cells import combine
-from fairopt.notions.events import Mask, columns_of
+from fairopt.notions.events import Mask
 from fairopt.notions.functional import Constraint, Functional
 from fairopt.notions.groups import Missing, declare
+from fairopt.notions.several import Part, parts_of, read_classes
 
 COLUMNS = ("notion", "attribute", "given", "group_a", "group_b", "value_a", "value_b", "gap", "limit", "n_a", "n_b", "status")
 
@@ -39,6 +40,9 @@ def gaps(
     groups: Mapping[str, Iterable[Any]] | None = None,
     missing_group: Missing = "error",
     pos_label: Any = None,
+    threshold: float | None = 0.5,
+    outputs: str = "one",
+    classes: Sequence[int] | None = None,
 ) -> Table:
     """The gaps of ``scores`` (n,) or (n, 1) under ``notion``: one row a pair of groups or a linear constraint.
 
@@ -48,8 +52,13 @@ def gaps(
     differ in size, gap is the distance beyond the nearer limit (negative inside) and limit is 0.
 
     sensitive_features, targets and groups are as in ``compile``. missing_group: "error", or "own": samples whose group is missing are a
-    group of their own. pos_label: the target that counts as 1 (every other one as 0). InputError for NaN scores, wrong shapes, unknown
-    groups, missing targets.
+    group of their own. pos_label: the target that counts as 1 (every other one as 0). threshold: from it on a score is a
+    yes, and where the gap of these decisions is far above that of the scores, a ``FairoptWarning`` says so (parities of rates, groups of 20
+    rows or more); 1/2 is for probabilities, and nothing is said of scores outside [0, 1] there; None: nothing is said. InputError for NaN
+    scores, wrong shapes, unknown groups, missing targets.
+
+    outputs, classes are as in ``compile``: of class probabilities (n, C) ("simplex") and labels (n, L) ("independent") the gaps of each
+    column, or of those in ``classes``, with a first column ``class`` that says which; "" where the notion names its outputs.
 
     Examples:
         >>> print(fo.gaps([0.2, 0.6], fo.DemographicParity("sex", tolerance=0.1), sensitive_features={"sex": ["f", "m"]}))
@@ -59,85 +68,60 @@ def gaps(
     """
     if not isinstance(notion, Notion):
         raise InputError(f"notion must be a notion such as DemographicParity('sex', tolerance=0.05), came {notion!r}")
-    vector = read_scores(scores).detach().to("cpu", torch.float64).numpy()
     features = read_features(sensitive_features, notion.attributes)
-    batch = Batch(vector.shape[0], features, targets, vocabularies=declare(groups), missing_group=missing_group, pos_label=pos_label)
+    how = read_classes(outputs, classes, "squared", None)
+    known = declare(groups)
+    if how is None:
+        vector = read_scores(scores).detach().to("cpu", torch.float64).numpy()
+        batch = Batch(vector.shape[0], features, targets, vocabularies=known, missing_group=missing_group, pos_label=pos_label)
+        return Table.from_records(COLUMNS, _listed(vector, notion, batch, threshold))
+    if pos_label is not None:
+        raise InputError(f"pos_label: got {pos_label!r} beside outputs={outputs!r}, expected None: targets are classes, or 0 and 1")
+    table = read_table(scores)
+    n, count = table.shape
+
+    def of(part: Part, one: Notion, own: Any, several: int | None) -> list[dict[str, Any]]:
+        vector = table.T.reshape(-1) if part.index is None else np.ascontiguousarray(table[:, part.index])
+        batch = Batch(n, features, own, vocabularies=known, missing_group=missing_group, outputs=several)
+        return [{"class": part.name, **record} for record in _listed(vector, one, batch, None)]
+
+    found = parts_of(notion, how, targets, count, n, of)
+    return Table.from_records(("class", *COLUMNS), [record for _, rows in found for record in rows])
+
+
+def _listed(vector: Array, notion: Notion, batch: Batch, threshold: float | None) -> list[dict[str, Any]]:
+    """The rows of scores in the positions of ``batch``."""
     read = constraints_on(notion, batch, written_out=True)
     exact = ExactMeans(vector, batch, [c for _, c in read])
-    return Table.from_records(COLUMNS, [record for leaf, constraint in read for record in records(leaf, constraint, exact)])
+    warn_apart(read, vector, batch, None if threshold is None else read_threshold(threshold))
+    return [record for leaf, constraint in read for record in records(leaf, constraint, exact)]
 
 
-def read_scores(scores: Any) -> torch.Tensor:
-    """Scores (n,) or (n, 1) of any container as a finite tensor (n,), n >= 1. InputError for anything else."""
+def read_table(scores: Any) -> Array:
+    """Scores (n, C) as finite float64 numbers, n >= 1. InputError for anything else."""
+    plain = scores.detach().to("cpu", torch.float64).numpy() if isinstance(scores, torch.Tensor) else scores
+    try:
+        table = np.asarray(plain, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"scores: got {type(scores).__name__}, expected numbers (n, C): {error}") from error
+    if table.ndim != 2 or table.shape[0] < 1 or table.shape[1] < 1:
+        raise InputError(f"scores: got shape {table.shape}, expected (n, C): a column for each class or label")
+    wrong = np.argwhere(~np.isfinite(table))
+    if wrong.size:
+        raise InputError(f"scores: got {table[tuple(wrong[0])]} in row {int(wrong[0][0])}, expected finite numbers")
+    return table
+
+
+def read_scores(scores: Any, several: str = "outputs='simplex' is for class probabilities, 'independent' for labels") -> torch.Tensor:
+    """Scores (n,) or (n, 1) of any container as a finite tensor (n,), n >= 1. InputError for anything else; ``several``: what to do with
+    more columns."""
+    shape: tuple[int, ...] = tuple(getattr(scores, "shape", ()))
+    if len(shape) == 2 and shape[1] > 1:
+        raise InputError(f"scores: got shape {shape}, expected (n,) or (n, 1): {several}")
     vector = numbers(scores, None, "scores")
     if vector.shape[0] < 1:
         raise InputError("scores must have shape (n,) or (n, 1) with n >= 1, came (0,)")
     return vector
-
-
-class ExactMeans:
-    """Exact means of the scores (n,) and of values over the masks that some constraints name.
-
-    Where positions of the batch stand for many samples (``copies``), ``scores`` are the exact sums over those.
-    """
-
-    def __init__(self, scores: Array | Sequence[Fraction], batch: Batch, constraints: list[Constraint]) -> None:
-        functionals = [f for c in constraints for f in c.functionals]
-        keys = list(dict.fromkeys(m.key for f in functionals for m in _masks(f)))
-        used = sorted(set().union(*(columns_of(key) for key in keys)))
-        self._combinations = combine(batch.columns, used, batch.n, batch.copies)
-        members = self._combinations.masks(keys)
-        self._members = dict(zip(keys, members, strict=True))
-        self._counts = dict(zip(keys, (np.asarray(members).astype(np.int64) @ self._combinations.counts).tolist(), strict=True))
-        self._batch, self._scores = batch, scores
-        self._values = [v.detach().to("cpu", torch.float64).numpy() for v in batch.values]
-        self._sums: dict[int, list[Fraction]] = {}
-        self._means: dict[tuple[int, tuple[Any, ...]], Fraction] = {}
-        self._dense: dict[tuple[tuple[float, int], ...], Fraction] = {}
-
-    def count(self, mask: Mask) -> int:
-        return int(self._counts[mask.key])
-
-    def mean(self, mask: Mask, values: int = -1) -> Fraction | None:
-        """Mean of the scores (-1) or of values over a mask; None where nobody is in it."""
-        if not self.count(mask):
-            return None
-        place = (values, mask.key)
-        if place not in self._means:
-            if values not in self._sums:
-                self._sums[values] = self._summed(values)
-            sums = self._sums[values]
-            total = sum((sums[c] for c in np.flatnonzero(self._members[mask.key]).tolist()), Fraction(0))
-            self._means[place] = total / self.count(mask)
-        return self._means[place]
-
-    def _summed(self, values: int) -> list[Fraction]:
-        """The sums over each combination."""
-        key, cells = self._combinations.key, len(self._combinations.counts)
-        if values >= 0:
-            vector, copies = self._values[values], self._batch.copies
-            return exact_cell_sums(vector, key, cells) if copies is None else exact_counted_sums(vector, copies, key, cells)
-        if isinstance(self._scores, np.ndarray):
-            return exact_cell_sums(self._scores, key, cells)
-        totals = [Fraction(0)] * cells
-        for c, part in zip(key.tolist(), self._scores, strict=True):
-            totals[c] += part
-        return totals
-
-    def value(self, f: Functional) -> Fraction | None:
-        """The functional's exact value; None where a group is absent."""
-        total = Fraction(f.constant.value())
-        for scale, mask, values in [(s, m, -1) for s, m in f.means] + list(f.constants):
-            mean = self.mean(mask, values)
-            if mean is None:
-                return None
-            total += Fraction(scale) * mean
-        if f.dense:
-            if f.dense not in self._dense:  # a group is in many pairs
-                assert isinstance(self._scores, np.ndarray)
-                self._dense[f.dense] = exact_dot(self._batch.dense_weights.row((v, s) for s, v in f.dense), self._scores)
-            total += self._dense[f.dense]
-        return total
 
 
 @dataclass(frozen=True)
@@ -177,19 +161,6 @@ def _shown(a: _Side, b: _Side, gap: Fraction | None, limit: float) -> dict[str, 
     }
 
 
-def against_limits(value: Fraction | None, constraint: Constraint) -> tuple[Fraction | None, float]:
-    """(gap, limit) such that the constraint is met where gap <= limit."""
-    lower = float("-inf") if constraint.lower is None else constraint.lower.value()
-    upper = float("inf") if constraint.upper is None else constraint.upper.value()
-    if lower == -upper:
-        return (None if value is None else abs(value)), upper
-    if lower == float("-inf"):
-        return value, upper
-    if upper == float("inf"):
-        return (None if value is None else -value), 0.0 - lower
-    return (None if value is None else max(Fraction(lower) - value, value - Fraction(upper))), 0.0
-
-
 def _side(f: Functional, exact: ExactMeans) -> _Side:
     """A functional as one side of a pair."""
     count = exact.count(f.means[0][1]) if len(f.means) == 1 else None
@@ -212,7 +183,3 @@ def _sides(f: Functional, exact: ExactMeans) -> tuple[_Side, _Side]:
 
 def _mean_side(mask: Mask, exact: ExactMeans, name: str = "") -> _Side:
     return _Side(name or mask.name, exact.mean(mask), exact.count(mask))
-
-
-def _masks(f: Functional) -> list[Mask]:
-    return [m for _, m in f.means] + [m for _, m, _ in f.constants]

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fairopt.auditing.gap_table import ExactMeans, records
+from fairopt.auditing.exact_means import ExactMeans
+from fairopt.auditing.gap_table import records
 from fairopt.basics.arrays import IntArray
 from fairopt.basics.table import Table, group_word, joined_words
 from fairopt.datasets.report import GAPS, GROUPS, Audited

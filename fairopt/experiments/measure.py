@@ -98,7 +98,7 @@ def measure_values(values: Tensor, target: Tensor, sensitive: Mapping[str, npt.N
 def held(scores: Tensor, notion: fo.Notion, sensitive: Mapping[str, npt.NDArray[Any]], target: Tensor) -> tuple[float, float, bool]:
     """(largest gap, how far the worst is outside its limit, whether all limits are met: decided exactly, as ``fo.gaps`` does)."""
     asked = {name: sensitive[name] for name in notion.attributes}
-    found = fo.gaps(scores, notion, sensitive_features=asked, targets=target if notion.needs_targets else None)
+    found = fo.gaps(scores, notion, sensitive_features=asked, targets=target if notion.needs_targets else None, threshold=None)
     pairs = [(row["gap"], row["limit"]) for row in found if row["status"] != "absent"]
     met = all(row["status"] != "broken" for row in found)
     outside = max(0.0, *(gap - limit for gap, limit in pairs)) if pairs else 0.0

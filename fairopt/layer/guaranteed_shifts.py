@@ -1,20 +1,23 @@
 """Shifts of a frozen layer that hold for people: targets from a few calibration rows, levels from the others.
 
 ``levels`` has the theorem. A group's rule is y = clip(z - s, lb, ub), whose mean falls as s grows. Two ways to set s to a target t, of
-which the few rows choose the one that promises the smaller margin (give or take a quarter, in favour of means):
+which the few rows choose the one that promises the smaller margin (give or take a twentieth, in favour of means):
 
     means   the level rows' mean of y is t. The variance of y is at most that of z, for a clipped shift draws scores together; that of z is
             bounded from the level rows (for scores that lie in the box before they are shifted, as probabilities do), and says which of
-            five listed margins is taken: each has targets of its own, chosen by the few rows, and a fifth of the risk
+            four listed margins is taken: each has targets of its own, chosen by the few rows, and a share of the risk of its own, of which
+            the first, whose variances are those that the few rows lead to expect, has most
     ranks   s is the k-th largest z - v, with v drawn evenly over the box: a score y in the box exceeds v with a chance that is y itself, so
             that P(z - v > s) is the mean of y, exactly of law Beta(k, n + 1 - k)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
+from functools import partial
+from itertools import chain
+from math import isfinite, log, sqrt
 from typing import Literal
 
 import numpy as np
@@ -32,6 +35,7 @@ from fairopt.layer.levels import (
     design_rows,
     failure,
     least_excess,
+    rows_at_least,
     rows_needed,
     tightest,
     too_few,
@@ -41,9 +45,11 @@ from fairopt.layer.levels import (
 
 OnFew = Literal["error", "tighten as far as possible"]
 OF_VARIANCE = 0.05  # of the risk is spent on the variances
-MARGINS, SHRINK = 5, 0.75  # how many margins are listed, each this share of the one before
-WORTH = 1.25  # times the margin by ranks is paid for one by means: its levels err less, for scores vary less than what is drawn from them
-GUESS = 1.25  # times the design rows' variance: what the level rows' bound is expected to be at most
+# Margins are listed for variances that are those of the design rows and so many of their errors more, each with a share of the risk; the
+# strictest rule of all, which promises what it can, has what is left.
+LISTED = ((1.5, 0.85), (2.5, 0.05), (4.0, 0.03), (float("inf"), 0.03))
+LEFT = 0.04
+WORTH = 1.05  # times the margin by ranks is paid for one by means: its levels err less, for scores vary less than what is drawn from them
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,13 +86,15 @@ def guaranteed_shifts(
     groups = [int(data.key[cell == c][0]) for c in rows.cells]
     for c, g in zip(rows.cells, groups, strict=True):
         if not design[cell == c].any():
-            raise too_few("freeze", guarantee, data.names[g], int((cell == c).sum()), None)
+            width = data.ub - data.lb
+            need = rows_at_least(1.0 - guarantee, _most(data.problem, width) / width)
+            raise too_few("freeze", guarantee, data.names[g], int((cell == c).sum()), need)
     found = _Targets(data, rows, design, guarantee)
-    best = found.best()
-    kept = best.failure <= 1.0 - guarantee
+    best, risk = found.best()
+    kept = best.failure <= risk
     if not kept and on_few == "error":
         raise found.few(groups)
-    excess = 0.0 if kept else found.excess(best)
+    excess = 0.0 if kept else found.excess(best, risk)
     shifts = {}
     for c, g, law in zip(rows.cells, groups, best.laws, strict=True):
         z = data.z[~design & (cell == c)]
@@ -105,10 +113,10 @@ class _Targets:
         self.members = [np.flatnonzero(cell[design] == c) for c in rows.cells]  # positions among the design rows
         levels = [data.z[~design & (cell == c)] for c in rows.cells]
         self.counts = np.array([len(z) for z in levels], dtype=np.int64)
-        each = OF_VARIANCE * self.alpha / len(rows.cells)
+        self.each = OF_VARIANCE * self.alpha / len(rows.cells)
         few = [data.z[self.chosen[m]] for m in self.members]
-        self.guessed = [min(GUESS * float(z.var()), self._largest) for z in few]
-        self.bounded = [self._variance(z, float(f.mean()), each) for z, f in zip(levels, few, strict=True)]
+        self.seen = [float(z.var()) for z in few]
+        self.bounded = [self._variance(z, float(f.mean()), self.each) for z, f in zip(levels, few, strict=True)]
         self.most = _most(data.problem, data.ub - data.lb)
         self.known: dict[float, Array] = {}
 
@@ -139,34 +147,51 @@ class _Targets:
         shares = ((targets - self.data.lb) / width).tolist()
         return [RankLaw(int(np.clip(np.rint(t * (n + 1)), 1, n)), n, self.data.lb, width) for t, n in zip(shares, sizes, strict=True)]
 
-    def _listed(self, variances: Sequence[float]) -> Tight | None:
-        """The least of a list of margins, each of which may fail with its share of the risk, for these variances."""
-        found = None
-        for margin in (self.most * SHRINK**j for j in range(MARGINS)):
-            laws = tuple(self.means(self.at(margin), variances))
-            failing = failure(laws, self.rows)
-            if not failing <= self.low_alpha / MARGINS:
-                break
-            found = Tight(margin, self.at(margin), laws, failing)
-        return found
+    def _guessed(self, errors: float) -> list[float]:
+        """The variances that the level rows' bounds are expected not to exceed, for variances ``errors`` above those of the design rows.
 
-    def best(self) -> Tight:
-        """The way that the design rows favour. A failure above the risk where it does not keep the guarantee."""
-        by_rank, by_mean = tightest(self.at, self.ranks, self.rows, self.alpha, self.most), self._listed(self.guessed)
+        A variance of n numbers errs by about itself / sqrt(n), and its bound of confidence 1 - delta adds sqrt(2 log(1 / delta) / n) of it.
+        """
+        sizes = [len(m) for m in self.members]
+        over = [1.0 / sqrt(few) + sqrt(2.0 * log(1.0 / self.each) / n) for few, n in zip(sizes, self.counts.tolist(), strict=True)]
+        return [min(v * (1.0 + errors * o), self._largest) if v > 0 else 0.0 for v, o in zip(self.seen, over, strict=True)]
+
+    def _listed(self) -> Iterator[tuple[Tight | None, float]]:
+        """For each of the listed variances the least margin at its share of the risk, and this. By the design rows alone."""
+        for errors, share in LISTED:
+            risk, guessed = share * self.low_alpha, self._guessed(errors)
+            yield tightest(self.at, partial(self.means, variances=guessed), self.rows, risk, self.most), risk
+
+    def _by_mean(self, listed: Iterable[tuple[Tight | None, float]]) -> tuple[Tight, float]:
+        """The first of the listed margins that the level rows' variances allow, else the strictest rule; and its share of the risk."""
+        for one, risk in listed:
+            if one is not None:
+                laws = tuple(self.means(one.targets, self.bounded))
+                failing = failure(laws, self.rows)
+                if failing <= risk:
+                    return Tight(one.margin, one.targets, laws, failing), risk
         strict = self.at(self.most)
-        if by_mean is not None and (by_rank is None or by_mean.margin < WORTH * by_rank.margin):
-            found = self._listed(self.bounded)
-            return Tight(self.most, strict, tuple(self.means(strict, self.bounded)), 1.0) if found is None else found
+        return Tight(self.most, strict, tuple(self.means(strict, self.bounded)), 1.0), LEFT * self.low_alpha
+
+    def best(self) -> tuple[Tight, float]:
+        """The way that the design rows favour, and the risk that its laws may take: its failure is above it where the rows are too few."""
+        by_rank, listed = tightest(self.at, self.ranks, self.rows, self.alpha, self.most), self._listed()
+        expected, risk = next(listed)
+        if expected is not None and (by_rank is None or expected.margin < WORTH * by_rank.margin):
+            return self._by_mean(chain([(expected, risk)], listed))
         if by_rank is not None:
-            return by_rank
-        likely = failure(self.means(strict, self.guessed), self.rows) < failure(self.ranks(strict), self.rows)
-        return Tight(self.most, strict, tuple(self.means(strict, self.bounded) if likely else self.ranks(strict)), 1.0)
+            return by_rank, self.alpha
+        strict = self.at(self.most)
+        guessed = self.means(strict, self._guessed(LISTED[0][0]))
+        if failure(guessed, self.rows) < failure(self.ranks(strict), self.rows):
+            return Tight(self.most, strict, tuple(self.means(strict, self.bounded)), 1.0), self.low_alpha
+        return Tight(self.most, strict, tuple(self.ranks(strict)), 1.0), self.alpha
 
     def few(self, groups: Sequence[int]) -> Exception:
-        strict = self.at(self.most)
+        strict, guessed = self.at(self.most), self._guessed(LISTED[0][0])
 
         def holds(counts: IntArray) -> bool:
-            by_mean = failure(self.means(strict, self.guessed, counts), self.rows) * MARGINS / self.low_alpha
+            by_mean = failure(self.means(strict, guessed, counts), self.rows) / (self.low_alpha * LISTED[0][1])
             return min(by_mean, failure(self.ranks(strict, counts), self.rows) / self.alpha) <= 1.0
 
         needed = rows_needed(self.counts, holds)
@@ -175,10 +200,10 @@ class _Targets:
         need = None if needed is None else int(np.ceil(needed[1] * have / max(int(self.counts[unit]), 1)))
         return too_few("freeze", self.guarantee, self.data.names[groups[unit]], have, need)
 
-    def excess(self, best: Tight) -> float:
+    def excess(self, best: Tight, risk: float) -> float:
         """What the strictest targets give beyond the limits, at the risk."""
         most = 2.0 * (self.data.ub - self.data.lb)
-        return least_excess(lambda x: failure(best.laws, replace(self.rows, right=self.rows.right + x)) <= self.low_alpha, most)
+        return least_excess(lambda x: failure(best.laws, replace(self.rows, right=self.rows.right + x)) <= risk, most)
 
 
 def tightened(problem: ProjectionProblem, margin: float) -> ProjectionProblem:

@@ -6,9 +6,9 @@ unit's level rows; then these choose s. Theorem (claim Q3): with n level rows th
 
     ranks   s is the k-th largest of n values without ties (ties broken by drawn numbers): M(s) has the law Beta(k, n + 1 - k), whatever
             the population. Target k / (n + 1)                                       (Wilks 1941; the law behind conformal prediction)
-    means   s makes the mean over the level rows equal the target t: P(M(s) >= t + e) <= exp(-n kl(p1, p0)), where with b = t + e - lb,
-            v >= the variance of the scores, p0 = v / (b^2 + v), p1 = (v + b e) / (b^2 + v)   (Hoeffding 1963, theorem 3, at one s: the
-            one with M(s) = t + e, since M and the rows' mean fall together), and likewise downwards
+    means   s makes the mean over the level rows equal the target t: P(M(s) >= t + e) is at most the chance that n scores with mean t + e
+            have a mean of t or less (one s, that with M(s) = t + e, since M and the rows' mean fall together), and that is bounded from
+            their box and v >= their variance by ``tails`` (Hoeffding 1963; Bentkus 2004); likewise downwards
 
 No union over s is paid for, and nothing is held out but the few rows that choose targets. Rows of a notion are c . M <= limit over one or
 two units, whose errors are independent; their laws are convolved, so that errors add like variances. All rows together fail with at most
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import log, sqrt
+from math import ceil, log, sqrt
 from typing import Protocol
 
 import numpy as np
@@ -28,10 +28,11 @@ from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.extras import missing
 from fairopt.contract.problem import ProjectionProblem
+from fairopt.layer.tails import tail_of_mean
 
 DESIGN = 0.07  # of a unit's rows choose targets
 FEWEST_DESIGN = 50  # but at least so many, or half of them
-PIECES = 240  # of a law, where two are convolved; every piece counts with its worse end
+PIECES = 600  # of a law, where two are convolved; every piece counts with its worse end
 MOST_ROWS = 20_000  # comparisons between two units that are still looked at one by one
 
 
@@ -124,12 +125,7 @@ class MeanLaw:
         inside = (error > 0) & (reach > 0) & (rest > 0)
         e, b, r = error[inside], reach[inside], rest[inside]
         v = np.minimum(self.variance, b * r)  # the most that a mean in this place allows
-        p0, p1 = v / (b * b + v), np.minimum((v + b * e) / (b * b + v), 1.0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            upper = np.where(p1 > 0, p1 * np.log(p1 / p0), 0.0)
-            lower = np.where(p1 < 1, (1 - p1) * np.log((1 - p1) / (1 - p0)), 0.0)
-        found = np.exp(-self.n * (upper + lower))
-        out[inside] = np.where(np.isfinite(found), np.minimum(found, 1.0), 0.0 if self.variance == 0 else 1.0)
+        out[inside] = tail_of_mean(self.n, e, b, v)
         return out
 
 
@@ -190,21 +186,34 @@ def wanted(problem: ProjectionProblem, key: IntArray, what: str) -> Wanted:
 
 def failure(laws: Sequence[Law], rows: Wanted) -> float:
     """A bound of the probability that some row of ``rows`` does not hold in the population."""
-    cache: dict[tuple[int, bool], tuple[Array, Array]] = {}
+    cache: dict[tuple[int, float], Pieces] = {}
     return float(sum(_beyond(rows.left[i], float(rows.right[i]), laws, cache) for i in range(len(rows.right))))
 
 
-def _beyond(left: Array, right: float, laws: Sequence[Law], cache: dict[tuple[int, bool], tuple[Array, Array]]) -> float:
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """A law of c * M, or one that dominates it, cut at ``ends`` (P,): ``mass`` (P,) of the pieces up to each end, ``beyond`` (P,) it."""
+
+    ends: Array
+    mass: Array
+    beyond: Array
+
+    def above(self, x: Array) -> Array:
+        """P(c * M > x), as at the nearest end that is no larger."""
+        at = np.searchsorted(self.ends, x, side="right")
+        return np.concatenate([[1.0], self.beyond])[at]
+
+
+def _beyond(left: Array, right: float, laws: Sequence[Law], cache: dict[tuple[int, float], Pieces]) -> float:
     """P(left @ M > right) for independent M of one or two units."""
     units = np.flatnonzero(left).tolist()
     if len(units) == 1:
         return float(_above(left[units[0]], laws[units[0]], np.array([right]))[0])
     if len(units) > 2:
         raise UnsupportedError("a guarantee compares two groups at a time, and a row has more")
-    first, second = units
-    ends, mass = _pieces(first, bool(left[first] > 0), laws[first], cache)
-    rest = right - left[first] * ends  # what is left for the other unit where this one is at the end of a piece
-    return min(1.0, float(mass @ _above(left[second], laws[second], rest)))
+    first, second = (_pieces(u, float(left[u]), laws[u], cache) for u in units)
+    rest = right - first.ends  # what is left for the other unit where this one is at the end of a piece
+    return min(1.0, float(first.mass @ second.above(rest)))
 
 
 def _above(weight: float, law: Law, x: Array) -> Array:
@@ -212,16 +221,16 @@ def _above(weight: float, law: Law, x: Array) -> Array:
     return law.above(x / weight) if weight > 0 else law.below(x / weight)
 
 
-def _pieces(unit: int, upwards: bool, law: Law, cache: dict[tuple[int, bool], tuple[Array, Array]]) -> tuple[Array, Array]:
-    """The law cut into pieces: their ends on the harmful side and their probabilities; those of a dominating law where it is a bound."""
-    if (unit, upwards) not in cache:
-        sign = 1.0 if upwards else -1.0
-        ends = law.centre + sign * np.concatenate([np.linspace(-2.0, 7.0, PIECES), [9.0, 12.0]]) * law.spread
-        beyond = law.above(ends) if upwards else law.below(ends)  # falls along ``ends``
-        mass = np.concatenate([[1.0], beyond[:-1]]) - beyond  # between the end before and this one
-        far = law.centre + sign * 1e9  # what is beyond the last end is as harmful as can be
-        cache[unit, upwards] = np.append(ends, far), np.append(np.maximum(mass, 0.0), beyond[-1])
-    return cache[unit, upwards]
+def _pieces(unit: int, weight: float, law: Law, cache: dict[tuple[int, float], Pieces]) -> Pieces:
+    """The law of weight * M in pieces, each with its worse end; those of a dominating law where the tails are bounds."""
+    if (unit, weight) not in cache:
+        steps = np.concatenate([np.linspace(-2.0, 7.0, PIECES), [9.0, 12.0]])
+        ends = weight * law.centre + abs(weight) * law.spread * steps
+        beyond = np.minimum.accumulate(_above(weight, law, ends))  # what bounds the chance of more than x bounds that of more than y > x
+        far = ends[-1] + 1e9  # what is beyond the last end is as harmful as can be
+        mass = np.concatenate([[1.0], beyond]) - np.concatenate([beyond, [0.0]])
+        cache[unit, weight] = Pieces(np.append(ends, far), mass, np.append(beyond, 0.0))
+    return cache[unit, weight]
 
 
 @dataclass(frozen=True, eq=False)
@@ -306,6 +315,12 @@ def too_few(what: str, guarantee: float, group: str, have: int, need: int | None
         f"{what}: guarantee={guarantee:g} cannot be kept: the group {group} has {have:,} calibration rows that count, and {asked}. Give "
         "more, widen the tolerance, lower the guarantee, or pass on_few='tighten as far as possible'"
     )
+
+
+def rows_at_least(alpha: float, room: float) -> int | None:
+    """How many rows tell a mean of numbers in a box of width 1 to ``room``, at the worst variance (Hoeffding 1963): what is said of a
+    group of which no rows are known that could say more. None where there is no room."""
+    return ceil(log(2.0 / alpha) / (2.0 * room * room)) if room > 0 else None
 
 
 def variance_bound(values: Array, centre: float, low: float, high: float, delta: float) -> float:

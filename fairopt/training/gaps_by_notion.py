@@ -70,7 +70,7 @@ class Judged:
         targets = self.targets if notion.needs_targets else None
         return gaps(
             values, notion, sensitive_features=self.features, targets=targets, missing_group=self.missing_group,
-            pos_label=self.pos_label,
+            pos_label=self.pos_label, threshold=None,
         )  # fmt: skip
 
     def worst(self, part: str, notion: Notion, threshold: float | None) -> Iterator[GapDone]:

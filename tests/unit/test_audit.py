@@ -88,7 +88,7 @@ def test_the_gaps_are_those_of_gaps_for_scores_and_for_decisions(notion: fo.Noti
     facts = data()
     audit = made(notion)
     for quantity, vector in (("score", facts["scores"]), ("decision", (facts["scores"] >= 0.5).astype(float))):
-        expected = fo.gaps(vector, notion, sensitive_features=facts["sensitive_features"], targets=facts["targets"])
+        expected = fo.gaps(vector, notion, sensitive_features=facts["sensitive_features"], targets=facts["targets"], threshold=None)
         rows = [row for row in audit.gaps if row["quantity"] == quantity]
         assert [tuple(row[c] for c in COLUMNS) for row in rows] == list(expected.rows)
     assert audit.gaps.columns == GAPS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from fractions import Fraction
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairopt.auditing.gap_table import COLUMNS, gaps
-from fairopt.basics.errors import InputError
+from fairopt.basics.errors import FairoptWarning, InputError
 from fairopt.basics.table import Table
 from fairopt.notions import (
     Batch,
@@ -25,6 +26,7 @@ from fairopt.notions import (
     ImpactRatio,
     MeanResidual,
     Notion,
+    Reference,
     ResidualParity,
     ScoreCovariance,
     notion,
@@ -121,7 +123,7 @@ def test_scores_come_in_many_kinds(scores: Any) -> None:
         ([0.1, float("inf"), 0.2, 0.3], {}, "scores holds NaN or infinite"),
         ([], {}, "n >= 1"),
         (0.3, {}, "came float"),
-        (np.zeros((4, 2)), {}, r"shape \(n,\), came \(4, 2\)"),
+        (np.zeros((4, 2)), {}, r"shape \(4, 2\), expected \(n,\).*simplex"),
         ([0.1, 0.2], {}, "has 4 values for 2 samples"),
         (SCORES, {"sensitive_features": {}}, "got no attribute"),
         (SCORES, {"groups": {"sex": ["f"]}}, "unknown value 'm'"),
@@ -155,3 +157,48 @@ def test_table_prints_and_converts() -> None:
         Table(("a", "b"), ((1,),))
     with pytest.raises(AttributeError):
         shown.rows = ()  # type: ignore[misc]
+
+
+# decisions told apart ---------------------------------------------------------------------------------------------------------
+
+
+def halves(n=40):
+    """Means .52 and .5; at 1/2 all of a and half of b."""
+    g = np.repeat(["a", "b"], n)
+    return np.where(g == "a", 0.52, np.tile([0.4, 0.6], n)), g
+
+
+def told(scores, g, notion=None, **options):
+    notion = DemographicParity("g", tolerance=0.05) if notion is None else notion
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        gaps(scores, notion, sensitive_features={"g": g}, **options)
+    return [str(w.message) for w in caught if issubclass(w.category, FairoptWarning)]
+
+
+def test_a_gap_that_the_threshold_opens_is_told_and_names_who_closes_it():
+    scores, g = halves()
+    (words,) = told(scores, g)
+    assert "decisions at 0.5: DemographicParity(g): the gap of decisions is 0.500, that of scores 0.020" in words
+    assert "fairopt.FairDecisions" in words
+    for to in ("overall", Reference("b")):
+        assert len(told(scores, g, DemographicParity("g", tolerance=0.05, to=to))) == 1
+    y = np.tile([0, 0, 1, 1], len(g) // 4)
+    (words,) = told(scores, g, EqualOpportunity("g", tolerance=0.05), targets=y)
+    assert "EqualOpportunity(g)" in words
+    assert len(told(10 * scores - 5, g, threshold=0.0)) == 1
+
+
+def test_nothing_is_told_of_what_are_no_probabilities_of_few_rows_or_where_it_was_turned_off():
+    scores, g = halves()
+    assert not told(scores, g, threshold=None)
+    assert not told(scores, g, threshold=0.3)
+    assert not told((scores >= 0.5) * 1.0, g)  # decisions
+    assert not told(10 * scores, g)  # values
+    assert not told(*halves(19))
+    assert not told(scores, g, DemographicParity("g", tolerance=0.6))
+    assert not told(scores, g, GroupMeanBound("g", lower=0.1))
+    wrong: Any
+    for wrong in (True, "half", float("nan")):
+        with pytest.raises(InputError, match="threshold: got"):
+            gaps(scores, DemographicParity("g", tolerance=0.1), sensitive_features={"g": g}, threshold=wrong)

@@ -7,102 +7,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import fairopt as fo
 from fairopt.auditing.intervals import clopper_pearson
 from fairopt.layer import levels
 from fairopt.layer.levels import MeanLaw, RankLaw, Wanted, failure, rows_needed, tightest, variance_bound
 from fairopt.layer.population_bound import PopulationBound
+from fairopt.layer.tails import squares_above, tail_of_mean
 from fairopt.training.decisions import fit as decision_fit
+from tests.guarantee_populations import ALPHA, covered
 
 pytest.importorskip("scipy")
-ALPHA = 0.05
 
 
 def pairs(units, tolerance):
     left = [np.eye(units)[a] - np.eye(units)[b] for a in range(units) for b in range(units) if a != b]
     return Wanted(np.arange(units), np.array(left), np.full(len(left), tolerance), ("pairs",) * len(left))
-
-
-class People:
-    """K groups of scores in [0, 1] with labels, as atoms: what a rule gives on them is computed, not sampled."""
-
-    def __init__(self, rng, groups, n, tiny=False):
-        self.atoms = [self._law(rng) for _ in range(groups)]
-        shares = rng.dirichlet(np.full(groups, 30.0))
-        if tiny:
-            shares[0] = 60 / n
-        self.shares = shares / shares.sum()
-        self.truth = [np.clip(a * rng.uniform(0.5, 1.2) + rng.uniform(-0.1, 0.2), 0.02, 0.98) for a in self.atoms]
-
-    @staticmethod
-    def _law(rng):
-        kind = rng.integers(4)
-        if kind == 0:
-            return np.clip(rng.beta(2, 2, 300), 0, 1)
-        if kind == 1:
-            return (rng.random(300) < rng.uniform(0.05, 0.95)) * rng.uniform(0.2, 0.9)  # two points
-        if kind == 2:
-            return rng.beta(0.4, 3.0, 300)  # skew
-        return np.round(rng.random(300) * 5) / 5
-
-    def draw(self, rng, n):
-        g = rng.choice(len(self.shares), n, p=self.shares)
-        at = rng.integers(0, 300, n)
-        z, p = np.stack(self.atoms)[g, at], np.stack(self.truth)[g, at]
-        return z, (rng.random(n) < p).astype(int), g
-
-    def names(self, g):
-        """One attribute, or the intersection of two."""
-        return {"g": g} if len(self.shares) % 2 else {"u": g // 2, "v": g % 2}
-
-    def gap(self, values, event):
-        """The widest gap of means of values[k] (300,) among the rows with a label."""
-        weights = [np.ones(300) if event is None else t if event == 1 else 1 - t for t in self.truth]
-        means = [float(np.average(v, weights=w)) for v, w in zip(values, weights, strict=True)]
-        return max(means) - min(means)
-
-
-def excess(seed):
-    """How far one rule that was fitted with a guarantee is beyond its tolerance in the population, and the kind of rule; None: refused."""
-    rng = np.random.default_rng(seed)
-    kind = int(rng.integers(4))
-    groups = int(rng.choice([2, 2, 3, 4, 7, 12]))
-    n = int(rng.choice([300, 1500, 5000]))
-    people = People(rng, groups, n, tiny=bool(rng.random() < 0.2))
-    z, y, g = people.draw(rng, n)
-    names = people.names(g)
-    attribute = tuple(names) if len(names) > 1 else next(iter(names))
-    tolerance = float(rng.choice([0.03, 0.08, 0.15]))
-    everyone = [people.names(np.full(300, k)) for k in range(groups)]
-    if kind == 0:
-        layer = fo.FairnessLayer(fo.DemographicParity(attribute, tolerance=tolerance), bounds=(0, 1))
-        try:
-            frozen = layer.freeze(z, sensitive_features=names, guarantee=1 - ALPHA, seed=seed)
-        except fo.InputError:
-            frozen = layer.freeze(z, sensitive_features=names, guarantee=1 - ALPHA, seed=seed, on_few="tighten as far as possible")
-        bound = frozen.guarantees[0].bound if frozen.guarantees else 1.0
-        values = [frozen.predict(a, sensitive_features=who) for a, who in zip(people.atoms, everyone, strict=True)]
-        return people.gap(values, None) - bound, "frozen"
-    notion = (fo.DemographicParity, fo.EqualOpportunity, fo.EqualizedOdds)[kind - 1]
-    model = fo.FairDecisions(notion(attribute, tolerance=tolerance), guarantee=1 - ALPHA, random_state=seed)
-    try:
-        model.fit(z, y, names)
-    except fo.InputError as error:
-        if "row" not in str(error):
-            raise
-        try:
-            model.set_params(on_few="tighten as far as possible").fit(z, y, names)
-        except fo.InputError:
-            return None  # a group without a row for each purpose
-    values = [model.predict_proba(a, who)[:, 1] for a, who in zip(people.atoms, everyone, strict=True)]
-    events = {1: (None,), 2: (1,), 3: (1, 0)}[kind]
-    return max(people.gap(values, e) - b.bound for e, b in zip(events, model.guarantees_, strict=True)), notion.__name__
-
-
-def covered(seeds):
-    found = [f for f in map(excess, seeds) if f is not None]
-    return np.array([over <= 1e-9 for over, _ in found]), [kind for _, kind in found]
 
 
 def test_coverage_on_a_few_populations():
@@ -180,8 +102,10 @@ def test_too_few_rows_name_the_group_and_how_many_it_takes():
     assert promise.bound is not None
     assert 0.05 < promise.bound < 0.3
     tiny = np.concatenate([["c"], g[1:]])
-    with pytest.raises(fo.InputError, match="the group g='c' has 1 calibration rows"):
+    with pytest.raises(fo.InputError, match="the group g='c' has 1 calibration rows that count, and about 738 calibration rows"):
         layer.freeze(z, sensitive_features={"g": tiny}, guarantee=0.95)
+    with pytest.raises(fo.InputError, match="the group g='c' has 1 calibration rows that count, and about 738 calibration rows"):
+        model.fit(z, y, {"g": tiny})
 
 
 def test_what_has_no_guarantee_says_so():
@@ -286,7 +210,7 @@ def test_laws_are_those_of_simulated_ranks_and_joint_failure_is_a_union():
         assert told <= 1.5 * (seen > limit).mean() + 0.003
 
 
-def test_tails_of_means_are_hoeffdings_and_feel_the_variance():
+def test_tails_of_means_are_at_most_hoeffdings_and_feel_the_variance():
     loose, tight = MeanLaw(0.5, 100, 0.25, 0.0, 1.0), MeanLaw(0.5, 100, 0.01, 0.0, 1.0)
     at = np.array([0.5, 0.55, 0.6, 0.7, 1.0])
     assert loose.above(at)[0] == 1.0
@@ -295,6 +219,42 @@ def test_tails_of_means_are_hoeffdings_and_feel_the_variance():
     assert (loose.above(at)[:-1] <= hoeffding[:-1] + 1e-12).all()
     assert (tight.above(at)[1:-1] < 0.1 * loose.above(at)[1:-1]).all()
     assert tight.above(at) == pytest.approx(tight.below(1 - at))
+
+
+@settings(max_examples=200)
+@given(st.integers(1, 400), st.floats(0.001, 0.999), st.data())
+def test_a_tail_of_a_mean_is_above_that_of_the_binomial_which_is_worst(n, p, data):
+    """Of n numbers that are b or -v / b; and it is never far above it."""
+    from scipy.stats import binom
+
+    k = data.draw(st.integers(0, n))
+    b, v = 1.0, p / (1.0 - p)
+    error = (k * (b + v / b) - n * v / b) / n
+    if error > 1e-9:
+        told = float(tail_of_mean(n, np.array([error]), np.array([b]), np.array([v]))[0])
+        exact = float(binom.sf(k - 1, n, p))
+        assert told >= exact * (1 - 1e-9)
+        hull = max(exact, float(binom.sf(k, n, p)) if k < n else exact)
+        assert told <= 30 * hull + 1e-12
+
+
+def test_second_moments_above_a_point_are_those_of_the_binomial():
+    from scipy.stats import binom
+
+    for n in (1, 2, 3, 50, 3000):
+        for p in (0.003, 0.4, 0.97):
+            values = np.arange(n + 1)
+            for t in (-2.5, 0.0, n * p - 0.3, n * p, 0.9 * n, n + 1.0):
+                exact = float((np.maximum(values - t, 0.0) ** 2 * binom.pmf(values, n, p)).sum())
+                told = float(squares_above(n, np.array([p]), np.array([t]))[0])
+                assert exact * (1 - 1e-12) - 1e-15 <= told <= exact * (1 + 1e-9) + 1e-9 * ((n * p) ** 2 + t * t)
+
+
+def test_a_tail_that_is_no_number_is_one():
+    nan = float("nan")
+    for error, most, variance in ((nan, 1.0, 0.2), (0.1, nan, 0.2), (0.1, 1.0, nan), (0.1, float("inf"), 0.2)):
+        assert tail_of_mean(10, np.array([error]), np.array([most]), np.array([variance]))[0] == 1.0
+    assert tail_of_mean(10, np.array([0.1]), np.array([1.0]), np.array([0.0]))[0] == 0.0
 
 
 def test_the_variance_bound_is_above_the_variance_and_near_it():

@@ -234,6 +234,16 @@ def test_decision_values_and_log_odds() -> None:
     assert np.array_equal(other.predict(X, SEX), svm.predict(X, SEX))
 
 
+@pytest.mark.parametrize("space", ["probability", "logit"])
+def test_a_gap_of_decisions_is_told_at_fit_and_by_gaps(space: Any) -> None:
+    notion = fo.DemographicParity("sex", tolerance=0.0)
+    with pytest.warns(fo.FairoptWarning, match=r"predict, on the calibration rows: DemographicParity\(sex\).*FairDecisions"):
+        model = post(DecisionTreeClassifier(max_depth=2), notion, space=space, calibration_fraction=0.5).fit(X, YES, sensitive_features=SEX)
+    if space == "probability":
+        with pytest.warns(fo.FairoptWarning, match="decisions at 0.5"):
+            model.gaps(X, sensitive_features=SEX)
+
+
 def test_it_is_what_it_wraps() -> None:
     assert is_classifier(post())
     assert not is_classifier(post(Ridge()))

@@ -40,14 +40,14 @@ def figures(scores: Tensor, rows: Rows, goal: Goal) -> dict[str, Any]:
     probabilities = scores if goal.space == "probability" else torch.sigmoid(scores)
     sensitive = asked(rows.sensitive, goal.notion)
     found = measure(probabilities, rows.y, rows.sensitive, goal.notion)
-    pairs = fo.gaps(scores, goal.notion, sensitive_features=sensitive)["status"]
+    pairs = fo.gaps(scores, goal.notion, sensitive_features=sensitive, threshold=None)["status"]
     return {
         "accuracy": found.accuracy,
         "auc": found.auc,
         "log_loss": found.log_loss,
         "score_gap": found.score_gap,
         "decision_gap": found.decision_gap,
-        "logit_gap": max(fo.gaps(logits, goal.notion, sensitive_features=sensitive)["gap"]),
+        "logit_gap": max(fo.gaps(logits, goal.notion, sensitive_features=sensitive, threshold=None)["gap"]),
         "pairs": len(pairs),
         "pairs_met": sum(status == "met" for status in pairs),
         "met": all(status == "met" for status in pairs),

@@ -167,7 +167,7 @@ def absent_group(subject: NotionSubject) -> None:
         error = float((y - subject.project(batch)).abs().max())
         if not error <= CLOSE:  # also NaN
             subject.fail("absent_group", batch, f"with an absent group declared, the scores differ by {error:.2e}")
-        for record in gaps(y, subject.notion, groups=groups, **subject.facts(batch)):
+        for record in gaps(y, subject.notion, groups=groups, threshold=None, **subject.facts(batch)):
             if any(isinstance(v, float) and np.isnan(v) for v in record.values()):
                 subject.fail("absent_group", batch, f"a gap is NaN: {record}")
 
@@ -200,7 +200,7 @@ def gaps_agree(subject: NotionSubject) -> None:
         problem = subject.compiled(batch).problem
         for when, scores in (("before", batch.scores), ("after", subject.project(batch))):
             worst = max((v for v in violation_exact(problem, scores).constraints if v is not None), default=0)
-            broken = any(row["status"] == "broken" for row in gaps(scores, subject.notion, **subject.facts(batch)))
+            broken = any(row["status"] == "broken" for row in gaps(scores, subject.notion, threshold=None, **subject.facts(batch)))
             if broken != (worst > 0):
                 subject.fail(
                     "gaps_agree", batch, f"{when} the projection gaps say {'broken' if broken else 'met'}, the rows {float(worst):.2e}"

@@ -241,7 +241,7 @@ class FairDecisions(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"gaps: got no y, and {self.notion_!r} is about labels; expected y= (n,) beside X")
         return gaps(
             self._yes(scores, key), self.notion_, sensitive_features=groups, targets=self._targets(y), groups=self._vocabularies(),
-            missing_group=self.missing_group,
+            missing_group=self.missing_group, threshold=None,
         )  # fmt: skip
 
     def audit(self, X: Any, y: Any = None, sensitive_features: Any = None, **options: Any) -> Audit:

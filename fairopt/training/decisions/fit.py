@@ -19,7 +19,7 @@ from fairopt.auditing.intervals import clopper_pearson
 from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.basics.errors import InfeasibleError
 from fairopt.contract.problem import ProjectionProblem
-from fairopt.layer.levels import RankLaw, Wanted, design_rows, failure, least_excess, rows_needed, tightest, too_few, wanted
+from fairopt.layer.levels import RankLaw, Wanted, design_rows, failure, least_excess, rows_at_least, rows_needed, tightest, too_few, wanted
 from fairopt.layer.population_bound import PopulationBound, furthest, promised_bounds
 from fairopt.training.decisions.curves import Curve, curve
 from fairopt.training.decisions.program import WHAT, Asked, asked_of_rates, best_weights, cheapest
@@ -113,9 +113,9 @@ def _ranked(
     rules = fitted(data)
     if not len(units):
         return _Made(rules, 0.0, 0.0)
-    _some_rows(data, units, design, guarantee)
-    curves = data.curves(design)
     asked = asked_of_rates(data.problem, data.key, data.positive, len(data.names), shares=design)
+    _some_rows(data, units, design, guarantee, asked.most)
+    curves = data.curves(design)
 
     def targets_at(margin: float) -> Array:
         weights = best_weights(curves, asked.tightened(margin), data.cost)
@@ -167,9 +167,9 @@ def _mixed(
     data: Calibrated, rows: Wanted, units: Sequence[_Unit], design: BoolArray, guarantee: float, on_few: OnFew,
     generator: np.random.Generator,
 ) -> _Made:  # fmt: skip
-    _some_rows(data, units, design, guarantee)
-    curves = data.curves(design)
     asked = asked_of_rates(data.problem, data.key, data.positive, len(data.names), shares=design)
+    _some_rows(data, units, design, guarantee, asked.most)
+    curves = data.curves(design)
     chosen = [_thresholds(curves, asked, data.cost, g) for g in range(len(data.names))]
     plain = [_at(data, g, t) for g, t in enumerate(chosen)]
     statements = sum(len(chosen[u.group]) for u in units)
@@ -227,11 +227,11 @@ def _at(data: Calibrated, group: int, thresholds: Array) -> Curve:
 # both ---------------------------------------------------------------------------------------------------------------------------
 
 
-def _some_rows(data: Calibrated, units: Sequence[_Unit], design: BoolArray, guarantee: float) -> None:
+def _some_rows(data: Calibrated, units: Sequence[_Unit], design: BoolArray, guarantee: float, room: float) -> None:
     """InputError where a unit is so small that it has no row for each purpose."""
     for u in units:
         if not design[data.cell == u.cell].any():
-            raise too_few(WHAT, guarantee, data.names[u.group], int((data.cell == u.cell).sum()), 0)
+            raise too_few(WHAT, guarantee, data.names[u.group], int((data.cell == u.cell).sum()), rows_at_least(1.0 - guarantee, room))
 
 
 def _few(data: Calibrated, units: Sequence[_Unit], counts: IntArray, needed: tuple[int, int] | None, guarantee: float) -> Exception:

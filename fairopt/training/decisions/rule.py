@@ -48,14 +48,24 @@ def probabilities(rules: Sequence[Rule], key: IntArray, scores: Array) -> Array:
     return out
 
 
-def coins(scores: Array, key: IntArray, seed: int, ids: Any = None) -> Array:
-    """(n,) numbers in [0, 1), one a row, spread as if drawn: made of the seed, the row's group and its score, or of its id.
+def coins(numbers: Array, key: IntArray, seed: int, ids: Any = None) -> Array:
+    """(n,) numbers in [0, 1), one a row, spread as if drawn: made of the seed, the row's group and its ``numbers``, or of its id.
 
+    numbers (n,) or (n, d): the row's score, or its features, where a score is only known up to rounding.
     The same row has the same coin in every call, alone or among others: nobody is decided anew by asking again.
     """
-    words = (scores + 0.0).view(np.uint64) if ids is None else _of_ids(ids, len(scores))  # + 0.0: -0.0 is 0.0
-    mixed = _mixed(_mixed(_mixed(np.full(len(scores), seed, dtype=np.uint64)) ^ key.astype(np.uint64)) ^ words)
+    words = _of_numbers(numbers) if ids is None else _of_ids(ids, len(numbers))
+    mixed = _mixed(_mixed(_mixed(np.full(len(key), seed, dtype=np.uint64)) ^ key.astype(np.uint64)) ^ words)
     return np.asarray((mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+
+
+def _of_numbers(numbers: Array) -> UInt:
+    """(n,) words of rows (n,) or (n, d); of a single number its own bits."""
+    bits = (numbers.reshape(len(numbers), -1) + 0.0).view(np.uint64)  # + 0.0: -0.0 is 0.0
+    words = bits[:, 0] if bits.shape[1] else np.zeros(len(bits), dtype=np.uint64)
+    for column in bits[:, 1:].T:
+        words = _mixed(words) ^ column
+    return words
 
 
 def _mixed(x: UInt) -> UInt:

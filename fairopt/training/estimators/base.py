@@ -33,7 +33,7 @@ from fairopt.notions import Notion
 from fairopt.notions.groups import Missing
 from fairopt.solve import Solution
 from fairopt.training.estimators.maps import FrozenMaps, freeze_maps, moves_by_label
-from fairopt.training.estimators.network import Members, Network
+from fairopt.training.estimators.network import Members, Network, in_blocks
 from fairopt.training.estimators.recipe import Data, Loss, Recipe, train_members
 from fairopt.training.inputs.columns import GIVE, Cuts, Groups, Read, Reader, as_columns, as_table, resolve
 from fairopt.training.inputs.notion import NotionLike, made_notion, own_advice, tell_silent
@@ -141,10 +141,9 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
         groups = combinations(read.groups)
         labels = targets.astype(np.int64) if classes else np.zeros(len(targets), dtype=np.int64)
         validation = self.validation_fraction if self.early_stopping else 0.0
-        known = {name: vocabulary.values for name, vocabulary in self.reader_.vocabularies.items()}
         # a batch in which a join of notions has no solution takes the nearest scores; what is promised, calibration must meet
         usual: dict[str, Any] = {
-            "bounds": bounds, "groups": known, "backend": self.backend, "space": space, "missing_group": self.missing_group
+            "bounds": bounds, "groups": self._vocabularies(), "backend": self.backend, "space": space, "missing_group": self.missing_group
         }  # fmt: skip
         if outputs == 1:
             layer = FairnessLayer(self.notion_, **usual, on_infeasible="closest")
@@ -205,50 +204,58 @@ class FairEstimator(BaseEstimator):  # type: ignore[misc]
     # serving ------------------------------------------------------------------------------------------------------------------
 
     def _raw(self, features: Tensor) -> Tensor:
-        """The network's scores (n,), before the layer."""
+        """The network's scores (n,), before the layer: of each row the same bits, alone or among others."""
         self.network_.eval()
         with torch.no_grad():
-            return self.network_(features.to(self.device))  # type: ignore[no-any-return]
+            return in_blocks(self.network_, features.to(self.device))
 
-    def _received(self, X: Any, sensitive_features: Any, method: str) -> tuple[Tensor, Groups]:
-        """Raw scores (n,) and the groups of rows that are not those of fit."""
+    def _received(self, X: Any, sensitive_features: Any, method: str) -> Read:
+        """Features and groups of rows that are not those of fit."""
         check_is_fitted(self)
         table = as_table(X)
         validate_data(self, X, reset=False, skip_check_array=True)
-        read = self.reader_.read(table, sensitive_features, method=method)
-        return self._raw(torch.from_numpy(read.features)).cpu(), read.groups
+        return self.reader_.read(table, sensitive_features, method=method)
 
-    def _frozen_scores(self, X: Any, sensitive_features: Any, method: str) -> tuple[Floats, Groups, Tensor]:
-        """Fair scores (n,), each row by itself, the groups, and ``frozen_``'s index of them.
+    def _frozen_scores(self, X: Any, sensitive_features: Any, method: str) -> tuple[Floats, Read, Tensor]:
+        """Fair scores (n,), each row by itself, the rows as read, and ``frozen_``'s index of their groups.
 
         InputError where a row's combination of groups was not calibrated.
         """
-        raw, groups = self._received(X, sensitive_features, method)
+        read = self._received(X, sensitive_features, method)
+        groups = read.groups
         index = self.frozen_.codes(groups)
         unknown = torch.nonzero(index == self.frozen_.unknown).reshape(-1)
         if len(unknown):
             row = int(unknown[0])
             combination = {name: column[[row]].tolist()[0] for name, column in groups.items()}
             raise InputError(f"{method}: row {row} has the groups {combination}, which no row of fit had together; they have no fair score")
+        self.network_.eval()
         with torch.no_grad():
-            return self.frozen_(raw, index).numpy(), groups, index
+            return in_blocks(self._served, torch.from_numpy(read.features), index).numpy(), read, index
+
+    def _served(self, features: Tensor, index: Tensor) -> Tensor:
+        """Fair scores (n,)."""
+        fair: Tensor = self.frozen_(self.network_(features.to(self.device)).cpu(), index)
+        return fair
 
     def _transduced(self, X: Any, sensitive_features: Any) -> Solution:
-        raw, groups = self._received(X, sensitive_features, "transduce")
+        read = self._received(X, sensitive_features, "transduce")
         if self.notion_.needs_targets:
             raise UnsupportedError(f"transduce: {self.notion_!r} is about labels, which are not known here; predict serves it without them")
         with torch.no_grad(), own_advice():
-            return self.layer_.solution(raw, sensitive_features=groups)
+            return self.layer_.solution(self._raw(torch.from_numpy(read.features)).cpu(), sensitive_features=read.groups)
 
-    def _gaps(self, X: Any, targets: Any, sensitive_features: Any) -> Table:
+    def _gaps(self, X: Any, targets: Any, sensitive_features: Any, threshold: float | None = None) -> Table:
         if targets is None and self.notion_.needs_targets:
             raise InputError(f"gaps: got no y, and {self.notion_!r} is about labels; expected y= (n,) beside X")
-        scores, groups, _ = self._frozen_scores(X, sensitive_features, "gaps")
-        known = {name: vocabulary.values for name, vocabulary in self.reader_.vocabularies.items()}
+        scores, read, _ = self._frozen_scores(X, sensitive_features, "gaps")
         return gaps(
-            torch.from_numpy(scores), self.notion_, sensitive_features=groups, targets=targets, groups=known,
-            missing_group=self.missing_group,
+            torch.from_numpy(scores), self.notion_, sensitive_features=read.groups, targets=targets, groups=self._vocabularies(),
+            missing_group=self.missing_group, threshold=threshold,
         )  # fmt: skip
+
+    def _vocabularies(self) -> dict[str, Any]:
+        return {name: vocabulary.values for name, vocabulary in self.reader_.vocabularies.items()}
 
     # parameters -----------------------------------------------------------------------------------------------------------------
 

@@ -13,13 +13,15 @@ from torch.nn import functional as F
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.table import Table
 from fairopt.layer.decisions import decide
-from fairopt.layer.prepared import project
+from fairopt.layer.prepared import compile
 from fairopt.layer.settings import Space
 from fairopt.notions.groups import Missing
+from fairopt.training.decisions.fit import Calibrated, fitted
+from fairopt.training.decisions.rule import Rule, coins, probabilities
 from fairopt.training.estimators.base import FairEstimator, Floats
 from fairopt.training.inputs.classes import codes_of, some_classes
 from fairopt.training.inputs.columns import Cuts, Groups, Read
-from fairopt.training.inputs.notion import NotionLike
+from fairopt.training.inputs.notion import NotionLike, own_advice, tell_apart
 
 # after `estimators`, which says what to install where scikit-learn is absent
 from sklearn.base import ClassifierMixin  # isort: skip
@@ -27,6 +29,7 @@ from sklearn.metrics import accuracy_score  # isort: skip
 from sklearn.utils import check_random_state  # isort: skip
 
 Thresholds = Literal["half", "groups"]
+REMEDY = "; so does thresholds='groups', on these rows"
 BOUNDS = (1e-4, 1 - 1e-4)  # of probabilities; the log loss stays finite (DESIGN 7)
 
 
@@ -51,9 +54,9 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
     missing_group          "error": a row whose group is missing is one; "own": those rows are a group of their own
     space                  "probability": means of probabilities; "logit": means of logits
     bounds                 of the scores; None: (1e-4, 1 - 1e-4) for probabilities, open for logits
-    thresholds             of ``predict``: "half", a probability of 1/2 for all; "groups", one a group, such that the rates of
-                           ``classes_[1]`` on the calibration rows are the nearest to those at 1/2 that meet the notion. For notions
-                           without labels
+    thresholds             of ``predict``: "half", a probability of 1/2 for all; "groups", those of each group with which the decisions on
+                           the calibration rows meet the notion at the fewest errors, where one cannot do drawn between two or three: the
+                           rules of ``FairDecisions``
     backend                as in FairnessLayer
     hidden, dropout        the perceptron, beside a linear path; features are standardised inside. (): the linear model alone
     members                networks whose mean scores a row; each keeps other rows apart to say when it stops. "auto": 5 under 2,000
@@ -65,8 +68,9 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
     calibration_fraction   rows that only calibrate the frozen layer;  confidence  of ``guarantees_``
     device, random_state, verbose    where to train; an int gives the same model again; a progress bar (needs rich)
 
-    After ``fit`` also ``classes_`` and ``thresholds_`` (one for each of ``frozen_.keys``). Errors: InputError (a ValueError) for bad
-    arguments, missing or unknown groups, a single class; UnsupportedError for notions that cannot be served.
+    After ``fit`` also ``classes_`` and, of two, ``rules_`` (for each of ``frozen_.keys`` thresholds and their weights). Warns
+    (``FairoptWarning``) where 1/2 opens a gap of decisions that is far above that of the probabilities. Errors: InputError (a ValueError)
+    for bad arguments, missing or unknown groups, a single class; UnsupportedError for notions that cannot be served.
 
     Examples:
         >>> from fairopt.training import FairClassifier
@@ -148,8 +152,6 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
         if self.thresholds not in ("half", "groups"):
             raise InputError(f"thresholds: got {self.thresholds!r}, expected 'half' or 'groups'")
         read = self._read(X, y, sensitive_features)
-        if self.thresholds == "groups" and self.notion_.needs_targets:
-            raise UnsupportedError(f"thresholds: 'groups' is for notions without labels; {self.notion_!r} needs them")
         self.classes_, codes = some_classes(y)
         if len(self.classes_) > 2:
             return self._fit_several(read, codes, sample_weight)
@@ -164,9 +166,7 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
             classes=True,
             units=(0.0, 1.0),
         )
-        self.thresholds_ = np.full(len(self.frozen_.keys), 0.5)
-        if self.thresholds == "groups":
-            self._learn_thresholds(self._probabilities(scores), groups)
+        self._learn_rules(self._probabilities(scores), groups, codes[self.shares_.calibration].astype(np.float64))
         return self
 
     def _fit_several(self, read: Read, codes: npt.NDArray[np.int64], weights: Any) -> FairClassifier:
@@ -196,23 +196,29 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
         return self._pair(self._frozen_scores(X, sensitive_features, "predict_proba")[0])
 
     def predict(self, X: Any, sensitive_features: Any = None) -> npt.NDArray[Any]:
-        """(n,) ``classes_[1]`` where the probability reaches the threshold of the row's group; of several classes the most probable."""
-        scores, _, index = self._frozen_scores(X, sensitive_features, "predict")
+        """(n,) ``classes_[1]`` where the probability reaches the threshold of the row's group; of several classes the most probable.
+
+        Where a threshold is drawn, each row has its own coin, made of ``random_state``, its features and its group: the same alone as in a
+        batch, and whenever it is asked.
+        """
+        scores, read, index = self._frozen_scores(X, sensitive_features, "predict")
         if self._several:
             return np.asarray(self.classes_[scores.argmax(1)])
-        return np.asarray(self.classes_[(self._probabilities(scores) >= self.thresholds_[index.numpy()]).astype(np.int64)])
+        key = index.numpy()
+        yes = probabilities(self.rules_, key, self._probabilities(scores))
+        return np.asarray(self.classes_[(coins(read.features, key, self.seed_) < yes).astype(np.int64)])
 
     def decide(self, X: Any, sensitive_features: Any = None, *, random_state: Any = None) -> npt.NDArray[Any]:
         """(n,) classes drawn so that each row has its own fair probability and each group's rate is within 1 row of its mean probability.
 
         One or two attributes. Source: claim Q2.
         """
-        scores, groups, _ = self._frozen_scores(X, sensitive_features, "decide")
+        scores, read, _ = self._frozen_scores(X, sensitive_features, "decide")
         if self._several:
             raise UnsupportedError(f"decide: for two classes, fit saw {len(self.classes_)}")
         generator = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
         p = self._probabilities(scores)
-        chosen = decide(p, sensitive_features=groups, generator=generator, missing_group=self.missing_group)
+        chosen = decide(p, sensitive_features=read.groups, generator=generator, missing_group=self.missing_group)
         return np.asarray(self.classes_[chosen])
 
     def transduce(self, X: Any, sensitive_features: Any = None, *, return_solution: bool = False) -> Any:
@@ -238,23 +244,24 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
         targets = None
         if y is not None:
             targets = torch.from_numpy(codes_of(y, self.classes_).astype(np.float64))
-        return self._gaps(X, targets, sensitive_features)
+        at_half = self.thresholds == "half" and self.space == "probability"
+        return self._gaps(X, targets, sensitive_features, threshold=0.5 if at_half else None)
 
-    def _learn_thresholds(self, p: Floats, groups: Groups) -> None:
-        """From the calibration rows' probabilities (c,): project the decisions at 1/2, and let each group's threshold give its new rate.
-
-        The rates are whole rows: off by less than 1 row a group, or more where probabilities tie.
-        """
-        known = {name: vocabulary.values for name, vocabulary in self.reader_.vocabularies.items()}
-        at_half = torch.from_numpy((p >= 0.5).astype(np.float64))
-        wanted = project(
-            at_half, self.notion_, sensitive_features=groups, bounds=(0, 1), groups=known, backend=self.backend,
-            missing_group=self.missing_group,
-        ).numpy()  # fmt: skip
-        index = self.frozen_.index(groups).numpy()
-        for k in range(len(self.thresholds_)):
-            inside = index == k
-            self.thresholds_[k] = threshold(p[inside], float(wanted[inside].sum()))
+    def _learn_rules(self, p: Floats, groups: Groups, positive: Floats) -> None:
+        """Sets rules_ and seed_ from the calibration rows' probabilities (c,) and labels (c,); says where 1/2 opens a gap of decisions."""
+        labels = positive if self.notion_.needs_targets else None
+        usual: dict[str, Any] = {"missing_group": self.missing_group, "groups": self._vocabularies()}
+        self.rules_ = [Rule(np.array([0.5]), np.ones(1))] * len(self.frozen_.keys)
+        self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
+        if self.thresholds == "half":
+            yes = (p >= 0.5).astype(np.float64)
+            batch = {"sensitive_features": groups, "targets": labels}
+            tell_apart(self.notion_, p, yes, batch, remedy=REMEDY, **usual)
+            return
+        with own_advice():
+            problem = compile(self.notion_, sensitive_features=groups, targets=labels, bounds=(0, 1), **usual).problem
+        words = tuple(str(key) for key in self.frozen_.keys)
+        self.rules_ = fitted(Calibrated(p, positive, self.frozen_.index(groups).numpy(), words, problem, (1.0, 1.0)))
 
     def _probabilities(self, scores: Floats) -> Floats:
         """(n,) of ``classes_[1]``."""
@@ -268,18 +275,6 @@ class FairClassifier(ClassifierMixin, FairEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = True
         return tags
-
-
-def threshold(p: Floats, wanted: float) -> float:
-    """The t for which the number of p >= t is nearest to ``wanted``; 1/2 where that is as near as any."""
-    values, counts = np.unique(p, return_counts=True)
-    reached = np.append(np.cumsum(counts[::-1])[::-1], 0)  # (V + 1,) how many are >= values[k]; none
-    distances = np.abs(reached - wanted)
-    if abs(int((p >= 0.5).sum()) - wanted) <= distances.min():
-        return 0.5
-    k = int(distances.argmin())
-    edges = [-np.inf, *values, np.inf]  # values[k - 1] < t <= values[k]
-    return float((edges[k] + edges[k + 1]) / 2)
 
 
 def _of_probabilities(p: Tensor, y: Tensor) -> Tensor:

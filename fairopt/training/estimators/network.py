@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+BLOCK = 256  # rows that a network scores at a time
 
 
 class Network(nn.Module):
@@ -69,3 +71,14 @@ class Members(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return torch.stack([network(features) for network in self.networks]).mean(0)
+
+
+def in_blocks(function: Callable[..., Tensor], *rows: Tensor) -> Tensor:
+    """``function(*rows)`` for tensors of n rows, row by row independent, always asked of ``BLOCK`` rows, the last filled up with zeros.
+
+    A product of matrices sums in an order that depends on how many rows it has, and vector instructions round as single ones do not: a row
+    alone would differ in its last bits from the same row in a batch, and near a threshold be decided otherwise.
+    """
+    n = len(rows[0])
+    filled = [torch.split(torch.cat([r, r.new_zeros(-n % BLOCK, *r.shape[1:])]), BLOCK) for r in rows]
+    return torch.cat([function(*block) for block in zip(*filled, strict=True)])[:n]

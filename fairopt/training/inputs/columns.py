@@ -178,7 +178,10 @@ class Reader:
         if not rest:
             return None
         part = table.iloc[:, rest] if hasattr(table, "iloc") else table[:, rest]
-        return np.asarray(check_array(part, dtype=np.float64, input_name="X"))
+        try:
+            return np.asarray(check_array(part, dtype=np.float64, input_name="X"))
+        except ValueError as error:
+            raise InputError(f"X: {_words_in(part)}; expected numbers, encode words first") if _words_in(part) else error from error
 
     def _numbers(self, raw: Mapping[str, Any]) -> dict[str, npt.NDArray[np.float64]]:
         """The columns that are to be cut, as finite numbers (n,)."""
@@ -273,6 +276,18 @@ def _as_numbers(column: Any, name: str) -> npt.NDArray[np.float64]:
         plain = plain.detach().cpu().numpy()
     values = np.array(plain, dtype=object) if isinstance(plain, list) else plain
     return np.asarray(check_array(values.reshape(-1, 1), dtype=np.float64, ensure_min_samples=0, input_name=f"X ({name})")[:, 0])
+
+
+def _words_in(table: Any) -> str:
+    """The first cell of a table (n, d) that is a word and no number, in words; "" where there is none."""
+    for k, name in enumerate(getattr(table, "columns", range(table.shape[1]))):
+        for row, value in enumerate((table.iloc[:, k] if hasattr(table, "iloc") else table[:, k]).tolist()):
+            if isinstance(value, str):
+                try:
+                    float(value)
+                except ValueError:
+                    return f"the column {name!r} holds {value!r} in row {row}"
+    return ""
 
 
 def _check_read(given: tuple[str, ...], attributes: tuple[str, ...] | None) -> None:

@@ -7,10 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from fairopt.auditing.apart import notes_apart, say_apart
+from fairopt.basics.arrays import Array
 from fairopt.basics.errors import FairoptWarning, InfeasibleError, InputError
 from fairopt.basics.labels import REMEDY
 from fairopt.compiler.infeasible import OR_CLOSEST
 from fairopt.notions import Notion
+from fairopt.notions.algebra import constraints_on
+from fairopt.notions.batch import Batch
+from fairopt.notions.groups import Missing, declare
 from fairopt.solve import Certificate
 from fairopt.solve.told import callers_level
 
@@ -69,3 +74,16 @@ def tell_silent(notion: Notion, certificate: Certificate | None, bounds: Sequenc
         warnings.warn(f"{notion!r} {silent} {words}", FairoptWarning, stacklevel=callers_level())
     elif not bounds:
         warnings.warn(f"{notion!r} changes nothing: the bounds of the scores imply it", FairoptWarning, stacklevel=callers_level())
+
+
+def tell_apart(
+    notion: Notion, scores: Array, decisions: Array, batch: dict[str, Any], *, missing_group: Missing, groups: Any, remedy: str = ""
+) -> None:
+    """Warn where decisions (n,) of the calibration rows are much further apart than their probabilities ``scores`` (n,).
+
+    batch: sensitive_features, and targets (n,) or None;  groups: the vocabularies;  remedy: words that the estimator adds
+    """
+    features, targets = batch["sensitive_features"], batch["targets"]
+    whole = Batch(len(scores), features, targets, vocabularies=declare(groups), missing_group=missing_group)
+    notes = notes_apart(constraints_on(notion, whole, written_out=True), scores, decisions, whole)
+    say_apart(notes, "predict, on the calibration rows", remedy)

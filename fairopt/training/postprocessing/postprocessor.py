@@ -20,7 +20,7 @@ from fairopt.notions.groups import Missing
 from fairopt.training.estimators.maps import moves_by_label
 from fairopt.training.inputs.classes import codes_of, two_classes
 from fairopt.training.inputs.columns import Cuts, Groups, Reader, as_columns, as_table, resolve
-from fairopt.training.inputs.notion import NotionLike, made_notion, own_advice, tell_silent
+from fairopt.training.inputs.notion import NotionLike, made_notion, own_advice, tell_apart, tell_silent
 from fairopt.training.inputs.parameters import check_bounds, check_missing_group, check_share
 from fairopt.training.inputs.split import combinations
 from fairopt.training.postprocessing.responses import Kind, kind_of, probability, scores_of
@@ -215,8 +215,12 @@ class FairPostprocessor(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc
 
     def _layer(self) -> FairnessLayer:
         bounds = (0.0, 1.0) if self.bounds is None and self.kind_ == "probability" else self.bounds
-        known = {name: vocabulary.values for name, vocabulary in self.reader_.vocabularies.items()}
-        return FairnessLayer(self.notion_, bounds=bounds, groups=known, backend=self.backend, missing_group=self.missing_group).eval()
+        return FairnessLayer(
+            self.notion_, bounds=bounds, groups=self._vocabularies(), backend=self.backend, missing_group=self.missing_group
+        ).eval()
+
+    def _vocabularies(self) -> dict[str, Any]:
+        return {name: vocabulary.values for name, vocabulary in self.reader_.vocabularies.items()}
 
     def _beside(self, sensitive_features: Any, params: dict[str, Any]) -> dict[str, Any]:
         """What goes to the estimator's ``fit`` beside X and y."""
@@ -254,6 +258,13 @@ class FairPostprocessor(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc
         if crossed:
             self.frozen_.guarantees = ()  # claim Q1 is about one model and rows that it has not seen
         self.guarantees_ = self.frozen_.guarantees
+        if self.kind_ in ("probability", "logit"):
+            with torch.no_grad():
+                fair = self.frozen_(torch.from_numpy(found.scores), self.frozen_.index(inside)).numpy()
+            p = probability(fair, self.kind_)
+            batch = {"sensitive_features": inside, "targets": None if labels is None else labels.numpy()}
+            yes = (p > 0.5).astype(np.float64)
+            tell_apart(self.notion_, p, yes, batch, missing_group=self.missing_group, groups=self._vocabularies())
 
     # serving ------------------------------------------------------------------------------------------------------------------
 
@@ -292,8 +303,10 @@ class FairPostprocessor(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc
         targets = None
         if self.notion_.needs_targets:
             targets = column_or_1d(y) if self.kind_ == "value" else (codes_of(y, self.classes_) == self._positive()).astype(np.float64)
-        known = {name: vocabulary.values for name, vocabulary in self.reader_.vocabularies.items()}
-        return gaps(scores, self.notion_, sensitive_features=groups, targets=targets, groups=known, missing_group=self.missing_group)
+        return gaps(
+            scores, self.notion_, sensitive_features=groups, targets=targets, groups=self._vocabularies(),
+            missing_group=self.missing_group, threshold=0.5 if self.kind_ == "probability" else None,
+        )  # fmt: skip
 
     def _served(self, X: Any, sensitive_features: Any, method: str) -> tuple[Floats, Groups]:
         """Fair scores (n,), each row by itself, and the groups. InputError where a combination of groups was not calibrated."""
