@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fairopt.contract.listing import backends
     from fairopt.contract.problem import Limits, ProjectionProblem, Rows, Softness
     from fairopt.contract.registry import backend
-    from fairopt.datasets import DatasetReport, project_dataset
+    from fairopt.datasets import DatasetReport, audit_dataset, freeze_dataset, project_dataset
     from fairopt.layer.decisions import decide
     from fairopt.layer.fairness_layer import FairnessLayer
     from fairopt.layer.frozen import FrozenLayer
@@ -64,7 +64,7 @@ _PARTS = {
     "auditing": ("Audit", "audit"),
     "contract.backend": ("Backend", "Capabilities", "RawSolution", "Status"),
     "contract.registry": ("backend",),
-    "datasets": ("DatasetReport", "project_dataset"),
+    "datasets": ("DatasetReport", "audit_dataset", "freeze_dataset", "project_dataset"),
     "layer.decisions": ("decide",),
     "basics.errors": (
         "BackendError", "ConformanceError", "FairoptError", "FairoptWarning", "InfeasibleError", "InputError", "MissingExtraError",
@@ -93,12 +93,11 @@ _MODULES = ("auditing", "streaming", "testing", "experiments", "race", "plot")
 
 __all__ = [
     "Audit", "Backend", "BackendError", "Capabilities", "Certificate", "ConformanceError", "DatasetReport", "DemographicParity",
-    "EqualOpportunity",
-    "EqualizedOdds", "FairModel", "FairnessLayer", "FairoptError", "FairoptWarning", "FrozenLayer", "GroupMeanBound", "ImpactRatio",
-    "InfeasibleError", "InputError", "Limits", "MeanResidual", "MissingExtraError", "Notion", "PredictiveEquality", "Prepared",
-    "ProjectionProblem", "Race", "RankError", "RawSolution", "Reference", "ResidualParity", "Rows", "ScoreCovariance", "Soft", "Softness",
-    "Solution", "StateError", "Status", "Table", "UnsupportedError", "audit", "backend", "backends", "compare", "compile", "decide",
-    "gaps", "notion", "project", "project_dataset",
+    "EqualOpportunity", "EqualizedOdds", "FairModel", "FairnessLayer", "FairoptError", "FairoptWarning", "FrozenLayer", "GroupMeanBound",
+    "ImpactRatio", "InfeasibleError", "InputError", "Limits", "MeanResidual", "MissingExtraError", "Notion", "PredictiveEquality",
+    "Prepared", "ProjectionProblem", "Race", "RankError", "RawSolution", "Reference", "ResidualParity", "Rows", "ScoreCovariance", "Soft",
+    "Softness", "Solution", "StateError", "Status", "Table", "UnsupportedError", "audit", "audit_dataset", "backend", "backends",
+    "compare", "compile", "decide", "freeze_dataset", "gaps", "notion", "project", "project_dataset",
 ]  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,13 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class PerBatch:
-    """The layer applied to each batch alone. ``tolerance_factor`` breaks it for a mutant; ``pooled`` sends all batches as one."""
+    """The layer applied to each batch alone. Mutants: ``tolerance_factor`` widens the tolerance, ``pooled`` sends all batches as one, the
+    part ``whole`` of each answer is that of all batches sent as one, ``uneven`` moves group 0 farther by that part and group 1 less."""
 
     tolerance_factor: float = 1.0
     pooled: bool = False
+    whole: float = 0.0
+    uneven: float = 0.0
 
     def send(
         self, batches: Sequence[tuple[FloatArray, IntArray]], eps: float, bounds: tuple[float, float] = (0.0, 1.0)
@@ -28,12 +31,17 @@ class PerBatch:
         if self.pooled:
             z, codes = (np.concatenate(part) for part in zip(*batches, strict=True))
             return [self._one(z, codes, eps, bounds)]
-        return [self._one(z, codes, eps, bounds) for z, codes in batches]
+        alone = [self._one(z, codes, eps, bounds) for z, codes in batches]
+        if not self.whole:
+            return alone
+        (together,) = replace(self, pooled=True).send(batches, eps, bounds)
+        ends = np.cumsum([len(z) for z, _ in batches])[:-1]
+        return [(1 - self.whole) * y + self.whole * o for y, o in zip(alone, np.split(together, ends), strict=True)]
 
     def _one(self, z: FloatArray, codes: IntArray, eps: float, bounds: tuple[float, float]) -> FloatArray:
         notion = fo.DemographicParity("g", tolerance=eps * self.tolerance_factor)
         y = fo.project(torch.from_numpy(z), notion, sensitive_features={"g": codes.tolist()}, groups={"g": [0, 1]}, bounds=bounds)
-        return np.asarray(y.numpy())
+        return np.asarray(y.numpy() + self.uneven * np.where(codes == 0, 1.0, -1.0) * (y.numpy() - z))
 
 
 def gap(y: FloatArray, codes: IntArray) -> float | None:

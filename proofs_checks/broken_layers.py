@@ -224,6 +224,21 @@ class WiderBy(Layer):
 
 
 @dataclass
+class BoxBetween(Layer):
+    """The part ``size`` of the answer is that of a layer which projects without the box and clips."""
+
+    size: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def project(self, scores: Tensor, problem: ProjectionProblem) -> tuple[Array, Array]:
+        y, p = super().project(scores, problem)
+        other, _ = BoxForgotten().project(scores, problem)
+        return (1.0 - self.size) * y + self.size * other, p
+
+
+@dataclass
 class WeightsPartly(Layer):
     """Weights to the power 1 - ``size``."""
 

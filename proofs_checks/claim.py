@@ -40,6 +40,7 @@ class Claim:
                        size it notices
     tight, loose       an instance found by search that reaches at least half of the bound, or why none can (bounds only)
     exact              the SMT proof at small size, where there is one
+    paper              what of it is proved on paper, in a word or two
     instances          of the full run
     """
 
@@ -57,6 +58,7 @@ class Claim:
     loose: str = ""
     instances: int = 1000
     open: str = ""
+    paper: str = "proved"
     deviations: Mapping[str, Callable[[float], Any]] = field(default_factory=dict)
 
     def measure(self, seed: int, number: int, part: Any = None) -> Measurement:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -181,37 +182,47 @@ def _figures(claim: Claim, r: Result) -> list[str]:
     return out
 
 
+INDEX = """# The claims behind fairopt
+
+Written by `python -m proofs_checks --docs docs/claims`; the text stands beside each check in `proofs_checks/claims`.
+
+Paper: the proof in words on the page. z3: proved exactly at small size. Coq: proved by machine (`make formal`; the page says what of the
+claim). Checked: instances of fairopt's own code that were measured, and the verdict. Reached: measured / bound, the worst instance or one
+found by search. Smallest deviation: how far the code may be off in the thing named before the check notices, of those that the page
+lists: the least, and the one of which most is needed.
+
+| claim | kind | paper | z3 | Coq | checked | reached | mutants | smallest deviation noticed |
+|---|---|---|---|---|---|---|---|---|
+"""
+ROW = re.compile(r"^\| \[(\w+)\]\(.*\|$", re.MULTILINE)
+
+
 def write_docs(claims: Sequence[Claim], results: Sequence[Result], folder: Path) -> None:
-    """A page a claim and an index. ``results`` in the order of the claims."""
+    """A page a claim, and the index of all claims: those that were not run keep the row that they have there."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = {r.name: r for r in results}
-    index = [
-        "# The claims behind fairopt",
-        "",
-        "Written by `python -m proofs_checks --docs docs/claims`; the text stands beside each check in `proofs_checks/claims`.",
-        "",
+    index = folder / "README.md"
+    before = index.read_text(encoding="utf-8") if index.exists() else ""
+    rows = {m.group(1): m.group() for m in ROW.finditer(before) if m.group().count(" | ") == INDEX.splitlines()[-2].count(" | ")}
+    for claim, result in zip(claims, results, strict=True):
+        (folder / f"{claim.name}.md").write_text(page(claim, result), encoding="utf-8")
+        rows[claim.name] = _row(claim, result)
+    table = [rows.get(c.name, _row(c, None)) for c in all_claims()]
+    still = [f"- {c.name}: {c.open}" for c in all_claims() if c.open]
+    index.write_text(INDEX + "\n".join([*table, "", "## Open", "", *still, ""]), encoding="utf-8")
+
+
+def _row(claim: Claim, r: Result | None) -> str:
+    exact = "-" if claim.exact is None else r.exact if r and r.exact else "not run"
+    cells = [
+        f"[{claim.name}]({claim.name}.md) {claim.title}",
+        f"{claim.kind}, {WHOSE[claim.whose]}",
+        claim.paper,
+        exact,
+        "proved" if formal.of(claim.name) else "-",
+        *(["not run", "-", "-", "-"] if r is None else _checked_cells(r)),
     ]
-    index += [
-        "Every claim is proved on paper and checked on fairopt's own code. z3: proved exactly at small size; Coq: proved by machine",
-        "(`make formal`; the page says what of the claim). Reached: measured / bound, the worst instance or one found by search.",
-        "Smallest mutant: the smallest deviation of the code that the check was seen to notice, of those that the page lists.",
-        "",
-        "| claim | kind | z3 | Coq | instances | reached | mutants | smallest mutant | verdict |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for claim in claims:
-        r = found.get(claim.name)
-        (folder / f"{claim.name}.md").write_text(page(claim, r), encoding="utf-8")
-        figures = (
-            f"{r.instances} | {ratio_words(r.best)} | {r.killed}/{len(r.mutants)} | {r.smallest or '-'} | {r.verdict}"
-            if r
-            else "- | - | - | - | not run"
-        )
-        exact = "-" if claim.exact is None else r.exact if r and r.exact else "not run"
-        coq = "proved" if formal.of(claim.name) else "-"
-        index.append(
-            f"| [{claim.name}]({claim.name}.md) {claim.title} | {claim.kind}, {WHOSE[claim.whose]} | {exact} | {coq} | {figures} |"
-        )
-    still = [f"- {c.name}: {c.open}" for c in claims if c.open]
-    index += ["", "## Open", "", *still, ""]
-    (folder / "README.md").write_text("\n".join(index), encoding="utf-8")
+    return f"| {' | '.join(cells)} |"
+
+
+def _checked_cells(r: Result) -> list[str]:
+    return [f"{r.instances}: {r.verdict}", ratio_words(r.best), f"{r.killed}/{len(r.mutants)}", r.smallest or "-"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from fairopt.basics.arrays import Array
 from fairopt.basics.errors import BackendError, InfeasibleError, InputError, UnsupportedError
 from fairopt.contract.backend import Backend, RawSolution, Status
 from fairopt.contract.problem import Limits, ProjectionProblem
+from fairopt_backends.entropic import Entropic, entropic
 from fairopt_backends.lowering import Lowered, Numbers, lower
 from fairopt_backends.multipliers import at_a_vertex, recovered
 from fairopt_backends.programme import Programme, unit_of
@@ -39,6 +40,14 @@ class Answer:
     iterations: int = 0
     limit_hit: bool = False
     message: str = ""
+
+
+class Judged(Protocol):
+    """What an answer is judged by."""
+
+    def residual(self, x: Array, lam: Array) -> float: ...
+    def violation(self, x: Array) -> float: ...
+    def feasible(self) -> bool: ...
 
 
 class Adapter(Backend):
@@ -78,6 +87,8 @@ class Adapter(Backend):
         lowered = self._lower(problem)
         if lowered.rows == 0:
             return [RawSolution(clip(z, problem), np.zeros(problem.m)) for z in rows]
+        if problem.distance != "squared":
+            return [self._raw_entropic(entropic(problem, lowered, z), problem.m) for z in rows]
         numbers = lowered.numbers(problem.limits())
         centres = [lowered.functionals.centre(z).numpy() for z in rows]
         units = [self._unit(centre, numbers) for centre in centres]
@@ -100,10 +111,24 @@ class Adapter(Backend):
         prices = None if answer.multipliers is None else lowered.prices(unit * answer.multipliers, m)
         return RawSolution(lowered.functionals.scores(u, z), prices, status, answer.iterations, message)
 
+    def _solve_entropic(self, programme: Entropic) -> Answer:
+        """Solve one programme of a divergence, for adapters that declare one."""
+        raise UnsupportedError(f"backend {self.name!r} takes squared distances alone; use backend='dual_newton'")
+
+    def _raw_entropic(self, programme: Entropic, m: int) -> RawSolution:
+        with HERE:
+            answer = self._solve_entropic(programme)
+        status, message = self._judge(programme, answer, 1.0)
+        if answer.x is None or not np.isfinite(answer.x).all():
+            return RawSolution(None, None, status, answer.iterations, message)
+        y = torch.from_numpy(programme.unit * np.array(answer.x[: programme.lowered.size], dtype=np.float64))
+        prices = None if answer.multipliers is None else programme.lowered.prices(answer.multipliers, m)
+        return RawSolution(y, prices, status, answer.iterations, message)
+
     def _lower(self, problem: ProjectionProblem) -> Lowered:
         return lower(problem, pairs=self.pairs)
 
-    def _judge(self, programme: Programme, answer: Answer, ratio: float) -> tuple[Status | None, str]:
+    def _judge(self, programme: Judged, answer: Answer, ratio: float) -> tuple[Status | None, str]:
         """The status, from the recomputed residual times ``ratio``: the programme's unit over the size of the clipped scores."""
         residual = float("inf")
         if answer.x is not None:
@@ -179,8 +204,12 @@ def clip(z: Tensor, problem: ProjectionProblem) -> Tensor:
 
 
 def require_supported(backend: Backend, problem: ProjectionProblem) -> None:
-    """Refuse a softness that the backend does not declare."""
-    missing = sorted({s.kind for s in problem.softness} - backend.capabilities.softness)
+    """Refuse a softness, a distance and class probabilities that the backend does not declare."""
+    can = backend.capabilities
+    if problem.nearest_in not in can.distances or (problem.classes > 1 and "simplex" not in can.outputs):
+        what = f"distance={problem.nearest_in!r}" if problem.nearest_in not in can.distances else "class probabilities"
+        raise UnsupportedError(f"backend {backend.name!r} does not take {what}; use backend='dual_newton'")
+    missing = sorted({s.kind for s in problem.softness} - can.softness)
     if missing:
         raise UnsupportedError(
             f"backend {backend.name!r} solves {sorted(backend.capabilities.softness)} constraints, not {missing}; use backend='dual_newton'"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -19,10 +19,10 @@ class Cache(Generic[Value]):
     def __init__(self, size: int) -> None:
         self.size = size
         self.made = 0
-        self._values: OrderedDict[bytes, Value] = OrderedDict()
+        self._values: OrderedDict[Hashable, Value] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, key: bytes, make: Callable[[], Value]) -> Value:
+    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """The value of ``key``, built by ``make`` when it is not there. Two threads never build the same value."""
         with self._lock:
             if key in self._values:

@@ -27,6 +27,13 @@ def attempts(solver: str, solver_tol: float | None, max_iter: int) -> list[dict[
     return found if quick == max_iter else [*found, scs | {"max_iters": max_iter - quick, "adaptive_scale": False}]
 
 
+def exponential_attempts(solver_tol: float | None, max_iter: int) -> list[dict[str, Any]]:
+    """The options of each attempt at exponential cones: Clarabel, which is exact there, once more with a goal that it reaches always, and
+    SCS where it gives up."""
+    easier = [] if solver_tol is not None else attempts("Clarabel", 1e-8, max_iter)
+    return [*attempts("Clarabel", solver_tol, max_iter), *easier, *attempts("SCS", solver_tol, max_iter)]
+
+
 def best_answer(
     options: Sequence[dict[str, Any]], call: Callable[[dict[str, Any]], Answered], residual: Callable[[Answered], float], enough: float
 ) -> Answered:

@@ -18,9 +18,12 @@ from torch import Tensor
 from fairopt.basics.arrays import Array
 from fairopt.basics.errors import BackendError
 from fairopt.contract.backend import ALL_SOFTNESS, Capabilities
+from fairopt.contract.problem import DISTANCES
 from fairopt_backends.adapter import Adapter, Answer, one_of, positive, positive_integer
 from fairopt_backends.cache import Cache
-from fairopt_backends.cone_attempts import attempts, best_answer
+from fairopt_backends.cone_attempts import attempts, best_answer, exponential_attempts
+from fairopt_backends.entropic import Entropic
+from fairopt_backends.entropic_cones import cvxpy_problem, values
 from fairopt_backends.lowering import Lowered, Numbers
 from fairopt_backends.modules import INSTALL, load
 from fairopt_backends.programme import Programme, Sides, sides, unit_of_cone
@@ -50,6 +53,8 @@ class CvxpyLayers(Adapter):
         softness=ALL_SOFTNESS,
         ranges=True,
         ratio_ranges=True,
+        distances=frozenset(DISTANCES),
+        outputs=frozenset({"one", "simplex"}),
         gradients=("implicit", "native"),
         accuracy_native_y=1e-6,
         accuracy_native_gradient=1e-5,
@@ -106,6 +111,22 @@ class CvxpyLayers(Adapter):
             return Answer(None, None, message=str(error))
         return Answer(x.numpy(), multipliers)
 
+    def _solve_entropic(self, programme: Entropic) -> Answer:
+        compiled = self._cache.get(programme.key, lambda: _compile_entropic(programme))
+        parameters = [torch.from_numpy(v) for v in values(programme, compiled.sides)]
+        options = [one | {"n_jobs_forward": 1} for one in exponential_attempts(self.solver_tol, self.max_iter)]
+        try:
+            with torch.no_grad():
+                x, multipliers = best_answer(
+                    options,
+                    lambda one: _attempt(compiled, parameters, one),
+                    lambda found: programme.residual(found[0].numpy(), found[1]),
+                    self._solved,
+                )
+        except BackendError as error:
+            return Answer(None, None, message=str(error))
+        return Answer(x.numpy(), multipliers)
+
     def _native(self, lowered: Lowered, numbers: Numbers, centre: Tensor) -> tuple[Tensor, Array | None]:
         return self._call(lowered, numbers, centre, gradient=torch.is_grad_enabled() and _wants_gradient(numbers, centre))
 
@@ -136,6 +157,13 @@ def _compile(lowered: Lowered) -> Compiled:
     """1/2 |u - centre|^2 + cost . extra + 1/2 |root_hess * extra|^2  subject to  G x <= h, A x = b; x, h, b: see ``programme``."""
     with _compiling:
         return _compile_alone(lowered)
+
+
+def _compile_entropic(programme: Entropic) -> Compiled:
+    with _compiling:
+        made = cvxpy_problem(programme)
+        layer = load("cvxpylayers.torch").CvxpyLayer(made.problem, parameters=made.parameters, variables=made.variables)
+        return Compiled(layer, made.sides)
 
 
 def _compile_alone(lowered: Lowered) -> Compiled:

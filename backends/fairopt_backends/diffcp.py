@@ -20,8 +20,11 @@ from torch.autograd.function import once_differentiable
 from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.errors import BackendError
 from fairopt.contract.backend import ALL_SOFTNESS, Capabilities
+from fairopt.contract.problem import DISTANCES
 from fairopt_backends.adapter import Adapter, Answer, one_of, positive, positive_integer
-from fairopt_backends.cone_attempts import attempts, best_answer
+from fairopt_backends.cone_attempts import attempts, best_answer, exponential_attempts
+from fairopt_backends.entropic import Entropic
+from fairopt_backends.entropic_cones import cone_programme
 from fairopt_backends.lowering import Lowered, Numbers
 from fairopt_backends.modules import INSTALL, load
 from fairopt_backends.programme import Programme, Sides, sides, unit_of_cone
@@ -82,6 +85,8 @@ class Diffcp(Adapter):
         softness=ALL_SOFTNESS,
         ranges=True,
         ratio_ranges=True,
+        distances=frozenset(DISTANCES),
+        outputs=frozenset({"one", "simplex"}),
         gradients=("implicit", "native"),
         accuracy_native_y=1e-6,
         accuracy_native_gradient=1e-5,
@@ -118,6 +123,31 @@ class Diffcp(Adapter):
 
         try:
             x, lam, info = best_answer(self._attempts, attempt, lambda found: programme.residual(found[0], found[1]), self._solved)
+        except BackendError as error:
+            return Answer(None, None, message=str(error))
+        status = str(info["status"])
+        return Answer(x, lam, int(info["iter"]), "max_iters" in status, status)
+
+    def _solve_entropic(self, programme: Entropic) -> Answer:
+        c = cone_programme(programme)
+        solve = load("diffcp.cone_program", extra="diffcp").solve_internal
+        V, equal = programme.lowered.variables, c.sides.equalities
+
+        def attempt(options: dict[str, Any]) -> tuple[Array, Array, dict[str, Any]]:
+            try:
+                result = solve(c.matrix.copy(), c.b, c.c, c.cones, raise_on_error=False, **options)
+            except ValueError as error:
+                raise BackendError(f"{options['solve_method']}: {error}") from error
+            dual = result["y"]
+            return (
+                np.asarray(result["x"])[:V],
+                c.sides.multipliers(dual[equal : equal + c.sides.inequalities], dual[:equal]),
+                result["info"],
+            )
+
+        options = exponential_attempts(self.solver_tol, self.max_iter)
+        try:
+            x, lam, info = best_answer(options, attempt, lambda found: programme.residual(found[0], found[1]), self._solved)
         except BackendError as error:
             return Answer(None, None, message=str(error))
         status = str(info["status"])

@@ -11,6 +11,7 @@ from fairopt.contract.problem import DISTANCES, ProjectionProblem
 from fairopt.solve.dual.make import make_dual
 from fairopt.solve.dual.newton import MAX_ITER, SolvedDual, solve_dual
 from fairopt.solve.dual.structure import numbers, structure
+from fairopt.solve.simplex.raw import searched
 from fairopt_backends.adapter import positive, positive_integer
 
 
@@ -28,6 +29,7 @@ class DualNewton(Backend):
         accuracy_gradient=1e-8,
         exact=True,
         distances=frozenset(DISTANCES),
+        outputs=frozenset({"one", "simplex"}),
     )
 
     def __init__(self, max_iter: int = MAX_ITER, solver_tol: float | None = None) -> None:
@@ -37,6 +39,8 @@ class DualNewton(Backend):
         self.solver_tol = solver_tol
 
     def solve(self, scores: Tensor, problem: ProjectionProblem) -> RawSolution:
+        if problem.distance != "squared" or problem.classes > 1:
+            return searched(scores, problem, tol=self.solver_tol, max_iter=self.max_iter)
         dual = make_dual(scores, problem)
         solution = solve_dual(dual, structure(problem), numbers(problem), tol=self.solver_tol, max_iter=self.max_iter)
         status = None

@@ -2,7 +2,8 @@
 
 u = sqrt(weight) * score in sample space, and u_c = sqrt(sum of the cell's weights) * (mean score of the cell) in cell space.
 Cell space is exact without a box, without dense rows and with weights that are constant in each cell: then
-y = z - A^T p / w moves all samples of a cell alike, and the distance is that of the cell means.
+y = z - A^T p / w moves all samples of a cell alike, and the distance is that of the cell means. Under a divergence u are the scores: its
+weights stand in the objective.
 """
 
 from __future__ import annotations
@@ -100,9 +101,11 @@ def functionals(problem: ProjectionProblem) -> Functionals:
     """In cell space where that is exact."""
     n = problem.n
     weight = cell_weights(problem)
-    if not problem.has_box and problem.rows.dense is None and weight is not None:
+    if not problem.has_box and problem.rows.dense is None and weight is not None and problem.distance == "squared":
         root = np.sqrt(weight * problem.rows.counts)
         return Functionals(problem, True, root, np.full(root.shape, -np.inf), np.full(root.shape, np.inf))
-    root = np.ones(n) if problem.weights is None else problem.weights.sqrt().numpy()
+    root = np.ones(n) if problem.weights is None or problem.distance != "squared" else problem.weights.sqrt().numpy()
     lb, ub = (b.numpy() if isinstance(b, Tensor) else np.full(n, float(b)) for b in (problem.lb, problem.ub))
+    if problem.classes > 1:
+        ub = np.where(ub < 1.0, ub, np.inf)  # which the sum says
     return Functionals(problem, False, root, lb * root, ub * root)

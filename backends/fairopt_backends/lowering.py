@@ -14,6 +14,7 @@ Otherwise u has one entry a sample, and C has an entry for each sample that a ro
     hard range        0 <= f_j - t <= width, t free                                             K rows
     soft range        f_j - t >= 0,  f_j - t - s <= width, s >= 0                               2K rows
     ratio range       f_j - t <= 0,  f_j - ratio t >= -width (soft: + s), t free                2K rows
+    class probabilities   sum over classes of a sample = 1                                      one row a sample, last
     range as pairs    -width <= f_a - f_b <= width (soft: two rows with s)                      for solvers that need hess > 0
                       ratio f_a - f_b <= width (soft: - s), over all ordered pairs, where the ratio is below 1
 
@@ -71,6 +72,7 @@ class Lowered:
     functionals     the map between scores and u
     back            row of the problem, row of C, factor: prices[row] += factor * lam[row of C]
     limit_*         how limits become numbers, see ``numbers``
+    sums            (S,) what the last rows are equal to: those that say that the probabilities of a sample sum to 1
     """
 
     functionals: Functionals
@@ -87,6 +89,7 @@ class Lowered:
     limit_upper: tuple[IntArray, IntArray, Array]
     limit_cost: tuple[IntArray, IntArray, Array]
     limit_hess: tuple[IntArray, IntArray, Array]
+    sums: Array
 
     @property
     def size(self) -> int:
@@ -99,9 +102,10 @@ class Lowered:
     def numbers(self, limits: Limits) -> Numbers:
         """lower = map of (lower, upper, width, offset), a sparse linear map whose open rows are left at -inf / inf; cost likewise."""
         flat = torch.cat([limits.lower, limits.upper, limits.width, limits.offset])
+        sums, rows = torch.from_numpy(self.sums), self.rows - self.sums.size
         return Numbers(
-            _apply(self.limit_lower, flat, self.rows, -np.inf),
-            _apply(self.limit_upper, flat, self.rows, np.inf),
+            torch.cat([_apply(self.limit_lower, flat, rows, -np.inf), sums]),
+            torch.cat([_apply(self.limit_upper, flat, rows, np.inf), sums]),
             _apply(self.limit_cost, limits.softness_weight, self.extras, 0.0),
             _apply(self.limit_hess, limits.softness_weight, self.extras, 0.0),
             torch.from_numpy(self.lbx),
@@ -138,7 +142,7 @@ class Lowered:
         digest = hashlib.blake2b(digest_size=16)
         # the bounds themselves are numbers, not composition, but that they are equal
         finite = (np.isfinite(self.lbx), np.isfinite(self.ubx), self.lbx == self.ubx)
-        maps = (*self.limit_lower, *self.limit_upper, *self.limit_cost, *self.limit_hess)
+        maps = (self.sums, *self.limit_lower, *self.limit_upper, *self.limit_cost, *self.limit_hess)
         for part in (self.row, self.col, self.val, self.equal, *finite, *maps):
             digest.update(str((part.dtype, part.shape)).encode())
             digest.update(np.ascontiguousarray(part).tobytes())
@@ -173,6 +177,7 @@ class _Builder:
         self.back: list[tuple[int, int, float]] = []
         self.maps: dict[str, list[tuple[int, int, float]]] = {k: [] for k in ("lower", "upper", "cost", "hess")}
         self.equal: list[bool] = []
+        self.sums: list[float] = []
         linear, ranges = problem.linear, problem.ranges
         self.at_upper, self.at_width, self.at_offset = linear, 2 * linear, 2 * linear + ranges  # positions in ``flat``
 
@@ -209,6 +214,18 @@ class _Builder:
         self.equal.append(bool(lower) and bool(upper) and self._value(lower) == self._value(upper))
         self.rows += 1
 
+    def add_sums(self, classes: int) -> None:
+        """The rows that say that the probabilities of a sample sum to 1: after all others."""
+        n = self.problem.n // classes
+        at = np.arange(n)[:, None] + n * np.arange(classes)  # (n, classes)
+        for columns in at:
+            val = 1.0 / self.functionals.root[columns]
+            scale = row_scale(val)
+            self.entries.append((np.full(classes, self.rows, dtype=np.int64), columns, val * scale))
+            self.sums.append(scale)
+            self.equal.append(True)
+            self.rows += 1
+
     def _value(self, form: list[tuple[int, float]]) -> float:
         p = self.problem
         flat = np.concatenate([p.lower, p.upper, p.width])
@@ -237,6 +254,7 @@ class _Builder:
             limit_upper=_arrays(self.maps["upper"]),
             limit_cost=_arrays(self.maps["cost"]),
             limit_hess=_arrays(self.maps["hess"]),
+            sums=np.array(self.sums, dtype=np.float64),
         )
 
 
@@ -260,6 +278,8 @@ def lower(problem: ProjectionProblem, *, pairs: bool = False) -> Lowered:
         _lower_linear(b, k, slack_of_block)
     for r in range(problem.ranges):
         _lower_range(b, r, slack_of_block, pairs=pairs)
+    if problem.classes > 1:
+        b.add_sums(problem.classes)
     return b.finish()
 
 

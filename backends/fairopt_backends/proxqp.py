@@ -35,6 +35,7 @@ class ProxQP(Adapter):
         softness=ALL_SOFTNESS,
         ranges=True,
         ratio_ranges=True,
+        outputs=frozenset({"one", "simplex"}),
         gradients=("implicit", "native"),
         accuracy_native_y=1e-6,
         accuracy_native_gradient=1e-4,

@@ -52,7 +52,9 @@ class QPSolvers(Adapter):
     requires: ClassVar[tuple[str, ...]] = ("qpsolvers", "scipy")
     install: ClassVar[str] = INSTALL["qpsolvers"]
     members: ClassVar[tuple[str, ...]] = SOLVERS
-    capabilities: ClassVar[Capabilities] = Capabilities(softness=ALL_SOFTNESS, ranges=True, ratio_ranges=True)
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        softness=ALL_SOFTNESS, ranges=True, ratio_ranges=True, outputs=frozenset({"one", "simplex"})
+    )
 
     def __init__(self, solver: str, *, solver_tol: float | None = None, max_iter: int | None = None) -> None:
         one_of("solver", solver, SOLVERS)

@@ -61,6 +61,7 @@ class Qpth(Adapter):
         softness=frozenset({"hard", "quadratic"}),
         ranges=True,
         ratio_ranges=True,
+        outputs=frozenset({"one", "simplex"}),
         gradients=("implicit", "native"),
         accuracy_native_y=1e-6,
         accuracy_native_gradient=1e-4,

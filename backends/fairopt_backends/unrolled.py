@@ -2,6 +2,9 @@
 
     p <- prox(p + tau f(y(p))),   y(p) = clip(z - A^T p / w, lb, ub),   tau_k = 1 / (||D^-1/2 G D^-1/2|| G_kk)
 
+Under the Kullback-Leibler divergence the same steps are mirror descent: y(p) is the divergence's own map, which moves log-odds (of class
+probabilities the exponents), and G counts by how fast that moves at most.
+
 G = A W^-1 A^T, D its diagonal: rows of large and small groups, or of heavy and light samples, take steps of their own.
 
 Source: the dual is claim L8, its rate claim L10, the error of the unrolled gradient claim L11. Without a box f(y(p)) is affine in
@@ -27,7 +30,9 @@ from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.range_projection import range_flow
 from fairopt.contract.backend import ALL_SOFTNESS, Backend, Capabilities, RawSolution, Status
 from fairopt.contract.problem import Limits, ProjectionProblem
-from fairopt_backends.adapter import SOLVED, clip, one_of, positive, positive_integer
+from fairopt.solve.passes.kl_map import mapped
+from fairopt.solve.simplex.maps import nearest, softmax
+from fairopt_backends.adapter import SOLVED, clip, one_of, positive, positive_integer, require_supported
 from fairopt_backends.prox import DualProx
 
 STALLED = 4e-16  # a step that moves no price by more than this, relative to the largest, or by more than rounding, moves nothing
@@ -58,6 +63,8 @@ class Unrolled(Backend):
         gradients=("implicit", "native"),
         accuracy_native_y=1e-5,
         accuracy_native_gradient=1e-3,
+        distances=frozenset({"squared", "kl"}),
+        outputs=frozenset({"one", "simplex"}),
     )
 
     def __init__(self, *, steps: int = 2000, method: str = "fista", solver_tol: float | None = None) -> None:
@@ -69,6 +76,7 @@ class Unrolled(Backend):
         self.solver_tol = solver_tol
 
     def solve(self, scores: Tensor, problem: ProjectionProblem) -> RawSolution:
+        require_supported(self, problem)
         z = scores.detach().to("cpu", torch.float64)
         if problem.m == 0:
             return RawSolution(clip(z, problem), np.zeros(0))
@@ -229,6 +237,7 @@ def _maps(z: Tensor, problem: ProjectionProblem, offset: Tensor) -> tuple[Callab
     coefficients = torch.from_numpy(np.asarray(rows.coefficients))  # (m, C)
     cells = coefficients.shape[1]
     dense_rows = torch.from_numpy(rows.dense_rows)
+    plain = problem.distance == "squared" and problem.classes == 1
 
     def back(p: Tensor) -> Tensor:  # A^T p (n,)
         shift = (p @ coefficients).index_select(0, rows.cell)
@@ -239,17 +248,32 @@ def _maps(z: Tensor, problem: ProjectionProblem, offset: Tensor) -> tuple[Callab
         return f if rows.dense is None else f.index_add(0, dense_rows, rows.dense @ y)
 
     def scores(p: Tensor) -> Tensor:
-        return clip(z - back(p) * inverse, problem)
+        return clip(z - back(p) * inverse, problem) if plain else moved(problem, z, back(p) * inverse)
 
     sums = torch.zeros(cells, dtype=torch.float64, device="cpu").index_add(0, rows.cell, inverse)
     gram = (coefficients * sums) @ coefficients.T
     if rows.dense is not None:
         matrix = rows.matrix()
         gram = (matrix * inverse) @ matrix.T
-    if problem.has_box:
-        return lambda p: forth(scores(p)) + offset, scores, gram.numpy()
+    if problem.has_box or not plain:
+        return lambda p: forth(scores(p)) + offset, scores, fastest(problem) * gram.numpy()
     start = forth(z) + offset
     return lambda p: start - gram @ p, scores, gram.numpy()
+
+
+def fastest(problem: ProjectionProblem) -> float:
+    """The most that y moves for a shift of 1: what bounds the curvature of the dual."""
+    return {"kl": 0.25, "kl_positive": 0.5, "squared": 1.0}[problem.distance]  # of softmax 1/2
+
+
+def moved(problem: ProjectionProblem, z: Tensor, s: Tensor) -> Tensor:
+    """(n,) y at shifts s (n,) under another map than clipping, without a gradient."""
+    a, b = z.detach().numpy(), s.detach().numpy()
+    if problem.classes == 1:
+        return clip(torch.from_numpy(mapped(problem.distance, a, b)), problem)
+    a, b = a.reshape(problem.classes, -1).T, b.reshape(problem.classes, -1).T
+    y = softmax(a, b) if problem.distance == "kl_positive" else nearest(a - b)
+    return torch.from_numpy(np.ascontiguousarray(y.T)).reshape(-1)
 
 
 def proves_infeasible(problem: ProjectionProblem, direction: Array) -> bool:

@@ -40,15 +40,15 @@ def shown(notebook: dict[str, Any]) -> list[str]:
 
 
 def page(notebook: dict[str, Any], name: str) -> str:
-    """The notebook as Markdown, with a link to the file."""
+    """The notebook as Markdown, with a link to the file under its title."""
     parts = []
     for cell in notebook["cells"]:
         source = "".join(cell["source"]).strip()
         parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
         printed = "".join(text for output in cell.get("outputs", ()) for text in output["text"]).rstrip()
         parts += [f"```text\n{printed}\n```"] if printed else []
-    title, *rest = parts
-    return "\n\n".join([title, f"[The notebook as a file]({name})", *rest, ""])
+    title, _, text = "\n\n".join(parts).partition("\n\n")
+    return f"{title}\n\n[The notebook as a file]({name})\n\n{text}\n"
 
 
 def _code(notebook: dict[str, Any]) -> list[dict[str, Any]]:

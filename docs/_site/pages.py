@@ -16,6 +16,7 @@ from pathlib import Path
 
 import griffe
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.nav import Navigation, Section
 from mkdocs.structure.pages import Page
@@ -106,8 +107,10 @@ def _page(package: griffe.Module, module: str, homes: dict[str, str]) -> str:
 
 
 def _in_a_line(target: griffe.Object) -> str:
-    """The first sentence of a docstring, for a cell of a table."""
-    text = " ".join(target.docstring.value.strip().split("\n\n")[0].split()) if target.docstring else ""
+    """The first sentence of a docstring, for a cell of a table. PluginError where there is none."""
+    if target.docstring is None:
+        raise PluginError(f"{target.path} is a public name and says nothing")
+    text = " ".join(target.docstring.value.strip().split("\n\n")[0].split())
     sentence = re.match(r".*?\.(?= |$)", text)
     return (sentence[0] if sentence else text).rstrip(".:").replace("|", "\\|")
 

@@ -28,8 +28,8 @@ Read = Sequence[tuple[Leaf, Constraint]]
 Key = tuple[str, str]  # notion, attribute
 
 
-def notes_apart(read: Read, scores: Array, decisions: Array, batch: Batch) -> list[str]:
-    """``told_apart`` of scores (n,) and decisions (n,)."""
+def notes_apart(read: Read, scores: Array | Sequence[Fraction], decisions: Array, batch: Batch) -> list[str]:
+    """``told_apart`` of scores (n,), or of their exact sums at the positions of ``batch``, and decisions (n,)."""
     about = [(leaf, constraint) for leaf, constraint in read if leaf.notion.name in RATES]
     constraints = [c for _, c in about]
     return told_apart(about, ExactMeans(scores, batch, constraints), ExactMeans(decisions, batch, constraints)) if about else []

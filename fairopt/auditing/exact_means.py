@@ -20,14 +20,15 @@ from fairopt.notions.functional import Constraint, Functional
 class ExactMeans:
     """Exact means of the scores (n,) and of values over the masks that some constraints name.
 
-    Where positions of the batch stand for many samples (``copies``), ``scores`` are the exact sums over those.
+    Where positions of the batch stand for many samples (``copies``), ``scores`` are the exact sums over those, or an array of what is
+    alike in each.
     """
 
     def __init__(self, scores: Array | Sequence[Fraction], batch: Batch, constraints: list[Constraint]) -> None:
         functionals = [f for c in constraints for f in c.functionals]
         keys = list(dict.fromkeys(m.key for f in functionals for m in _masks(f)))
         used = sorted(set().union(*(columns_of(key) for key in keys)))
-        self._combinations = combine(batch.columns, used, batch.n, batch.copies)
+        self._combinations = combine(batch.columns, used, batch.positions, batch.copies)
         members = self._combinations.masks(keys)
         self._members = dict(zip(keys, members, strict=True))
         self._counts = dict(zip(keys, (np.asarray(members).astype(np.int64) @ self._combinations.counts).tolist(), strict=True))
@@ -56,13 +57,12 @@ class ExactMeans:
     def _summed(self, values: int) -> list[Fraction]:
         """The sums over each combination."""
         key, cells = self._combinations.key, len(self._combinations.counts)
-        if values >= 0:
-            vector, copies = self._values[values], self._batch.copies
+        vector = self._values[values] if values >= 0 else self._scores
+        if isinstance(vector, np.ndarray):
+            copies = self._batch.copies
             return exact_cell_sums(vector, key, cells) if copies is None else exact_counted_sums(vector, copies, key, cells)
-        if isinstance(self._scores, np.ndarray):
-            return exact_cell_sums(self._scores, key, cells)
         totals = [Fraction(0)] * cells
-        for c, part in zip(key.tolist(), self._scores, strict=True):
+        for c, part in zip(key.tolist(), vector, strict=True):
             totals[c] += part
         return totals
 

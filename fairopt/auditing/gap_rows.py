@@ -92,8 +92,11 @@ def read_constraints(sample: Sample, notion: Notion) -> Read:
     return constraints_on(notion, sample.batch, written_out=True)
 
 
-def gap_rows(quantity: str, values: Array, sample: Sample, notion: Notion, read: Read, estimator: Estimator) -> list[dict[str, Any]]:
-    """One row a pair of a range, or a linear constraint, with the interval of its gap. ``values`` (n,).
+Values = Array | Sequence[Fraction]  # of each sample, or sums over each position: what ``ExactMeans`` takes
+
+
+def gap_rows(quantity: str, values: Values, sample: Sample, notion: Notion, read: Read, estimator: Estimator) -> list[dict[str, Any]]:
+    """One row a pair of a range, or a linear constraint, with the interval of its gap.
 
     A notion, or a range, that has nothing to compare is a row that says so.
     """
@@ -118,8 +121,8 @@ def gap_table(rows: Sequence[dict[str, Any]]) -> Table:
     return Table.from_records(GAPS, rows)
 
 
-def exact_check(quantity: str, values: Array, sample: Sample, read: Read, notion: Notion) -> ExactCheck:
-    """The exact violation of every constraint of ``values`` (n,)."""
+def exact_check(quantity: str, values: Values, sample: Sample, read: Read, notion: Notion) -> ExactCheck:
+    """The exact violation of every constraint."""
     exact = ExactMeans(values, sample.batch, [c for _, c in read])
     found: dict[str, float | None] = {}
     checked = 0
@@ -212,6 +215,8 @@ def _silent(leaf: Leaf) -> dict[str, Any]:
 def _about_decisions(constraint: Constraint, sample: Sample) -> bool:
     """A residual of decisions means something only where targets are 0 or 1 as well."""
     used = {v for f in constraint.functionals for _, _, v in f.constants}
+    if used and sample.totals is not None and not sample.totals.binary:  # what stands for targets is any numbers of the same sum
+        return False
     return all(is_binary(sample.batch.values[v].detach().to("cpu").double().numpy()) for v in used)
 
 

@@ -7,15 +7,17 @@ never NaN. "met" is decided with the exact rational values of the means and the 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import torch
 
 from fairopt.auditing.apart import read_threshold, warn_apart
 from fairopt.auditing.exact_means import ExactMeans, against_limits
+from fairopt.basics.arrays import Array
 from fairopt.basics.columns import numbers, read_features
 from fairopt.basics.errors import InputError
 from fairopt.basics.table import Table
@@ -24,6 +26,7 @@ from fairopt.notions.batch import Batch
 from fairopt.notions.events import Mask
 from fairopt.notions.functional import Constraint, Functional
 from fairopt.notions.groups import Missing, declare
+from fairopt.notions.several import Part, parts_of, read_classes
 
 COLUMNS = ("notion", "attribute", "given", "group_a", "group_b", "value_a", "value_b", "gap", "limit", "n_a", "n_b", "status")
 
@@ -38,6 +41,8 @@ def gaps(
     missing_group: Missing = "error",
     pos_label: Any = None,
     threshold: float | None = 0.5,
+    outputs: str = "one",
+    classes: Sequence[int] | None = None,
 ) -> Table:
     """The gaps of ``scores`` (n,) or (n, 1) under ``notion``: one row a pair of groups or a linear constraint.
 
@@ -52,6 +57,9 @@ def gaps(
     rows or more); 1/2 is for probabilities, and nothing is said of scores outside [0, 1] there; None: nothing is said. InputError for NaN
     scores, wrong shapes, unknown groups, missing targets.
 
+    outputs, classes are as in ``compile``: of class probabilities (n, C) ("simplex") and labels (n, L) ("independent") the gaps of each
+    column, or of those in ``classes``, with a first column ``class`` that says which; "" where the notion names its outputs.
+
     Examples:
         >>> print(fo.gaps([0.2, 0.6], fo.DemographicParity("sex", tolerance=0.1), sensitive_features={"sex": ["f", "m"]}))
         notion             attribute  given  group_a  group_b  value_a  value_b  gap  limit  n_a  n_b  status
@@ -60,17 +68,56 @@ def gaps(
     """
     if not isinstance(notion, Notion):
         raise InputError(f"notion must be a notion such as DemographicParity('sex', tolerance=0.05), came {notion!r}")
-    vector = read_scores(scores).detach().to("cpu", torch.float64).numpy()
     features = read_features(sensitive_features, notion.attributes)
-    batch = Batch(vector.shape[0], features, targets, vocabularies=declare(groups), missing_group=missing_group, pos_label=pos_label)
+    how = read_classes(outputs, classes, "squared", None)
+    known = declare(groups)
+    if how is None:
+        vector = read_scores(scores).detach().to("cpu", torch.float64).numpy()
+        batch = Batch(vector.shape[0], features, targets, vocabularies=known, missing_group=missing_group, pos_label=pos_label)
+        return Table.from_records(COLUMNS, _listed(vector, notion, batch, threshold))
+    if pos_label is not None:
+        raise InputError(f"pos_label: got {pos_label!r} beside outputs={outputs!r}, expected None: targets are classes, or 0 and 1")
+    table = read_table(scores)
+    n, count = table.shape
+
+    def of(part: Part, one: Notion, own: Any, several: int | None) -> list[dict[str, Any]]:
+        vector = table.T.reshape(-1) if part.index is None else np.ascontiguousarray(table[:, part.index])
+        batch = Batch(n, features, own, vocabularies=known, missing_group=missing_group, outputs=several)
+        return [{"class": part.name, **record} for record in _listed(vector, one, batch, None)]
+
+    found = parts_of(notion, how, targets, count, n, of)
+    return Table.from_records(("class", *COLUMNS), [record for _, rows in found for record in rows])
+
+
+def _listed(vector: Array, notion: Notion, batch: Batch, threshold: float | None) -> list[dict[str, Any]]:
+    """The rows of scores in the positions of ``batch``."""
     read = constraints_on(notion, batch, written_out=True)
     exact = ExactMeans(vector, batch, [c for _, c in read])
     warn_apart(read, vector, batch, None if threshold is None else read_threshold(threshold))
-    return Table.from_records(COLUMNS, [record for leaf, constraint in read for record in records(leaf, constraint, exact)])
+    return [record for leaf, constraint in read for record in records(leaf, constraint, exact)]
 
 
-def read_scores(scores: Any) -> torch.Tensor:
-    """Scores (n,) or (n, 1) of any container as a finite tensor (n,), n >= 1. InputError for anything else."""
+def read_table(scores: Any) -> Array:
+    """Scores (n, C) as finite float64 numbers, n >= 1. InputError for anything else."""
+    plain = scores.detach().to("cpu", torch.float64).numpy() if isinstance(scores, torch.Tensor) else scores
+    try:
+        table = np.asarray(plain, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"scores: got {type(scores).__name__}, expected numbers (n, C): {error}") from error
+    if table.ndim != 2 or table.shape[0] < 1 or table.shape[1] < 1:
+        raise InputError(f"scores: got shape {table.shape}, expected (n, C): a column for each class or label")
+    wrong = np.argwhere(~np.isfinite(table))
+    if wrong.size:
+        raise InputError(f"scores: got {table[tuple(wrong[0])]} in row {int(wrong[0][0])}, expected finite numbers")
+    return table
+
+
+def read_scores(scores: Any, several: str = "outputs='simplex' is for class probabilities, 'independent' for labels") -> torch.Tensor:
+    """Scores (n,) or (n, 1) of any container as a finite tensor (n,), n >= 1. InputError for anything else; ``several``: what to do with
+    more columns."""
+    shape: tuple[int, ...] = tuple(getattr(scores, "shape", ()))
+    if len(shape) == 2 and shape[1] > 1:
+        raise InputError(f"scores: got shape {shape}, expected (n,) or (n, 1): {several}")
     vector = numbers(scores, None, "scores")
     if vector.shape[0] < 1:
         raise InputError("scores must have shape (n,) or (n, 1) with n >= 1, came (0,)")

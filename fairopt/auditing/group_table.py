@@ -15,9 +15,9 @@ import numpy as np
 
 from fairopt.auditing.intervals import SCORES, Estimator
 from fairopt.auditing.metrics import Metrics
-from fairopt.auditing.sample import Groups, Sample
-from fairopt.basics.arrays import Array, BoolArray
-from fairopt.basics.exact_sums import exact_cell_sums
+from fairopt.auditing.sample import Groups, Sample, residuals_of, sizes_of
+from fairopt.basics.arrays import Array, BoolArray, IntArray
+from fairopt.basics.exact_sums import exact_cell_sums, exact_counted_sums
 from fairopt.basics.table import Table
 
 OVERALL = "overall"
@@ -30,10 +30,10 @@ SPREAD = (
 
 @dataclass(frozen=True, eq=False)
 class Measure:
-    """The mean of x (n,) among ``among`` (n,); ``rate``: x is 0 or 1."""
+    """The mean of x (n,), or of sums over each position, among ``among`` (n,); ``rate``: x is 0 or 1."""
 
     name: str
-    x: Array
+    x: Array | Sequence[Fraction]
     among: BoolArray
     rate: bool
 
@@ -41,11 +41,12 @@ class Measure:
 def measures(sample: Sample) -> list[Measure]:
     """mean_score, selection_rate; with 0/1 targets base_rate, true and false positive rate, accuracy; with others mean_target and
     mean_squared_error; with any mean_residual, the mean of score - target."""
-    everyone = np.ones(sample.n, dtype=np.bool_)
-    found = [Measure("mean_score", sample.scores, everyone, False), Measure("selection_rate", sample.decisions, everyone, True)]
+    everyone, totals = np.ones(sample.positions, dtype=np.bool_), sample.totals
+    found = [Measure("mean_score", sample.summed, everyone, False), Measure("selection_rate", sample.decisions, everyone, True)]
     if sample.targets is None:
         return found
     t, d = sample.targets, sample.decisions
+    residuals, squares = residuals_of(sample.scores, t) if totals is None else (totals.residuals, totals.squares)
     if sample.binary:
         found += [
             Measure("base_rate", t, everyone, True),
@@ -54,8 +55,8 @@ def measures(sample: Sample) -> list[Measure]:
             Measure("accuracy", (d == t).astype(np.float64), everyone, True),
         ]
     else:
-        found += [Measure("mean_target", t, everyone, False), Measure("mean_squared_error", (sample.scores - t) ** 2, everyone, False)]
-    return [*found, Measure("mean_residual", sample.scores - t, everyone, False)]
+        found += [Measure("mean_target", t, everyone, False), Measure("mean_squared_error", squares, everyone, False)]
+    return [*found, Measure("mean_residual", residuals, everyone, False)]
 
 
 def group_table(sample: Sample, attributes: Sequence[Groups], estimator: Estimator, metrics: Metrics | None = None) -> Table:
@@ -63,9 +64,9 @@ def group_table(sample: Sample, attributes: Sequence[Groups], estimator: Estimat
     rates."""
     listed = measures(sample)
     records: list[dict[str, Any]] = []
-    everyone = np.zeros(sample.n, dtype=np.int64)
+    everyone = np.zeros(sample.positions, dtype=np.int64)
     for words, names, codes in [("", (OVERALL,), everyone), *((g.words, g.names, g.codes) for g in attributes)]:
-        means = [_means(measure, codes, len(names)) for measure in listed]
+        means = [_means(measure, codes, len(names), sample.copies) for measure in listed]
         for k, name in enumerate(names):
             for measure, (values, sizes) in zip(listed, means, strict=True):
                 records.append(
@@ -85,15 +86,24 @@ def _users(metrics: Metrics | None, who: BoolArray, *, everybody: bool) -> Itera
         yield {"measure": name, "value": value, "low": None, "high": None, "count": None, "n": int(who.sum()), "interval": how}
 
 
-def _means(measure: Measure, codes: Any, groups: int) -> tuple[list[Fraction], list[int]]:
+def _means(measure: Measure, codes: IntArray, groups: int, copies: IntArray | None) -> tuple[list[Fraction], list[int]]:
     """Exact sum and size of each group."""
-    inside = measure.among
-    sums = exact_cell_sums(measure.x[inside], codes[inside], groups)
-    return sums, np.bincount(codes[inside], minlength=groups).tolist()
+    inside, x = measure.among, measure.x
+    many = None if copies is None else copies[inside]
+    if not isinstance(x, np.ndarray):
+        sums = [Fraction(0)] * groups
+        for k, part in zip(codes.tolist(), x, strict=True):
+            sums[k] += part
+    elif many is None:
+        sums = exact_cell_sums(x[inside], codes[inside], groups)
+    else:
+        sums = exact_counted_sums(x[inside], many, codes[inside], groups)
+    return sums, sizes_of(codes[inside], groups, many).tolist()
 
 
 def _figures(measure: Measure, who: BoolArray, total: Fraction, n: int, estimator: Estimator) -> dict[str, Any]:
-    interval = estimator.mean(who, measure.x, SCORES if measure.name == "mean_score" else measure.name)
+    x = measure.x if isinstance(measure.x, np.ndarray) else None
+    interval = estimator.mean(who, x, SCORES if measure.name == "mean_score" else measure.name)
     return {
         "measure": measure.name,
         "value": float(total / n) if n else None,

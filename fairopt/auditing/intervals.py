@@ -18,7 +18,7 @@ import hashlib
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import hypot, isfinite, sqrt
+from math import hypot, isfinite, nan, sqrt
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ from fairopt.notions.functional import Functional
 
 EXACT, ADDED, BOOTSTRAP = "Clopper-Pearson", "square-and-add of Clopper-Pearson", "bootstrap-t"
 NO_SCIPY = "needs scipy"
+BY_SUMS = "needs all rows at once: they were read shard by shard"
 SCORES: tuple[Any, ...] = ()  # names the scores themselves, where a mean of other numbers has a word of its own
 FEWEST = 5  # below, resamples that repeat one value are too many for a quantile of t
 # A large cell that is not too skew is resampled by the normal limit of its mean and variance. Its quantiles of t differ from the
@@ -83,9 +84,13 @@ def clopper_pearson(ones: int, n: int, confidence: float) -> tuple[float, float]
 
 
 class Estimator:
-    """Intervals of functionals of ``values`` (n,), scores or decisions, for the events of ``batch``. One cell is resampled once."""
+    """Intervals of functionals of ``values`` (n,), scores or decisions, for the events of ``batch``. One cell is resampled once.
 
-    def __init__(self, values: Array, batch: Batch, *, confidence: float, draws: int, seed: int) -> None:
+    Where positions of the batch stand for many samples (``copies``), whose values are known as sums alone (``values`` None), there are
+    intervals of rates, which are counts, and no others.
+    """
+
+    def __init__(self, values: Array | None, batch: Batch, *, confidence: float, draws: int, seed: int) -> None:
         if not 0.0 < confidence < 1.0:
             raise InputError(f"confidence: got {confidence!r}, expected a number between 0 and 1")
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
@@ -93,7 +98,8 @@ class Estimator:
         if draws < 100:
             raise InputError(f"draws: got {draws!r}, expected at least 100")
         self.confidence, self.draws, self.seed = confidence, draws, seed
-        self._values, self._batch = values, batch
+        self._values = np.full(batch.n, np.nan) if values is None else values
+        self._batch, self._known = batch, values is not None
         self._scipy = has_scipy()
         self._resampled: dict[tuple[bytes, Any], tuple[Array, Array]] = {}
         self._parts: dict[tuple[bytes, Any], Part] = {}
@@ -120,8 +126,13 @@ class Estimator:
             out.append(self.of_parts(both, constants[a] - constants[b]))
         return out
 
-    def mean(self, who: BoolArray, x: Array, kind: Any) -> Interval:
-        """The interval of the mean of x (n,) over ``who`` (n,). ``kind`` names x: the same word is the same x."""
+    def mean(self, who: BoolArray, x: Array | None, kind: Any) -> Interval:
+        """The interval of the mean of x (n,), or of what is known as sums alone, over ``who`` (n,).
+
+        ``kind`` names x: the same word is the same x.
+        """
+        if x is None:
+            return Interval(None, None, BY_SUMS) if who.any() else NOBODY
         part = self._part(who, 1.0, x, kind, rate=is_binary(x))
         return NOBODY if part is None else self.of_parts([part], 0.0)
 
@@ -136,7 +147,7 @@ class Estimator:
     def parts(self, f: Functional) -> list[Part] | None:
         """The functional's cells; those that do not move it left out. None where a group is absent."""
         masks = _masks(f)
-        rates = is_binary(self._values)
+        rates = self._known and is_binary(self._values)
         if any(not self.members(m).any() for m in masks):
             return None
         found: list[Part] = []
@@ -144,17 +155,21 @@ class Estimator:
             weight, of = self._weights(f, cell)
             if f.dense:
                 x, kind = self._dense(f, cell, weight, of), ("dense", next(self._numbers))
-                part = self._part(cell, float(cell.sum()) / self._batch.n, x, kind)
+                part = self._part(cell, self._size(cell) / self._batch.n, x, kind)
             elif weight:
                 shares = {v: b / weight for v, b in of.items() if b}
                 x = self._values + sum((s * self._other(v) for v, s in shares.items()), np.zeros(()))
-                part = self._part(cell, weight * int(cell.sum()), x, tuple(sorted(shares.items())), rate=rates and not shares)
+                part = self._part(cell, weight * self._size(cell), x, tuple(sorted(shares.items())), rate=rates and not shares)
             else:
                 x = sum((b * self._other(v) for v, b in of.items()), np.zeros(self._batch.n))
-                part = self._part(cell, float(cell.sum()), x, ("values", tuple(sorted(of.items())))) if any(of.values()) else None
+                part = self._part(cell, float(self._size(cell)), x, ("values", tuple(sorted(of.items())))) if any(of.values()) else None
             if part is not None:
                 found.append(part)
         return found
+
+    def _size(self, who: BoolArray) -> int:
+        """Samples that ``who`` (n,) stands for."""
+        return int(who.sum() if self._batch.copies is None else self._batch.copies[who].sum())
 
     def _other(self, v: int) -> Array:
         """(n,) values of the batch that a functional names."""
@@ -175,11 +190,11 @@ class Estimator:
     def _weights(self, f: Functional, cell: BoolArray) -> tuple[float, dict[int, float]]:
         """What one sample of the cell adds: weight times its score, and times each of the batch's values."""
         one = int(np.flatnonzero(cell)[0])
-        weight = sum(s / int(self.members(m).sum()) for s, m in f.means if self.members(m)[one])
+        weight = sum(s / self._size(self.members(m)) for s, m in f.means if self.members(m)[one])
         of: dict[int, float] = {}
         for s, m, v in f.constants:
             if self.members(m)[one]:
-                of[v] = of.get(v, 0.0) + s / int(self.members(m).sum())
+                of[v] = of.get(v, 0.0) + s / self._size(self.members(m))
         return weight, of
 
     def _dense(self, f: Functional, cell: BoolArray, weight: float, of: dict[int, float]) -> Array:
@@ -198,6 +213,10 @@ class Estimator:
             inside = x[who]
             if inside.size == 0:
                 return None
+            if self._batch.copies is not None:
+                ones = int(self._batch.copies[who & (x == 1)].sum()) if rate else None
+                self._parts[key] = Part(1.0, self._size(who), nan, nan, ones, key)
+                return _scaled(self._parts[key], weight)
             ones = int(inside.sum()) if rate else None
             mean = float(inside.mean())
             self._parts[key] = Part(1.0, inside.size, mean, float(((inside - mean) ** 2).mean()), ones, key)
@@ -230,6 +249,8 @@ class Estimator:
             return Interval(None, None, "no score enters")
         if all(p.ones is not None for p in parts):
             return self._rates(parts, constant)
+        if self._batch.copies is not None:
+            return Interval(None, None, BY_SUMS)
         small = min(p.n for p in parts)
         if small < FEWEST:
             return Interval(None, None, f"{small} sample{'s' if small > 1 else ''}: too few")

@@ -49,7 +49,7 @@ def gap_picture(figure: Figure, audit: Findings) -> bool:
     axes.grid(axis="x", alpha=0.25)
     axes.axvline(0.0, color="#999999", linewidth=0.8)
     axes.set_title("Gaps and their limits", loc="left")
-    figure.legend(*_unique(axes), loc="outside lower center", ncols=3, frameon=False)
+    legend(figure, *_unique(axes), loc="outside lower center", ncols=3, frameon=False)
     return True
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from fairopt.auditing.intervals import Estimator
-from fairopt.auditing.sample import Groups, Sample
+from fairopt.auditing.sample import Groups, Sample, sizes_of
 from fairopt.basics.arrays import Array, BoolArray
 from fairopt.basics.columns import Value
 from fairopt.basics.errors import InputError
@@ -140,4 +140,5 @@ def _category_table(groups: Groups, chosen: Array, law: LocalLaw144, columns: tu
 def _counts(groups: Groups, chosen: Array) -> tuple[list[int], list[int]]:
     """Samples and ones of each group."""
     ones: BoolArray = chosen == 1
-    return groups.counts.tolist(), np.bincount(groups.codes[ones], minlength=len(groups.values)).tolist()
+    copies = None if groups.copies is None else groups.copies[ones]
+    return groups.counts.tolist(), sizes_of(groups.codes[ones], len(groups.values), copies).tolist()

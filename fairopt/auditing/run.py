@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fairopt.auditing.apart import notes_apart
 from fairopt.auditing.fingerprint import data_hash, versions
-from fairopt.auditing.gap_rows import Read, exact_check, gap_rows, gap_table, read_constraints, summary_table
+from fairopt.auditing.gap_rows import Read, Values, exact_check, gap_rows, gap_table, read_constraints, summary_table
 from fairopt.auditing.group_table import group_table, spread_table
 from fairopt.auditing.intervals import FEWEST, NO_SCIPY, Estimator, has_scipy
-from fairopt.auditing.metrics import Metric, sample_metrics
+from fairopt.auditing.metrics import Metric, Metrics, sample_metrics
 from fairopt.auditing.ratios import LocalLaw144, four_fifths, local_law_tables, read_local_law
 from fairopt.auditing.result import Audit
 from fairopt.auditing.sample import Groups, Sample, audited_attributes, read_notions, read_sample
+from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.extras import install_line
 from fairopt.basics.table import Table
 from fairopt.notions.algebra import Notion
+from fairopt.notions.batch import Batch
 from fairopt.notions.groups import Missing
 
 BINS = 20
@@ -76,19 +79,56 @@ def audit(
     )  # fmt: skip
     own = sample_metrics(sample, metrics, sample_weight)
     shown, notes = audited_attributes(sample, notions, attributes)
+    intervals = Intervals(confidence, draws, seed)
+    settings = settings_of(sample, pos_label, intervals)
+    if own is not None:
+        settings |= {"metrics": {k: m.of for k, m in own.by_name.items()}, "weighted": own.weights is not None}
+    return made_of(
+        sample, notions, shown, intervals, settings=settings, notes=notes, distribution=_distribution(sample, shown),
+        hashed=data_hash(sample), own=own, local_law={} if law is None else local_law_tables(sample, law),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """How intervals are made: see ``fairopt.auditing.intervals``."""
+
+    confidence: float
+    draws: int
+    seed: int
+
+    def of(self, values: Array | None, batch: Batch) -> Estimator:
+        """The intervals of ``values`` (n,); None: of what is known as sums alone."""
+        return Estimator(values, batch, confidence=self.confidence, draws=self.draws, seed=self.seed)
+
+
+def settings_of(sample: Sample, pos_label: Any, intervals: Intervals) -> dict[str, Any]:
+    """What an audit says of how it was made."""
+    return {
+        "threshold": sample.threshold, "decisions": "given" if sample.threshold is None else "score >= threshold", "dtype": sample.dtype,
+        "missing_group": sample.missing, "pos_label": pos_label,
+        "confidence": intervals.confidence, "draws": intervals.draws, "seed": intervals.seed,
+    }  # fmt: skip
+
+
+def made_of(
+    sample: Sample, notions: Sequence[Notion], shown: list[Groups], intervals: Intervals, *, settings: dict[str, Any], notes: Sequence[str],
+    distribution: Table, hashed: str, own: Metrics | None = None, local_law: Mapping[str, Table] | None = None,
+) -> Audit:  # fmt: skip
+    """The audit of a sample, of rows at hand or of sums over them. ``notes`` come first."""
     reads = [read_constraints(sample, one) for one in notions]
-    quantities = {"score": sample.scores, "decision": sample.decisions}
-    estimators = {
-        name: Estimator(values, sample.batch, confidence=confidence, draws=draws, seed=seed) for name, values in quantities.items()
-    }
-    rows = [
-        row
-        for name, values in quantities.items()
-        for one, read in zip(notions, reads, strict=True)
-        for row in gap_rows(name, values, sample, one, read, estimators[name])
-    ]
-    gaps = gap_table(rows)
-    by_group = group_table(sample, shown, estimators["score"], own)
+    quantities: dict[str, Values] = {"score": sample.summed, "decision": sample.decisions}
+    scores = intervals.of(sample.scores if sample.totals is None else None, sample.batch)
+    estimators = {"score": scores, "decision": intervals.of(sample.decisions, sample.batch)}
+    gaps = gap_table(
+        [
+            row
+            for name, values in quantities.items()
+            for one, read in zip(notions, reads, strict=True)
+            for row in gap_rows(name, values, sample, one, read, estimators[name])
+        ]
+    )
+    by_group = group_table(sample, shown, scores, own)
     return Audit(
         notions=tuple(map(repr, notions)),
         n=sample.n,
@@ -96,31 +136,26 @@ def audit(
         summary=summary_table(gaps),
         groups=by_group,
         spread=spread_table(by_group),
-        ratios=four_fifths(sample, shown, estimators["score"]),
-        local_law={} if law is None else local_law_tables(sample, law),
+        ratios=four_fifths(sample, shown, scores),
+        local_law=dict(local_law or {}),
         checks=tuple(
             exact_check(name, values, sample, read, one)
             for name, values in quantities.items()
             for one, read in zip(notions, reads, strict=True)
         ),
-        distribution=_distribution(sample, shown),
-        data_hash=data_hash(sample),
-        settings={
-            "threshold": sample.threshold, "decisions": "given" if sample.threshold is None else "score >= threshold",
-            "dtype": sample.dtype, "missing_group": missing_group, "pos_label": pos_label,
-            "confidence": confidence, "draws": draws, "seed": seed,
-            **({} if own is None else {"metrics": {k: m.of for k, m in own.by_name.items()}, "weighted": own.weights is not None}),
-        },
+        distribution=distribution,
+        data_hash=hashed,
+        settings=settings,
         versions=versions(),
         notes=(*notes, *_notes(sample, shown, gaps, notions, reads)),
-    )  # fmt: skip
+    )
 
 
-def _notes(sample: Sample, shown: list[Groups], gaps: Table, notions: tuple[Notion, ...], reads: list[Read]) -> list[str]:
+def _notes(sample: Sample, shown: list[Groups], gaps: Table, notions: Sequence[Notion], reads: Sequence[Read]) -> list[str]:
     """What a reader would otherwise miss."""
     found = []
-    share = float(sample.decisions.mean())
-    if share in (0.0, 1.0):
+    share = float(sample.decisions[0])
+    if (sample.decisions == share).all():
         where = "as given" if sample.threshold is None else f"at threshold {sample.threshold:g}; are the scores logits?"
         found.append(f"all decisions are {share:.0f} {where}")
     for groups in shown:
@@ -135,7 +170,7 @@ def _notes(sample: Sample, shown: list[Groups], gaps: Table, notions: tuple[Noti
         if small:
             found.append(f"{groups.words}: groups too small for intervals of means: {', '.join(small)}")
     for read in reads:
-        found += notes_apart(read, sample.scores, sample.decisions, sample.batch)
+        found += notes_apart(read, sample.summed, sample.decisions, sample.batch)
     asked = {row["notion"] for row in gaps if row["quantity"] == "score" and row["gap"] is not None}
     silent = [row["notion"] for row in gaps if row["quantity"] == "score" and row["notion"] not in asked]
     if silent:
@@ -151,13 +186,22 @@ def _notes(sample: Sample, shown: list[Groups], gaps: Table, notions: tuple[Noti
 
 def _distribution(sample: Sample, shown: list[Groups]) -> Table:
     """Shares of each group's scores in equal bins from the least to the largest score."""
-    low, high = float(sample.scores.min()), float(sample.scores.max())
-    edges = np.linspace(low, high if high > low else low + 1.0, BINS + 1)
+    edges = edges_of(float(sample.scores.min()), float(sample.scores.max()))
+    counts = [[np.histogram(sample.scores[groups.members(k)], edges)[0] for k in range(len(groups.values))] for groups in shown]
+    return distribution_table(edges, shown, counts)
+
+
+def edges_of(least: float, largest: float) -> Array:
+    """(BINS + 1,) the edges of the bins."""
+    return np.linspace(least, largest if largest > least else least + 1.0, BINS + 1)
+
+
+def distribution_table(edges: Array, shown: Sequence[Groups], counts: Sequence[Sequence[IntArray]]) -> Table:
+    """``counts``: the scores of each group of each attribute in each bin; one at the last edge is in the last bin."""
     rows: list[tuple[Any, ...]] = []
-    for groups in shown:
-        for k, name in enumerate(groups.names):
-            inside = sample.scores[groups.members(k)]
-            if inside.size:
-                shares = np.histogram(inside, edges)[0] / inside.size
+    for groups, found in zip(shown, counts, strict=True):
+        for name, inside in zip(groups.names, found, strict=True):
+            if inside.any():
+                shares = inside / inside.sum()
                 rows += [(groups.words, name, float(edges[b]), float(edges[b + 1]), float(s)) for b, s in enumerate(shares)]
     return Table(DISTRIBUTION, tuple(rows))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from math import prod
 from typing import Any
 
@@ -15,12 +16,18 @@ from fairopt.auditing.gap_table import read_scores
 from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.basics.columns import Value, numbers, read_features
 from fairopt.basics.containers import opened
-from fairopt.basics.errors import InputError
+from fairopt.basics.errors import InputError, UnsupportedError
+from fairopt.basics.soft import Soft
 from fairopt.basics.table import group_word, joined_words
 from fairopt.notions.algebra import Notion
 from fairopt.notions.batch import Batch, attribute_words, normal_attribute
 from fairopt.notions.groups import Attribute, Missing, Vocabulary, declare, encode
 from fairopt.notions.labels import read_targets
+
+CLASSES = (
+    "an audit is of one score; audit class c by scores[:, c] with decisions=(scores.argmax(1) == c), and see all classes at once by "
+    "fo.gaps(scores, ..., outputs='simplex')"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +37,7 @@ class Groups:
     attribute: Attribute
     codes: IntArray
     values: tuple[tuple[Value, ...], ...]  # one value per name; None is missing
+    copies: IntArray | None = None  # (n,) samples that each position stands for; None: one
 
     @property
     def words(self) -> str:
@@ -47,12 +55,27 @@ class Groups:
 
     @property
     def counts(self) -> IntArray:
-        return np.bincount(self.codes, minlength=len(self.values)).astype(np.int64)
+        return sizes_of(self.codes, len(self.values), self.copies)
+
+
+@dataclass(frozen=True, eq=False)
+class Totals:
+    """Samples that lie elsewhere, of which each position stands for many: exact sums (P,) over those, of scores and of what the group
+    tables say of them. binary: whether all targets are 0 or 1; residuals, squares: of score - target, where there are targets."""
+
+    scores: Sequence[Fraction]
+    residuals: Sequence[Fraction]
+    squares: Sequence[Fraction]
+    binary: bool
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """scores (n,) float64, decisions (n,) 0/1 as float64, targets (n,) float64 or None; ``batch`` is what notions read."""
+    """scores (n,) float64, decisions (n,) 0/1 as float64, targets (n,) float64 or None; ``batch`` is what notions read.
+
+    Where positions stand for many samples (``copies`` of the batch) decisions and targets are alike in each, and ``totals`` are in place
+    of scores, which are (0,).
+    """
 
     scores: Array
     decisions: Array
@@ -63,15 +86,32 @@ class Sample:
     vocabularies: Mapping[str, Vocabulary]
     missing: Missing
     batch: Batch
+    totals: Totals | None = None
 
     @property
     def n(self) -> int:
-        return int(self.scores.shape[0])
+        """Samples."""
+        return self.positions if self.copies is None else int(self.copies.sum())
+
+    @property
+    def positions(self) -> int:
+        """Places in the arrays: as many as samples, but where one stands for many."""
+        return int(self.decisions.shape[0])
+
+    @property
+    def copies(self) -> IntArray | None:
+        """(P,) samples that each position stands for; None: one."""
+        return self.batch.copies
+
+    @property
+    def summed(self) -> Array | Sequence[Fraction]:
+        """The scores, or their sums over each position."""
+        return self.scores if self.totals is None else self.totals.scores
 
     @property
     def binary(self) -> bool:
         """Whether targets are there and all of them 0 or 1."""
-        return self.targets is not None and is_binary(self.targets)
+        return self.targets is not None and (is_binary(self.targets) if self.totals is None else self.totals.binary)
 
     def groups(self, attribute: Attribute) -> Groups:
         """The groups of a name or a tuple of names. InputError for an unknown name or a column that has no groups."""
@@ -84,14 +124,14 @@ class Sample:
         for _, vocabulary in parts:
             values = [(*value, v) for value in values for v in vocabulary.values]
         assert len(values) == prod(len(v) for _, v in parts)
-        return Groups(attribute, codes, tuple(values))
+        return Groups(attribute, codes, tuple(values), self.copies)
 
     def _one(self, name: str) -> tuple[IntArray, Vocabulary]:
         if name not in self.features:
             raise InputError(f"sensitive_features has no attribute {name!r}; it has {', '.join(map(repr, self.features))}")
         codes, vocabulary = encode(self.features[name], name=name, vocabulary=self.vocabularies.get(name), missing=self.missing)
-        if codes.shape[0] != self.n:
-            raise InputError(f"sensitive_features[{name!r}] has {codes.shape[0]} values for {self.n} samples")
+        if codes.shape[0] != self.positions:
+            raise InputError(f"sensitive_features[{name!r}] has {codes.shape[0]} values for {self.positions} samples")
         return codes, vocabulary
 
 
@@ -108,10 +148,16 @@ def read_sample(
     attributes: Sequence[str] | None = None,
 ) -> Sample:
     """Read and check everything. InputError for NaN, wrong lengths, decisions that are not 0 or 1, a threshold that is no number."""
-    tensor = read_scores(scores)
+    tensor = read_scores(scores, CLASSES)
     n = tensor.shape[0]
     vector = _numbers(tensor)
     features = read_features(sensitive_features, attributes)
+    for name, column in features.items():
+        if isinstance(column, Soft) and not column.is_certain:
+            raise UnsupportedError(
+                f"audit: sensitive_features[{name!r}]: got {column!r}, expected one value a sample, of which tables are made; "
+                "fo.gaps(...) takes groups known in probability"
+            )
     if missing_group not in ("error", "own"):
         raise InputError(f"missing_group: got {missing_group!r}, expected 'error' or 'own'")
     if decisions is None:
@@ -181,6 +227,24 @@ def is_continuous(column: Any) -> bool:
         return False
     finite = array[np.isfinite(array)]
     return bool((finite != np.rint(finite)).any())
+
+
+def residuals_of(scores: Array, targets: Array) -> tuple[Array, Array]:
+    """(n,) score - target, and its square. InputError where that is beyond float64."""
+    with np.errstate(over="ignore"):
+        residuals = scores - targets
+        squares = residuals**2
+    if not np.isfinite(squares).all():
+        i = int(np.flatnonzero(~np.isfinite(squares))[0])
+        raise InputError(f"targets: got {targets[i]:g} for the score {scores[i]:g}, whose squared difference is beyond float64")
+    return residuals, squares
+
+
+def sizes_of(codes: IntArray, groups: int, copies: IntArray | None) -> IntArray:
+    """(groups,) samples of each code (n,), where position i stands for ``copies[i]`` of them; None: for one."""
+    found = np.zeros(groups, dtype=np.int64)
+    np.add.at(found, codes, 1 if copies is None else copies)
+    return found
 
 
 def is_binary(values: Array) -> bool:

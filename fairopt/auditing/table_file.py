@@ -196,7 +196,7 @@ class _Typed(_Columns):
         try:
             self._frame: Any = pandas.read_parquet(opened.path)
         except (pyarrow.ArrowException, ValueError, OSError, TypeError, KeyError) as error:
-            raise InputError(f"{opened.name}: cannot be read as parquet: {error}") from error
+            raise InputError(f"{opened.name}: cannot be read as Parquet: {error}") from error
         self.columns = list(map(str, self._frame.columns))
         twice = [c for c in self.columns if self.columns.count(c) > 1]
         if twice:

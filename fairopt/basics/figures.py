@@ -17,6 +17,7 @@ from fairopt.basics.extras import missing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
 
 FIRST = "DejaVu Sans"  # comes with matplotlib
 # Fonts with Chinese, Japanese, Korean, symbols or emoji as outlines, those of free systems first. The installed ones are used in turn.
@@ -78,10 +79,28 @@ def legible(name: str, *, longest: int = LONGEST) -> str:
 
 
 def legend(owner: Axes | Figure, handles: Sequence[Any], names: Sequence[str], **options: Any) -> None:
-    """A legend with every name; matplotlib's own leaves out those that begin with an underscore."""
-    shown = owner.legend(handles, [str(k) for k in range(len(names))], **options)
-    for text, name in zip(shown.get_texts(), names, strict=True):
-        text.set_text(name)
+    """A legend with every name; matplotlib's own leaves out those that begin with an underscore. At most ``ncols`` columns: fewer where the
+    figure is too narrow for them, for what is outside is cut off."""
+    for columns in range(options.pop("ncols", 1), 0, -1):
+        shown = owner.legend(handles, [str(k) for k in range(len(names))], ncols=columns, **options)
+        for text, name in zip(shown.get_texts(), names, strict=True):
+            text.set_text(name)
+        if columns == 1 or _fits(shown):
+            return
+        shown.remove()
+
+
+def _fits(shown: Legend) -> bool:
+    """Whether a legend is no wider than its figure. The figure keeps the canvas that it has."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure: Any = shown.figure
+    canvas = figure.canvas
+    try:
+        drawn: Any = FigureCanvasAgg(figure)
+        return bool(shown.get_window_extent(drawn.get_renderer()).width <= figure.bbox.width)
+    finally:
+        figure.set_canvas(canvas)
 
 
 def logarithmic(axis: Any) -> None:

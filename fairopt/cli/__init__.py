@@ -16,6 +16,7 @@ from fairopt.basics.table import visible
 REMEDIES = {
     "rejects= to": "--rejects FILE to",
     "overwrite=True": "--overwrite",
+    "rows_at_once=": "--rows-at-once",
     "pass target=, the": "pass --target, the",
     "missing_group='own'": "--missing-group own",
     "pos_label= the": "--pos-label, the",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from dataclasses import dataclass
+from glob import has_magic
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -14,28 +15,17 @@ from rich.console import Console
 import fairopt as fo
 from fairopt.auditing.table_file import Frame, TableFile
 from fairopt.basics.errors import InputError
-from fairopt.basics.files import check_places, column_name, column_names, csv_table
+from fairopt.basics.files import check_places, csv_table
 from fairopt.basics.table import Table
-from fairopt.cli.asked import NotionNames, attribute_of, notions_asked, parts_of
-from fairopt.cli.options import (
-    Decimal,
-    Encoding,
-    Given,
-    Lower,
-    MissingGroup,
-    PosLabel,
-    Ratio,
-    Score,
-    Sensitive,
-    Separator,
-    Target,
-    Threshold,
-    Tolerance,
-    Upper,
-    dialect,
-    two_numbers,
-)
+from fairopt.cli import in_options
+from fairopt.cli.asked import ScoreOptions, Scores, parts_of
+from fairopt.cli.files import bars, columns_of
+from fairopt.cli.grouped import grouped
+from fairopt.cli.options import TextOptions, two_numbers
 from fairopt.cli.show import STDOUT, console, output, rich_table, say
+from fairopt.datasets.audit import AT_ONCE, audit_dataset
+from fairopt.datasets.find import Shard, shards_of
+from fairopt.datasets.tables import few_rows
 from fairopt.notions.named import continuous
 
 LONGEST = 40  # rows of a table on the terminal; the rest are in the files
@@ -45,79 +35,94 @@ SHOWN = {
 }
 
 
+@dataclass(frozen=True)
+class MoreOptions:
+    """What of the audit is said in more than one place."""
+
+    decision: Annotated[str | None, typer.Option(help="Column of 0/1 decisions, in place of --threshold.")] = None
+    bounds: Annotated[str | None, typer.Option(help="Least and largest score, like 0,1: a score outside is an error.")] = None
+    local_law: Annotated[str | None, typer.Option(help="Columns 'SEX,RACE': adds the table formats of New York City's Local Law 144.")] = (
+        None
+    )
+    unknown: Annotated[list[str] | None, typer.Option(help="A value that means an unknown category there, beside an empty cell.")] = None
+
+    @property
+    def box(self) -> tuple[float, float] | None:
+        return None if self.bounds is None else two_numbers(self.bounds, "--bounds")
+
+
+@dataclass(frozen=True)
+class IntervalOptions:
+    """How intervals are made."""
+
+    confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95
+    draws: Annotated[int, typer.Option(help="Of the bootstrap.")] = 2000
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What is written."""
+
+    html: Annotated[Path | None, typer.Option(help="One self-contained page with pictures.")] = None
+    json: Annotated[Path | None, typer.Option(help="Every figure, on standard output, or to a file with its name behind.")] = None
+    csv: Annotated[Path | None, typer.Option("--csv", "--output", help="The gap table; '-' for standard output.")] = None
+
+    def check(self, file: str) -> None:
+        """InputError where something is written twice, or over the input."""
+        check_places({"file": file}, vars(self))
+        if self.json == self.csv == STDOUT:
+            raise InputError("json: standard output is the gap table's already; expected a file")
+
+    def write(self, found: fo.Audit) -> list[str]:
+        """The files that were asked for; a line about each."""
+        written = []
+        if self.html is not None:
+            written.append(f"page: {found.to_html(self.html)}")
+        if self.json == STDOUT:
+            output(found.to_json() + "\n")
+        elif self.json is not None:
+            found.to_json(self.json)
+            written.append(f"json: {self.json}")
+        if self.csv == STDOUT:
+            output(csv_table(found.gaps.columns, found.gaps.rows))
+        elif self.csv is not None:
+            written.append(f"csv: {found.to_csv(self.csv)}")
+        return written
+
+
+@grouped
 def audit(
     file: Annotated[
         str,
         typer.Argument(
-            help="Table of text with a header (CSV, TSV, ..., .gz too) or Parquet, one row a sample; '-' for standard input.",
+            help="Table of text with a header (CSV, TSV, ..., .gz too) or Parquet, one row a sample, a folder of them, or a pattern in "
+            "quotes; '-' for standard input.",
             show_default=False,
         ),
     ],
-    score: Score,
-    sensitive: Sensitive,
-    target: Target = None,
-    pos_label: PosLabel = None,
-    decision: Annotated[str | None, typer.Option(help="Column of 0/1 decisions, in place of --threshold.")] = None,
-    notion: NotionNames = None,
-    tolerance: Tolerance = 0.05,
-    ratio: Ratio = 0.8,
-    lower: Lower = None,
-    upper: Upper = None,
-    given: Given = None,
-    separator: Separator = None,
-    decimal: Decimal = ".",
-    encoding: Encoding = None,
-    bounds: Annotated[str | None, typer.Option(help="Least and largest score, like 0,1: a score outside is an error.")] = None,
-    threshold: Threshold = 0.5,
-    missing_group: MissingGroup = "error",
-    local_law: Annotated[
-        str | None, typer.Option(help="Columns 'SEX,RACE': adds the table formats of New York City's Local Law 144.")
-    ] = None,
-    unknown: Annotated[list[str] | None, typer.Option(help="A value that means an unknown category there, beside an empty cell.")] = None,
-    confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
-    draws: Annotated[int, typer.Option(help="Of the bootstrap.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
-    html: Annotated[Path | None, typer.Option(help="One self-contained page with pictures.")] = None,
-    json: Annotated[Path | None, typer.Option(help="Every figure, on standard output, or to a file with its name behind.")] = None,
-    csv: Annotated[Path | None, typer.Option("--csv", "--output", help="The gap table; '-' for standard output.")] = None,
+    scores: ScoreOptions,
+    more: MoreOptions,
+    text: TextOptions,
+    intervals: IntervalOptions,
+    reports: ReportOptions,
+    rows_at_once: Annotated[
+        int, typer.Option(min=0, help="Up to so many rows are loaded together; more are summed file by file, without intervals of means.")
+    ] = AT_ONCE,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit code 1 where the scores break a constraint, or nothing was asked of them.")
     ] = False,
 ) -> None:
     """Audit a file of scores: gaps of scores and of decisions with counts and intervals, rates, ratios, an exact check."""
-    check_places({"file": file}, {"html": html, "json": json, "csv": csv})
-    if pos_label is not None and target is None:
-        raise InputError("--pos-label: expected --target beside it")
-    if json == csv == STDOUT:
-        raise InputError("json: standard output is the gap table's already; expected a file")
-    wanted = [score, *sensitive, *(words for words in (target, decision, given, local_law) if words)]
-    table = TableFile(file, dialect(separator, decimal, encoding), wanted=wanted, stdin=sys.stdin.buffer)
-
-    def names(words: str, option: str) -> tuple[str, ...]:
-        return column_names(words, table.columns, option, Path(table.name).name)
-
-    def name(words: str | None, option: str) -> str | None:
-        return None if words is None else column_name(words, table.columns, option, Path(table.name).name)
-
-    attributes = [attribute_of(names(words, "sensitive")) for words in sensitive]
-    strata = None if given is None else attribute_of(names(given, "given"))
-    law = _law(local_law, unknown, names)
-    notions = notions_asked(notion, attributes, given=strata, tolerance=tolerance, ratio=ratio, lower=lower, upper=upper)
-    columns = [*dict.fromkeys([n for a in attributes for n in parts_of(a)] + list(parts_of(strata)) + ([law.sex, law.race] if law else []))]
-    columns += [a for made in notions for a in made.attributes if a not in columns]
-    frame = table.frame(
-        score=name(score, "score") or score, sensitive=columns, target=name(target, "target"), decision=name(decision, "decision"),
-        numeric=continuous(notions), pos_label=pos_label,
-    )  # fmt: skip
-    if bounds is not None:
-        _inside(frame, two_numbers(bounds, "--bounds"))
-    found = fo.audit(
-        frame.scores, notions, sensitive_features=frame.sensitive, targets=frame.targets, decisions=frame.decisions, threshold=threshold,
-        missing_group=missing_group, attributes=_with_groups(attributes, notions), local_law=law,  # type: ignore[arg-type]
-        confidence=confidence, draws=draws, seed=seed,
-    )  # fmt: skip
-    screen = console(stderr=STDOUT in (json, csv))
-    written = _write(found, html, json, csv)  # before anything that the terminal could refuse
+    reports.check(file)
+    screen = console(stderr=STDOUT in (reports.json, reports.csv))
+    wanted = scores.wanted(more.decision, more.local_law)
+    shards = _data_set(file, rows_at_once)
+    if shards is None:
+        found = _of_file(file, wanted, scores, more, text, intervals)
+    else:
+        found = _of_data_set(file, shards[0], wanted, scores, more, text, intervals, rows_at_once)
+    written = reports.write(found)  # before anything that the terminal could refuse
     _show(found, screen)
     for what in written:
         say(screen, what)
@@ -125,21 +130,50 @@ def audit(
         raise typer.Exit(1)
 
 
-def _write(found: fo.Audit, html: Path | None, json: Path | None, csv: Path | None) -> list[str]:
-    """The files that were asked for; a line about each."""
-    written = []
-    if html is not None:
-        written.append(f"page: {found.to_html(html)}")
-    if json == STDOUT:
-        output(found.to_json() + "\n")
-    elif json is not None:
-        found.to_json(json)
-        written.append(f"json: {json}")
-    if csv == STDOUT:
-        output(csv_table(found.gaps.columns, found.gaps.rows))
-    elif csv is not None:
-        written.append(f"csv: {found.to_csv(csv)}")
-    return written
+def _data_set(file: str, rows_at_once: int) -> tuple[Shard, ...] | None:
+    """The files of a folder or a pattern, or one of many rows; None for a file, a pipe or standard input that is loaded as a whole."""
+    path = Path(file)
+    if file == "-" or (path.exists() and not path.is_dir() and not path.is_file()) or not (path.exists() or has_magic(file)):
+        return None
+    shards, single = shards_of(file)
+    return None if single and few_rows(shards, rows_at_once) else shards
+
+
+def _of_file(
+    file: str, wanted: list[str], scores: ScoreOptions, more: MoreOptions, text: TextOptions, intervals: IntervalOptions
+) -> fo.Audit:
+    """All rows of one file."""
+    table = TableFile(file, text.dialect, wanted=wanted, stdin=sys.stdin.buffer)
+    read = scores.read(table.columns, Path(table.name).name)
+    law = _law(more, read)
+    columns = [*dict.fromkeys([n for a in read.attributes for n in parts_of(a)] + list(parts_of(read.strata)) + _of_law(law))]
+    columns += [a for made in read.notions for a in made.attributes if a not in columns]
+    frame = table.frame(
+        score=read.score, sensitive=columns, target=read.target, decision=read.names.perhaps(more.decision, "decision"),
+        numeric=continuous(read.notions), pos_label=scores.pos_label,
+    )  # fmt: skip
+    if more.box is not None:
+        _inside(frame, more.box)
+    return fo.audit(
+        frame.scores, read.notions, sensitive_features=frame.sensitive, targets=frame.targets, decisions=frame.decisions,
+        threshold=scores.threshold, missing_group=scores.missing_group, attributes=_with_groups(read), local_law=law,  # type: ignore[arg-type]
+        **vars(intervals),
+    )  # fmt: skip
+
+
+def _of_data_set(
+    file: str, first: Shard, wanted: list[str], scores: ScoreOptions, more: MoreOptions, text: TextOptions, intervals: IntervalOptions,
+    rows_at_once: int,
+) -> fo.Audit:  # fmt: skip
+    """Files of any number of rows."""
+    read = scores.read(columns_of(first, text.dialect, wanted), Path(file).name)
+    with bars(console(stderr=True)) as told:
+        return audit_dataset(
+            file, read.notions, score=read.score, target=read.target, decision=read.names.perhaps(more.decision, "decision"),
+            threshold=scores.threshold, bounds=more.box, pos_label=scores.pos_label, missing_group=scores.missing_group,  # type: ignore[arg-type]
+            attributes=_with_groups(read), local_law=_law(more, read), rows_at_once=rows_at_once, told=told,
+            **vars(text), **vars(intervals),
+        )  # fmt: skip
 
 
 def _inside(frame: Frame, box: tuple[float, float]) -> None:
@@ -168,7 +202,7 @@ def _show(found: fo.Audit, screen: Console) -> None:
         if len(table) > LONGEST:
             say(screen, f"{len(table) - LONGEST} more rows: see --json")
     for note in found.notes:
-        say(screen, f"note: {note}")
+        say(screen, f"note: {in_options(note)}")
     say(screen, f"data sha256 {found.data_hash}")
 
 
@@ -176,18 +210,22 @@ def _columns(table: Table, columns: tuple[str, ...]) -> Table:
     return Table.from_records(columns, list(table))
 
 
-def _with_groups(attributes: list[str | tuple[str, ...]], notions: list[fo.Notion]) -> list[str | tuple[str, ...]]:
+def _with_groups(read: Scores) -> list[str | tuple[str, ...]]:
     """What was asked for, but for the continuous attributes of covariances."""
-    numeric = continuous(notions)
-    return [a for a in attributes if not (isinstance(a, str) and a in numeric)]
+    numeric = continuous(read.notions)
+    return [a for a in read.attributes if not (isinstance(a, str) and a in numeric)]
 
 
-def _law(words: str | None, unknown: list[str] | None, names: Callable[[str, str], tuple[str, ...]]) -> Any:
-    if words is None:
-        if unknown:
+def _law(more: MoreOptions, read: Scores) -> fo.auditing.LocalLaw144 | None:
+    if more.local_law is None:
+        if more.unknown:
             raise InputError("--unknown: expected --local-law beside it")
         return None
-    found = names(words, "local-law")
+    found = read.names.several(more.local_law, "local-law")
     if len(found) != 2:
-        raise InputError(f"--local-law: got {words!r}, expected two columns, 'SEX,RACE'")
-    return fo.auditing.LocalLaw144(*found, unknown=tuple(unknown or ()))
+        raise InputError(f"--local-law: got {more.local_law!r}, expected two columns, 'SEX,RACE'")
+    return fo.auditing.LocalLaw144(*found, unknown=tuple(more.unknown or ()))
+
+
+def _of_law(law: fo.auditing.LocalLaw144 | None) -> list[str]:
+    return [] if law is None else [law.sex, law.race]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from math import isfinite
 from pathlib import Path
@@ -15,33 +16,34 @@ from fairopt.basics.errors import InputError
 from fairopt.basics.extras import missing
 from fairopt.basics.files import Dialect, number
 
-# What a table's columns are and what is asked of its scores: the same words in every command.
-Score = Annotated[str, typer.Option(help="Column of scores.")]
-Sensitive = Annotated[list[str], typer.Option(help="Column of group values; 'sex,race' for an intersection; repeat for several.")]
-Target = Annotated[str | None, typer.Option(help="Column of targets, for notions and rates that need them.")]
 PosLabel = Annotated[
     str | None, typer.Option(help="The target that counts as 1, as written; every other one is 0. By default targets are numbers.")
 ]
-Tolerance = Annotated[float, typer.Option(help="Largest gap, for the notions that have one.")]
-Ratio = Annotated[float, typer.Option(help="Smallest ratio of means, for impact_ratio.")]
-Lower = Annotated[float | None, typer.Option(help="Least group mean, for group_mean_bound.")]
-Upper = Annotated[float | None, typer.Option(help="Largest group mean, for group_mean_bound.")]
-Given = Annotated[str | None, typer.Option(help="Column(s) of strata, separated by commas.")]
-Threshold = Annotated[float, typer.Option(help="A score at or above it is a positive decision, in the units of the scores.")]
-MissingGroup = Annotated[str, typer.Option(help="error: an empty group cell is one; own: those are a group.")]
-Separator = Annotated[
-    str | None, typer.Option(help="What separates cells: one character, or 'tab'. By default found in the header: one of , ; tab |")
-]
-Decimal = Annotated[str, typer.Option(help="Decimal mark of the numbers: '.' or ','.")]
-Encoding = Annotated[
-    str | None,
-    typer.Option(help="Of the text, such as latin-1 or cp1252. By default UTF-8, or what a byte order mark says (UTF-16, UTF-32)."),
-]
 
 
-def dialect(separator: str | None, decimal: str, encoding: str | None) -> Dialect:
-    """InputError for what is no separator, decimal mark or encoding."""
-    return Dialect(separator, decimal, encoding)
+@dataclass(frozen=True)
+class TextOptions:
+    """How a table of text is written."""
+
+    separator: Annotated[
+        str | None, typer.Option(help="What separates cells: one character, or 'tab'. By default found in the header: one of , ; tab |")
+    ] = None
+    decimal: Annotated[str, typer.Option(help="Decimal mark of the numbers: '.' or ','.")] = "."
+    encoding: Annotated[
+        str | None,
+        typer.Option(help="Of the text, such as latin-1 or cp1252. By default UTF-8, or what a byte order mark says (UTF-16, UTF-32)."),
+    ] = None
+
+    @property
+    def dialect(self) -> Dialect:
+        """InputError for what is no separator, decimal mark or encoding."""
+        return Dialect(self.separator, self.decimal, self.encoding)
+
+
+def check_pos_label(pos_label: str | None, target: str | None) -> None:
+    """InputError for --pos-label alone."""
+    if pos_label is not None and target is None:
+        raise InputError("--pos-label: expected --target beside it")
 
 
 def two_numbers(text: str, option: str) -> tuple[float, float]:

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,8 @@ from fairopt.basics.errors import InputError, MissingExtraError
 from fairopt.basics.files import check_places, column_name, column_names, number, write_whole
 from fairopt.basics.words import notion_word
 from fairopt.cli import in_options
-from fairopt.cli.options import Decimal, Encoding, Separator, dialect, two_numbers
+from fairopt.cli.grouped import grouped
+from fairopt.cli.options import PosLabel, TextOptions, check_pos_label, two_numbers
 from fairopt.cli.show import console, progress, say
 from fairopt.cli.show import output as standard
 from fairopt.streaming import (
@@ -45,21 +47,77 @@ _BESIDE = ("-wal", "-shm", "-journal", "-commits")  # files beside the state tha
 CONTROLLERS = ("pooled", "primal-dual", "cumulative")
 
 
+@dataclass(frozen=True)
+class ColumnOptions:
+    """The columns of a stream."""
+
+    sensitive: Annotated[
+        list[str],
+        typer.Option("--sensitive", "--group", help="Column of group values; 'sex,race' for an intersection; repeat for several."),
+    ]
+    score: Annotated[str, typer.Option("--score", "--score-column", help="Column of scores.")] = "score"
+    target: Annotated[str | None, typer.Option("--target", "--target-column", help="Column of targets, for notions that need them.")] = None
+    pos_label: PosLabel = None
+    key: Annotated[
+        str | None,
+        typer.Option("--key-column", "--key", help="Column of request keys: a key that comes again is not counted again."),
+    ] = None
+    given: Annotated[str, typer.Option(help="Column(s) of strata, separated by commas.")] = ""
+
+    @property
+    def wanted(self) -> list[str]:
+        """The columns that are named, as they were given. InputError for --pos-label alone."""
+        check_pos_label(self.pos_label, self.target)
+        return [self.score, *self.sensitive, *(words for words in (self.target, self.key, self.given) if words)]
+
+
+@dataclass(frozen=True)
+class ControllerOptions:
+    """What a controller is asked for."""
+
+    notion: Annotated[str, typer.Option(help=f"One of {', '.join(NOTIONS)}, or module:object, a notion of your own.")] = (
+        "demographic_parity"
+    )
+    tolerance: Annotated[float, typer.Option(help="Largest pooled gap.")] = 0.05
+    bounds: Annotated[str, typer.Option(help="Least and largest score.")] = "0,1"
+    controller: Annotated[str, typer.Option(help=f"One of {', '.join(CONTROLLERS)}.")] = "pooled"
+    kappa: Annotated[float, typer.Option(help="Gain of the pooled controller.")] = 0.25
+    window: Annotated[str, typer.Option(help="all, sliding:N or forget:HALF_LIFE.")] = "all"
+    missing_group: Annotated[str, typer.Option(help="error: a row without group is rejected; own: it is a group of its own.")] = "error"
+
+    def made(self, groups: list[tuple[str, ...]], strata: tuple[str, ...]) -> Controller:
+        """The controller. InputError for what is none."""
+        notion = _notion(self.notion, groups, self.tolerance, strata)
+        common: dict[str, Any] = {"bounds": two_numbers(self.bounds, "--bounds"), "missing_group": self.missing_group}
+        if self.controller == "pooled":
+            return PooledParity(notion, window=_window(self.window), kappa=self.kappa, **common)
+        if self.controller == "cumulative":
+            return Cumulative(notion, window=_window(self.window), **common)
+        if self.controller == "primal-dual":
+            if self.window != "all":
+                raise InputError("--window: the paper's rule has none")
+            return PrimalDual(notion, **common)
+        raise InputError(f"--controller: expected one of {', '.join(CONTROLLERS)}, got {self.controller!r}")
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What is written beside the rows."""
+
+    picture: Annotated[Path | None, typer.Option(help="PNG of pooled gap and bound over time.")] = None
+    report: Annotated[Path | None, typer.Option("--report", "--json", help="JSON of the report; '-' for standard output.")] = None
+
+
+@grouped
 def stream(
     input: Annotated[
         str, typer.Option("--input", help="Table of text with a header (CSV, TSV, ..., .gz too), or Parquet; '-' for standard input.")
     ],
-    sensitive: Annotated[
-        list[str],
-        typer.Option("--sensitive", "--group", help="Column of group values; 'sex,race' for an intersection; repeat for several."),
-    ],
+    columns: ColumnOptions,
     state: Annotated[Path, typer.Option("--state", help="SQLite database of the run; an existing one is resumed.")],
-    notion: Annotated[
-        str, typer.Option(help=f"One of {', '.join(NOTIONS)}, or module:object, a notion of your own.")
-    ] = "demographic_parity",
-    tolerance: Annotated[float, typer.Option(help="Largest pooled gap.")] = 0.05,
-    given: Annotated[str, typer.Option(help="Column(s) of strata, separated by commas.")] = "",
-    bounds: Annotated[str, typer.Option(help="Least and largest score.")] = "0,1",
+    control: ControllerOptions,
+    text: TextOptions,
+    reports: ReportOptions,
     output: Annotated[
         Path, typer.Option(help="The input's columns and fair_score, in the input's separator; '-' for standard output.")
     ] = Path("fair.csv"),
@@ -67,30 +125,10 @@ def stream(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Lose what stands in an output that is not of this run, in place of an error.")
     ] = False,
-    score: Annotated[str, typer.Option("--score", "--score-column", help="Column of scores.")] = "score",
-    target: Annotated[
-        str | None, typer.Option("--target", "--target-column", help="Column of targets, for notions that need them.")
-    ] = None,
-    pos_label: Annotated[
-        str | None, typer.Option(help="The target that counts as 1, as written; every other one is 0. By default targets are numbers.")
-    ] = None,
-    key: Annotated[
-        str | None,
-        typer.Option("--key-column", "--key", help="Column of request keys: a key that comes again is not counted again."),
-    ] = None,
-    separator: Separator = None,
-    decimal: Decimal = ".",
-    encoding: Encoding = None,
     clip: Annotated[bool, typer.Option("--clip", help="Scores outside the bounds are meant to be clipped: no warning.")] = False,
-    controller: Annotated[str, typer.Option(help=f"One of {', '.join(CONTROLLERS)}.")] = "pooled",
-    kappa: Annotated[float, typer.Option(help="Gain of the pooled controller.")] = 0.25,
-    window: Annotated[str, typer.Option(help="all, sliding:N or forget:HALF_LIFE.")] = "all",
     batch: Annotated[int, typer.Option(min=1, help="Rows a step; one transaction each.")] = 1,
     durable: Annotated[str, typer.Option(help="normal: safe against kill; full: against loss of power.")] = "normal",
     keep_keys: Annotated[str, typer.Option(help="How many keys are remembered, or 'all'.")] = str(KEEP_KEYS),
-    missing_group: Annotated[str, typer.Option(help="error: a row without group is rejected; own: it is a group of its own.")] = "error",
-    picture: Annotated[Path | None, typer.Option(help="PNG of pooled gap and bound over time.")] = None,
-    report: Annotated[Path | None, typer.Option("--report", "--json", help="JSON of the report; '-' for standard output.")] = None,
 ) -> None:
     """Send a file's scores through a streaming controller: the pooled gap stays near the tolerance, each row is written once.
 
@@ -98,40 +136,40 @@ def stream(
     130 and 143 where an interrupt or SIGTERM ended it: the same command goes on.
     """
     screen = console(stderr=True)
-    if input == "-" and keep_keys == str(KEEP_KEYS) and key is not None:
+    if input == "-" and keep_keys == str(KEEP_KEYS) and columns.key is not None:
         keep_keys = "all"  # a pipe resumes by its keys alone
-    if pos_label is not None and target is None:
-        raise InputError("--pos-label: expected --target beside it")
     keep = None if keep_keys == "all" else _whole(keep_keys, "keep-keys")
-    if batch > 1 and key is not None:
+    if batch > 1 and columns.key is not None:
         raise InputError("--batch: expected 1 with --key-column")
-    wanted = [score, *sensitive, *(c for c in (target, key, given) if c)]
-    source = open_source(input, sys.stdin.buffer, dialect(separator, decimal, encoding), wanted)
-    with closing(source):
-        groups = [column_names(words, source.columns, "sensitive") for words in sensitive]
-        strata = column_names(given, source.columns, "given") if given else ()
-        box = two_numbers(bounds, "--bounds")
-        made = _controller(controller, _notion(notion, groups, tolerance, strata), box, window, kappa, missing_group)
+    with closing(open_source(input, sys.stdin.buffer, text.dialect, columns.wanted)) as source:
+        groups = [column_names(words, source.columns, "sensitive") for words in columns.sensitive]
+        made = control.made(groups, column_names(columns.given, source.columns, "given") if columns.given else ())
         job = runs.Job(
             output=output, rejects=rejects if rejects is not None else _beside(output, state), groups=made.plan.columns,
-            score=column_name(score, source.columns, "score"), target=_one(target, source, "target"), key=_one(key, source, "key-column"),
-            pos_label=pos_label, batch=batch, missing_group=missing_group == "own", overwrite=overwrite, clip=clip,
+            score=column_name(columns.score, source.columns, "score"), target=_one(columns.target, source, "target"),
+            key=_one(columns.key, source, "key-column"), pos_label=columns.pos_label, batch=batch,
+            missing_group=control.missing_group == "own", overwrite=overwrite, clip=clip,
         )  # fmt: skip
         job.check(source)
-        _check_files(input, job, state, report, picture)
+        _check_files(input, job, state, reports)
         with _state_of(source, job, made, state, durable, keep) as store:
             run = runs.Run(
                 source, store, job, sync=durable == "full", on_warning=lambda words: say(screen, f"warning: {in_options(words)}")
             )
             if store.resumed:
                 say(screen, f"resuming {state}: {made.samples:,} samples were sent before")
-            try:
-                with _termination():
-                    told = _watch(run, screen)
-            except KeyboardInterrupt as stopped:
-                say(screen, f"stopped; all that was sent is in {state}: the same command goes on from there")
-                raise typer.Exit(143 if isinstance(stopped, _Terminated) else 130) from None
-    _finish(run, told, report, picture, screen, notion)
+            told = _watched(run, state, screen)
+    _finish(run, told, reports, screen, control.notion)
+
+
+def _watched(run: runs.Run, state: Path, screen: Console) -> StreamReport:
+    """Run to the end; an interrupt or SIGTERM ends it with a word about how it goes on, and exit code 130 or 143."""
+    try:
+        with _termination():
+            return _watch(run, screen)
+    except KeyboardInterrupt as stopped:
+        say(screen, f"stopped; all that was sent is in {state}: the same command goes on from there")
+        raise typer.Exit(143 if isinstance(stopped, _Terminated) else 130) from None
 
 
 @contextmanager
@@ -183,7 +221,7 @@ def _watch(run: runs.Run, screen: Console) -> StreamReport:
         return run.go(show)
 
 
-def _finish(run: runs.Run, told: StreamReport, report: Path | None, picture: Path | None, screen: Console, notion: str) -> None:
+def _finish(run: runs.Run, told: StreamReport, reports: ReportOptions, screen: Console, notion: str) -> None:
     """Say what came of it, write the reports, and exit with 2 where something is wrong with the input."""
     rows, sent, rejected, repeated = run.progress_counts()
     say(screen, f"{rows:,} rows read, {sent:,} sent, {rejected:,} rejected, {repeated:,} repeated")
@@ -192,16 +230,16 @@ def _finish(run: runs.Run, told: StreamReport, report: Path | None, picture: Pat
     if rejected:
         say(screen, f"rejected rows: {run.job.rejects}")
     say(screen, str(told))
-    if report is not None:
+    if reports.report is not None:
         text = json.dumps(told.to_dict(), indent=1) + "\n"
-        if report == STDOUT:
+        if reports.report == STDOUT:
             standard(text)
         else:
-            write_whole(report, text, "report")
-    if picture is not None:
+            write_whole(reports.report, text, "report")
+    if reports.picture is not None:
         try:
-            stream_picture({told.controller: told}, picture, title=notion)
-            say(screen, f"picture: {picture}")
+            stream_picture({told.controller: told}, reports.picture, title=notion)
+            say(screen, f"picture: {reports.picture}")
         except MissingExtraError as error:
             say(screen, f"no picture: {error}")
     for problem in run.tally.problems:
@@ -210,8 +248,9 @@ def _finish(run: runs.Run, told: StreamReport, report: Path | None, picture: Pat
         raise typer.Exit(2)
 
 
-def _check_files(input: str, job: runs.Job, state: Path, report: Path | None, picture: Path | None) -> None:
+def _check_files(input: str, job: runs.Job, state: Path, reports: ReportOptions) -> None:
     """Before anything is written: every file is another one, and what is there already is the run's own or to be lost."""
+    report, picture = reports.report, reports.picture
     writes = {"output": job.output, "rejects": job.rejects, "report": report, "picture": picture}
     logs = {f"state ({end})": f"{state}{end}" for end in _BESIDE}
     check_places({"input": input}, writes, {"state": state, **logs})
@@ -257,19 +296,6 @@ def _notion(notion: str, groups: list[tuple[str, ...]], tolerance: float, strata
 
         return joined_named(notion, groups, tolerance=tolerance, given=strata or None)
     return [family for attribute in groups for family in named(word, attribute, tolerance, strata)]
-
-
-def _controller(name: str, notion: Any, bounds: tuple[float, float], window: str, kappa: float, missing: str) -> Controller:
-    common: dict[str, Any] = {"bounds": bounds, "missing_group": missing}
-    if name == "pooled":
-        return PooledParity(notion, window=_window(window), kappa=kappa, **common)
-    if name == "cumulative":
-        return Cumulative(notion, window=_window(window), **common)
-    if name == "primal-dual":
-        if window != "all":
-            raise InputError("--window: the paper's rule has none")
-        return PrimalDual(notion, **common)
-    raise InputError(f"--controller: expected one of {', '.join(CONTROLLERS)}, got {name!r}")
 
 
 def _window(text: str) -> AllTime | Sliding | Forget:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fairopt.basics.arrays import Array
 from fairopt.basics.errors import UnsupportedError
-from fairopt.contract.problem import Distance, Limits, ProjectionProblem, SoftnessKind
+from fairopt.contract.problem import Distance, Kind, Limits, ProjectionProblem, SoftnessKind
 
 GradientKind = Literal["implicit", "native"]
 ALL_SOFTNESS: frozenset[SoftnessKind] = frozenset({"hard", "priced", "budget", "quadratic"})
@@ -67,6 +67,10 @@ class Capabilities:
     accuracy_native_y, accuracy_native_gradient  the same for gradient="native", without polish
     exact             solves to machine precision without polish
     distances         the distances it solves for (``fairopt.contract.problem.Distance``)
+    outputs           "one" score a sample, and "simplex": class probabilities that sum to 1 (``ProjectionProblem.classes``), with each
+                      of the distances (``ProjectionProblem.nearest_in``)
+
+    Beside another distance than "squared", and on the simplex, prices are needed: the front door goes on from them.
 
     Examples:
         >>> can = fo.backend("closed_form").capabilities
@@ -90,6 +94,7 @@ class Capabilities:
     accuracy_native_gradient: float | None = None
     exact: bool = False
     distances: frozenset[Distance] = frozenset({"squared"})
+    outputs: frozenset[Kind] = frozenset({"one"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +102,7 @@ class RawSolution:
     """What a backend returns. ``y`` (n,); ``prices`` (m,) float64 numpy in the sign convention of ``fairopt.contract.problem``, or None.
 
     ``status``: None when the solver says that it solved the problem, else INFEASIBLE, ITERATION_LIMIT, INACCURATE or FAILED.
-    ``y`` may be None where ``prices`` determine it: y = clip(z - A^T p / w, lb, ub).
+    ``y`` may be None where ``prices`` determine it: y = clip(z - A^T p / w, lb, ub), or the map of another distance.
     ``iterations`` as the solver counts them, ``message`` in its own words; both are shown, nothing rests on them.
 
     Examples:

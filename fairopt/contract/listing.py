@@ -8,7 +8,7 @@ from fairopt.contract.registry import absent, installed, load
 
 COLUMNS = (
     "name", "available", "reason", "softness", "ranges", "ratio_ranges", "bounds", "weights", "dense", "devices", "dtypes", "gradients",
-    "accuracy_y", "accuracy_gradient", "accuracy_native_y", "accuracy_native_gradient",
+    "distances", "outputs", "accuracy_y", "accuracy_gradient", "accuracy_native_y", "accuracy_native_gradient",
 )  # fmt: skip
 
 
@@ -31,6 +31,7 @@ def _row(name: str) -> tuple[object, ...]:
     can = cls.capabilities
     return (
         name, not reason, reason, ", ".join(sorted(can.softness)), can.ranges, can.ratio_ranges, can.bounds, can.weights, can.dense,
-        ", ".join(can.devices), ", ".join(can.dtypes), ", ".join(can.gradients), can.accuracy_y, can.accuracy_gradient,
+        ", ".join(can.devices), ", ".join(can.dtypes), ", ".join(can.gradients),
+        ", ".join(sorted(can.distances)), ", ".join(sorted(can.outputs)), can.accuracy_y, can.accuracy_gradient,
         can.accuracy_native_y, can.accuracy_native_gradient,
     )  # fmt: skip

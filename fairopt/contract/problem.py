@@ -46,7 +46,7 @@ from fairopt.basics.sparse import Matrix, SparseRows, absolute, most_in_a_column
 from fairopt.basics.wide_rows import WideRows, wide_shares
 from fairopt.contract.workspace import Workspace
 
-__all__ = ["DISTANCES", "HARD", "Distance", "Limits", "ProjectionProblem", "Rows", "Softness", "SoftnessKind", "Stated"]
+__all__ = ["DISTANCES", "HARD", "Distance", "Kind", "Limits", "ProjectionProblem", "Rows", "Softness", "SoftnessKind", "Stated"]
 
 SoftnessKind = Literal["hard", "priced", "budget", "quadratic"]
 Distance = Literal["squared", "kl", "kl_positive"]
@@ -57,6 +57,11 @@ Distance = Literal["squared", "kl", "kl_positive"]
     kl_positive  y log(y / z) - y + z                                   y = clip(z exp(-s), lb, ub),  z >= 0
 """
 DISTANCES: tuple[Distance, ...] = ("squared", "kl", "kl_positive")
+Kind = Literal["one", "simplex"]
+"""What the numbers of a sample are: one score (or several without a bond), or class probabilities that sum to 1. At prices p these are
+
+    squared      the point of the simplex nearest to z - s                kl_positive  softmax(log z - s), which is "kl" on the simplex
+"""
 
 
 @dataclass(frozen=True)
@@ -237,6 +242,7 @@ class ProjectionProblem:
     feasible      False where it is proved infeasible, under on_infeasible="passthrough" / "closest"
     stated        under "closest" the limits as written: ``lower``, ``upper`` and ``width`` are then wider; else None
     distance      what the nearest scores are nearest in
+    classes       above 1: so many numbers a sample, class c of sample i at position c n / classes + i, which are at least 0 and sum to 1
 
     InputError where ``ratio`` has another length than ``width``.
 
@@ -265,6 +271,7 @@ class ProjectionProblem:
     stated: Stated | None = None
     ratio: Array = field(default_factory=lambda: np.ones(0))
     distance: Distance = "squared"
+    classes: int = 1
 
     def __post_init__(self) -> None:
         if self.ratio.shape != self.width.shape:
@@ -321,6 +328,11 @@ class ProjectionProblem:
     def softness_weight(self) -> Array:
         """(L + R,): rho or gamma of each constraint (inf for hard)."""
         return np.array([s.weight for s in self.softness], dtype=np.float64)
+
+    @property
+    def nearest_in(self) -> Distance:
+        """``distance`` as it was asked for: what is "kl_positive" of numbers that sum to 1 is "kl" of class probabilities."""
+        return "kl" if self.classes > 1 and self.distance == "kl_positive" else self.distance
 
     def as_stated(self) -> ProjectionProblem:
         """The problem with the limits as the notion states them."""

@@ -35,16 +35,16 @@ class Threads:
 
     def __init__(self, threads: int, heard: Heard) -> None:
         self._threads, self._heard = threads, heard
-        self._kept: list[Iterable[Rows]] = []
+        self.kept: list[Iterable[Rows]] = []  # of each shard, once it is surveyed
 
     def survey(self, shards: Sequence[Shard], dialect: Dialect, asked: Asked, folder: Path, *, strict: bool) -> list[Seen]:
         room = Room(folder)
         kept = [Kept(room, folder / f"{k}.rows") for k in range(len(shards))]
-        self._kept = list(kept)
+        self.kept = list(kept)
         return in_threads(self._threads, lambda k: survey(shards[k], dialect, asked, kept[k], self._heard, strict=strict), len(shards))
 
     def each(self, function: Callable[..., T], common: tuple[Any, ...], own: Sequence[tuple[Any, ...]]) -> list[T]:
-        return in_threads(self._threads, lambda k: function(self._kept[k], *common, *own[k], self._heard), len(own))
+        return in_threads(self._threads, lambda k: function(self.kept[k], *common, *own[k], self._heard), len(own))
 
     def write(self, function: Callable[..., T], calls: Sequence[tuple[Any, ...]]) -> Iterable[tuple[int, T]]:
         if self._threads == 1 or len(calls) <= 1:

@@ -6,21 +6,25 @@ import glob
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from fairopt.basics.errors import InputError
 from fairopt.basics.files.opened import PARQUET
 
 SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".gz", ".parquet", ".pq")
 _PARQUET = (".parquet", ".pq")
+_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of the input. name: its path inside the input, with '/'; parquet: whether it is one, else it is a table of text."""
+    """One file of the input. name: its path inside the input, with '/'; parquet: whether it is one, else it is a table of text;
+    path_columns: names and values of its folders, where these are called NAME=VALUE."""
 
     path: Path
     name: str
     parquet: bool
+    path_columns: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Places:
 
 def find(given: str, output: str | Path, certificate: str | Path | None = None) -> Places:
     """The files of ``given``, a file, a folder or a pattern, and their outputs. InputError where there is none, or one cannot be told."""
-    shards, single = _shards(given)
+    shards, single = shards_of(given)
     out = Path(output)
     if str(output) in ("", "-"):
         raise InputError("output: got '-', expected a file or a folder: the data are read more than once and written shard by shard")
@@ -80,7 +84,8 @@ def _apart(places: Places) -> None:
         raise InputError(f"certificate: {places.certificate} is an output as well; give each a file of its own")
 
 
-def _shards(given: str) -> tuple[tuple[Shard, ...], bool]:
+def shards_of(given: str) -> tuple[tuple[Shard, ...], bool]:
+    """The files of ``given`` in the order of their names, and whether it is one file by its name. InputError where there is none."""
     if given == "-":
         raise InputError("input: got '-' (standard input), expected a path: the data are read more than once")
     path = Path(given)
@@ -111,11 +116,21 @@ def _of_folder(root: Path) -> tuple[Shard, ...]:
 
 
 def _checked(given: str, found: list[Path], root: Path) -> tuple[Shard, ...]:
-    shards = [Shard(p, p.relative_to(root).as_posix(), _is_parquet(p)) for p in found]
+    names = [p.relative_to(root).as_posix() for p in found]
+    shards = [Shard(p, name, _is_parquet(p), _path_columns(name)) for p, name in zip(found, names, strict=True)]
     kinds = {shard.parquet: shard.name for shard in shards}
     if len(kinds) > 1:
         raise InputError(f"{given}: {kinds[True]} is Parquet and {kinds[False]} is not; a data set has one kind of file")
     return tuple(sorted(shards, key=lambda shard: shard.name))
+
+
+def _path_columns(name: str) -> tuple[tuple[str, str], ...]:
+    """('race', 'a') of race=a/part-0.parquet, as Hive and Spark write it. InputError for a name that stands twice."""
+    pairs = [part.split("=", 1) for part in name.split("/")[:-1] if "=" in part.strip("=")]
+    read = tuple((unquote(key), "" if value == _NULL else unquote(value)) for key, value in pairs)
+    if len({key for key, _ in read}) < len(read):
+        raise InputError(f"{name}: the names of its folders name a column twice")
+    return read
 
 
 def _is_parquet(path: Path) -> bool:

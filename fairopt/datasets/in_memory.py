@@ -14,12 +14,9 @@ from fairopt.basics.arrays import IntArray
 from fairopt.basics.errors import UnsupportedError
 from fairopt.basics.files import Dialect
 from fairopt.datasets.find import Shard
-from fairopt.datasets.reading import read_block
-from fairopt.datasets.survey import Asked, Survey, Tally, compositions
-from fairopt.datasets.tables import open_table
+from fairopt.datasets.question import Question
+from fairopt.datasets.survey import Asked, Survey, Tally, blocks_of, compositions
 from fairopt.layer.prepared import project
-from fairopt.notions.algebra import Notion
-from fairopt.notions.groups import Missing
 from fairopt.solve import Solution
 from fairopt.solve.passes.whole_sums import count_at_least, exact_sums
 
@@ -37,19 +34,18 @@ class Whole:
     starts: list[int]
 
 
-def project_whole(
-    notion: Notion, shards: Sequence[Shard], dialect: Dialect, asked: Asked, survey: Survey, bounds: tuple[float, float], missing: Missing
-) -> Whole:  # fmt: skip
+def project_whole(question: Question, asked: Asked, survey: Survey) -> Whole:
     """``fo.project`` of all rows together. UnsupportedError above MOST_ROWS; else its own errors."""
+    notion = question.notion
     if survey.n > MOST_ROWS:
         raise UnsupportedError(
             f"{notion!r}: passes over shards cannot certify this (tolerance 0, a covariance, a ratio of three groups or more, a budget, "
             f"or limits without room for rounding), and {survey.n:,} rows are more than the {MOST_ROWS:,} that are loaded at once"
         )
-    scores, codes, features, targets, weights = _loaded(shards, dialect, asked, survey)
+    scores, codes, features, targets, weights = _loaded(question.shards, question.dialect, asked, survey)
     solution = project(
-        torch.from_numpy(scores), notion, sensitive_features=features, targets=targets, weights=weights, bounds=bounds,
-        missing_group=missing, return_solution=True,
+        torch.from_numpy(scores), notion, sensitive_features=features, targets=targets, weights=weights, bounds=question.bounds,
+        missing_group=question.missing, return_solution=True,
     )  # fmt: skip
     y, K = solution.scores.detach().numpy(), len(survey.keys)
     chosen = np.zeros(K, dtype=np.int64)
@@ -70,20 +66,15 @@ def _loaded(shards: Sequence[Shard], dialect: Dialect, asked: Asked, survey: Sur
     for key in survey.keys:
         tally.place(key)
     for shard in shards:
-        table = open_table(shard, dialect, asked.wanted.columns)
-        try:
-            for raw in table.blocks(asked.wanted.columns):
-                block = read_block(raw, asked.wanted)
-                if block.n == 0:
-                    continue
-                codes.append(compositions(block, asked, tally))
-                scores.append(block.scores)
-                for name, column in numbers.items():
-                    column.append(block.numbers[name])
-                targets.append(block.targets)
-                weights.append(block.weights)
-        finally:
-            table.close()
+        for block in blocks_of(shard, dialect, asked.wanted):
+            if block.n == 0:
+                continue
+            codes.append(compositions(block, asked, tally))
+            scores.append(block.scores)
+            for name, column in numbers.items():
+                column.append(block.numbers[name])
+            targets.append(block.targets)
+            weights.append(block.weights)
     code = np.concatenate(codes)
     features: dict[str, Any] = {name: [survey.keys[k][j] for k in code.tolist()] for j, name in enumerate(asked.wanted.groups)}
     features |= {name: np.concatenate(column) for name, column in numbers.items()}

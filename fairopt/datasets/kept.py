@@ -18,11 +18,12 @@ NONE = np.zeros(0)
 
 
 class Rows(NamedTuple):
-    """code (n,) uint16, scores (n,), inverse (n,) 1 / w or (0,)."""
+    """code (n,) uint16, scores (n,), inverse (n,) 1 / w or (0,), targets (n,) or (0,)."""
 
     code: Any
     scores: Any
     inverse: Any
+    targets: Any = NONE
 
 
 @dataclass(eq=False)
@@ -48,7 +49,7 @@ class Kept:
 
     room: Room
     path: Path
-    blocks: list[Rows | tuple[int, int, Any, bool]] = field(default_factory=list)
+    blocks: list[Rows | tuple[int, list[tuple[Any, int]]]] = field(default_factory=list)  # else where, and type and length of each part
     size: int = 0
 
     def add(self, rows: Rows) -> None:
@@ -62,7 +63,7 @@ class Kept:
                     file.write(np.ascontiguousarray(part).data)
         except OSError as error:
             raise InputError(f"output: the scratch file {self.path} cannot be written: {reason(error)}") from error
-        self.blocks.append((self.size, rows.code.shape[0], rows.scores.dtype, bool(rows.inverse.shape[0])))
+        self.blocks.append((self.size, [(part.dtype, part.shape[0]) for part in rows]))
         self.size += sum(part.nbytes for part in rows)
 
     def __iter__(self) -> Iterator[Rows]:
@@ -70,15 +71,13 @@ class Kept:
             if isinstance(block, Rows):
                 yield block
                 continue
-            start, n, dtype, weighted = block
+            start, parts = block
             try:
                 with self.path.open("rb") as file:
                     file.seek(start)
-                    code = np.fromfile(file, np.uint16, n)
-                    scores = np.fromfile(file, dtype, n)
-                    inverse = np.fromfile(file, np.float64, n) if weighted else NONE
+                    rows = Rows(*(np.fromfile(file, dtype, n) for dtype, n in parts))
             except OSError as error:
                 raise InputError(f"output: the scratch file {self.path} cannot be read: {reason(error)}") from error
-            if len(code) != n or len(scores) != n or (weighted and len(inverse) != n):
+            if any(len(part) != n for part, (_, n) in zip(rows, parts, strict=True)):
                 raise InputError(f"output: the scratch file {self.path} was cut during the run")
-            yield Rows(code, scores, inverse)
+            yield rows

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from math import inf
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from fairopt.basics.errors import InputError
 from fairopt.basics.files import Dialect, check_places
-from fairopt.compiler.facts import read_bounds
 from fairopt.datasets.find import Places, find
-from fairopt.datasets.job import Job, Told
-from fairopt.datasets.reading import Wanted
+from fairopt.datasets.job import Job, Told, threads_of
+from fairopt.datasets.question import question_of
 from fairopt.datasets.report import DatasetReport
 from fairopt.notions.algebra import Notion
 from fairopt.notions.groups import Missing
-from fairopt.notions.named import continuous
-
-THREADS = 4
 
 
 def project_dataset(
@@ -83,44 +76,27 @@ def project_dataset(
         2   m  0.50       0.375
         3   m  1.00       0.875
     """
-    if not isinstance(notion, Notion):
-        raise InputError(f"notion must be a notion such as DemographicParity('sex', tolerance=0.05), came {notion!r}")
-    if any(isinstance(v, Tensor) for leaf in notion.leaves() for v in leaf.notion.arguments.values()):
-        raise InputError(f"{notion!r}: got a tensor among its arguments, expected plain numbers: nothing is learned here")
-    if missing_group not in ("error", "own"):
-        raise InputError(f"missing_group must be one of 'error', 'own', came {missing_group!r}")
-    if notion.needs_targets and target is None:
-        raise InputError(f"{notion!r} needs targets; pass target=, the name of their column")
-    box = read_bounds(bounds, 1)
-    assert not isinstance(box[0], Tensor)
-    assert not isinstance(box[1], Tensor)
-    if box[0] == inf or box[1] == -inf:
-        raise InputError(f"bounds: got {bounds!r}, expected a least and a largest score")
-    numeric = tuple(a for a in notion.attributes if a in continuous([notion]))
-    groups = tuple(a for a in notion.attributes if a not in numeric)
-    shown = tuple(attributes) if attributes is not None else groups
-    extra = tuple(part for a in shown for part in ((a,) if isinstance(a, str) else a))
-    groups = tuple(dict.fromkeys([*groups, *(a for a in extra if a not in numeric)]))
-    wanted = Wanted(score, groups, numeric, target if notion.needs_targets else None, weights, pos_label, missing_group == "own", decimal)
+    shown = tuple(attributes) if attributes is not None else None
     places = find(os.fspath(input), output, certificate)
+    question = question_of(
+        notion, places.shards, Dialect(separator, decimal, encoding), score=score, target=target, weights=weights, bounds=bounds,
+        pos_label=pos_label, missing_group=missing_group, threshold=threshold, beside=shown or (), strict=rejects is None,
+    )  # fmt: skip
     check_places({}, {"rejects": rejects})
     _apart(rejects, places)
+    if shown is None:
+        shown = tuple(a for a in notion.attributes if a not in question.wanted.numeric)
     job = Job(
+        question=question,
         places=places,
-        notion=notion,
-        wanted=wanted,
-        dialect=Dialect(separator, decimal, encoding),
-        bounds=(float(box[0]), float(box[1])),
         name=name,
-        threshold=threshold,
-        missing=missing_group,
         rejects=None if rejects is None else Path(rejects),
-        attributes=tuple(a for a in shown if not isinstance(a, str) or a in groups),
-        threads=_threads(threads, len(places.shards)),
+        attributes=tuple(a for a in shown if not isinstance(a, str) or a in question.wanted.groups),
+        threads=threads_of(threads, len(places.shards)),
     )
     from fairopt.datasets.run import Run  # and with it the compiled passes
 
-    found, resumed = Run(job, told or (lambda _: None), client).go(overwrite=overwrite)
+    found, resumed = Run(job, told, client).go(overwrite=overwrite)
     return DatasetReport(found, places, resumed)
 
 
@@ -130,11 +106,3 @@ def _apart(rejects: str | Path | None, places: Places) -> None:
     taken = {os.path.realpath(p) for p in (*places.outputs, places.certificate, *(s.path for s in places.shards))}
     if os.path.realpath(rejects) in taken:
         raise InputError(f"rejects: {rejects} is a file of the input or the output as well; give each a file of its own")
-
-
-def _threads(asked: int | None, shards: int) -> int:
-    if asked is None:
-        return max(1, min(THREADS, os.cpu_count() or 1, shards))
-    if isinstance(asked, bool) or not isinstance(asked, int) or asked < 1:
-        raise InputError(f"threads: got {asked!r}, expected a whole number >= 1")
-    return asked

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 
 from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.basics.columns import Value, plain_value
 from fairopt.basics.errors import InputError
-from fairopt.basics.files import label, number
+from fairopt.basics.files import label, number, zero_or_one
 
 _PLAIN = re.compile(r"(?:[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\n)*")
+_DIGITS = b"0123456789.eE+-"
 MISSING = "is missing"
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The columns that are read. groups: attributes with values; numeric: continuous attributes; target, weights: None where not read.
+    """The columns that are read. groups: attributes with values; numeric: continuous attributes; target, weights, decision: None where
+    not read.
 
     own: a missing value of an attribute is a group; pos_label: the target that counts as 1.
     """
@@ -33,28 +35,74 @@ class Wanted:
     pos_label: str | None = None
     own: bool = False
     decimal: str = "."
+    decision: str | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
         """All of them, each once."""
-        named = (self.score, *self.groups, *self.numeric, self.target, self.weights)
+        named = (self.score, *self.groups, *self.numeric, self.target, self.weights, self.decision)
         return tuple(dict.fromkeys(c for c in named if c is not None))
+
+
+@dataclass(frozen=True, eq=False)
+class TextColumn:
+    """Cells of text in a pyarrow array of strings."""
+
+    array: Any
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A cell of text that stands in each of ``n`` rows."""
+
+    text: str
+    n: int
+
+    def __len__(self) -> int:
+        return self.n
 
 
 class Raw(Protocol):
     """Rows as they stand in a file. bad: number and reason of rows that are no rows, with their text."""
 
-    n: int
-    bad: list[Reject]
+    @property
+    def n(self) -> int:
+        """How many."""
+
+    @property
+    def bad(self) -> list[Reject]:
+        """Rows that are no rows."""
 
     def cells(self, column: str) -> Any:
-        """A list of texts, or a pyarrow array."""
+        """A list of texts, a ``TextColumn``, a ``Constant``, or a pyarrow array of values."""
 
     def number(self, row: int) -> int:
         """Of row 0 .. n - 1: its line, or its place in the file from 1."""
 
     def content(self, row: int) -> str:
         """The row as text."""
+
+
+class Table(Protocol):
+    """An open file. columns: its names; types: what must be alike in all files of a data set, by column."""
+
+    columns: list[str]
+    types: dict[str, str]
+
+    def blocks(self, columns: Sequence[str]) -> Iterator[Any]:
+        """Its rows as ``Raw``, from front to back."""
+
+    def write(self, file: IO[bytes], columns: Sequence[str], name: str, fair: Callable[[Any], tuple[Any, Any]]) -> int:
+        """The table with the column ``name`` behind the others; the rows written.
+
+        fair: a block of rows -> its scores (n,), and which of its rows they are, None for all.
+        """
+
+    def close(self) -> None:
+        """Let go of the file."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +116,8 @@ class Reject:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Rows that can be used. scores (n,) float32 or float64; codes: attribute -> (n,) places in its values; numbers, targets, weights (n,).
+    """Rows that can be used. scores (n,) float32 or float64; codes: attribute -> (n,) places in its values; numbers, targets, weights,
+    decisions (n,).
 
     keep: (rows read,) which of them these are, None where all; rejects: the others, in order.
     """
@@ -79,6 +128,7 @@ class Block:
     numbers: dict[str, Array]
     targets: Array | None
     weights: Array | None
+    decisions: Array | None
     keep: BoolArray | None
     rejects: list[Reject]
 
@@ -115,6 +165,10 @@ def read_block(raw: Raw, wanted: Wanted) -> Block:
     targets = None
     if wanted.target is not None:
         targets = numbers(wanted.target, label) if wanted.pos_label is None else _equal(raw, wanted, reasons)
+    decisions = None if wanted.decision is None else numbers(wanted.decision, zero_or_one)
+    if decisions is not None:
+        other = np.flatnonzero((decisions != 0) & (decisions != 1))
+        reasons.add(str(wanted.decision), {i: f"holds {decisions[i]:g}, expected 0 or 1" for i in other.tolist()})
     continuous = {column: numbers(column) for column in wanted.numeric}
     codes: dict[str, IntArray] = {}
     values: dict[str, list[Value]] = {}
@@ -123,7 +177,7 @@ def read_block(raw: Raw, wanted: Wanted) -> Block:
         if not wanted.own and None in values[column]:
             missing = np.flatnonzero(codes[column] == values[column].index(None))
             reasons.add(column, dict.fromkeys(missing.tolist(), f"{MISSING} (missing_group='own' makes that a group)"))
-    return _without(raw, reasons.found, Block(scores, codes, values, continuous, targets, weights, None, []))
+    return _without(raw, reasons.found, Block(scores, codes, values, continuous, targets, weights, decisions, None, []))
 
 
 def _without(raw: Raw, found: dict[int, str], block: Block) -> Block:
@@ -135,21 +189,51 @@ def _without(raw: Raw, found: dict[int, str], block: Block) -> Block:
     keep[list(found)] = False
     part = {name: codes[keep] for name, codes in block.codes.items()}
     numbers = {name: v[keep] for name, v in block.numbers.items()}
-    targets, weights = (None if v is None else v[keep] for v in (block.targets, block.weights))
+    targets, weights, decisions = (None if v is None else v[keep] for v in (block.targets, block.weights, block.decisions))
     rejects.sort(key=lambda reject: reject.number)
-    return Block(block.scores[keep], part, block.values, numbers, targets, weights, keep, rejects)
+    return Block(block.scores[keep], part, block.values, numbers, targets, weights, decisions, keep, rejects)
 
 
 def _numbers(cells: Any, column: str, decimal: str, read: Callable[[Any, str, str], float], *, single: bool) -> tuple[Any, dict[int, str]]:
     """(n,) float64 (float32 where the column is and ``single``), NaN where a cell is none; and why. InputError where no cell can be."""
+    if isinstance(cells, Constant):
+        (value,), wrong = _one_by_one([cells.text], column, decimal, read)
+        return np.full(len(cells), value), dict.fromkeys(range(len(cells)), wrong[0]) if wrong else {}
+    if isinstance(cells, TextColumn):
+        return _text_numbers(cells.array, column, decimal, read)
     if not isinstance(cells, list):
-        return _arrow_numbers(cells, column, single=single, truth=read is label)
+        return _arrow_numbers(cells, column, single=single, truth=read is not number)
     text = "\n".join([*cells, ""])
     if decimal == "." and text.count("\n") == len(cells) and _PLAIN.fullmatch(text):  # a quoted cell may hold a line end
         out = np.array(list(map(float, cells)), dtype=np.float64)
         if np.isfinite(out).all():
             return out, {}
     return _one_by_one(cells, column, decimal, read)
+
+
+def _text_numbers(array: Any, column: str, decimal: str, read: Callable[[Any, str, str], float]) -> tuple[Array, dict[int, str]]:
+    """Digits go through pyarrow's reader of numbers, which rounds as Python does; of anything else each distinct cell is read once."""
+    import pyarrow
+
+    if decimal == "." and not bytes(_bytes_of(array)).translate(None, _DIGITS):
+        try:
+            out = array.cast(pyarrow.float64()).to_numpy(zero_copy_only=False)
+        except pyarrow.ArrowException:
+            out = np.full(len(array), np.nan)
+        if np.isfinite(out).all():
+            return out, {}
+    encoded = array.dictionary_encode()
+    values, wrong = _one_by_one(encoded.dictionary.to_pylist(), column, decimal, read)
+    codes = encoded.indices.to_numpy(zero_copy_only=False)
+    bad = np.isin(codes, list(wrong))
+    return values[codes], {i: wrong[codes[i]] for i in np.flatnonzero(bad).tolist()}
+
+
+def _bytes_of(array: Any) -> Any:
+    """The bytes of all cells of an array of strings."""
+    offsets = np.frombuffer(array.buffers()[1], dtype=np.int32)[array.offset : array.offset + len(array) + 1]
+    data = array.buffers()[2]
+    return b"" if data is None else memoryview(data)[int(offsets[0]) : int(offsets[-1])]
 
 
 def _one_by_one(cells: Sequence[Any], column: str, decimal: str, read: Callable[[Any, str, str], float]) -> tuple[Array, dict[int, str]]:
@@ -206,6 +290,12 @@ def _groups(cells: Any, column: str) -> tuple[IntArray, list[Value]]:
         words = {v: k for k, v in enumerate(dict.fromkeys(cells))}
         codes = np.fromiter(map(words.__getitem__, cells), dtype=np.int64, count=len(cells))
         return codes, [v if v != "" else None for v in words]
+    if isinstance(cells, Constant):
+        return np.zeros(len(cells), dtype=np.int64), [cells.text or None] if len(cells) else []
+    if isinstance(cells, TextColumn):
+        coded = cells.array.dictionary_encode()
+        places = coded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+        return places, [v if v != "" else None for v in coded.dictionary.to_pylist()]
     import pyarrow
 
     try:

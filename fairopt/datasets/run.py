@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -21,25 +20,13 @@ from fairopt.basics.files.writing import unwritable
 from fairopt.datasets.before_after import audited
 from fairopt.datasets.cluster import Cluster
 from fairopt.datasets.crew import Crew, Threads
-from fairopt.datasets.guess import Histograms
 from fairopt.datasets.in_memory import Whole, project_whole
-from fairopt.datasets.job import Job, Told
+from fairopt.datasets.job import Job, Progress, Told
 from fairopt.datasets.journal import FORMAT, Journal, journal_in
-from fairopt.datasets.reading import read_block
-from fairopt.datasets.shard_passes import Box, ShardPasses
-from fairopt.datasets.solving import (
-    Found,
-    Positions,
-    Uses,
-    box_of,
-    compares_targets,
-    find_prices,
-    positions_of,
-    problem_of,
-    sorted_keys,
-    uses_of,
-)
-from fairopt.datasets.survey import Asked, Survey, file_digest, join
+from fairopt.datasets.shard_passes import Box
+from fairopt.datasets.shard_solver import Solved, asked_of, solve_shards
+from fairopt.datasets.solving import Found, Uses, box_of
+from fairopt.datasets.survey import Asked, Survey, file_digest
 from fairopt.datasets.tables import open_table
 from fairopt.datasets.writing import Maker, part_of, publish, ready, write_part
 
@@ -49,11 +36,10 @@ REJECTS = ("file", "row", "reason", "content")
 class Run:
     """A run of ``job``; ``told`` hears how far it is."""
 
-    def __init__(self, job: Job, told: Callable[[Told], None], client: Any = None) -> None:
-        self.job, self._say = job, told
-        self._lock = threading.Lock()
-        self._now = Told("", 1, 0, None)
-        self._crew: Crew = Threads(job.threads, self._rows) if client is None else Cluster(client, self._rows)
+    def __init__(self, job: Job, told: Callable[[Told], None] | None, client: Any = None) -> None:
+        self.job, self._progress = job, Progress(told)
+        heard = self._progress.more
+        self._crew: Crew = Threads(job.threads, heard) if client is None else Cluster(client, heard)
 
     def go(self, *, overwrite: bool) -> tuple[dict[str, Any], bool]:
         """The certificate, and whether an earlier run had begun. Raises what ``project_dataset`` says."""
@@ -132,46 +118,23 @@ class Run:
 
     # -- the passes -------------------------------------------------------------------------------------------------------------------
 
-    def _told(self, what: str, passes: int, total: int | None) -> None:
-        with self._lock:
-            self._now = Told(what, passes, 0, total)
-            self._say(self._now)
-
-    def _rows(self, rows: int) -> None:
-        with self._lock:
-            now = self._now
-            self._now = Told(now.what, now.passes, now.rows + rows, now.total)
-            self._say(self._now)
-
     def _solved(self, journal: Journal) -> Maker:
         """What makes the scores: from the journal, or from passes over the data."""
         if journal.solved is not None:
             maker = self._restored(journal, journal.solved)
             if maker is not None:
                 return maker
-        uses = self._probed()
-        asked = self._asked(uses)
-        found = self._surveyed(journal.folder, asked)
-        self._told("solving", 1, None)
-        positions = positions_of(found, asked)
-        if not (uses.by_target or uses.dense) and compares_targets(self.job.notion, positions, self.job.missing):
-            # for a group that the first rows lacked
-            uses = replace(uses, by_target=True)
-            asked = self._asked(uses)
-            found = self._surveyed(journal.folder, asked)
-            positions = positions_of(found, asked)
-        cells, passes = (None, 1) if uses.dense else self._by_passes(found, asked, positions)
+        self._check_name()
+        solved = solve_shards(self.job.question, self._crew, journal.folder, self._progress)
+        asked, found, cells = solved.asked, solved.survey, solved.cells
         whole = None
         if cells is None:
-            self._told("solving with all rows at once", passes, None)
-            shards = self.job.places.shards
-            whole = project_whole(
-                self.job.notion, shards, self.job.dialect, asked, found, self.job.bounds, self.job.missing
-            )  # fmt: skip
+            self._progress.begin("solving with all rows at once", solved.passes, None)
+            whole = project_whole(self.job.question, asked, found)
         maker, kept = _maker(asked, found, cells, whole, journal.folder)
-        body = self._certificate(found, positions, cells, whole, passes, dense=uses.dense)
+        body = self._certificate(solved, whole)
         self._reject(found)
-        kept |= {"certificate": body, "uses": [uses.by_target, uses.dense], "rows": found.n}
+        kept |= {"certificate": body, "uses": [solved.uses.by_target, solved.uses.dense], "rows": found.n}
         if journal.solved is None:
             journal.keep_solved(kept)
         elif journal.solved["certificate"] != body:
@@ -180,70 +143,24 @@ class Run:
             left.unlink()
         return maker
 
-    def _asked(self, uses: Uses) -> Asked:
-        job = self.job
-        low, high = job.bounds
-        room = 0.25 * (high - low)
-        bins = Histograms(low - room, high + room) if np.isfinite(room) and room > 0.0 and not uses.dense else None
-        return Asked(job.wanted, uses.by_target, job.threshold, bins)
-
-    def _probed(self) -> Uses:
-        """What the notion reads, from the first rows that can be used."""
-        job = self.job
-        for shard in job.places.shards:
-            table = open_table(shard, job.dialect, job.wanted.columns)
-            try:
-                if job.name in table.columns:
-                    raise InputError(f"name: {shard.path} has a column {job.name!r} already; give the new one another name")
-                for raw in table.blocks(job.wanted.columns):
-                    try:
-                        block = read_block(raw, job.wanted)
-                    except InputError as error:
-                        raise InputError(f"{shard.path}: {error}") from error
-                    if block.n:
-                        return uses_of(job.notion, block, job.missing)
-            finally:
-                table.close()
-        return Uses(False, False)
-
-    def _surveyed(self, folder: Path, asked: Asked) -> Survey:
-        """The first pass. InputError for a row that cannot be used, where nobody asked for rejects."""
-        job = self.job
-        for left in folder.glob("*.rows"):
-            left.unlink()
-        self._told("reading", 1, None)
-        seen = self._crew.survey(job.places.shards, job.dialect, asked, folder, strict=job.rejects is None)
-        return join(seen, asked, sorted_keys)
-
-    def _by_passes(self, found: Survey, asked: Asked, positions: Positions) -> tuple[Found | None, int]:
-        job = self.job
-        box = box_of(job.bounds, found.single)
-        made: list[ShardPasses] = []
-
-        def told(what: str, count: int) -> None:
-            self._told(what, count, found.n)
-
-        def passes_of(cell: Any, cells: int) -> ShardPasses:
-            made.append(ShardPasses(found, cell, cells, box, self._crew, job.threshold, told))
-            return made[0]
-
-        problem = problem_of(job.notion, positions, job.bounds, job.missing)
-        cells = find_prices(problem, found, positions, passes_of, box, asked.histograms)
-        return cells, made[0].taken if made else 1
+    def _check_name(self) -> None:
+        """InputError where the new column's name is taken, in the first file: the others have the same."""
+        job, shard = self.job, self.job.places.shards[0]
+        table = open_table(shard, job.question.dialect, job.question.wanted.columns)
+        table.close()
+        if job.name in table.columns:
+            raise InputError(f"name: {shard.path} has a column {job.name!r} already; give the new one another name")
 
     # -- what is written --------------------------------------------------------------------------------------------------------------
 
-    def _certificate(
-        self, found: Survey, positions: Positions, cells: Found | None, whole: Whole | None, passes: int, *, dense: bool
-    ) -> dict[str, Any]:  # fmt: skip
-        job = self.job
+    def _certificate(self, solved: Solved, whole: Whole | None) -> dict[str, Any]:
+        job, found, cells = self.job, solved.survey, solved.cells
         proof = words.of_cells(cells) if cells is not None else words.of_whole(whole) if whole is not None else {}
         after, chosen = (cells.proved.sums, cells.proved.chosen) if cells is not None else (whole.sums, whole.chosen)  # type: ignore[union-attr]
-        tables = audited(
-            None if dense else job.notion, found, positions, job.missing, job.attributes, job.wanted.groups, after, chosen
-        )  # fmt: skip
+        notion = None if solved.uses.dense else job.question.notion
+        tables = audited(notion, found, solved.positions, job.question.missing, job.attributes, job.question.wanted.groups, after, chosen)
         head = {"format": words.FORMAT, "versions": _versions(), "settings": job.settings()}
-        counts = {"rows": found.n, "rejected": sum(len(one.rejects) for one in found.seen), "passes": passes}
+        counts = {"rows": found.n, "rejected": sum(len(one.rejects) for one in found.seen), "passes": solved.passes}
         return {**head, **counts, **proof, **words.before_and_after(tables), "inputs": words.files(found)}
 
     def _reject(self, found: Survey) -> None:
@@ -254,7 +171,7 @@ class Run:
 
     def _restored(self, journal: Journal, solved: dict[str, Any]) -> Maker | None:
         """What the journal says of the prices; None where scores of all rows at once have to be made again."""
-        asked = replace(self._asked(Uses(*solved["uses"])), histograms=None)
+        asked = replace(asked_of(self.job.question, Uses(*solved["uses"])), histograms=None)
         expected = [int(total, 16) for total in solved["by_shard"]]
         if solved["whole"] is not None:
             path = journal.folder / "fair.npy"
@@ -263,12 +180,12 @@ class Run:
             return Maker(asked, [], np.zeros(0), Box(0.0, 0.0, (0.0, 0.0)), expected, np.load(path, mmap_mode="r"), solved["starts"])
         keys = [tuple(key) for key in solved["keys"]]
         shift = np.array([float.fromhex(v) for v in solved["shift"]])
-        return Maker(asked, keys, shift, box_of(self.job.bounds, solved["single"]), expected)
+        return Maker(asked, keys, shift, box_of(self.job.question.bounds, solved["single"]), expected)
 
     def _write(self, journal: Journal, maker: Maker, *, overwrite: bool) -> None:
         job, places = self.job, self.job.places
         assert journal.solved is not None
-        self._told("writing", int(journal.solved["certificate"]["passes"]), int(journal.solved["rows"]))
+        self._progress.begin("writing", int(journal.solved["certificate"]["passes"]), int(journal.solved["rows"]))
         try:
             for folder in {path.parent for path in places.outputs}:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -284,9 +201,9 @@ class Run:
         for k, (shard, out) in enumerate(zip(places.shards, places.outputs, strict=True)):
             rows = ready(k, out, journal)
             if rows is None:
-                calls.append((k, shard, part_of(k, journal), out, job.dialect, maker, job.name))
+                calls.append((k, shard, part_of(k, journal), out, job.question.dialect, maker, job.name))
             else:
-                self._rows(rows)
+                self._progress.more(rows)
         for _, (k, facts) in self._crew.write(write_part, calls):
             publish(k, places.shards[k], places.outputs[k], facts, journal)
 

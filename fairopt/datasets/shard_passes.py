@@ -41,7 +41,7 @@ def fair_scores(rows: Rows, shift: Array, box: Box) -> tuple[Any, Array]:
 
     The one function that makes scores: the pass that proves them and the pass that writes them call it.
     """
-    code, z, inverse = rows
+    code, z, inverse, _ = rows
     K = shift.shape[0]
     y, sums, slopes = np.empty_like(z), np.zeros(K), np.zeros(K)
     free: Any = np.empty_like(code)
@@ -104,7 +104,7 @@ class ShardPasses:
         """(C,) sums at no shift and (C,) slopes, which without a box say all."""
         survey = self._survey
         masses = survey.masses if survey.weighted else [int(c) << UNIT for c in survey.counts]
-        return _floats(survey.scores, self._cell, self._cells), _floats(masses, self._cell, self._cells)
+        return floats(survey.scores, self._cell, self._cells), floats(masses, self._cell, self._cells)
 
     def sums(self, shift: Array) -> tuple[Array, Array]:
         if self._box.open:
@@ -143,7 +143,7 @@ class ShardPasses:
                 slopes[self._cell[j]] += free[k]
             squared += part
         proved = Proved(shift.copy(), total, [sum(sums) for sums, *_ in found], chosen, squared)
-        return proved, _floats(total, self._cell, cells), slopes
+        return proved, floats(total, self._cell, cells), slopes
 
     def exact_sums(self, y: Proved) -> list[Fraction]:
         totals = [0] * self._cells
@@ -193,7 +193,7 @@ def _scaled(totals: Sequence[int], scale: float) -> Array:
     return np.array([float(Fraction(t) / Fraction(scale)) for t in totals], dtype=np.float64)
 
 
-def _floats(sums: Sequence[int], cell: IntArray, cells: int) -> Array:
+def floats(sums: Sequence[int], cell: IntArray, cells: int) -> Array:
     """(cells,) sums (K,) in units of 2^-UNIT added by cell, rounded once."""
     totals = [0] * cells
     for c, part in zip(cell.tolist(), sums, strict=True):

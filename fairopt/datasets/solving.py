@@ -72,7 +72,8 @@ def sorted_keys(keys: set[Key]) -> list[Key]:
 
 @dataclass(frozen=True, eq=False)
 class Positions:
-    """What stands for the data set when a notion is compiled. copies (P,): rows of each; first (K,): the first position of a composition.
+    """What stands for the data set when a notion is compiled. copies (P,): rows of each; first (K,): the first position of a composition;
+    owner (P,): the composition of a position.
 
     Targets that a notion only sums are any numbers with the same sum: the exact one of a composition as a few floats.
     """
@@ -81,6 +82,7 @@ class Positions:
     targets: Array | None
     copies: IntArray
     first: IntArray
+    owner: IntArray
 
     def spread(self, sums: Sequence[Fraction]) -> list[Fraction]:
         """(P,) sums (K,) of the compositions, at their first positions."""
@@ -103,7 +105,7 @@ def positions_of(survey: Survey, asked: Asked) -> Positions:
     for k, (key, count) in enumerate(zip(survey.keys, survey.counts.tolist(), strict=True)):
         first.append(len(owner))
         if asked.by_target or asked.wanted.target is None:
-            parts = [(float(key[-1]) if asked.by_target else 0.0, count)]
+            parts = [(float(key[len(names)]) if asked.by_target else 0.0, count)]
         else:
             parts = _as_floats(survey.targets[k], count)
         for value, many in parts:
@@ -112,7 +114,7 @@ def positions_of(survey: Survey, asked: Asked) -> Positions:
             targets.append(value)
     features = {name: [survey.keys[k][j] for k in owner] for j, name in enumerate(names)}
     told = None if asked.wanted.target is None else np.array(targets, dtype=np.float64)
-    return Positions(features, told, np.array(copies, dtype=np.int64), np.array(first, dtype=np.int64))
+    return Positions(features, told, *(np.array(part, dtype=np.int64) for part in (copies, first, owner)))
 
 
 def _as_floats(total: int, count: int) -> list[tuple[float, int]]:

@@ -1,18 +1,20 @@
 """The first pass: what groups there are, how many rows have each composition, exact sums and extremes; nothing of it depends on an order.
 
-A composition is what a notion can tell of a row: its groups, and its target where the notion compares targets.
+A composition is what a notion can tell of a row: its groups, and its target where the notion compares targets; in an audit also its
+decision.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fairopt.auditing.sample import is_binary, residuals_of
 from fairopt.basics.arrays import IntArray
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.files import Dialect
@@ -29,17 +31,22 @@ MOST = 1 << 12  # compositions: what is summed a composition must fit in memory
 
 @dataclass(frozen=True)
 class Asked:
-    """What the first pass reads: columns, whether targets tell rows apart, the threshold of decisions, and histograms to add to."""
+    """What the first pass reads: columns, whether targets tell rows apart, the threshold of decisions, and histograms to add to.
+
+    audit: decisions tell rows apart, residuals are summed, targets are kept where they are not in the composition; no file is hashed.
+    """
 
     wanted: Wanted
     by_target: bool
     threshold: float
     histograms: Histograms | None
+    audit: bool = False
 
 
 @dataclass(eq=False)
 class Tally:
-    """Sums of one shard by composition: counts and decisions (K,) int64; exact sums of scores, 1 / w, targets."""
+    """Sums of one shard by composition: counts and decisions (K,) int64; exact sums of scores, 1 / w, targets, and in an audit of
+    score - target and its square."""
 
     keys: dict[Key, int] = field(default_factory=dict)
     counts: list[int] = field(default_factory=list)
@@ -47,6 +54,8 @@ class Tally:
     scores: list[int] = field(default_factory=list)
     masses: list[int] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
+    residuals: list[int] = field(default_factory=list)
+    squares: list[int] = field(default_factory=list)
 
     def place(self, key: Key) -> int:
         """The number of ``key``, a new one where it was not met before."""
@@ -56,19 +65,23 @@ class Tally:
                     f"more than {MOST:,} combinations of groups (the last: {', '.join(map(repr, key))}): too many to be summed one by one"
                 )
             self.keys[key] = len(self.keys)
-            for column in (self.counts, self.chosen, self.scores, self.masses, self.targets):
-                column.append(0)
+            for name in SUMS:
+                getattr(self, name).append(0)
         return self.keys[key]
+
+
+SUMS = tuple(one.name for one in fields(Tally) if one.name != "keys")
 
 
 @dataclass(eq=False)
 class Ends:
-    """The least and the largest score and weight."""
+    """The least and the largest score and weight; whether all targets are 0 or 1."""
 
     least: float = np.inf
     largest: float = -np.inf
     lightest: float = np.inf
     heaviest: float = 0.0
+    binary: bool = True
 
 
 @dataclass(eq=False)
@@ -103,27 +116,39 @@ def survey(shard: Shard, dialect: Dialect, asked: Asked, kept: Kept, told: Calla
             block = _read(shard, raw, asked.wanted)
             rejects += block.rejects
             if rejects and strict:
-                raise InputError(_bad(shard, rejects, rows + block.n))
+                raise InputError(bad_rows(shard, rejects, rows + block.n, may_leave_out=not asked.audit))
             if block.n == 0:
                 continue
             code = compositions(block, asked, tally)
             _add(block, code, asked, tally, ends)
-            kept.add(Rows(code, block.scores, NONE if block.weights is None else 1.0 / block.weights))
+            apart = asked.audit and not asked.by_target and block.targets is not None
+            kept.add(Rows(code, block.scores, NONE if block.weights is None else 1.0 / block.weights, block.targets if apart else NONE))
             rows += block.n
             single = single and block.scores.dtype == np.float32
             told(block.n)
     finally:
         table.close()
-    digest, size = file_digest(shard.path), shard.path.stat().st_size
+    digest, size = "" if asked.audit else file_digest(shard.path), shard.path.stat().st_size
     return Seen(shard, table.types, rows, rejects, tally, ends, single and rows > 0, digest, size)
 
 
-def _bad(shard: Shard, rejects: list[Reject], rows: int) -> str:
+def bad_rows(shard: Shard, rejects: list[Reject], rows: int, *, may_leave_out: bool) -> str:
     """The first rows of a shard that cannot be used."""
     unit = "row" if shard.parquet else "line"
     shown = "; ".join(f"{unit} {r.number}: {r.reason}" for r in rejects[:SHOWN])
     more = f" ({len(rejects):,} such rows of the first {len(rejects) + rows:,})"
-    return f"{shard.path}: {shown}{more}; mend them, or pass rejects= to leave them out and write them there"
+    mend = "; mend them, or pass rejects= to leave them out and write them there" if may_leave_out else ""
+    return f"{shard.path}: {shown}{more}{mend}"
+
+
+def blocks_of(shard: Shard, dialect: Dialect, wanted: Wanted) -> Generator[Block, None, None]:
+    """The rows of a shard that can be used. InputError, with the file's name, for what cannot be read."""
+    table = open_table(shard, dialect, wanted.columns)
+    try:
+        for raw in table.blocks(wanted.columns):
+            yield _read(shard, raw, wanted)
+    finally:
+        table.close()
 
 
 def _read(shard: Shard, raw: Any, wanted: Wanted) -> Block:
@@ -140,6 +165,9 @@ def compositions(block: Block, asked: Asked, tally: Tally) -> Any:
     if asked.by_target and block.targets is not None:
         values, codes = np.unique(block.targets, return_inverse=True)
         columns.append((codes.reshape(-1), values.tolist()))
+    if asked.audit:
+        chosen = block.scores.astype(np.float64) >= asked.threshold if block.decisions is None else block.decisions == 1
+        columns.append((chosen.astype(np.int64), (0.0, 1.0)))
     joint = np.zeros(block.n, dtype=np.int64)
     sizes = [max(len(values), 1) for _, values in columns]
     for (codes, _), size in zip(columns, sizes, strict=True):
@@ -180,6 +208,11 @@ def _add(block: Block, code: Any, asked: Asked, tally: Tally, ends: Ends) -> Non
         _join(tally.masses, exact_sums(1.0 / block.weights, code, K))
     if block.targets is not None:
         _join(tally.targets, exact_sums(block.targets, code, K))
+        ends.binary = ends.binary and is_binary(block.targets)
+    if block.targets is not None and asked.audit:
+        residuals, squares = residuals_of(z, block.targets)
+        _join(tally.residuals, exact_sums(residuals, code, K))
+        _join(tally.squares, exact_sums(squares, code, K))
     if asked.histograms is not None:
         asked.histograms.add(list(tally.keys), z, code, NONE if block.weights is None else 1.0 / block.weights)
 
@@ -206,12 +239,15 @@ class Survey:
     scores: list[int]
     masses: list[int]
     targets: list[int]
+    residuals: list[int]
+    squares: list[int]
     least: float
     largest: float
     heaviest: float
     lightest: float
     weighted: bool
     single: bool
+    binary: bool
 
     @property
     def n(self) -> int:
@@ -225,14 +261,14 @@ class Survey:
 
 def join(seen: Sequence[Seen], asked: Asked, order: Callable[[set[Key]], list[Key]]) -> Survey:
     """The shards' findings as one. ``order``: sorts compositions. InputError where shards differ in columns or types, or hold no rows."""
-    alike(seen)
+    alike([(one.shard, one.types) for one in seen])
     total = Tally()
     for key in order({key for one in seen for key in one.tally.keys}):
         total.place(key)
     for one in seen:
         for key, k in one.tally.keys.items():
             j = total.keys[key]
-            for name in ("counts", "chosen", "scores", "masses", "targets"):
+            for name in SUMS:
                 column = getattr(total, name)
                 column[j] = column[j] + getattr(one.tally, name)[k]
     if not sum(total.counts):
@@ -245,30 +281,31 @@ def join(seen: Sequence[Seen], asked: Asked, order: Callable[[set[Key]], list[Ke
         total.scores,
         total.masses,
         total.targets,
+        total.residuals,
+        total.squares,
         min(one.ends.least for one in seen),
         max(one.ends.largest for one in seen),
         max(one.ends.heaviest for one in seen),
         min(one.ends.lightest for one in seen),
         asked.wanted.weights is not None,
         all(one.single for one in seen if one.rows),
+        all(one.ends.binary for one in seen),
     )
 
 
-def alike(seen: Sequence[Seen]) -> None:
+def alike(seen: Sequence[tuple[Shard, dict[str, str]]]) -> None:
     """InputError where two shards have other columns, or columns of other types. A file of no rows may leave a type open."""
-    first = seen[0]
-    known, told = dict(first.types), dict.fromkeys(first.types, first.shard.path)
-    for one in seen[1:]:
-        if list(one.types) != list(first.types):
-            more = [c for c in one.types if c not in first.types]
-            less = [c for c in first.types if c not in one.types]
+    first, types = seen[0]
+    known, told = dict(types), dict.fromkeys(types, first.path)
+    for one, theirs in seen[1:]:
+        if list(theirs) != list(types):
+            more = [c for c in theirs if c not in types]
+            less = [c for c in types if c not in theirs]
             what = f"has {more[0]!r} more" if more else f"lacks {less[0]!r}" if less else "has them in another order"
-            raise InputError(f"{one.shard.path}: other columns than {first.shard.path}: it {what}; all files of a data set have the same")
-        for column, kind in one.types.items():
+            raise InputError(f"{one.path}: other columns than {first.path}: it {what}; all files of a data set have the same")
+        for column, kind in theirs.items():
             if kind and known[column] and kind != known[column]:
                 before = f"{known[column]} in {told[column]}"
-                raise InputError(
-                    f"{one.shard.path}: column {column!r} is {kind}, but {before}; all files of a data set have the same types"
-                )
+                raise InputError(f"{one.path}: column {column!r} is {kind}, but {before}; all files of a data set have the same types")
             if kind and not known[column]:
-                known[column], told[column] = kind, one.shard.path
+                known[column], told[column] = kind, one.path

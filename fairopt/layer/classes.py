@@ -1,143 +1,35 @@
-"""Scores of several numbers a sample: class probabilities that sum to 1, and labels that do not exclude each other.
-
-A notion speaks of one number a sample. Of class probabilities (n, C) it is asked for each class by itself, of labels (n, L) for each label:
-
-    DemographicParity, GroupMeanBound, ImpactRatio   of the probability of class c
-    EqualOpportunity                                 of the probability of class c among those whose true class is c
-    PredictiveEquality                               of the probability of class c among all others
-    EqualizedOdds                                    of the probability of class c among those of true class k, for each k
-    MeanResidual, ResidualParity                     of the probability of class c, beside how often it is the true class
-
-A notion that names outputs itself (``batch.mean(event, output=c)``) is asked as it is, of all classes at once.
-"""
+"""Solving for several numbers a sample: class probabilities that sum to 1, and labels that do not exclude each other
+(``fairopt.notions.several`` says what a notion asks of these)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.basics.columns import numbers
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.compiler import Compiled
 from fairopt.compiler.infeasible import infeasible, infeasible_classes
 from fairopt.contract.backend import Status
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.feasibility import infeasibility
-from fairopt.notions import EqualizedOdds, EqualOpportunity, Notion
-from fairopt.notions.algebra import Joined
-from fairopt.notions.batch import NamesOutput
+from fairopt.notions import Notion
+from fairopt.notions.several import Classes, MakeOne, Part, parts_of
 from fairopt.solve import Solution, solve
+from fairopt.solve.front import choose
 from fairopt.solve.simplex.front import ClassSolution, solve_simplex
-from fairopt.solve.simplex.joined import Part, joined
+from fairopt.solve.simplex.joined import joined
 from fairopt.solve.told import report
 from fairopt.solve.transforms import refuse_transforms
 
-Outputs = Literal["one", "simplex", "independent"]
-Several = Literal["simplex", "independent"]
-OUTPUTS: tuple[Outputs, ...] = ("one", "simplex", "independent")
-CompileOne = Callable[[Notion, Any, int | None], Compiled]  # a notion and targets, for one number a sample or so many
-
-
-@dataclass(frozen=True)
-class Classes:
-    """How several numbers a sample are meant. outputs: "simplex" or "independent"; classes: those that the notion is about (None: all)."""
-
-    outputs: Outputs
-    classes: tuple[int, ...] | None
-    distance: str
-
-
-def read_classes(outputs: object, classes: Any, distance: str, bounds: Any) -> Classes | None:
-    """The arguments, checked; None for one number a sample. InputError for what does not go together."""
-    if outputs not in OUTPUTS:
-        raise InputError(f"outputs: got {outputs!r}, expected 'one', 'simplex' or 'independent'")
-    if outputs == "one":
-        if classes is not None:
-            raise InputError(f"classes: got {classes!r} beside outputs='one', expected None")
-        return None
-    if outputs == "simplex" and not (bounds is None or tuple(bounds) in {(0, 1), (None, None), (0, None), (None, 1)}):
-        raise InputError(f"bounds: got {bounds!r} beside outputs='simplex', expected None: probabilities that sum to 1 lie in (0, 1)")
-    if outputs == "simplex" and distance == "kl_positive":
-        raise InputError("distance: got 'kl_positive' beside outputs='simplex', expected 'squared' or 'kl'")
-    if classes is not None:
-        ints = [c for c in classes if isinstance(c, (int, np.integer)) and not isinstance(c, bool) and c >= 0]
-        if not ints or len(ints) != len(classes) or len(set(ints)) != len(ints):
-            raise InputError(f"classes: got {classes!r}, expected different whole numbers from 0 on, as they stand in scores (n, C)")
-        classes = tuple(int(c) for c in ints)
-    return Classes(outputs, classes, distance)
+CompileOne = MakeOne[Compiled]
 
 
 def refuse_unless_raised(on_infeasible: str) -> None:
     """UnsupportedError for ways to go on without fair scores, which there are for one number a sample."""
     if on_infeasible != "raise":
         raise UnsupportedError(f"on_infeasible: got {on_infeasible!r}, only 'raise' is supported for several numbers a sample")
-
-
-def asked_of(notion: Notion, how: Classes, targets: Any, count: int, n: int) -> list[tuple[Part, Notion, Any]]:
-    """(part, notion, targets (n,)) of one number a sample, for each problem that ``notion`` is of ``count`` numbers a sample."""
-    named = range(count) if how.classes is None else how.classes
-    if max(named) >= count:
-        raise InputError(f"classes: got {max(named)}, expected numbers below {count}, for scores have {count} columns")
-    if not notion.needs_targets:
-        return [(Part(c), notion, None) for c in named]
-    true = _read_targets(notion, how, targets, count, n)
-    if how.outputs == "independent":
-        return [(Part(c), notion, true[:, c]) for c in named]
-    if isinstance(notion, EqualizedOdds):
-        one = EqualOpportunity(notion.attribute, tolerance=notion.tolerance, to=notion.to, given=notion.given)
-        return [
-            (Part(c, f"among true class {k}"), one, (true == k).to(torch.float64))
-            for c in named
-            for k in range(count)
-            if bool((true == k).any())
-        ]
-    if any(isinstance(leaf.notion, EqualizedOdds) for leaf in notion.leaves()):
-        raise UnsupportedError("EqualizedOdds of several classes: not supported softened; ask for it by itself, or joined with &")
-    return [(Part(c), notion, (true == c).to(torch.float64)) for c in named]
-
-
-def _read_targets(notion: Notion, how: Classes, targets: Any, count: int, n: int) -> Tensor:
-    """The true classes (n,), or one label a score (n, count)."""
-    if targets is None:
-        raise InputError(f"targets: got None, expected the true class of each sample, for {notion!r} is about labels")
-    if how.outputs == "independent":
-        table = torch.as_tensor(targets, device="cpu")
-        if tuple(table.shape) != (n, count):
-            raise InputError(
-                f"targets: got shape {tuple(table.shape)}, expected ({n}, {count}): one label a score, for outputs='independent'"
-            )
-        return table
-    true = numbers(targets, n, "targets").detach().to("cpu", torch.float64)
-    if not bool(((true >= 0) & (true < count) & (true == true.round())).all()):
-        raise InputError(
-            f"targets: got {float(true.min())} to {float(true.max())}, expected whole numbers from 0 to {count - 1}, the true classes"
-        )
-    return true
-
-
-def compiled_parts(notion: Notion, how: Classes, targets: Any, count: int, n: int, compile_one: CompileOne) -> list[tuple[Part, Compiled]]:
-    """``notion`` compiled for each class by itself, or where it names classes, for all at once."""
-    odds = any(isinstance(leaf.notion, EqualizedOdds) for leaf in notion.leaves())
-    if isinstance(notion, Joined) and odds:  # which is another notion for each true class
-        return _by_part(notion, how, targets, count, n, compile_one)
-    try:
-        return [(part, compile_one(one, own, None)) for part, one, own in asked_of(notion, how, targets, count, n)]
-    except NamesOutput:
-        if isinstance(notion, Joined):
-            return _by_part(notion, how, targets, count, n, compile_one)
-    if how.classes is not None:
-        raise InputError(f"classes: got {how.classes!r} beside {notion!r}, expected None: that notion names its outputs")
-    true = _read_targets(notion, how, targets, count, n) if notion.needs_targets else None
-    return [(Part(None), compile_one(notion, true.T.reshape(-1) if true is not None and true.dim() == 2 else true, count))]
-
-
-def _by_part(notion: Joined, how: Classes, targets: Any, count: int, n: int, compile_one: CompileOne) -> list[tuple[Part, Compiled]]:
-    return [one for part in notion.parts for one in compiled_parts(part, how, targets, count, n, compile_one)]
 
 
 def problem_of(parts: list[tuple[Part, Compiled]], how: Classes, count: int) -> ProjectionProblem:
@@ -163,11 +55,10 @@ def solve_classes(scores: Tensor, problem: ProjectionProblem, how: Classes, **op
     gradient = options.pop("gradient", "implicit")
     n, count = scores.shape
     if how.outputs == "simplex":
-        if backend not in ("auto", "dual_newton") or gradient != "implicit":
-            raise UnsupportedError(
-                f"backend {backend!r}, gradient {gradient!r}: not for outputs='simplex'; 'dual_newton' with 'implicit' is"
-            )
-        solution: Solution = solve_simplex(scores, problem, kl=how.distance == "kl", certify=options["certify"], tol=options["solver_tol"])
+        if gradient != "implicit":
+            raise UnsupportedError(f"gradient={gradient!r}: not there for outputs='simplex'; use gradient='implicit'")
+        chosen, tol = choose(backend, problem, options["solver_tol"]), options["solver_tol"]
+        solution: Solution = solve_simplex(scores, problem, chosen, kl=how.distance == "kl", certify=options["certify"], tol=tol)
     else:
         found = solve(scores.T.reshape(-1), problem, backend=backend, gradient=gradient, **options)
         fields = {name: getattr(found, name) for name in ("prices", "status", "certificate", "backend", "iterations", "message")}
@@ -212,7 +103,7 @@ class PreparedClasses:
     def problem_for(self, count: int) -> ProjectionProblem:
         """The problem of ``count`` numbers a sample."""
         if count not in self._problems:
-            parts = compiled_parts(self.notion, self.how, self.targets, count, self.n, self._compile_one)
+            parts = parts_of(self.notion, self.how, self.targets, count, self.n, self._compile_one)
             self._problems[count] = problem_of(parts, self.how, count)
         return self._problems[count]
 

@@ -23,7 +23,7 @@ from fairopt.contract.problem import ProjectionProblem
 from fairopt.contract.registry import BackendLike, resolve
 from fairopt.layer.agreement import Agreement
 from fairopt.layer.asked import Asked
-from fairopt.layer.classes import check_table, compiled_parts, problem_of, solve_classes
+from fairopt.layer.classes import check_table, problem_of, solve_classes
 from fairopt.layer.known_groups import KnownGroups
 from fairopt.layer.on_ranks import PreparedOnRanks, prepare_on_ranks
 from fairopt.layer.prepared import Prepared, is_plain, ordinary, refuse_ranks, warn_vacuous
@@ -32,6 +32,7 @@ from fairopt.layer.settings import Space, check_choices, read_near
 from fairopt.layer.shares import Reading
 from fairopt.notions import Notion
 from fairopt.notions.groups import Missing
+from fairopt.notions.several import Part, parts_of
 from fairopt.solve import Certificate, Solution
 from fairopt.solve.front import check_scores, check_solver_tol
 from fairopt.solve.operator import in_graph, token_of
@@ -262,11 +263,11 @@ class FairnessLayer(nn.Module):
         n, count = scores.shape
         inputs = self.probabilities(scores)
 
-        def one(notion: Notion, own: Any, outputs: int | None) -> Compiled:
+        def one(_part: Part, notion: Notion, own: Any, outputs: int | None) -> Compiled:
             with outside_transforms():
                 return self._prepared(notion, n, sensitive_features, own, weights, outputs).compiled
 
-        problem = problem_of(compiled_parts(self.notion, how, targets, count, n, one), how, count)
+        problem = problem_of(parts_of(self.notion, how, targets, count, n, one), how, count)
         options: dict[str, Any] = {"certify": self.certify, "solver_tol": self.solver_tol}
         solution = solve_classes(inputs, problem, how, backend=self.backend, gradient=self.gradient, **options)
         self._local.certificate = solution.certificate

@@ -89,7 +89,7 @@ def freeze(
     soft = soft_attribute(layer.notion.attributes, sensitive_features)
     dense = problem.rows.dense is not None
     if dense and soft is None:
-        raise UnsupportedError(f"freeze: {layer.notion!r} has rows with a weight of its own a sample; its shift is not one number a group")
+        raise weighs_samples(layer.notion)
     if dense and guarantee is not None:
         raise UnsupportedError(f"guarantee: got {guarantee!r} beside groups known in probability, expected None: there is no such bound")
     z = (torch.sigmoid(raw) if layer.space == "probability" else raw).double()
@@ -104,10 +104,10 @@ def freeze(
         )  # fmt: skip
     cell_shifts = prices @ problem.rows.coefficients  # (C,)
     keys, code = group_keys(names, sensitive_features, problem.n)
-    shifts = _group_shifts(problem, cell_shifts, code, len(keys), repr(layer.notion))
+    shifts = group_shifts(problem, cell_shifts, code, len(keys), repr(layer.notion))
     if guarantee is None:
         frozen_y = np.clip(moved(problem.distance, z.numpy(), np.array(shifts)[code]), lb, ub)
-        bounds = population_bounds(problem, frozen_y, cell_shifts, lb, ub, confidence)
+        bounds = population_bounds(problem, mean_rows(problem, frozen_y), cell_shifts, lb, ub, confidence)
     else:
         if problem.distance != "squared":
             raise UnsupportedError(f"guarantee: got {guarantee!r} with distance {problem.distance!r}, expected None, or distance='squared'")
@@ -122,6 +122,10 @@ def freeze(
     )  # fmt: skip
 
 
+def weighs_samples(notion: Notion) -> UnsupportedError:
+    return UnsupportedError(f"freeze: {notion!r} has rows with a weight of its own a sample; its shift is not one number a group")
+
+
 def _check_asked(confidence: float, guarantee: float | None, on_few: OnFew) -> None:
     if not 0.0 < confidence < 1.0:
         raise InputError(f"confidence: expected a number in (0, 1), got {confidence!r}")
@@ -131,7 +135,7 @@ def _check_asked(confidence: float, guarantee: float | None, on_few: OnFew) -> N
         raise InputError(f"on_few: got {on_few!r}, expected 'error' or 'tighten as far as possible'")
 
 
-def _group_shifts(problem: ProjectionProblem, cell_shifts: Array, code: IntArray, groups: int, notion: str) -> list[float]:
+def group_shifts(problem: ProjectionProblem, cell_shifts: Array, code: IntArray, groups: int, notion: str) -> list[float]:
     """The one shift of each group, from the cells' (C,); ``code`` (n,): the group of each row. UnsupportedError where a group has two."""
     cell, shifts = problem.rows.cell.numpy(), []
     for k in range(groups):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
@@ -18,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from fairopt.basics.columns import is_one, numbers, plain_values, read_features, unwrapped, working_tensor
-from fairopt.basics.errors import InputError, UnsupportedError
-from fairopt.basics.extras import missing
+from fairopt.basics.errors import InputError
 from fairopt.basics.facts import differing, from_tensor, to_tensor
 from fairopt.basics.soft import Soft
 from fairopt.contract.problem import Distance
+from fairopt.layer.onnx_file import exported, write_onnx
 from fairopt.layer.population_bound import PopulationBound
 
 FORMAT = 1
@@ -199,7 +198,10 @@ class FrozenLayer(nn.Module):
                 )
 
     def index(self, sensitive_features: Any) -> Tensor:
-        """(n,) int64 for values by attribute. A single row: single values. Values that calibration had not: InputError, or ``unknown``."""
+        """(n,) int64 for values by attribute. A single row: single values, of one attribute without its name too.
+
+        Values that calibration had not: InputError, or ``unknown``.
+        """
         codes = self.codes(sensitive_features)
         if self.on_unknown == "error":
             unknown = torch.nonzero(codes == self.unknown).reshape(-1).tolist()
@@ -214,6 +216,8 @@ class FrozenLayer(nn.Module):
 
     def _rows(self, sensitive_features: Any) -> list[Key]:
         columns = []
+        if isinstance(sensitive_features, str) and len(self.attributes) == 1:  # the group of one row, as a stream's step takes it
+            sensitive_features = {self.attributes[0]: sensitive_features}
         given = sensitive_features if isinstance(sensitive_features, Mapping) else read_features(sensitive_features, self.attributes)
         for name in self.attributes:
             if name not in given:
@@ -267,23 +271,10 @@ class FrozenLayer(nn.Module):
 
     def export(self, dtype: torch.dtype = torch.float32) -> torch.export.ExportedProgram:
         """A ``torch.export`` program of (scores, groups) with a free batch size."""
-        n = torch.export.Dim("n", min=1)
-        example = (torch.zeros(4, dtype=dtype, device="cpu"), torch.zeros(4, dtype=torch.int64, device="cpu"))
-        return torch.export.export(self, example, dynamic_shapes=({0: n}, {0: n}))
+        return exported(self, torch.zeros(4, dtype=dtype, device="cpu"))
 
     def to_onnx(self, path: str | Path, dtype: torch.dtype = torch.float32) -> None:
         """An ONNX file: inputs ``scores`` and ``groups``, output ``fair``, free size; metadata: groups, ``unknown``, ``on_unknown``."""
-        try:
-            import onnx
-
-            import_module("onnxscript")  # torch.onnx needs it
-        except ImportError as error:
-            raise missing("ONNX needs onnx and onnxscript", "export") from error
-        program = torch.onnx.export(self.export(dtype), input_names=["scores", "groups"], output_names=["fair"], dynamo=True, verbose=False)
-        if program is None:
-            raise UnsupportedError("torch.onnx.export gave no program")
-        program.save(str(path))
-        model = onnx.load(str(path))
         facts = {
             "fairopt.format": str(FORMAT),
             "fairopt.unknown": str(self.unknown),
@@ -292,10 +283,7 @@ class FrozenLayer(nn.Module):
             "fairopt.on_unknown": self.on_unknown,
             "fairopt.setting": json.dumps(self._facts(), default=repr),
         }
-        for name, text in facts.items():
-            entry = model.metadata_props.add()
-            entry.key, entry.value = name, text
-        onnx.save(model, str(path))
+        write_onnx(self.export(dtype), path, facts)
 
     def extra_repr(self) -> str:
         return f"attributes={self.attributes}, groups={len(self.keys)}, bounds=({self.lb:g}, {self.ub:g}), space={self.space!r}"

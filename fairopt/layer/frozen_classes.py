@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.layer.by_group import ByGroup
 from fairopt.layer.freezing import group_keys
 from fairopt.layer.frozen import FrozenLayer, Key, OnUnknown
+from fairopt.layer.onnx_file import exported, write_onnx
 from fairopt.layer.population_bound import PopulationBound
 from fairopt.notions import Notion
 from fairopt.solve.simplex.maps import nearest_point
@@ -82,6 +84,24 @@ class FrozenClasses(ByGroup):
             return torch.softmax(logits - s, 1)
         z = torch.softmax(scores, 1) if self.space == "probability" else scores
         return nearest_point(z - s)
+
+    def export(self, dtype: torch.dtype = torch.float32) -> torch.export.ExportedProgram:
+        """A ``torch.export`` program of (scores, groups) with a free batch size."""
+        return exported(self, torch.full((4, self.shifts.shape[1]), 1.0 / self.shifts.shape[1], dtype=dtype, device="cpu"))
+
+    def to_onnx(self, path: str | Path, dtype: torch.dtype = torch.float32) -> None:
+        """An ONNX file: inputs ``scores`` (n, C) and ``groups`` (n,), output ``fair`` (n, C), free size; metadata as of FrozenLayer."""
+        facts = {
+            "fairopt.unknown": str(self.unknown),
+            "fairopt.attributes": repr(self.attributes),
+            "fairopt.keys": repr(self.keys),
+            "fairopt.on_unknown": self._index.on_unknown,
+            "fairopt.classes": str(self.shifts.shape[1]),
+            "fairopt.space": self.space,
+            "fairopt.distance": self.distance,
+            "fairopt.notion": self.notion,
+        }
+        write_onnx(self.export(dtype), path, facts)
 
     def table(self) -> list[dict[str, Any]]:
         """One row a group: its values, and the shift of each class."""

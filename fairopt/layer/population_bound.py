@@ -53,10 +53,15 @@ class PopulationBound:
 
 
 def population_bounds(
-    problem: ProjectionProblem, y: npt.NDArray[np.float64], cell_shifts: npt.NDArray[np.float64], lb: float, ub: float, confidence: float
+    problem: ProjectionProblem,
+    values: npt.NDArray[np.float64],
+    cell_shifts: npt.NDArray[np.float64],
+    lb: float,
+    ub: float,
+    confidence: float,
 ) -> tuple[PopulationBound, ...]:
-    """Claim Q1 for every constraint of ``problem`` at the frozen scores ``y`` (n,)."""
-    rows, values = problem.rows, mean_rows(problem, y)
+    """Claim Q1 for every constraint of ``problem``, whose rows have the ``values`` (m,) at the frozen scores: see ``mean_rows``."""
+    rows = problem.rows
     width = ub - lb
     finite = isfinite(width)
     alpha = 1.0 - confidence
@@ -83,8 +88,13 @@ def population_bounds(
 
 def mean_rows(problem: ProjectionProblem, y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """(m,) the rows at scores y (n,)."""
-    rows = problem.rows
-    return np.asarray(rows.coefficients @ np.bincount(rows.cell.numpy(), weights=y, minlength=rows.masks.shape[1]) + rows.offset)
+    sums = np.bincount(problem.rows.cell.numpy(), weights=y, minlength=problem.rows.masks.shape[1])
+    return rows_at(problem, sums.astype(np.float64))
+
+
+def rows_at(problem: ProjectionProblem, sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(m,) the rows where the scores of each cell have the ``sums`` (C,)."""
+    return np.asarray(problem.rows.coefficients @ sums + problem.rows.offset)
 
 
 def promised_bounds(

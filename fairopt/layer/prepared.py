@@ -23,10 +23,11 @@ from fairopt.contract.backend import GradientKind, Status
 from fairopt.contract.problem import Limits, ProjectionProblem
 from fairopt.contract.registry import BackendLike
 from fairopt.feasibility import infeasibility
-from fairopt.layer.classes import Classes, PreparedClasses, Several, read_classes, refuse_unless_raised
+from fairopt.layer.classes import PreparedClasses, refuse_unless_raised
 from fairopt.layer.on_ranks import PreparedOnRanks, compile_on_ranks
 from fairopt.notions import Notion
 from fairopt.notions.groups import Missing
+from fairopt.notions.several import Classes, Part, Several, read_classes
 from fairopt.solve import Solution, solve, solve_batch
 from fairopt.solve.certificate import Certified
 from fairopt.solve.front import check_scores, quick, quick_batch
@@ -339,7 +340,7 @@ def _compiled(
         targets = facts.pop("targets", None)
         refuse_unless_raised(on_infeasible)
 
-        def one(asked: Notion, own: Any, count: int | None) -> Compiled:
+        def one(_part: Part, asked: Notion, own: Any, count: int | None) -> Compiled:
             with outside_transforms():
                 return compile_problem(
                     asked, n=n, sensitive_features=features, targets=own, on_missing=on_missing, on_infeasible=on_infeasible, outputs=count,

@@ -12,7 +12,8 @@ from torch import Tensor
 from fairopt.basics.errors import InputError
 from fairopt.compiler.facts import read_bounds, read_distance
 from fairopt.contract.problem import Distance
-from fairopt.layer.classes import Classes, read_classes, refuse_unless_raised
+from fairopt.layer.classes import refuse_unless_raised
+from fairopt.notions.several import Classes, read_classes
 
 Space = Literal["value", "probability", "logit"]
 CHOICES: dict[str, tuple[str, ...]] = {

@@ -24,6 +24,7 @@ from fairopt.basics.table import group_word
 
 Missing = Literal["error", "own"]
 Attribute = str | tuple[str, ...]  # a name, or the names of a combination
+"""A name in sensitive_features, or several: their combinations."""
 
 _KINDS: dict[type, str] = {bool: "bool", int: "int", str: "str", np.bool_: "bool", np.str_: "str"}
 _WIDEST_TABLE = 1 << 16

@@ -120,6 +120,7 @@ PRESETS: dict[str, tuple[Grid, ...]] = {
         Grid(n=(64, 256, 1024), boxes=("active",), gradients=("native",)),
     ),
 }  # fmt: skip
+"""The grids of ``compare(preset=...)``, by name."""
 
 
 # Seconds of timing and limit of time a cell, where they are not chosen.

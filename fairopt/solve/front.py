@@ -58,6 +58,10 @@ def solve(
 
     Returns a Solution; inputs are not modified. Raises InputError, UnsupportedError, BackendError. Source: DESIGN 5 and 6.
     """
+    if problem.classes > 1:
+        raise UnsupportedError(
+            f"problem: got {problem.classes} class probabilities a sample, expected one score; compile(...).project is for these"
+        )
     flat = check_shape(scores, problem.n)
     _check_gradient(gradient)
     if problem.distance != "squared":
@@ -116,8 +120,7 @@ def _divergence(scores: Tensor, flat: Tensor, problem: ProjectionProblem, limits
     if limits is not None:
         problem = with_numbers(problem, limits)
     tol = how.solver_tol if how.solver_tol is not None else getattr(chosen, "solver_tol", None)
-    most = getattr(chosen, "max_iter", None)
-    return solve_divergence(scores, flat, problem, limits, certify=how.certify, tol=tol, max_iter=most)
+    return solve_divergence(scores, flat, problem, limits, chosen, certify=how.certify, tol=tol)
 
 
 def _compiled(scores: Tensor, problem: ProjectionProblem, backend: str) -> tuple[Tensor, Answer] | None:
@@ -355,7 +358,7 @@ def choose(backend: BackendLike, problem: ProjectionProblem, solver_tol: float |
     if isinstance(backend, str) and backend == "auto":
         simple = structure(problem).shape in ("separable", "empty") or _one_row(problem)
         budget = any(s.kind == "budget" for s in problem.softness)
-        simple = simple and problem.distance == "squared"
+        simple = simple and problem.distance == "squared" and problem.classes == 1
         backend = "closed_form" if simple and not problem.has_box and not budget else "dual_newton"
     chosen = resolve(backend)
     if solver_tol is not None:
@@ -376,8 +379,10 @@ def _one_row(problem: ProjectionProblem) -> bool:
 def check_capable(can: Capabilities, problem: ProjectionProblem, name: str) -> None:
     """UnsupportedError naming the first thing in the problem that the backend does not declare."""
     missing = [f"{s.kind} softness" for s in problem.softness if s.kind not in can.softness]
-    if problem.distance not in can.distances:
-        missing.append(f"distance={problem.distance!r}")
+    if problem.nearest_in not in can.distances:
+        missing.append(f"distance={problem.nearest_in!r}")
+    if problem.classes > 1 and "simplex" not in can.outputs:
+        missing.append("outputs='simplex'")
     if problem.has_box and not can.bounds:
         missing.append("bounds")
     if problem.weights is not None and not can.weights:

@@ -103,6 +103,7 @@ def anchored(attribute: str | tuple[str, ...], *, lower: float, upper: float, na
 
 
 NOTIONS = ("demographic_parity", "equal_opportunity", "predictive_equality", "equalized_odds", "residual_parity", "mean_residual")
+"""The names that ``named`` knows."""
 
 
 def named(notion: str, attribute: str | tuple[str, ...], tolerance: float, given: str | tuple[str, ...] = ()) -> tuple[Family, ...]:

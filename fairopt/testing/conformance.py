@@ -19,7 +19,7 @@ from fairopt.basics.errors import ConformanceError, InputError, MissingExtraErro
 from fairopt.contract.backend import Backend
 from fairopt.contract.registry import resolve
 from fairopt.notions import Notion
-from fairopt.testing.properties import accuracy, gradients, interface, notions, state, symmetry
+from fairopt.testing.properties import accuracy, distances, gradients, interface, notions, state, symmetry
 from fairopt.testing.subject import Subject, make_subject
 
 Property = Callable[[Subject], None]
@@ -40,6 +40,7 @@ BACKEND_PROPERTIES: dict[str, Property] = {
         accuracy.agreement,
         accuracy.feasibility,
         accuracy.optimality,
+        distances.other_distances,
         interface.dtype_round_trip,
         interface.batch_is_loop,
         interface.undeclared,
@@ -60,6 +61,7 @@ BACKEND_PROPERTIES: dict[str, Property] = {
         gradients.native_limits,
     )
 }
+"""The checks of ``check_backend``, by name, in the order in which they are made."""
 
 NotionProperty = Callable[[notions.NotionSubject], None]
 
@@ -77,6 +79,7 @@ NOTION_PROPERTIES: dict[str, NotionProperty] = {
         notions.notion_gradient,
     )
 }
+"""The checks of ``check_notion``, by name, in the order in which they are made."""
 
 
 def check_backend(

@@ -40,11 +40,13 @@ def refused_mutations(capabilities: Capabilities) -> set[str]:
     return refused
 
 
-def within(problem: ProjectionProblem, capabilities: Capabilities) -> bool:
-    """Whether a problem needs nothing beyond the declared capabilities. (The front door writes ranges as pairs where it must.)"""
+def within(problem: ProjectionProblem, capabilities: Capabilities, *, boxed: bool = True) -> bool:
+    """Whether a problem needs nothing beyond the declared capabilities. (The front door writes ranges as pairs where it must.) ``boxed``:
+    its box is asked of the backend too, and not only what its distance says.
+    """
     return (
         all(s.kind in capabilities.softness for s in problem.softness)
-        and (capabilities.bounds or not problem.has_box)
+        and (capabilities.bounds or not problem.has_box or not boxed)
         and (capabilities.weights or problem.weights is None)
         and (capabilities.dense or problem.rows.dense is None)
     )

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import fairopt as fo
-from fairopt.streaming import Controller, PooledParity, PrimalDual, parity
+from fairopt.streaming import Controller, PooledParity, PrimalDual, StreamStep, parity
 from proofs_checks.batches import FloatArray, IntArray, PerBatch, gap, pooled_gap
 from proofs_checks.claim import Claim, Generator, Measurement, worst
+
+Answer = Callable[[Tensor, list[int]], Tensor]
+PARITY = fo.DemographicParity("g", tolerance=0.01)
 
 B3 = """
 (Simpson) For every d in (0, 1/2) there are two batches with gap 0 each and pooled gap 1 - 2d in the box [0, 1]: batch 1 holds the
@@ -37,6 +42,7 @@ B6_PROOF = "The others sit at v = (n/2 - m)/(n - m) < 1/2, so they are decided 0
 
 
 def check_simpson(rng: Generator, layer: PerBatch) -> Measurement:
+    """The two batches at drawn sizes through the layer: batch gaps 0, pooled gap 1 - 2d."""
     n = int(rng.integers(4, 200))
     few = int(rng.integers(1, (n + 1) // 2))
     batches: list[tuple[FloatArray, IntArray]] = []
@@ -49,6 +55,26 @@ def check_simpson(rng: Generator, layer: PerBatch) -> Measurement:
     found = pooled_gap(sent, [c for _, c in batches])
     assert found is not None
     return worst(Measurement(alone, 0.0, note="batch gaps"), Measurement(1 - 2 * few / n, found, 1e-12, note="pooled gap"))
+
+
+class PartlyPooled(PrimalDual):
+    """The part ``size`` of each answer is the pooled rule's on the same stream."""
+
+    size = 0.1
+
+    def __init__(self, notion: object, *, bounds: tuple[float, float]) -> None:
+        super().__init__(notion, bounds=bounds)
+        self.other = PooledParity(notion, bounds=bounds)
+
+    def step(self, scores: Any, *, sensitive_features: Any, **more: Any) -> StreamStep:
+        pooled = np.asarray(self.other.step(scores, sensitive_features=sensitive_features).scores)
+        mixed = (1 - self.size) * np.asarray(scores) + self.size * pooled
+        step = super().step(mixed if mixed.ndim else float(mixed), sensitive_features=sensitive_features, **more)
+        return step
+
+
+def partly_pooled(size: float) -> type[PrimalDual]:
+    return type("PartlyPooled", (PartlyPooled,), {"size": size})
 
 
 def check_single(rng: Generator, make: Callable[..., Controller]) -> Measurement:
@@ -71,14 +97,27 @@ def check_single(rng: Generator, make: Callable[..., Controller]) -> Measurement
     )
 
 
-def check_logits(rng: Generator, space: str) -> Measurement:
+def probabilities(z: Tensor, codes: list[int]) -> Tensor:
+    """The layer on logits, and the probabilities of what it sends."""
+    return torch.sigmoid(fo.FairnessLayer(PARITY, space="logit")(z, sensitive_features={"g": codes}))
+
+
+def on_probabilities(z: Tensor, codes: list[int]) -> Tensor:
+    sent: Tensor = fo.FairnessLayer(PARITY, space="probability")(z, sensitive_features={"g": codes})
+    return sent
+
+
+def partly_on_probabilities(size: float) -> Answer:
+    return lambda z, codes: (1 - size) * probabilities(z, codes) + size * on_probabilities(z, codes)
+
+
+def check_logits(rng: Generator, answer: Answer) -> Measurement:
+    """The gap of mean probabilities of the layer's logits, as ``fo.gaps`` tells it, at drawn k and L; the mean logits are equal."""
     k, height = int(rng.integers(1, 60)), float(rng.uniform(1, 20))
     group = np.r_[np.full(k, height), -k * height]
     z = torch.from_numpy(np.r_[group, -group])
     codes = [0] * (k + 1) + [1] * (k + 1)
-    layer = fo.FairnessLayer(fo.DemographicParity("g", tolerance=0.01), space=space)  # type: ignore[arg-type]
-    out = layer(z, sensitive_features={"g": codes})
-    p = (torch.sigmoid(out) if space == "logit" else out).numpy()
+    p = answer(z, codes).numpy()
     found = gap(np.asarray(p, dtype=np.float64), np.array(codes))
     assert found is not None
     return Measurement((k - 1) / (k + 1) - 2 * float(np.exp(-height)), found, 1e-9)
@@ -95,7 +134,12 @@ def systematic(y: FloatArray, codes: IntArray) -> FloatArray:
     return np.asarray(decide(y, sensitive_features={"g": codes}, generator=np.random.default_rng(0)), dtype=np.float64)
 
 
+def threshold_at(level: float) -> Callable[[FloatArray, IntArray], FloatArray]:
+    return lambda y, codes: (y >= level).astype(np.float64)
+
+
 def check_threshold(rng: Generator, decide: Callable[[FloatArray, IntArray], FloatArray]) -> Measurement:
+    """The gap of decision rates at the threshold, of what the layer sends at tolerance 1e-9, at drawn n and m."""
     n = int(rng.integers(8, 200))
     m = int(rng.integers(1, n // 4 + 1))
     codes = np.repeat([0, 1], n).astype(np.int64)
@@ -117,6 +161,7 @@ CLAIMS = (
         check_simpson,
         PerBatch(),
         {"all batches as one": PerBatch(pooled=True)},
+        deviations={"a part of the whole's answer": lambda size: PerBatch(whole=size)},
     ),
     Claim(
         "B4",
@@ -128,6 +173,7 @@ CLAIMS = (
         check_single,
         PrimalDual,
         {"pooled rule": PooledParity},
+        deviations={"a part of the pooled rule's answer": partly_pooled},
         instances=200,
     ),
     Claim(
@@ -138,8 +184,9 @@ CLAIMS = (
         B5,
         B5_PROOF,
         check_logits,
-        "logit",
-        {"layer on probabilities": "probability"},
+        probabilities,
+        {"layer on probabilities": on_probabilities},
+        deviations={"a part of the layer on probabilities": partly_on_probabilities},
     ),
     Claim(
         "B6",
@@ -151,5 +198,9 @@ CLAIMS = (
         check_threshold,
         threshold,
         {"systematic rounding": systematic},
+        deviations={
+            "threshold lower": lambda size: threshold_at(0.5 * (1 - size)),
+            "threshold higher": lambda size: threshold_at(0.5 * (1 + size)),
+        },
     ),
 )

@@ -14,7 +14,7 @@ from fairopt.contract.problem import ProjectionProblem
 from fairopt.testing.claims.jacobian import check_implicit_gradient
 from fairopt.testing.claims.subject import Case, Generator, Layer, distances, norm, row_values
 from fairopt_backends.unrolled import Unrolled, make_dual
-from proofs_checks.broken_layers import GradientScaled, RowsForgottenInGradient
+from proofs_checks.broken_layers import FaceTurned, GradientScaled, RowsForgottenInGradient, StepOff
 from proofs_checks.claim import Claim, Measurement, worst
 
 L10 = """
@@ -58,13 +58,13 @@ recursion from 0, whatever the prices are: if p_k is the optimum at one z, it is
 
 @dataclass(frozen=True)
 class Steps:
-    """``Unrolled`` with k steps; mutants lengthen the step or forget to take it."""
+    """``Unrolled`` with k steps; mutants forget some of them or send another answer."""
 
     factor: float = 1.0
-    fewer: int = 0
+    taken: float = 1.0
 
     def answer(self, case: Case, k: int) -> np.typing.NDArray[np.float64]:
-        backend = Unrolled(steps=max(1, k // (self.fewer or 1)), method="pgd")
+        backend = Unrolled(steps=max(1, int(k * self.taken + 1e-9)), method="pgd")
         y = backend.solve(case.scores, case.problem).y
         assert y is not None
         return np.asarray(y.numpy() * self.factor)
@@ -104,8 +104,9 @@ def far(h: float) -> Case:
 
 
 def tight(steps: Steps) -> Measurement:
-    """z = (30, -30): violation 1 as long as the prices walk."""
-    return max((_measure(far(30.0), steps, k) for k in (10, 30, 50, 57, 58)), key=lambda m: m.ratio)
+    """z = (h, -h): violation 1 as long as the prices walk, 2 h - 2 steps; and the two steps after it."""
+    found = [_measure(far(h), steps, k) for h in (30.0, 300.0) for k in (10, int(h), *range(int(2 * h) - 3, int(2 * h) + 1))]
+    return max(found, key=lambda m: (not m.holds, m.ratio))
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ class Gradients:
 
     layer: Layer
     steps: int = 400
+    pulled: float = 1.0  # what the steps take off the gradient, over what they should
 
 
 def check_gradients(rng: Generator, part: Gradients) -> Measurement:
@@ -132,7 +134,7 @@ def check_gradients(rng: Generator, part: Gradients) -> Measurement:
     except FairoptError as error:
         return Measurement(float("inf"), 0.0, note=str(error))
     (native,) = torch.autograd.grad(y, z, torch.from_numpy(g), allow_unused=True)
-    unrolled = np.zeros_like(g) if native is None else native.numpy()
+    unrolled = np.zeros_like(g) if native is None else g + part.pulled * (native.numpy() - g)
     off = float(np.abs(unrolled - Layer().vjp(case.scores, case.problem, g)).max()) / float(np.linalg.norm(g))
     return worst(implicit, Measurement(off, 1e-3, note="unrolled"))
 
@@ -147,8 +149,9 @@ CLAIMS = (
         L10_PROOF,
         check_steps,
         Steps(),
-        {"a tenth of the steps": Steps(fewer=10), "answers too large": Steps(factor=1.5)},
+        {"a tenth of the steps": Steps(taken=0.1), "answers too large": Steps(factor=1.5)},
         tight=tight,
+        deviations={"fewer steps": lambda size: Steps(taken=1.0 - size), "answers too large": lambda size: Steps(factor=1.0 + size)},
         open="L R_p / (k + 1) is conjectured (reached by the instance of the search); proved is at most 1.155 times that, and 1 + O(1/k).",
     ),
     Claim(
@@ -164,6 +167,11 @@ CLAIMS = (
             "rows forgotten": Gradients(RowsForgottenInGradient()),
             "step too long": Gradients(GradientScaled()),
             "3 steps": Gradients(Layer(), 3),
+        },
+        deviations={
+            "price step of the implicit gradient": lambda size: Gradients(StepOff(size)),
+            "face turned": lambda size: Gradients(FaceTurned(size)),
+            "price step through the iteration": lambda size: Gradients(Layer(), pulled=1.0 + size),
         },
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fairopt.testing.claims.projection import check_unique
 from fairopt.testing.claims.subject import Layer
-from proofs_checks.broken_layers import BoxForgotten, HalfWay, WeightsIgnored
+from proofs_checks.broken_layers import BoxBetween, BoxForgotten, HalfWay, PricesOff, WeightsIgnored, WeightsPartly
 from proofs_checks.claim import Claim
 
 STATEMENT = """
@@ -31,5 +31,10 @@ CLAIMS = (
         check_unique,
         Layer(),
         {"weights ignored": WeightsIgnored(), "stops half way": HalfWay(), "clips after projecting": BoxForgotten()},
+        deviations={
+            "prices too large": PricesOff,
+            "weights to the power 1 - size": WeightsPartly,
+            "a part clipped after projecting": BoxBetween,
+        },
     ),
 )

@@ -51,6 +51,39 @@ def never_infeasible(notion: fo.Notion, **options: Any) -> ProjectionProblem:
     return compile_problem(notion, **options, on_infeasible="passthrough")
 
 
+def coefficient_off(size: float) -> Compile:
+    """One term of each row smaller by ``size``."""
+
+    def off(notion: fo.Notion, **options: Any) -> ProjectionProblem:
+        problem = compile_problem(notion, **options)
+        scales = dense(problem.rows.scales).copy()
+        for row in scales:
+            row[np.flatnonzero(row)[-1:]] *= 1.0 - size
+        return replace(problem, rows=replace(problem.rows, scales=scales))
+
+    return off
+
+
+def residuals_narrower(size: float) -> Compile:
+    """The tolerance of a limit on residuals smaller by ``size``."""
+
+    def off(notion: fo.Notion, **options: Any) -> ProjectionProblem:
+        if isinstance(notion, fo.MeanResidual):
+            notion = fo.MeanResidual(notion.attributes[0], tolerance=(1.0 - size) * notion.tolerance)
+        return compile_problem(notion, **options)
+
+    return off
+
+
+def box_higher(size: float) -> Compile:
+    """The box's upper end higher by ``size``."""
+
+    def off(notion: fo.Notion, *, bounds: tuple[float, float], **options: Any) -> ProjectionProblem:
+        return compile_problem(notion, bounds=(bounds[0], bounds[1] + size), **options)
+
+    return off
+
+
 def _raises(compile: Compile, notion: fo.Notion, **options: Any) -> bool:
     try:
         compile(notion, **options)
@@ -85,15 +118,23 @@ def check(rng: Generator, compile: Compile) -> Measurement:
 
 
 def _ratio(rng: Generator, compile: Compile) -> Measurement:
+    """Boxes whose upper end lies near 0, on either side, half of the time."""
     lb = float(rng.uniform(-1, 0.5))
     ub = lb + float(rng.uniform(0, 1))
+    if rng.uniform() < 0.5:
+        ub = float(rng.choice([-1.0, 1.0])) * 10.0 ** float(rng.uniform(-12, 0))
+        lb = ub - float(rng.uniform(0, 1))
     raises = _raises(compile, fo.ImpactRatio("a", ratio=0.8), sensitive_features={"a": [0, 0, 1]}, bounds=(lb, ub))
     return Measurement(float(raises != (ub < 0)), 0.0, note="ratio: feasible iff ub >= 0")
 
 
 def _residual(rng: Generator, compile: Compile) -> Measurement:
+    """Targets anywhere, or with a group's mean beside the edge."""
     n = int(rng.integers(2, 12))
     codes, targets, eps = rng.integers(0, 2, n), rng.uniform(-1, 2, n), float(rng.uniform(0, 0.5))
+    if rng.uniform() < 0.5:  # one group's mean target beside an edge of what is feasible
+        near = float(rng.choice([-1.0, 1.0])) * 10.0 ** float(rng.uniform(-7, -1))
+        targets = targets + (1 + eps + near if rng.integers(2) else -eps + near) - targets[codes == codes[0]].mean()
     means = [targets[codes == g].mean() for g in np.unique(codes)]
     margin = min(min(abs(m - (-eps)), abs(m - (1 + eps))) for m in means)
     raises = _raises(
@@ -120,5 +161,10 @@ CLAIMS = (
         check,
         compile_problem,
         {"a term of a row dropped": term_dropped, "never says infeasible": never_infeasible},
+        deviations={
+            "a coefficient smaller": coefficient_off,
+            "tolerance of residuals smaller": residuals_narrower,
+            "upper bound higher": box_higher,
+        },
     ),
 )

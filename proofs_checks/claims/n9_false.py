@@ -52,13 +52,13 @@ def check(rng: Generator, part: Parts) -> Measurement:
     sent = part.layer.send(batches, d)
     together = pooled_gap(sent, [codes] * len(sent) if len(sent) == 2 else [np.concatenate([codes, codes])])
     assert together is not None
-    alone = [gap(y, codes) or 0.0 for y, _ in batches]
+    alone = [gap(y, codes) or 0.0 for y in sent]
     mean = float(np.mean(alone))
     slow, fast = mean_gap(part.slow, 4), mean_gap(part.fast, 4)
     few, m = 1, int(rng.integers(4, 30))
     simpson = [(np.full(m, 1.0), np.repeat([0, 1], (m - few, few))), (np.zeros(m), np.repeat([0, 1], (few, m - few)))]
     wide = float(10.0 ** rng.uniform(0, 4))
-    answered = [y for z, c in simpson for y in part.layer.send([(z, c)], 0.0, (-wide, 1 + wide))]
+    answered = part.layer.send(simpson, 0.0, (-wide, 1 + wide))
     left = pooled_gap(answered, [c for _, c in simpson])
     assert left is not None
     return worst(
@@ -81,7 +81,11 @@ CLAIMS = (
         check,
         Parts(),
         {"gaps of one sign": Parts(signs=False), "step lengths exchanged": Parts(1.5, 0.8)},
-        deviations={"step length of (2)": lambda size: Parts(fast=1.5 * (1 + size))},
+        deviations={
+            "tolerance of (1) narrower": lambda size: Parts(layer=PerBatch(1 - size)),
+            "step length of (2)": lambda size: Parts(fast=1.5 * (1 + size)),
+            "a part of the whole's answer in (3)": lambda size: Parts(layer=PerBatch(whole=size)),
+        },
         instances=200,
     ),
 )

@@ -182,6 +182,7 @@ CLAIMS = (
         {"gain half": gain_off(0.5), "always .5": AlwaysHalf},
         instances=20,
         deviations={"gain smaller": gain_off},
+        paper="heuristic",
     ),
     Claim(
         "N1",
@@ -195,5 +196,6 @@ CLAIMS = (
         {"always .5": AlwaysHalf, "gain ten times": gain_off(-9.0)},
         loose=N1_LOOSE.strip(),
         deviations={"gain smaller": gain_off},
+        paper="single samples",
     ),
 )

@@ -230,6 +230,7 @@ CLAIMS = (
         Parts(merge),
         {"float sums": Parts(merge_rounded), "other worker forgotten": Parts(merge_counts_only)},
         deviations={"cap of the staleness": cap_off, "gain smaller": gain_off, "late targets smaller": target_off},
+        paper="proved but for staleness",
         open="A bound on the cost under delay: the cap of the gain is a linearisation.",
     ),
 )

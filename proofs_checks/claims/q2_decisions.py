@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
 
@@ -29,6 +30,21 @@ columns is bipartite, hence totally unimodular; moving along cycles and paths wi
 Decide = Callable[[FloatArray, list[IntArray], Generator], IntArray]
 
 
+@dataclass(frozen=True)
+class Rounding:
+    """``decide``, and what it rounds a group by. Mutants: another ``decide``, probabilities or starts smaller by that part."""
+
+    decide: Decide
+    smaller: float = 0.0
+    earlier: float = 0.0
+
+    def decisions(self, p: FloatArray, codes: list[IntArray], rng: Generator) -> IntArray:
+        return self.decide((1 - self.smaller) * p, codes, rng)
+
+    def of_start(self, p: FloatArray, start: Fraction) -> list[int]:
+        return [int(d) for d in decisions.systematic((1 - self.smaller) * p, int(start * (1 - Fraction(self.earlier)) * 2**62))]
+
+
 def decide(p: FloatArray, codes: list[IntArray], rng: Generator) -> IntArray:
     features = {f"a{k}": c for k, c in enumerate(codes)}
     return np.asarray(decisions.decide(p, sensitive_features=features, generator=rng))
@@ -42,12 +58,12 @@ def independent(p: FloatArray, codes: list[IntArray], rng: Generator) -> IntArra
     return (rng.random(p.size) < p).astype(np.int64)
 
 
-def check(rng: Generator, part: Decide) -> Measurement:
+def check(rng: Generator, part: Rounding) -> Measurement:
     """One or two attributes; prefixes of the groups; each probability over all starts; equality with the formula that z3 proves."""
     n = int(rng.integers(1, 80))
     p = np.clip(rng.choice([rng.random(n), np.round(rng.random(n) * 4) / 4, (rng.random(n) < 0.5) * 1.0, rng.random(n) ** 6]), 0, 1)
     codes = [rng.integers(0, rng.integers(1, 5), n) for _ in range(int(rng.integers(1, 3)))]
-    d = part(p, codes, rng)
+    d = part.decisions(p, codes, rng)
     off = [0.0]
     for c in codes:
         for g in np.unique(c):
@@ -57,7 +73,7 @@ def check(rng: Generator, part: Decide) -> Measurement:
     small = p[:6]
     starts = [Fraction(2 * j + 1, 128) for j in range(64)]
     exact = [formulas.systematic([Fraction(int(np.rint(x * 2.0**62)), 2**62) for x in small.tolist()], s, floor) for s in starts]
-    ours = [decisions.systematic(small, int(s * 2**62)).tolist() for s in starts]
+    ours = [part.of_start(small, s) for s in starts]
     same = Measurement(float(exact != ours), 0.0, note="equals the formula")
     fair = Measurement(float(np.abs(np.mean(ours, axis=0) - small).max()), 1 / 64, 1e-12, note="own probability, over 64 starts")
     binary = Measurement(float(np.abs(d * (1 - d)).max()), 0.0, note="0 or 1")
@@ -105,8 +121,12 @@ CLAIMS = (
         STATEMENT,
         PROOF,
         check,
-        decide,
-        {"threshold at 1/2": at_half, "independent": independent},
+        Rounding(decide),
+        {"threshold at 1/2": Rounding(at_half), "independent": Rounding(independent)},
+        deviations={
+            "probabilities smaller": lambda size: Rounding(decide, smaller=size),
+            "start not even": lambda size: Rounding(decide, earlier=size),
+        },
         exact=Exact("three samples, all probabilities and starts; and that three attributes are impossible", prove_both),
     ),
 )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from math import log, sqrt
+from math import comb, exp, log, sqrt
 from typing import Any
 
 import numpy as np
+from scipy.special import betainc
 
 from fairopt.layer import guaranteed_shifts, levels
 from fairopt.training.decisions import fit as decision_fit
@@ -65,12 +66,14 @@ def ties_together(scores: FloatArray, k: int, rng: Generator) -> Rule:
 
 @dataclass(frozen=True)
 class Part:
-    """The code under check; ``size`` tells the laws of more rows than there are, ``union`` leaves rows out."""
+    """The code under check; ``size`` tells the laws of more rows than there are, ``spread`` of a smaller variance, the part ``left_out`` of
+    the union is that of its worst row, bounds of variances are told too small by the part ``bold``."""
 
     rank: Any = field(default=ranked)
     size: float = 1.0
     spread: float = 1.0
-    union: bool = True
+    left_out: float = 0.0
+    bold: float = 0.0
 
 
 def population(rng: Generator) -> FloatArray:
@@ -90,8 +93,9 @@ def population(rng: Generator) -> FloatArray:
 
 
 def check(rng: Generator, part: Part) -> Measurement:
-    """Ranks of scores and of shifts against their law, tails of means against their bound, joint failure, and the bound of a variance."""
-    return worst(_ranks(rng, part), _shifts(rng, part), _means(rng, part), _joint(rng, part), _variance(rng, part))
+    """Ranks of scores and of shifts against their law, tails of means against their bound, joint failure, and the bound of a variance; the
+    laws against the statement's formulas."""
+    return worst(_ranks(rng, part), _shifts(rng, part), _means(rng, part), _joint(rng, part), _variance(rng, part), _formulas(rng, part))
 
 
 def _ranks(rng: Generator, part: Part) -> Measurement:
@@ -146,10 +150,84 @@ def _joint(rng: Generator, part: Part) -> Measurement:
     limit = float(rng.uniform(0.01, 0.3))
     left = np.array([np.eye(units)[a] - np.eye(units)[b] for a in range(units) for b in range(units) if a != b])
     rows = levels.Wanted(np.arange(units), left, np.full(len(left), limit), ("row",) * len(left))
-    told = levels.failure(laws, rows) if part.union else max(_alone(rows, laws))
+    told = _told(laws, rows, part)
     drawn = rng.beta(ranks, sizes + 1 - ranks, (10 * DRAWS, units))
     seen = float((np.ptp(drawn, axis=1) > limit).mean())
     return Measurement(above(seen, min(told, 1.0), 10 * DRAWS), 1.0, note="all rows together")
+
+
+def _told(laws: Sequence[levels.Law], rows: levels.Wanted, part: Part) -> float:
+    told = levels.failure(laws, rows)
+    return told if not part.left_out else (1 - part.left_out) * told + part.left_out * max(_alone(rows, laws))
+
+
+def _formulas(rng: Generator, part: Part) -> Measurement:
+    """The law of ranks as a binomial's tail, that of means as the statement has it, the union against the sum of exact probabilities, and
+    the capital at the bound of a variance."""
+    n = int(rng.integers(5, 60))
+    k, x = int(rng.integers(1, n + 1)), float(rng.uniform(0.02, 0.98))
+    law = levels.RankLaw(max(1, round(k * part.size)), round(n * part.size))
+    tail = sum(comb(n, j) * x**j * (1 - x) ** (n - j) for j in range(k, n + 1))  # P(Beta(k, n + 1 - k) <= x)
+    found = [Measurement(abs(float(law.below(np.array([x]))[0]) - tail), 0.0, 1e-9, note="the law of a rank")]
+    t, e, v = float(rng.uniform(0.1, 0.8)), float(rng.uniform(0.001, 0.1)), float(rng.uniform(1e-3, 0.09))
+    b = t + e
+    p0, p1 = v / (b * b + v), (v + b * e) / (b * b + v)
+    kl = p1 * log(p1 / p0) + (1 - p1) * log((1 - p1) / (1 - p0))
+    above_t = levels.MeanLaw(t, round(n * part.size), v * part.spread, 0.0, 1.0).above(np.array([t + e]))[0]
+    if v <= b * (1 - b):
+        found.append(Measurement(abs(float(above_t) - exp(-n * kl)), 0.0, 1e-9, note="the law of a mean"))
+    return worst(*found, _union(rng, part), _capital(rng, part))
+
+
+def _union(rng: Generator, part: Part) -> Measurement:
+    """Four to six units of some hundred rows: at least the sum of P(M_a - M_b > limit), by quadrature."""
+    units = int(rng.integers(4, 7))
+    sizes = rng.integers(300, 600, units)
+    ranks = np.rint(0.4 * (sizes + 1)).astype(int)
+    limit = float(rng.uniform(1.0, 3.0)) * sqrt(2 * 0.24 / float(sizes.mean()))
+    pairs = [(a, b) for a in range(units) for b in range(units) if a != b]
+    left = np.array([np.eye(units)[a] - np.eye(units)[b] for a, b in pairs])
+    rows = levels.Wanted(np.arange(units), left, np.full(len(left), limit), ("row",) * len(left))
+    laws = [levels.RankLaw(max(1, round(int(k) * part.size)), round(int(n) * part.size)) for k, n in zip(ranks, sizes, strict=True)]
+    grid = np.linspace(0, 1, 1001)
+    mass = [np.diff(betainc(k, n + 1 - k, grid)) for k, n in zip(ranks, sizes, strict=True)]
+    middle = np.clip((grid[1:] + grid[:-1]) / 2 - limit, 0, 1)
+    below = [betainc(k, n + 1 - k, middle) for k, n in zip(ranks, sizes, strict=True)]
+    exact = sum(float(mass[a] @ below[b]) for a, b in pairs)
+    return Measurement(exact * (1 - 1e-3), _told(laws, rows, part), note="the sum of the rows' probabilities")
+
+
+def _capital(rng: Generator, part: Part) -> Measurement:
+    """A bettor's capital at the bound is 1/delta, bets from earlier values alone; there is no claim where the bound is the box's."""
+    n, delta, centre = int(rng.integers(30, 300)), float(rng.choice([0.2, 0.05])), float(rng.uniform(0.2, 0.8))
+    values = np.clip(rng.normal(centre, 0.1, n), 0, 1)
+    told = (1 - part.bold) * levels.variance_bound(values, centre, 0.0, 1.0, delta)
+    largest = max(centre, 1 - centre) ** 2
+    capital, total, spread, m = 0.0, 0.5, 0.25, told / largest
+    for i, value in enumerate(((values - centre) ** 2 / largest).tolist()):
+        bet = min(sqrt(2 * log(1 / delta) / (n * spread / (i + 1))), 0.5)
+        capital += log(1 + bet * (m - value))
+        total += value
+        spread += (value - total / (i + 2)) ** 2
+    return Measurement(log(1 / delta), capital if m < 0.9 and told < 0.2499 else log(1 / delta), 1e-9, note="the capital at the bound")
+
+
+def partly_tied(size: float) -> Part:
+    """In the part ``size`` of the draws ties fall together."""
+
+    def rank(scores: FloatArray, k: int, rng: Generator) -> Rule:
+        return ties_together(scores, k, rng) if rng.random() < size else ranked(scores, k, rng)
+
+    return Part(rank=rank)
+
+
+def tight(part: Part) -> Measurement:
+    """4,000 draws of a rank of two-valued scores against its law."""
+    rng, n, k, draws = np.random.default_rng(0), 20, 10, 4_000
+    atoms = np.repeat([0.0, 1.0], 200)
+    found = np.array([part.rank(rng.choice(atoms, n), k, rng)(atoms).mean() for _ in range(draws)])
+    law = levels.RankLaw(max(1, round(k * part.size)), round(n * part.size))
+    return Measurement(_distance(found, law), sqrt(RARE / (2 * draws)), note="ranks of two-valued scores")
 
 
 def _alone(rows: levels.Wanted, laws: Sequence[levels.Law]) -> list[float]:
@@ -178,9 +256,17 @@ CLAIMS = (
             "laws of ten times the rows": Part(size=10.0),
             "ties fall together": Part(rank=ties_together),
             "a tenth of the variance": Part(spread=0.1),
-            "the worst row alone": Part(union=False),
+            "the worst row alone": Part(left_out=1.0),
         },
         loose=LOOSE.strip(),
-        instances=1000,
+        tight=tight,
+        deviations={
+            "laws of more rows": lambda size: Part(size=1.0 + size),
+            "variance smaller": lambda size: Part(spread=1.0 - size),
+            "ties fall together in a part of the draws": partly_tied,
+            "a part of the union left out": lambda size: Part(left_out=size),
+            "bound of a variance smaller": lambda size: Part(bold=size),
+        },
+        instances=400,
     ),
 )

@@ -4,10 +4,11 @@
     python tests/bench/shards.py acs acs_income_2018_35states_rac5_mar2.csv.gz
     python tests/bench/shards.py passes
 
-``made`` writes Parquet files of drawn people, copies them with pyarrow row group by row group (read, append a column, write), and projects
-them in a process of its own: seconds, processor seconds and the largest resident set of each. ``acs`` scores 898,610 people with a logistic
-regression on four columns and projects over 35 states x 5 races, from Parquet and from CSV, with the seconds of each stage. ``passes``
-counts those that 300 drawn problems of 20,000 rows take until the scores are proved. Folders go to ``--folder``, else to a temporary one.
+``made`` writes Parquet files of drawn people, copies them with pyarrow row group by row group (read, append a column, write), projects and
+audits them in processes of their own: seconds, processor seconds and the largest resident set of each. ``acs`` scores 898,610 people with a
+logistic regression on four columns and projects over 35 states x 5 races, from Parquet and from CSV, with the seconds of each stage.
+``passes`` counts those that 300 drawn problems of 20,000 rows take until the scores are proved. Folders go to ``--folder``, else to a
+temporary one.
 """
 
 from __future__ import annotations
@@ -48,6 +49,12 @@ report = fo.project_dataset(sys.argv[1], sys.argv[2], notion, score="p", bounds=
 ends = [*list(seen.values())[1:], (time.perf_counter(), time.process_time())]
 stages = {f"{what}, pass {k}": (end[0] - begin[0], end[1] - begin[1]) for ((k, what), begin), end in zip(seen.items(), ends)}
 print(json.dumps({"status": report.status, "passes": report.passes, "stages": stages, "told": str(report)}))
+"""
+
+AUDIT = """
+import sys, fairopt as fo
+notion = fo.DemographicParity(("race", "sex"), tolerance=0.02)
+print(fo.audit_dataset(sys.argv[1], notion, score="p", rows_at_once=0))
 """
 
 
@@ -104,6 +111,8 @@ def made(rows: int, shards: int, folder: Path) -> None:
     print(told["told"])
     for stage, (length, processor) in told["stages"].items():
         print(f"  {stage:30} {length:8.2f} s  {processor:8.2f} s of processor, {1e6 * processor / rows:7.4f} a million rows")
+    output, seconds, busy, most = run(AUDIT, str(source))
+    print(f"audited by fairopt    {seconds:8.1f} s  {busy:8.1f} s of processor  {most:8.0f} MiB: {output.splitlines()[0]}")
 
 
 def acs(file: Path, folder: Path) -> None:

@@ -314,8 +314,15 @@ class RefusesWhatItDeclares(Honest):
         return super().solve(scores, problem)
 
 
+class TakesNoOtherDistance(Honest):
+    """Declares the divergence, and answers with the squared distance."""
+
+    expected: ClassVar[str] = "other_distances"
+    capabilities: ClassVar[Capabilities] = replace(Honest.capabilities, distances=frozenset({"squared", "kl"}))
+
+
 WRONG: tuple[type[Honest], ...] = (
     WrongPriceSign, GradientOnePercentOff, ClampedSamplesIgnored, StaleCache, BatchMeanGradient, SmallViolation, SilentlyInfeasible,
     AlwaysFloat64, ChangesItsInput, ChangesTheProblem, GlobalRandomState, SilentIterationLimit, SwallowsOptions, FirstOfTheBatch,
-    IgnoresWeights, BraggingNative, SharedBuffer, WarmStart, NoPriceAfterAll, RefusesWhatItDeclares,
+    IgnoresWeights, BraggingNative, SharedBuffer, WarmStart, NoPriceAfterAll, RefusesWhatItDeclares, TakesNoOtherDistance,
 )  # fmt: skip

@@ -7,10 +7,14 @@ import importlib.util
 import io
 import re
 import sys
+import textwrap
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+import torch
+
+import fairopt as fo
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
@@ -24,7 +28,7 @@ def _blocks(document: Path, language: str) -> list[str]:
     "page",
     [
         "README.md", "not_expressible.md", "compared.md", "moving.md", "soft_groups.md", "coming_from.md", "loggers.md", "lightning.md",
-        "choose_backend.md", "notions.md", "adding_a_claim.md",
+        "choose_backend.md", "notions.md", "adding_a_claim.md", "streaming.md",
     ],
 )  # fmt: skip
 def test_each_example_prints_what_stands_below_it(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +54,14 @@ def test_every_file_that_a_document_links_to_exists(document: Path) -> None:
     links = [to for to in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in to and not to.startswith("#")]
     dead = [to for to in links if not (document.parent / to.partition("#")[0]).exists()]
     assert dead == []
+
+
+def test_every_page_that_the_navigation_names_exists() -> None:
+    named = re.findall(r"^ +- (?:.*: )?\"?([\w/]+\.md)\"?$", (ROOT / "docs/.nav.yml").read_text(), re.MULTILINE)
+    made = {"gallery/README.md", "contributing.md", "changelog.md"}
+    assert len(named) > 25
+    assert [page for page in named if page not in made and not (ROOT / "docs" / page).exists()] == []
+    assert [page for page in named if named.count(page) > 1] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -175,3 +187,34 @@ def test_every_place_that_says_a_version_says_the_same() -> None:
     }
     found = {name: re.findall(pattern, (ROOT / name).read_text(), re.MULTILINE)[:1] for name, pattern in said.items()}
     assert len({tuple(versions) for versions in found.values()}) == 1, found
+
+
+@pytest.mark.parametrize(
+    ("cell", "made"),
+    [
+        ("<td>0.9095 ± 0.0022</td>", '<td class="figure">0.9095 ± 0.0022</td>'),
+        ("<td>+0.6 to +0.7 %</td>", '<td class="figure">+0.6 to +0.7 %</td>'),
+        ('<td style="text-align: left;">9 of 10</td>', '<td style="text-align: left;" class="figure">9 of 10</td>'),
+        ("<th>a few words</th>", "<th>a few words</th>"),
+        ("<td>words that would be squeezed</td>", '<td class="long">words that would be squeezed</td>'),
+        (r"<td><code>a \| b</code></td>", "<td><code>a | b</code></td>"),
+    ],
+)
+def test_cells_of_tables_are_marked_for_narrow_windows(cell: str, made: str) -> None:
+    assert _tool("tables").on_page_content(f"<tr>{cell}</tr>") == f"<tr>{made}</tr>"
+
+
+def test_the_example_on_ranks_runs_on_one(tmp_path: Path) -> None:
+    text = (ROOT / "docs/scale.md").read_text()
+    block = re.findall(r"(?:^    .*\n|^\n(?=    ))+", text, flags=re.MULTILINE)[0]
+    assert block.count('init_process_group("nccl")') == 1
+    here = f'init_process_group("gloo", init_method="file://{tmp_path}/store", rank=0, world_size=1)'
+    code = textwrap.dedent(block).replace('init_process_group("nccl")', here)
+    names: dict[str, object] = {"torch": torch, "fo": fo, "scores": torch.tensor([0.2, 0.9]), "sex": ["f", "m"]}
+    try:
+        exec(compile(code, "scale.md", "exec"), names)
+    finally:
+        torch.distributed.destroy_process_group()
+    fair = names["fair"]
+    assert isinstance(fair, torch.Tensor)
+    assert abs(float(fair[1] - fair[0])) <= 0.05

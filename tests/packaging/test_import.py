@@ -141,10 +141,18 @@ def _projected_dataset() -> object:
         return fo.project_dataset(Path(folder) / "scores.csv", Path(folder) / "fair.csv", notion, score="p")
 
 
+def _of_folder(call: Callable[..., object]) -> object:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "scores.csv").write_text("sex,p\nf,0.1\nf,0.2\nm,0.6\nm,0.9\n")
+        return call(folder, fo.DemographicParity("sex", tolerance=0.1), score="p")
+
+
 # A call for every public function. One that is missing here fails the test below.
 CALLS: dict[str, Callable[[], object]] = {
     "project": lambda: fo.project(SCORES, fo.DemographicParity("sex", tolerance=0.1), sensitive_features=GROUPS),
     "project_dataset": _projected_dataset,
+    "audit_dataset": lambda: _of_folder(fo.audit_dataset),
+    "freeze_dataset": lambda: _of_folder(fo.freeze_dataset),
     "compile": lambda: fo.compile(fo.DemographicParity("sex", tolerance=0.1), sensitive_features=GROUPS),
     "gaps": lambda: fo.gaps(SCORES, fo.DemographicParity("sex", tolerance=0.1), sensitive_features=GROUPS),
     "audit": lambda: fo.audit(SCORES, fo.DemographicParity("sex", tolerance=0.1), sensitive_features=GROUPS),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -15,12 +16,13 @@ from proofs_checks.registry import all_claims, claim_named
 from proofs_checks.report import page, write_docs, write_html, write_json
 from proofs_checks.run import ALIVE, Result, failure, kills, least_noticed, run
 
+DOCS = Path(__file__).parents[2] / "docs" / "claims"
 CLAIMS = all_claims()
 NAMES = [c.name for c in CLAIMS]
 INSTANCES = {"L11": 8, "P3": 1, "N1": 8, "L1": 12, "L4": 12}
 EXPECTED = {
-    *(f"L{k}" for k in range(1, 13)), *(f"B{k}" for k in range(1, 7)), *(f"S{k}" for k in range(1, 6)), *(f"P{k}" for k in range(1, 8)),
-    *(f"Q{k}" for k in range(1, 6)), *(f"N{k}" for k in range(1, 11)),
+    *(f"L{k}" for k in range(1, 18)), *(f"B{k}" for k in range(1, 7)), *(f"S{k}" for k in range(1, 6)), *(f"P{k}" for k in range(1, 8)),
+    *(f"Q{k}" for k in range(1, 6)), *(f"N{k}" for k in range(1, 13)),
 }  # fmt: skip
 
 
@@ -45,8 +47,9 @@ def test_mutants_are_killed(claim: Claim) -> None:
     assert not alive
 
 
-@pytest.mark.parametrize("claim", [c for c in CLAIMS if c.deviations], ids=lambda c: c.name)
+@pytest.mark.parametrize("claim", CLAIMS, ids=NAMES)
 def test_a_tenth_is_noticed(claim: Claim) -> None:
+    assert claim.deviations, f"{claim.name} has no deviation"
     for what, make in claim.deviations.items():
         assert failure(claim, make(0.1), seed=0, tries=40) != ALIVE, f"{claim.name}: {what}"
 
@@ -58,7 +61,7 @@ def test_the_least_deviation_is_told() -> None:
     deaf = replace(blunt, check=lambda rng, part: Measurement(0.0, 1.0))
     assert least_noticed(deaf.deviations["x"], deaf, seed=0, tries=2) == 0.0
     assert Result("X", "x", "theorem", "ours", 0, noticed={"x": 0.0}).verdict == "a tenth is not noticed: x"
-    assert Result("X", "x", "theorem", "ours", 0, noticed={"x": 0.03, "y": 1e-3}).smallest == "y 0.001"
+    assert Result("X", "x", "theorem", "ours", 0, noticed={"x": 0.03, "y": 1e-3}).smallest == "y 0.001; x 0.03"
 
 
 @pytest.mark.parametrize("claim", [c for c in CLAIMS if c.exact is not None], ids=lambda c: c.name)
@@ -104,6 +107,26 @@ def test_pages_come_from_the_text_beside_the_check(tmp_path) -> None:
         assert claim.proof.strip() in text
         assert text == page(claim, result)
     assert (tmp_path / "page.html").read_text().count("data:image/png;base64,") == 2
+
+
+def test_the_index_keeps_the_rows_of_claims_that_were_not_run(tmp_path) -> None:
+    write_docs([claim_named("L6")], run([claim_named("L6")], instances=3, seed=0, workers=1, tries=5, exact=False), tmp_path)
+    (row,) = [line for line in (tmp_path / "README.md").read_text().splitlines() if line.startswith("| [L6]")]
+    write_docs([claim_named("B6")], run([claim_named("B6")], instances=2, seed=0, workers=1, tries=5, exact=False), tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    assert row in text
+    assert sum(line.startswith("| [") for line in text.splitlines()) == len(CLAIMS)
+    assert "| 2: holds |" in text
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=NAMES)
+def test_the_page_in_docs_says_what_the_claim_says(claim: Claim) -> None:
+    """``python -m proofs_checks NAME --docs docs/claims`` writes it anew."""
+    told = (DOCS / f"{claim.name}.md").read_text()
+    assert told.partition("\n## Last run\n")[0] == page(claim, None).rstrip("\n") + "\n"
+    index = (DOCS / "README.md").read_text()
+    assert f"| [{claim.name}]({claim.name}.md) {claim.title} |" in index
+    assert not claim.open or f"- {claim.name}: {claim.open}\n" in index
 
 
 def test_figures_of_an_earlier_run_are_kept(tmp_path) -> None:

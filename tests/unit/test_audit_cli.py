@@ -216,7 +216,7 @@ def test_bad_words_are_one_clear_line(file: Path, words: list[str], said: str) -
         ("hole.csv", "p,sex\n0.1,a\n,b\n,b\n", r"column 'p' has an empty cell in row 2 \(line 3\), expected a number \(2 such rows of 3\)"),
         ("word.csv", "p,sex\n0.1,a\nhigh,b\n", "column 'p' has 'high' in row 2"),
         ("inf.csv", "p,sex\n0.1,a\ninf,b\n", "column 'p' has 'inf' in row 2"),
-        ("broken.parquet", "not parquet", "cannot be read as parquet"),
+        ("broken.parquet", "not parquet", "cannot be read as Parquet"),
         ("ragged.csv", "p,sex\n0.1,a\n0.1,a,b,c\n", "line 3: 4 fields, the header has 2"),
     ],
 )

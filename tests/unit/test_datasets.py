@@ -548,3 +548,53 @@ def test_a_range_of_many_groups_is_told_by_its_ends(tmp_path: Path, monkeypatch:
     assert len(widest.gaps) <= 6 < len(every.gaps) == 15
     assert widest.largest == every.largest
     assert widest.worst.rows == every.worst.rows
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_columns_in_the_names_of_folders(kind: str, tmp_path: Path) -> None:
+    """As pandas and Spark partition: the column is in the path, of the input and of the output."""
+    frame = people(300).assign(race=lambda f: f.race.where(f.race != "c", "c d"))
+    frame.loc[::11, "race"] = None
+    rest = frame.drop(columns="race")
+    for value, part in rest.groupby(frame.race.fillna("")):
+        folder = tmp_path / "in" / f"race={str(value).replace(' ', '%20') or '__HIVE_DEFAULT_PARTITION__'}" / "code=1"
+        folder.mkdir(parents=True)
+        part = part.drop(columns="code")
+        part.to_parquet(folder / "a.parquet") if kind == "parquet" else part.to_csv(folder / "a.csv", index=False)
+    notion = fo.DemographicParity("race", tolerance=0.01)
+    kw: dict[str, Any] = {"score": "p", "missing_group": "own"}
+    report = project_dataset(tmp_path / "in", tmp_path / "out", notion, weights="code", bounds=(0, 1), **kw)
+    expected = fo.project(frame.p.to_numpy(), notion, sensitive_features={"race": frame.race.tolist()}, bounds=(0, 1), missing_group="own")
+    assert report.certified
+    for value, part in frame.assign(fair=expected).groupby(frame.race.fillna("")):
+        name = f"race={str(value).replace(' ', '%20') or '__HIVE_DEFAULT_PARTITION__'}/code=1/a.{kind}"
+        path = tmp_path / "out" / name
+        back = pd.read_parquet(path) if kind == "parquet" else pd.read_csv(path)
+        assert list(back.columns) == [c for c in frame.columns if c not in ("race", "code")] + ["fair_score"]
+        assert np.abs(back.fair_score.to_numpy() - part.fair.to_numpy()).max() <= 1e-12
+    for limit in (0, 1000):
+        found = fo.audit_dataset(tmp_path / "out", notion, rows_at_once=limit, **{**kw, "score": "fair_score"})
+        assert found.holds
+        assert {row["group"] for row in found.groups} == {"overall", "a", "b", "c d", "missing"}
+    with pytest.raises(fo.InputError, match="score: 'race' stands in the names of folders"):
+        project_dataset(tmp_path / "in", tmp_path / "other", notion, score="race")
+    with pytest.raises(fo.InputError, match="name: .* has a column 'code' already"):
+        project_dataset(tmp_path / "in", tmp_path / "other", notion, name="code", **kw)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("race=a/race=b/x", "name a column twice"),
+        ("p=1/x", "stands in the file and in the name"),
+        ("x", "other columns than .* it lacks 'race'"),
+    ],
+)
+def test_folders_that_name_no_column(name: str, words: str, tmp_path: Path) -> None:
+    for k, path in enumerate(("race=b/x", name)):
+        (tmp_path / "in" / path).parent.mkdir(parents=True, exist_ok=True)
+        people(20 + k).drop(columns="race").to_csv(tmp_path / "in" / f"{path}.csv", index=False)
+    if name == "p=1/x":
+        (tmp_path / "in" / "race=b" / "x.csv").unlink()
+    with pytest.raises(fo.InputError, match=words):
+        project_dataset(tmp_path / "in", tmp_path / "out", fo.DemographicParity("sex", tolerance=0.1), score="p")

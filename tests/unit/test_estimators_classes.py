@@ -69,7 +69,9 @@ def test_it_copies_and_repeats(model: FairClassifier) -> None:
         assert (other.predict_proba(X[:20], sensitive_features={"g": G[:20]}) == p).all()
     again = FairClassifier(fo.DemographicParity("g", tolerance=0.02), **QUICK).fit(X, Y, sensitive_features={"g": G})
     assert (again.predict_proba(X[:20], sensitive_features={"g": G[:20]}) == p).all()
-    assert model.predict_proba(X[:1], sensitive_features={"g": G[:1]}) == pytest.approx(p[:1], abs=1e-12)
+    assert model.predict_proba(X[:1], sensitive_features={"g": G[:1]}) == pytest.approx(
+        p[:1], abs=1e-6
+    )  # a float32 network rounds one row in another way
 
 
 def test_what_is_for_two_classes_is_refused(model: FairClassifier) -> None:
@@ -113,3 +115,26 @@ def test_frozen_shifts_are_the_projection(distance: str, space: Any) -> None:
         odds.freeze_classes(scores, sensitive_features={"g": g})
     with pytest.raises(fo.UnsupportedError, match="outputs='simplex'"):
         fo.FairnessLayer(fo.DemographicParity("g", tolerance=0.1)).freeze_classes(scores, sensitive_features={"g": g})
+
+
+@pytest.mark.parametrize("distance", ["squared", "kl"])
+@pytest.mark.parametrize("space", ["probability", "value"])
+def test_frozen_classes_run_in_onnx(distance: str, space: Any, tmp_path: Any) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    draw = torch.Generator().manual_seed(1)
+    g = torch.arange(60) % 3
+    logits = torch.randn(60, 4, generator=draw) * 2 + g[:, None] * torch.linspace(0.7, -0.7, 4)
+    scores = logits if space == "probability" else torch.softmax(logits, 1)
+    layer = fo.FairnessLayer(fo.DemographicParity("g", tolerance=0.01), space=space, outputs="simplex", distance=distance)
+    frozen = layer.freeze_classes(scores, sensitive_features={"g": g})
+    frozen.to_onnx(tmp_path / "f.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "f.onnx"))
+    for rows in (slice(None), slice(0, 1), slice(3, 20)):
+        groups = frozen.index({"g": g[rows]})
+        (fair,) = session.run(None, {"scores": scores[rows].numpy(), "groups": groups.numpy()})
+        assert np.abs(fair - frozen(scores[rows], groups).numpy()).max() <= 2e-6
+        assert np.abs(fair.sum(1) - 1.0).max() <= 1e-6
+    told = session.get_modelmeta().custom_metadata_map
+    assert told["fairopt.keys"] == repr(frozen.keys)
+    assert (told["fairopt.classes"], told["fairopt.distance"]) == ("4", distance)

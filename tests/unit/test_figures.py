@@ -30,6 +30,22 @@ def test_every_name_is_drawn_without_a_warning() -> None:
         assert [text.get_text() for text in shown.get_texts()] == words
 
 
+def test_a_legend_has_as_many_columns_as_fit() -> None:
+    with drawing("this test needs", "audit") as canvas:
+        widths = {}
+        for length in (3, 20, 60):
+            figure = canvas(figsize=(6.4, 6.0), layout="constrained")
+            axes, was = figure.subplots(), figure.canvas
+            marks = [axes.plot([1.0, 2.0], [1.0, k])[0] for k in range(12)]
+            legend(figure, marks, ["x" * length] * 12, loc="outside lower center", ncols=3)
+            assert figure.canvas is was
+            png(figure, dpi=100)
+            (shown,) = figure.legends
+            widths[length] = len({round(text.get_window_extent().x0) for text in shown.get_texts()})
+            assert shown.get_window_extent().x0 >= 0
+        assert widths == {3: 3, 20: 2, 60: 1}
+
+
 def test_legible_keeps_what_a_font_has_and_escapes_the_rest() -> None:
     for name in ("$x$", "_y", "{z}", "<b>", "é", "Ω"):
         assert legible(name) == name

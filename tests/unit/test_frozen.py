@@ -73,6 +73,15 @@ def frozen_by(g, **options):
     return fo.FairnessLayer(NOTIONS["pairs"](), bounds=(0, 1)).freeze(z, sensitive_features={"g": g}, **options)
 
 
+@pytest.mark.parametrize("groups", [["lo", "hi"], [1, 2], [True, False]])
+def test_one_row_of_one_attribute_needs_no_name(groups):
+    frozen = frozen_by(groups * 4)
+    for value in groups:
+        assert frozen.predict(0.5, sensitive_features=value) == frozen.predict(0.5, sensitive_features={"g": value})
+    with pytest.raises(fo.InputError, match="expected 2 values"):
+        frozen.predict([0.5, 0.4], sensitive_features=groups[0])
+
+
 def test_an_unknown_group_is_an_error_or_gets_no_shift_by_choice():
     z, features, _ = data(1)
     layer = fo.FairnessLayer(NOTIONS["pairs"](), bounds=(0, 1))

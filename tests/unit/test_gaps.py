@@ -123,7 +123,7 @@ def test_scores_come_in_many_kinds(scores: Any) -> None:
         ([0.1, float("inf"), 0.2, 0.3], {}, "scores holds NaN or infinite"),
         ([], {}, "n >= 1"),
         (0.3, {}, "came float"),
-        (np.zeros((4, 2)), {}, r"shape \(n,\), came \(4, 2\)"),
+        (np.zeros((4, 2)), {}, r"shape \(4, 2\), expected \(n,\).*simplex"),
         ([0.1, 0.2], {}, "has 4 values for 2 samples"),
         (SCORES, {"sensitive_features": {}}, "got no attribute"),
         (SCORES, {"groups": {"sex": ["f"]}}, "unknown value 'm'"),

@@ -21,6 +21,7 @@ from fairopt.cli import audit as audit_command
 from fairopt.cli import in_options
 from fairopt.cli import project as command
 from fairopt.cli.app import build
+from fairopt.cli.files import bars
 
 RUNNER = CliRunner()
 GIVEN = fo.DemographicParity("sex", tolerance=0.01)
@@ -133,10 +134,10 @@ def test_the_options_are_those_of_audit() -> None:
 
 
 def test_a_bar_on_a_terminal_alone(file: Path, tmp_path: Path) -> None:
-    with command._bars(Console(file=io.StringIO())) as told:
+    with bars(Console(file=io.StringIO())) as told:
         assert told is None
     screen = io.StringIO()
-    with command._bars(Console(file=screen, force_terminal=True, width=140)) as told:
+    with bars(Console(file=screen, force_terminal=True, width=140)) as told:
         assert told is not None
         notion = fo.DemographicParity("race", tolerance=0.05)
         fo.project_dataset(file, tmp_path / "fair.csv", notion, score="p", bounds=(0, 1), told=told)

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from fairopt.basics.errors import InputError
 from fairopt.experiments.data.tabular import Dataset
 from fairopt.experiments.evidence import check, parts, written
+from fairopt.experiments.evidence.bootstrap import Error
 from fairopt.experiments.evidence.cells import Rows
 from fairopt.experiments.evidence.seeds import compared_over_seeds, over_seeds
-from fairopt.experiments.evidence.verdicts import losses_and_wins
+from fairopt.experiments.evidence.verdicts import interval, losses_and_wins
 from fairopt.experiments.pages import TABLES, render, write_page
 from fairopt.experiments.reproduce import Settings
 from fairopt.experiments.store import Store
@@ -67,6 +68,14 @@ def test_losses_stand_first_and_one_seed_gives_no_verdict() -> None:
     assert compared[3].outcome_or_none is None
     # four comparisons are corrected together, the unknown one among them
     assert compared[0].p == pytest.approx(4 * (over_seeds(wins).p or 0))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [(0.1, 0.2, "[0.1000, 0.2000]"), (1.234e-5, 4.9e-5, "[0.000012, 0.000049]"), (0.5, 0.5, "[0.5000, 0.5000]"), (None, 1.0, None)],
+)
+def test_an_interval_shows_two_digits_of_its_width(low: float | None, high: float, words: str | None) -> None:
+    assert interval(Error(0.0, 0.0, low, high, 1.0)) == words
 
 
 # inside ----------------------------------------------------------------------------------------------------------------------------

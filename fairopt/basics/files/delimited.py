@@ -19,6 +19,7 @@ from fairopt.basics.files.names import readings
 from fairopt.basics.files.opened import Opened, open_input
 
 _BLANK = " \t\r\n"
+_ONE_BYTE = ("utf-8", "ascii", "iso8859-1", "iso8859-15", "cp1252")  # where a byte of ASCII is that character, wherever it stands
 
 
 class Record(NamedTuple):
@@ -28,6 +29,19 @@ class Record(NamedTuple):
     text: str
     line: int
     reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Page:
+    """Whole lines of text without quotes. first: the number of the first, from 1; offset: bytes before them."""
+
+    data: bytes
+    first: int
+    offset: int
+
+    @property
+    def lines(self) -> int:
+        return self.data.count(b"\n") + (not self.data.endswith(b"\n"))
 
 
 @dataclass(frozen=True)
@@ -86,7 +100,45 @@ class Delimited:
 
     def records(self) -> Iterator[Record]:
         """All that follow. InputError where a quote is opened and never closed: what follows it belongs to no row."""
-        lines, width = self._lines, len(self.columns)
+        return self._records(self._lines)
+
+    def pages(self, size: int) -> Iterator[Page | Record]:
+        """All that follow: pages of lines of which each is a record, quotes and oddities aside, and single records where there are such."""
+        lines = self._lines
+        if lines.encoding.codec not in _ONE_BYTE:
+            yield from self.records()
+            return
+        records = self._records(lines)
+        while data := lines.page(size):
+            if self._is_plain(data):
+                page = Page(data, lines.number + 1, lines.position)
+                lines.pass_over(data, page.lines)
+                yield page
+                continue
+            end = lines.position + len(data)
+            lines.put_back(data)
+            while lines.position < end and (record := next(records, None)) is not None:
+                yield record
+
+    def _is_plain(self, data: bytes) -> bool:
+        if b'"' in data or b"\0" in data or data.count(b"\r") != data.count(b"\r\n") or data.endswith(b"\r"):
+            return False
+        if data.isascii():
+            return True
+        try:
+            data.decode(self._lines.encoding.codec)
+        except UnicodeDecodeError:
+            return False
+        return True
+
+    def split(self, page: Page) -> Iterator[Record]:
+        """The records of a page, one by one."""
+        lines = Lines(iter([page.data]), self.name)
+        lines.encoding, lines.number, lines.position = self._lines.encoding, page.first - 1, page.offset
+        return self._records(lines)
+
+    def _records(self, lines: Lines) -> Iterator[Record]:
+        width = len(self.columns)
         reader = csv.reader(lines, delimiter=self.separator, strict=True)
         while True:
             first = lines.number + 1
@@ -95,31 +147,31 @@ class Delimited:
             except StopIteration:
                 return
             except csv.Error as error:
-                yield Record([], lines.take(), first, self._broken(error, first))
+                yield Record([], lines.take(), first, self._broken(error, first, lines.number))
                 continue
             text = lines.take()
             if not cells or (len(cells) == 1 < width and not text.strip(_BLANK)):
                 continue
-            yield Record(cells, text, first, self._reason(cells, text, width))
+            yield Record(cells, text, first, self._reason(cells, text, width, lines.position))
 
-    def _reason(self, cells: list[str], text: str, width: int) -> str:
+    def _reason(self, cells: list[str], text: str, width: int, position: int) -> str:
         """Why the record is malformed; '' where it is not."""
         if len(cells) != width:
             return f"{len(cells)} fields, the header has {width}"
         if "\0" in text:
             return "a NUL byte"
         if not is_text(text):
-            return self._undecoded(text)
+            return self._undecoded(text, position)
         return ""
 
-    def _undecoded(self, text: str) -> str:
+    def _undecoded(self, text: str, position: int) -> str:
         encoding = self._lines.encoding
-        byte = self._lines.position - len(encoding.raw(text)) + first_bad_byte(text, encoding)
+        byte = position - len(encoding.raw(text)) + first_bad_byte(text, encoding)
         return f"not {encoding.codec.upper()} at byte {byte} (--encoding names another)"
 
-    def _broken(self, error: csv.Error, first: int) -> str:
+    def _broken(self, error: csv.Error, first: int, last: int) -> str:
         """The reason of broken quoting in one record; InputError where no end of it was found."""
-        last, words = self._lines.number, str(error)
+        words = str(error)
         where = f"line {first}" if last == first else f"lines {first} to {last}"
         if "unexpected end" in words or "field limit" in words:
             limit = csv.field_size_limit()

@@ -87,6 +87,32 @@ class Lines:
         self._rest = self._rest[len(self._end) :]
         self._end = b""
 
+    def page(self, size: int) -> bytes:
+        """Whole lines that follow, about ``size`` bytes of them, which are not taken yet; b'' at the end. For units of one byte."""
+        parts = [*self._ready, self._rest]
+        self._ready.clear()
+        self._rest = b""
+        length = sum(map(len, parts))
+        while length < size and self._pull():
+            parts.append(self._rest)
+            length += len(self._rest)
+            self._rest = b""
+        data = b"".join(parts)
+        while not (cut := data.rfind(b"\n") + 1) and len(data) <= LONGEST and self._pull():
+            data, self._rest = data + self._rest, b""
+        cut = cut or len(data)
+        self._rest = data[cut:]
+        return data[:cut]
+
+    def pass_over(self, page: bytes, lines: int) -> None:
+        """What ``page`` gave is taken, its ``lines``."""
+        self._consume(page)
+        self.number += lines
+
+    def put_back(self, page: bytes) -> None:
+        """What ``page`` gave is to be read line by line."""
+        self._rest = page + self._rest
+
     def digest(self) -> str:
         """Of all bytes taken so far."""
         return self._hash.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +23,7 @@ from fairopt.experiments.methods.references import Constant
 from fairopt.experiments.methods.table import method
 
 BOUNDS = (1e-4, 1 - 1e-4)
+PLAIN = "plain"
 SQUARED, KL = "layer (squared)", "layer (KL)"
 LAYERS: tuple[tuple[str, Nearest], ...] = ((SQUARED, "squared"), (KL, "kl"))
 
@@ -60,6 +62,7 @@ class Ground:
     seed: int
     cut: Cut
     bases: dict[str, Base] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)  # processor time of each base, its six recipes together
 
     def goal(self, tolerance: float) -> Goal:
         notion = fo.EqualizedOdds if self.task.notion == "odds" else fo.DemographicParity
@@ -68,7 +71,9 @@ class Ground:
 
     def base(self, name: str) -> Base:
         if name not in self.bases:
+            start = time.process_time()
             self.bases[name] = fit_base(name, self.cut.fit, self.goal(0.0), self.seed)
+            self.seconds[name] = time.process_time() - start
         return self.bases[name]
 
     @property
@@ -101,7 +106,7 @@ def as_they_are(x: torch.Tensor, sensitive: Any) -> torch.Tensor:
 def candidates(task: Task) -> tuple[Candidate, ...]:
     """All fits of a task."""
     found = [Candidate("constant", "-", 0, "the commoner class, the mean", _constant)]
-    found += [Candidate("plain", base, 0, "best of six recipes", _plain(base)) for base in BASES]
+    found += [Candidate(PLAIN, base, 0, "best of six recipes", _plain(base)) for base in BASES]
     if task.known:
         for base in BASES:
             for name, serving, makes in _rules(task):
@@ -177,7 +182,7 @@ def _constant(ground: Ground) -> list[Made]:
 def _plain(base: str) -> Callable[[Ground], list[Made]]:
     def fit(ground: Ground) -> list[Made]:
         predict = ground.base(base).predict
-        return [Made(f"plain, {base}", serving, "score", predict) for serving in ground.task.servings]
+        return [Made(f"{PLAIN}, {base}", serving, "score", predict) for serving in ground.task.servings]
 
     return fit
 

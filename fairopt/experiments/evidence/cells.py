@@ -21,7 +21,7 @@ from fairopt.basics.errors import FairoptError, FairoptWarning, InputError, Miss
 from fairopt.basics.files.writing import write_whole
 from fairopt.experiments.data.tabular import Part
 from fairopt.experiments.evidence.bases import NETWORK
-from fairopt.experiments.evidence.candidates import Candidate, Ground, Made
+from fairopt.experiments.evidence.candidates import PLAIN, Candidate, Ground, Made
 from fairopt.experiments.evidence.parts import GROUP
 from fairopt.experiments.evidence.protocol import LIMIT_S, VERSION, Task, code_mark
 
@@ -39,7 +39,7 @@ class Cell:
     """status    "done"; "time": over the limit; "absent": a package is; "refused": the method does not serve this; "failed": it ended so
     why       in words, where it is not done
     outputs   (row, serving, output) -> part -> (n,) float64 scores, or probabilities of the decision 1
-    seconds   of processor time, the base not counted
+    seconds   of processor time; the base is counted in the cell of the plain base alone
     code, version  what made it
     """
 
@@ -104,7 +104,8 @@ def make_cell(candidate: Candidate, ground: Ground, limit_s: float = LIMIT_S) ->
         outputs = {}
     elif not all(np.isfinite(values).all() for parts in outputs.values() for values in parts.values()):
         status, why, outputs = "failed", "scores that are not finite", {}
-    return Cell(status, why[:300], outputs, time.process_time() - start, code_mark(), VERSION)
+    seconds = time.process_time() - start + (ground.seconds[candidate.base] if candidate.method == PLAIN else 0.0)
+    return Cell(status, why[:300], outputs, seconds, code_mark(), VERSION)
 
 
 def served(made: Made, ground: Ground) -> dict[str, Floats]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +29,8 @@ class Collected:
 
     rows        row of the table -> places of its outputs in ``seeds``
     seconds     row -> mean over the seeds of the processor seconds of all its candidates
-    absent      method and base -> why it has no figures at all
+    settings    row -> how many settings it has, and how many of them have figures, mean over the seeds
+    absent      method -> why it has no figures at all; said where rows are served one by one
     """
 
     task: Task
@@ -36,6 +38,7 @@ class Collected:
     seeds: tuple[Seed, ...]
     rows: dict[str, list[int]]
     seconds: dict[str, float]
+    settings: dict[str, tuple[int, float]]
     absent: dict[str, str] = field(default_factory=dict)
 
 
@@ -78,13 +81,22 @@ def collect(found: TaskCells, serving: Serving) -> Collected:
     seconds = dict.fromkeys(rows, 0.0)
     for name, row, _ in places:
         seconds[row] += float(np.mean([cells[name].seconds for cells in found.cells.values()]))
-    absent: dict[str, str] = {}
+    asked = Counter((candidate.method, candidate.base) for candidate in found.asked)
+    by_key = {candidate.key: candidate for candidate in found.asked}
+    of_row = {row: by_key[name] for name, row, _ in places}
+    settings = {
+        row: (asked[of_row[row].method, of_row[row].base], float(np.mean([one.there[own].sum() for one in seeds])))
+        for row, own in rows.items()
+    }
+    return Collected(found.task, serving, seeds, rows, seconds, settings, {} if serving == "batch" else _absent(found))
+
+
+def _absent(found: TaskCells) -> dict[str, str]:
+    """method -> why none of its cells, behind any base, has figures."""
+    whole: dict[str, list[Cell]] = {}
     for candidate in found.asked:
-        mine = [cells[candidate.key] for cells in found.cells.values()]
-        if all(cell.status != "done" for cell in mine):
-            absent.setdefault(f"{candidate.method}, {candidate.base}", mine[0].why)
-    shown = {row.split(", ")[0] for row in rows}
-    return Collected(found.task, serving, seeds, rows, seconds, {k: v for k, v in absent.items() if k.split(", ")[0] not in shown})
+        whole.setdefault(candidate.method, []).extend(cells[candidate.key] for cells in found.cells.values())
+    return {method: cells[0].why for method, cells in whole.items() if all(cell.status != "done" for cell in cells)}
 
 
 def _seed(found: TaskCells, seed: int, serving: Serving, places: dict[tuple[str, str, str], int]) -> Seed:

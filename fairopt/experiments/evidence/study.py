@@ -75,7 +75,13 @@ def result(name: str, found: Sequence[TaskCells], seeds: Sequence[int], on_progr
             compared += [((cells.task.name, SERVINGS[serving], t), c) for c in compare(drawn[t], serving, cells.task.values)]
         sections.append(_section(got, drawn))
         on_progress(Progress("bootstrap", done, len(tables)))
-    return Result(name, f"The evidence: {name} sets", _text(found, seeds), (losses_and_wins(HEADS, compared), *sections), table_of(found))
+    return Result(
+        name,
+        f"The evidence: {name} sets",
+        _text(found, seeds),
+        (losses_and_wins(HEADS, compared, "accuracy or minus squared error"), *sections),
+        table_of(found),
+    )
 
 
 def _text(found: Sequence[TaskCells], seeds: Sequence[int]) -> str:
@@ -84,8 +90,10 @@ def _text(found: Sequence[TaskCells], seeds: Sequence[int]) -> str:
     words = (
         f"{protocol_words()}; {len(seeds)} seed(s), {len(found)} tasks, {cells} cells: "
         f"{late} ran out of time, {failed} failed, {stale} were made by other code than this page's. Figures are of held-out rows, "
-        "the setting chosen on validation rows alone, nothing mixed in; for values accuracy is minus the squared error, in variances of "
-        "the training targets. Brackets: 95 % intervals of the whole procedure. Tables of different servings may not be compared."
+        "the setting chosen on validation rows alone, nothing mixed in; squared errors are in variances of the training targets. Brackets: "
+        "95 % intervals of the whole procedure. Tables of different servings may not be compared. A gap and a calibration error of few "
+        "rows are larger than those of the population: a fair rule has some too. Seconds are processor time of all settings of a row; a "
+        "rule's are without its base's, which stand in the row of the plain base, and rows served from one network each count its training."
     )
     if len(seeds) < LEAST_SEEDS:
         words += f" With fewer than {LEAST_SEEDS} seeds there are no intervals and no verdicts."
@@ -93,32 +101,46 @@ def _text(found: Sequence[TaskCells], seeds: Sequence[int]) -> str:
 
 
 def _section(got: Collected, drawn: dict[float, Drawn]) -> Section:
+    """Values have their squared error, which is less where it is better, and no scores beside it."""
+    values = got.task.values
+    quality = "squared error" if values else "accuracy"
     columns: list[str] = ["row"]
     for t in TARGETS:
-        columns += [f"accuracy at {t:g}", f"95 % at {t:g}", f"gap at {t:g}", f"95 % of the gap at {t:g}"]
+        columns += [f"{quality} at {t:g}", f"95 % at {t:g}", f"gap at {t:g}", f"95 % of the gap at {t:g}"]
     t = TARGETS[-1]
-    columns += [f"gap of scores at {t:g}", "95 % of it"]
-    if not got.task.values:
-        columns += ["log loss", "95 % of the loss", "AUC", "AUC" + ERROR, "calibration error", "calibration error" + ERROR]
-    columns += ["settings", "seconds"]
+    if not values:
+        for name in ("gap of scores", "log loss"):
+            columns += [f"{name} at {t:g}", f"95 % of the {name}"]
+        for name in ("AUC", "calibration error"):
+            columns += [f"{name} at {t:g}", f"{name} at {t:g}{ERROR}"]
+    columns += ["settings with figures", "seconds"]
     beside = _beside(got, t)
     rows: list[tuple[Any, ...]] = []
-    for row, places in got.rows.items():
+    for row in got.rows:
         line: list[Any] = [row]
         for target in TARGETS:
             for figure in ("quality", "gap"):
-                line += _with_interval(drawn[target], figure, row)
-        line += _with_interval(drawn[t], "score gap", row)
-        if not got.task.values:
-            line += [*_with_interval(drawn[t], "log loss", row), *beside[row]]
-        rows.append((*line, len(places), round(got.seconds[row], 2)))
-    said = [f"{name}: no figures: {why}" for name, why in got.absent.items()]
+                line += _with_interval(drawn[target], figure, row, -1 if values and figure == "quality" else 1)
+        if not values:
+            line += [*_with_interval(drawn[t], "score gap", row), *_with_interval(drawn[t], "log loss", row), *beside[row]]
+        asked, done = got.settings[row]
+        rows.append((*line, f"{done:.3g} of {asked}", round(got.seconds[row], 2)))
+    said = [_parts(got), *(f"{name}: no figures: {why}" for name, why in got.absent.items())]
     title = f"{got.task.name}: {SERVINGS[got.serving].lower()}"
     return Section(title, Table(tuple(columns), tuple(rows)), verdicts=tuple(said))
 
 
-def _with_interval(drawn: Drawn, figure: str, row: str) -> tuple[float | None, str | None]:
-    found = error_of(drawn.estimate[figure][row], drawn.draws[figure][row], drawn.seeds)
+def _parts(got: Collected) -> str:
+    """How many test rows a seed has, by group."""
+    test = got.seeds[0].test.rows
+    kinds, counts = np.unique(test.groups, return_counts=True)
+    by_group = ", ".join(f"{kind}: {count}" for kind, count in zip(kinds, counts, strict=True))
+    return f"Test rows of the first seed: {len(test.y)}; {by_group}."
+
+
+def _with_interval(drawn: Drawn, figure: str, row: str, sign: int = 1) -> tuple[float | None, str | None]:
+    """sign: -1 turns a quality into an error."""
+    found = error_of(sign * drawn.estimate[figure][row], sign * drawn.draws[figure][row], drawn.seeds)
     return (found.estimate, interval(found)) if np.isfinite(found.estimate) else (None, None)
 
 

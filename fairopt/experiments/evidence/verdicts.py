@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from fairopt.experiments.evidence.comparisons import Comparison
 from fairopt.experiments.reproduce import Section
 
 ORDER = {"loses": 0, "wins": 1}
+MOST_DIGITS = 9
 Named = tuple[tuple[Any, ...], Comparison]  # where the comparison was made, in the words of the columns ``heads``
 
 
@@ -33,5 +35,9 @@ def losses_and_wins(heads: tuple[str, ...], compared: Sequence[Named], quality: 
 
 
 def interval(error: Error) -> str | None:
-    """None where there is none."""
-    return None if error.low is None or error.high is None else f"[{error.low:.4f}, {error.high:.4f}]"
+    """None where there is none. Two digits of the width at least, and four decimals."""
+    if error.low is None or error.high is None:
+        return None
+    width = error.high - error.low
+    digits = 4 if not width > 0 else min(max(4, 1 - math.floor(math.log10(width))), MOST_DIGITS)
+    return f"[{error.low:.{digits}f}, {error.high:.{digits}f}]"

@@ -76,7 +76,8 @@ def result(
             drawn = {t: bootstrap(seeds, rows, t, rows_too=serving != BATCH, draws=draws, read=FIGURES) for t in TARGETS}
             compared = {t: _compared(drawn[t]) for t in TARGETS}
             named += [((one.data, words, t), c) for t in TARGETS for c in compared[t]]
-            sections += [_section(one, words, t, drawn[t], compared[t]) for t in TARGETS]
+            said = _reference(one, [ground for ground, _ in found[one.data]])
+            sections += [_section(one, words, t, drawn[t], compared[t], said) for t in TARGETS]
     every = [(f, cells[f.method, f.setting]) for of_set in found.values() for _, cells in of_set for f in asked]
     absent = {f.method: record["absent"] for f, record in every if "absent" in record}
     count = len(next(iter(found.values())))
@@ -120,7 +121,20 @@ def _compared(drawn: Drawn) -> tuple[Comparison, ...]:
     return tuple(Comparison(*one, p) for one, p in zip(found, corrected, strict=True))
 
 
-def _section(asked: Asked, words: str, target: float, drawn: Drawn, compared: Sequence[Comparison]) -> Section:
+def _reference(asked: Asked, grounds: Sequence[Ground]) -> str:
+    """What the class shares of the training rows alone would have, said to everyone."""
+    figures: dict[str, list[float]] = {name: [] for name in FIGURES}
+    for ground in grounds:
+        train, test = ground.rows("train"), ground.rows("test")
+        shares = np.bincount(train.y.astype(np.int64), minlength=asked.classes) / len(train.y)
+        said = ClassPredictions(test, np.tile(shares, (len(test.y), 1, 1)))
+        for name, read in FIGURES.items():
+            figures[name].append(float(read(said, np.ones((1, len(test.y))))[0, 0]))
+    loss, right = -float(np.mean(figures["quality"])), float(np.mean(figures["accuracy"]))
+    return f"For reference, the class shares of the training rows, the same for everyone: log loss {loss:.4f}, accuracy {right:.4f}, gap 0."
+
+
+def _section(asked: Asked, words: str, target: float, drawn: Drawn, compared: Sequence[Comparison], said: str) -> Section:
     columns = (
         "row", "log loss", "95 % of it", "gap", "95 % of the gap", "accuracy", "95 % of the accuracy", "gap of the likeliest class",
         "95 % of that", f"log loss, {OURS} minus it", "95 % of the difference", "p, corrected", OURS,
@@ -137,7 +151,7 @@ def _section(asked: Asked, words: str, target: float, drawn: Drawn, compared: Se
             -one.quality.estimate, _turned(one.quality.low, one.quality.high), one.p, one.outcome_or_none
         ]  # fmt: skip
         rows.append(tuple(line))
-    return Section(f"{asked.data}, gap of at most {target:g} asked: {words}", Table(columns, tuple(rows)))
+    return Section(f"{asked.data}, gap of at most {target:g} asked: {words}", Table(columns, tuple(rows)), verdicts=(said,))
 
 
 def _turned(low: float | None, high: float | None) -> str | None:

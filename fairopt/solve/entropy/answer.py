@@ -13,15 +13,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.contract.backend import Status
+from fairopt.basics.errors import BackendError
+from fairopt.contract.backend import Backend, RawSolution, Status
 from fairopt.contract.problem import Limits, ProjectionProblem
 from fairopt.solve.certificate import Certificate
 from fairopt.solve.entropy.finish import EntropyOutcome
+from fairopt.solve.finish.finish import solved
 from fairopt.solve.finish.gate import GRANTING, Stated, Verdict, judge
 from fairopt.solve.guard import guarded
 from fairopt.solve.ruling import ruled
 
 BACKEND = "dual_newton"
+
+
+def asked(chosen: Backend, z: Tensor, pinned: ProjectionProblem) -> RawSolution | None:
+    """The answer of another backend to z (n,); None of the one that this package searches for itself. BackendError where it comes without
+    prices."""
+    if chosen.name == BACKEND:
+        return None
+    (raw,) = solved(z.to(torch.float64)[None], pinned, chosen)
+    if raw.status is None and raw.prices is None:
+        raise BackendError(f"backend {chosen.name!r} returned no prices, which are needed beside distance={pinned.nearest_in!r}")
+    return raw
 
 
 @dataclass(eq=False)
@@ -31,6 +44,7 @@ class Answer:
     outcome: EntropyOutcome | None
     verdict: Verdict
     told: ProjectionProblem
+    backend: str = BACKEND
 
     def certificate(self, z: Tensor, dtype: torch.dtype) -> Certificate:
         """The certificate of the answer to z (n,), for scores of ``dtype``."""
@@ -42,7 +56,7 @@ class Answer:
             rounding_bound=0.0 if outcome is None else outcome.bound,
             moved_by_repair=0.0 if outcome is None else outcome.moved,
             status=verdict.status,
-            backend=BACKEND,
+            backend=self.backend,
             dtype=str(dtype).removeprefix("torch."),
             problem=self.told,
             _scores=(z, verdict.y),
@@ -67,11 +81,12 @@ def answered(
     pinned: ProjectionProblem,
     search: Callable[[], EntropyOutcome],
     whole: Callable[[], ProjectionProblem] | None = None,
+    backend: str = BACKEND,
 ) -> Answer:
     """What ``search`` finds for z (n,), judged. ``pinned``: the problem in which scores that no price moves have no other place;
     ``whole``: the one in which infeasibility is looked for, where more is known of the scores than ``pinned`` says."""
     outcome: EntropyOutcome | None = None
-    with guarded(BACKEND, problem) as guard:
+    with guarded(backend, problem) as guard:
         outcome = search()
         verdict = judge(outcome.y, z, pinned, outcome.violation, outcome)
     if guard.error is not None:
@@ -79,12 +94,12 @@ def answered(
         nothing = np.full(problem.linear + problem.ranges, np.inf)
         outcome, verdict = None, judge(torch.full_like(z, np.nan), z, pinned, nothing, claim)
     if verdict.status in GRANTING and problem.stated is None:
-        return Answer(outcome, verdict, problem)
-    with guarded(BACKEND, problem) as guard:
+        return Answer(outcome, verdict, problem, backend)
+    with guarded(backend, problem) as guard:
         verdict = ruled(verdict, pinned if whole is None else whole(), np.inf if outcome is None else outcome.residual)
     if guard.error is not None:  # nothing is known of what the problem allows
         verdict = replace(verdict, status=Status.FAILED, message=guard.message)
-    return Answer(outcome, verdict, pinned)
+    return Answer(outcome, verdict, pinned, backend)
 
 
 @dataclass(eq=False)

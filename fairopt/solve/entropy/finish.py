@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fairopt.basics.arrays import Array, BoolArray
 from fairopt.basics.sparse import Diagonal
-from fairopt.contract.backend import Status
+from fairopt.contract.backend import RawSolution, Status
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.dual.active_piece import Piece, read_piece
 from fairopt.solve.dual.bordered import Model
@@ -30,6 +30,7 @@ from fairopt.solve.finish.repair import ATTEMPTS, ULPS, Repaired, excess, room, 
 from fairopt.solve.finish.rounding import Check, Finisher, box_holds_numbers, largest
 
 Settle = Callable[[Tensor], Tensor]
+POLISH = 12  # Newton steps from another solver's prices
 REFINE = 4  # Newton steps from limits to those that are tighter by rounding
 FAR_UNDER = 2.0**-10  # of the size that was taken for the scores': then it is taken anew
 NEARLY_NONE = 1e-6  # of the scores' size: prices that perhaps only rounding asked for
@@ -68,13 +69,21 @@ def pinned_problem(problem: ProjectionProblem, z: Tensor) -> ProjectionProblem:
 
 
 def finished(
-    scores: Tensor, problem: ProjectionProblem, pinned: ProjectionProblem, *, certify: bool, tol: float | None, max_iter: int | None
+    scores: Tensor,
+    problem: ProjectionProblem,
+    pinned: ProjectionProblem,
+    *,
+    certify: bool,
+    tol: float | None,
+    max_iter: int | None,
+    raw: RawSolution | None = None,
 ) -> EntropyOutcome:
-    """Solve for ``scores`` (n,), detached, any float dtype, and return scores in the same. ``pinned``: ``pinned_problem``."""
+    """Solve for ``scores`` (n,), detached, any float dtype, and return scores in the same. ``pinned``: ``pinned_problem``; ``raw``: a
+    backend's answer."""
     z = scores.to("cpu", torch.float64).numpy()[problem.rows.order.numpy()]
     dual = EntropyDual(problem, z)
     st = metric_of(dual, structure(problem), numbers(problem))
-    return found(scores, pinned, dual, st, certify=certify, tol=tol, max_iter=max_iter)
+    return found(scores, pinned, dual, st, certify=certify, tol=tol, max_iter=max_iter, raw=raw)
 
 
 def found(
@@ -87,14 +96,18 @@ def found(
     tol: float | None,
     max_iter: int | None,
     settle: Settle | None = None,
+    raw: RawSolution | None = None,
 ) -> EntropyOutcome:
     """As ``finished``, by a ``dual`` and the structure ``st`` that its search takes. ``settle``: what is done to scores (n,), in cell order
-    and rounded, before they are checked."""
+    and rounded, before they are checked. ``raw``: a backend's answer, from whose prices the search goes on for a few steps."""
     problem, nums = dual.problem, numbers(dual.problem)
     settle = _as_they_are if settle is None else settle
     most = MAX_ITER if max_iter is None else max_iter
+    start = None
+    if raw is not None:
+        most, start = POLISH if raw.status is None else 0, np.zeros(problem.m) if raw.prices is None else raw.prices
     extent = float(np.abs(dual.z).max())
-    solution, st = _in_its_own_size(dual, st, solve_entropy(dual, st, nums, tol=tol, max_iter=most), tol=tol, max_iter=most)
+    solution, st = _in_its_own_size(dual, st, solve_entropy(dual, st, nums, start, tol=tol, max_iter=most), tol=tol, max_iter=most)
     finisher = Finisher(scores.cpu(), pinned, dual, extent)
     kept = _unchanged(finisher, solution)
     if kept is not None:
@@ -107,14 +120,16 @@ def found(
     piece, model = read_piece(st, nums, solution.evaluation.f, solution.p), dual.model(solution.evaluation)
     fixed = _repair(finisher, solution, dual, st, settle, piece, model, certify=certify)
     if not solution.converged:
-        status = Status.ITERATION_LIMIT if solution.iterations >= most else Status.INACCURATE
+        status = Status.ITERATION_LIMIT if solution.iterations >= most and raw is None else Status.INACCURATE
     elif not fixed.check.holds:
         status = shortfall(finisher, fixed.check, largest(fixed.y), fixed.p)
     else:
         status = Status.CERTIFIED if box_holds_numbers(pinned, finisher.dtype) else Status.WITHIN_ROUNDING
     return EntropyOutcome(
         finisher.unsorted(fixed.y).to(scores.device), dual, piece, model, solution.p, fixed.check.violation, fixed.check.bound,
-        solution.residual, fixed.moved, status, solution.iterations, fixed.check.holds, fixed.check.finite, solution.bound,
+        solution.residual, fixed.moved, status if raw is None or raw.status is None else raw.status,
+        solution.iterations if raw is None else raw.iterations, fixed.check.holds, fixed.check.finite, solution.bound,
+        "" if raw is None else raw.message,
     )  # fmt: skip
 
 

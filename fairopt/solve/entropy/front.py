@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.errors import InputError
-from fairopt.contract.backend import Status
+from fairopt.contract.backend import Backend, Status
 from fairopt.contract.problem import Limits, ProjectionProblem
 from fairopt.solve.certificate import Solution
-from fairopt.solve.entropy.answer import BACKEND, answered
-from fairopt.solve.entropy.finish import finished, pinned_problem
+from fairopt.solve.entropy.answer import BACKEND, answered, asked
+from fairopt.solve.entropy.finish import EntropyOutcome, finished, pinned_problem
 from fairopt.solve.entropy.gradient import Implicit
 from fairopt.solve.gradient.native import replaced
 
@@ -41,17 +41,22 @@ def solve_divergence(
     flat: Tensor,
     problem: ProjectionProblem,
     limits: Limits | None,
+    chosen: Backend,
     *,
     certify: bool,
     tol: float | None,
-    max_iter: int | None,
 ) -> Solution:
     """The projection of ``scores``, (n,) as ``flat``, finite, by ``problem.distance``. ``limits``: the problem's own, where they carry
     gradients."""
     z = flat.detach()
     check_domain(z, problem)
     pinned = pinned_problem(problem, z.to("cpu", torch.float64))
-    answer = answered(z, problem, pinned, lambda: finished(z, problem, pinned, certify=certify, tol=tol, max_iter=max_iter))
+    most = getattr(chosen, "max_iter", None) if chosen.name == BACKEND else None
+
+    def search() -> EntropyOutcome:
+        return finished(z, problem, pinned, certify=certify, tol=tol, max_iter=most, raw=asked(chosen, z, pinned))
+
+    answer = answered(z, problem, pinned, search, backend=chosen.name)
     outcome, verdict = answer.outcome, answer.verdict
     y = verdict.y
     connected = torch.is_grad_enabled() and (scores.requires_grad or (limits is not None and limits.requires_grad))
@@ -59,4 +64,4 @@ def solve_divergence(
         y = replaced(flat, y) if outcome is None else Implicit.attach(flat, limits, outcome, problem, y)
     out = y.view(scores.shape) if scores.dim() == 2 else y
     certificate = answer.certificate(z, scores.dtype)
-    return Solution(out, answer.prices, verdict.status, certificate, BACKEND, answer.iterations, verdict.message)
+    return Solution(out, answer.prices, verdict.status, certificate, chosen.name, answer.iterations, verdict.message)

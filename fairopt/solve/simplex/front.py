@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.errors import InputError
-from fairopt.contract.backend import Status
+from fairopt.contract.backend import Backend, Status
 from fairopt.contract.problem import Limits, ProjectionProblem
 from fairopt.solve.certificate import Solution
 from fairopt.solve.dual.structure import numbers, structure
-from fairopt.solve.entropy.answer import BACKEND, answered
+from fairopt.solve.entropy.answer import BACKEND, answered, asked
 from fairopt.solve.entropy.finish import EntropyOutcome, Settle, found, pinned_problem
 from fairopt.solve.entropy.search import metric_of
 from fairopt.solve.finish.gate import GRANTING
@@ -54,7 +54,14 @@ def check_probabilities(scores: Tensor) -> None:
 
 
 def solve_simplex(
-    scores: Tensor, problem: ProjectionProblem, *, kl: bool, limits: Limits | None = None, certify: bool = True, tol: float | None = None
+    scores: Tensor,
+    problem: ProjectionProblem,
+    chosen: Backend,
+    *,
+    kl: bool,
+    limits: Limits | None = None,
+    certify: bool = True,
+    tol: float | None = None,
 ) -> ClassSolution:
     """The projection of probabilities ``scores`` (n, C) onto a ``joined`` problem and rows that sum to 1."""
     check_probabilities(scores)
@@ -65,7 +72,8 @@ def solve_simplex(
     def search() -> EntropyOutcome:
         dual = SimplexDual(problem, scores.detach().to("cpu", torch.float64).numpy(), kl=kl)
         st = structure_of(metric_of(dual, structure_of(structure(problem)), numbers(problem)))
-        return found(flat, pinned, dual, st, certify=certify, tol=tol, max_iter=None, settle=_settle(problem, n, C))
+        most, raw = getattr(chosen, "max_iter", None) if chosen.name == BACKEND else None, asked(chosen, flat, pinned)
+        return found(flat, pinned, dual, st, certify=certify, tol=tol, max_iter=most, settle=_settle(problem, n, C), raw=raw)
 
     with_sums: list[Summed] = []
 
@@ -74,7 +82,7 @@ def solve_simplex(
         with_sums.append(summed(problem, table, kl=kl) if kl else problem.workspace.keep("summed", lambda: summed(problem, table, kl=kl)))
         return with_sums[-1].problem
 
-    answer = answered(flat, problem, pinned, search, whole)
+    answer = answered(flat, problem, pinned, search, whole, chosen.name)
     outcome, verdict = answer.outcome, answer.verdict
     y = verdict.y.reshape(C, n).T.contiguous()
     error = float(left_of(y).abs().max())
@@ -86,7 +94,7 @@ def solve_simplex(
         y = replaced(scores, y) if outcome is None else Newton.attach(scores, limits, outcome, problem, y)
     certificate = answer.certificate(flat, scores.dtype)
     proved = with_sums[-1] if verdict.status is Status.INFEASIBLE else None
-    return ClassSolution(y, answer.prices, verdict.status, certificate, BACKEND, answer.iterations, verdict.message, error, proved)
+    return ClassSolution(y, answer.prices, verdict.status, certificate, chosen.name, answer.iterations, verdict.message, error, proved)
 
 
 def left_of(y: Tensor) -> Tensor:

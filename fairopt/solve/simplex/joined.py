@@ -7,7 +7,6 @@ infeasible without is infeasible, and not the other way round (``summed``).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,28 +16,15 @@ from fairopt.basics.arrays import IntArray
 from fairopt.basics.errors import UnsupportedError
 from fairopt.basics.sparse import SparseRows, dense
 from fairopt.contract.problem import Distance, ProjectionProblem, Rows
+from fairopt.notions.several import Part
 
 MOST_ROWS = 4096
 Box = tuple[float | Tensor, float | Tensor]
 
 
-@dataclass(frozen=True)
-class Part:
-    """Which class a problem is of (None: of all of them, n scores each), and what sets it apart from others of the same class."""
-
-    index: int | None
-    words: str = ""
-
-    @property
-    def name(self) -> str:
-        """'class 2 among true class 0'; '' of all classes."""
-        if self.index is None:
-            return self.words
-        return f"class {self.index} {self.words}".rstrip()
-
-
-def joined(parts: Sequence[tuple[Part, ProjectionProblem]], classes: int, distance: Distance, box: Box = (0.0, 1.0)) -> ProjectionProblem:
-    """The problem of ``classes`` probabilities a sample, from (part, its problem). ``box``: of each number.
+def joined(parts: Sequence[tuple[Part, ProjectionProblem]], classes: int, distance: Distance, box: Box | None = None) -> ProjectionProblem:
+    """The problem of ``classes`` numbers a sample, from (part, its problem). ``box``: of each number; None: they are probabilities that
+    sum to 1.
 
     UnsupportedError for rows with a weight of their own a sample, and for more rows than are written out.
     """
@@ -110,7 +96,7 @@ def _worded(label: str, name: str) -> str:
 
 
 def _assembled(
-    rows: Rows, parts: Sequence[tuple[Part, ProjectionProblem]], classes: int, distance: Distance, box: Box
+    rows: Rows, parts: Sequence[tuple[Part, ProjectionProblem]], classes: int, distance: Distance, box: Box | None
 ) -> ProjectionProblem:
     problems = [p for _, p in parts]
     names = [part.name for part, _ in parts]
@@ -126,6 +112,7 @@ def _assembled(
         ]
     sizes = [int(k) for p in problems for k in np.diff(p.range_starts)]
     linear = sum(p.linear for p in problems)
+    low, high = (0.0, 1.0) if box is None else box
     weights = problems[0].weights
     weights = weights if weights is None or parts[0][0].index is None else weights.repeat(classes)
     return ProjectionProblem(
@@ -134,8 +121,8 @@ def _assembled(
         upper=np.concatenate([p.upper for p in problems]),
         width=np.concatenate([p.width for p in problems]),
         range_starts=np.cumsum([linear, *sizes]).astype(np.int64),
-        lb=box[0].repeat(classes) if isinstance(box[0], Tensor) else box[0],
-        ub=box[1].repeat(classes) if isinstance(box[1], Tensor) else box[1],
+        lb=low.repeat(classes) if isinstance(low, Tensor) else low,
+        ub=high.repeat(classes) if isinstance(high, Tensor) else high,
         weights=weights,
         softness=tuple(s for p, part in zip(problems, softness, strict=True) for s in part[: p.linear])
         + tuple(s for p, part in zip(problems, softness, strict=True) for s in part[p.linear :]),
@@ -149,4 +136,5 @@ def _assembled(
         vacuous=all(p.vacuous for p in problems),
         ratio=np.concatenate([p.ratio for p in problems]),
         distance=distance,
+        classes=classes if box is None else 1,
     )

@@ -70,6 +70,7 @@ def summed(problem: ProjectionProblem, z: Array, *, kl: bool) -> Summed:
         range_starts=problem.range_starts + groups,
         lb=torch.from_numpy(alone.T.reshape(-1).astype(np.float64)),
         ub=torch.from_numpy(can.T.reshape(-1).astype(np.float64)),
+        classes=1,  # its rows say it now
         softness=problem.softness[:L] + (HARD,) * groups + problem.softness[L:],
         labels=problem.labels[:L] + words + problem.labels[L:],
         constraint_labels=problem.constraint_labels[:L] + words + problem.constraint_labels[L:],
