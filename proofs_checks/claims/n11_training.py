@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import log, sqrt
+from math import comb, log, sqrt
 
 import numpy as np
 import torch
 
 import fairopt as fo
-from proofs_checks.batches import FloatArray, IntArray, PerBatch, gap, pooled_gap, shares
+from proofs_checks.batches import FloatArray, IntArray, PerBatch, gap, pooled_gap
 from proofs_checks.claim import Claim, Generator, Measurement, worst
 
 N11 = """
@@ -121,7 +121,7 @@ def tight_chosen(part: Freeze) -> Measurement:
 
 def order_law(rng: Generator, layer: PerBatch, z: FloatArray, codes: IntArray, eps: float, n: int, orders: int) -> Measurement:
     """The mean of |D| over orders, less three standard errors, against the bound with the mean of (mu_t - c)^2 over the same orders."""
-    total, gaps, squares, apart, alone = len(z), [], [], [], 0.0
+    total, gaps, squares, alone = len(z), [], [], 0.0
     for _ in range(orders):
         order = rng.permutation(total)
         batches = [(z[k], codes[k]) for k in np.split(order, total // n)]
@@ -129,17 +129,18 @@ def order_law(rng: Generator, layer: PerBatch, z: FloatArray, codes: IntArray, e
         mu = np.array([y[c == 1].mean() if (c == 1).any() else y.mean() for y, c in zip(sent, held, strict=True)])
         gaps.append(pooled_gap(sent, held) or 0.0)
         squares.append(float(((mu - mu.mean()) ** 2).mean()))
-        apart.append(sum((a - b) ** 2 for a, b in shares(held)))
         alone = max(alone, *(gap(y, c) or 0.0 for y, c in zip(sent, held, strict=True)))
     share = float((codes == 0).mean())
     factor = (total - n) / ((total - 1) * n * share * (1 - share))
     error = 3 * float(np.std(gaps)) / sqrt(orders)
-    expected = total / n * n * (total - n) / ((total - 1) * share * (1 - share) * total**2)
-    spread = 4 * float(np.std(apart)) / sqrt(orders) + 1e-12
+    ones = int((codes == 0).sum())
+    chances = [comb(ones, k) * comb(total - ones, n - k) / comb(total, n) for k in range(n + 1)]
+    apart = sum(c * (k / ones - (n - k) / (total - ones)) ** 2 for k, c in enumerate(chances))  # of one batch, exactly
+    expected = n * (total - n) / ((total - 1) * ones * (total - ones))
     return worst(
         Measurement(float(np.mean(gaps)) - error, eps + sqrt(factor * float(np.mean(squares))), 1e-9, note="mean of |D|"),
         Measurement(alone, eps, 1e-9, note="batch gaps"),
-        Measurement(abs(float(np.mean(apart)) - expected), spread, note="the spread of the shares"),
+        Measurement(abs(apart - expected), 0.0, 1e-12, note="the spread of the shares"),
     )
 
 
