@@ -53,7 +53,7 @@ def audit_dataset(
     threads: int | None = None,
     told: Callable[[Told], None] | None = None,
 ) -> Audit:
-    """The audit of all rows of a data set under one notion or several; the arguments are those of ``fairopt.audit``, of names of columns.
+    """The audit of all rows of a data set under one notion or several; the arguments are those of ``audit``, of names of columns.
 
     input         a table of text, a Parquet file (extra ``project``), a folder of them, or a pattern such as "scores/*.parquet"
     score, target, decision   columns; the attributes of the notions and of ``attributes`` are columns too
@@ -65,6 +65,16 @@ def audit_dataset(
 
     Raises InputError; UnsupportedError for what sums cannot tell of more rows (a covariance, Local Law 144's median, more combinations of
     groups, targets and decisions than can be summed); MissingExtraError without pyarrow.
+
+    Examples:
+        >>> import tempfile
+        >>> import pandas as pd
+        >>> from pathlib import Path
+        >>> file = Path(tempfile.mkdtemp()) / "scores.csv"
+        >>> pd.DataFrame({"sex": ["f", "f", "m", "m"], "p": [0.25, 0.75, 0.5, 1.0]}).to_csv(file, index=False)
+        >>> report = fo.audit_dataset(file, fo.DemographicParity("sex", tolerance=0.1), score="p")
+        >>> report.checks[0].verdict, report.gaps["gap"]
+        ('broken', (0.25, 0.5))
     """
     notions, law = read_notions(notion), read_local_law(local_law)
     shards, _ = shards_of(os.fspath(input))
