@@ -55,11 +55,11 @@ def freeze_dataset(
         >>> import tempfile
         >>> import pandas as pd
         >>> from pathlib import Path
-        >>> file = Path(tempfile.mkdtemp()) / "scores.csv"
-        >>> pd.DataFrame({"sex": ["f", "f", "m", "m"], "p": [0.25, 0.75, 0.5, 1.0]}).to_csv(file, index=False)
-        >>> rule = fo.freeze_dataset(file, fo.DemographicParity("sex", tolerance=0.05), score="p", bounds=(0, 1))
-        >>> round(rule.predict(0.5, sensitive_features="f"), 4), round(rule.predict(0.5, sensitive_features="m"), 4)
-        (0.6, 0.4)
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> pd.DataFrame({"sex": ["f", "f", "m", "m"], "p": [0.25, 0.75, 0.5, 1.0]}).to_csv(folder / "scores.csv", index=False)
+        >>> frozen = fo.freeze_dataset(folder, fo.DemographicParity("sex", tolerance=0), score="p")
+        >>> frozen.predict([0.5, 0.5], sensitive_features={"sex": ["f", "m"]})
+        [0.625, 0.375]
     """
     question = question_of(
         notion, shards_of(os.fspath(input))[0], Dialect(separator, decimal, encoding), score=score, target=target, bounds=bounds,

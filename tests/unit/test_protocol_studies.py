@@ -26,7 +26,7 @@ from fairopt.experiments.evidence.verdicts import interval, losses_and_wins
 from fairopt.experiments.pages import TABLES, render, write_page
 from fairopt.experiments.reproduce import Settings
 from fairopt.experiments.store import Store
-from fairopt.experiments.studies import class_fits, class_study, controllers, cost, inside, inside_worlds
+from fairopt.experiments.studies import class_fits, class_study, controllers, cost, inside, inside_report, inside_worlds
 from fairopt.experiments.studies.class_figures import ClassPredictions, accuracy, decision_gap, gap, quality
 from fairopt.experiments.studies.epochs import KINDS, Data, compare
 
@@ -128,7 +128,7 @@ def test_the_seeds_of_credit_share_no_row(monkeypatch: pytest.MonkeyPatch) -> No
 def test_both_networks_are_served_inside_the_limit(loss: Any) -> None:
     world = inside_worlds.World(loss, train=300, distance="squared" if loss == "squared error" else "kl")
     found = inside.cell(world, 0, epochs=1)
-    assert tuple(found) == inside.FIGURES
+    assert tuple(found) == inside_report.FIGURES
     for who in ("after", "inside"):
         assert found[f"{who} batch gap"] <= world.tolerance + 1e-6
         assert found[f"{who} raw gap"] >= found[f"{who} batch gap"] - 1e-6

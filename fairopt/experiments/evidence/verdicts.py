@@ -12,7 +12,7 @@ from fairopt.experiments.evidence.comparisons import Comparison
 from fairopt.experiments.reproduce import Section
 
 ORDER = {"loses": 0, "wins": 1}
-MOST_DIGITS = 9
+MOST_DIGITS = 6
 Named = tuple[tuple[Any, ...], Comparison]  # where the comparison was made, in the words of the columns ``heads``
 
 

@@ -3,42 +3,33 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fairopt as fo
 from fairopt.basics.errors import FairoptWarning
-from fairopt.basics.table import Table
 from fairopt.experiments.data.tabular import Part, Parts
-from fairopt.experiments.evidence.comparisons import Comparison
-from fairopt.experiments.evidence.seeds import compared_over_seeds
-from fairopt.experiments.evidence.verdicts import interval, losses_and_wins
-from fairopt.experiments.evidence.written import protocol_words
 from fairopt.experiments.marks import FITTING, LIBRARY
 from fairopt.experiments.measure import by_group
 from fairopt.experiments.methods.base import Recipe
 from fairopt.experiments.methods.network import loss as loss_of
 from fairopt.experiments.methods.network import network, train
 from fairopt.experiments.methods.projection import moved_scores
-from fairopt.experiments.reproduce import OnProgress, Progress, Result, Section, Settings
+from fairopt.experiments.reproduce import OnProgress, Progress, Result, Settings
 from fairopt.experiments.store import Store
-from fairopt.experiments.studies.inside_worlds import GROUP, LOSSES, World, parts_of, worlds
+from fairopt.experiments.studies.inside_report import AFTER, FIGURES, INSIDE, Record, result
+from fairopt.experiments.studies.inside_worlds import GROUP, World, parts_of, worlds
 
 EPOCHS, PATIENCE, RATE, DECAY = 40, 8, 3e-3, 1e-3
 TEMPERATURE = 0.1  # of differences of probabilities inside the pairwise loss: they are at most 1
 BOX = (1e-4, 1 - 1e-4)
-INSIDE, AFTER = "inside", "after"
-SERVINGS = {"batch": "served as one batch", "frozen": "served row by row, shifts frozen on calibration rows"}
-FIGURES = tuple(f"{who} {how} {what}" for who in (AFTER, INSIDE) for how in ("raw", *SERVINGS) for what in ("loss", "gap"))
 MADE_BY = (*LIBRARY, *FITTING, "experiments/studies/inside.py", "experiments/studies/inside_worlds.py")
-Record = Mapping[str, Any]
 
 
 def run(settings: Settings, store: Store, on_progress: OnProgress) -> Result:
@@ -56,7 +47,8 @@ def run(settings: Settings, store: Store, on_progress: OnProgress) -> Result:
             found.setdefault(world.name, []).append(store.cell(key, lambda w=world, s=seed: cell(w, s, settings.data, epochs)))  # type: ignore[misc]
             done += 1
             on_progress(Progress("worlds x seeds", done, total))
-    return result(settings, asked, found)
+    seeds = {w.name: settings.seeds_or(range(w.seeds)) for w in asked}
+    return result(settings.name, asked, seeds, found)
 
 
 def _plain(world: World) -> dict[str, Any]:
@@ -138,87 +130,6 @@ def served(world: World, parts: Parts, predict: Callable[[Tensor], Tensor]) -> d
     batch = fo.project(moved, layer.notion, sensitive_features=asked, bounds=layer.bounds, distance=world.distance)
     row_by_row: Tensor = frozen.predict(moved, sensitive_features=asked)
     return {"raw": raw, "batch": batch, "frozen": row_by_row}
-
-
-# The page --------------------------------------------------------------------------------------------------------------------------
-
-
-def result(settings: Settings, asked: Sequence[World], found: Mapping[str, Sequence[Record]]) -> Result:
-    """The page of finished cells."""
-    named = []
-    sections = []
-    right: list[bool] = []
-    for loss in LOSSES:
-        for how, words in SERVINGS.items():
-            own = [w for w in asked if w.loss == loss]
-            compared = compared_over_seeds([_difference(w, found[w.name], how) for w in own])
-            named += [((w.name, words), c) for w, c in zip(own, compared, strict=True)]
-            sections.append(_section(loss, how, own, found, compared))
-            right += [agrees(w, c) for w, c in zip(own, compared, strict=True) if c.p is not None]
-    seeds = {world.data: len(found[world.name]) for world in asked}
-    text = (
-        f"{protocol_words()}. A network trained through the projection, against one projected after training, both served alike; "
-        f"{', '.join(f'{n} seeds of {data}' for data, n in seeds.items())}, no row in common. Differences are inside minus after, "
-        "paired, of the test rows; of a loss, so less is better. Brackets: 95 % intervals over seeds. Holm's correction within each table."
-    )
-    first = losses_and_wins(("world", "serving"), named, "minus the loss")
-    if right:
-        said = f"What the protocol's theory said beforehand agrees with {sum(right)} of {len(right)} outcomes."
-        first = Section(first.title, first.rows, verdicts=(*first.verdicts, said))
-    return Result(settings.name, "When is the layer inside training better?", text, (first, *sections), _cells(asked, found, settings))
-
-
-def _difference(world: World, records: Sequence[Record], how: str) -> tuple[str, str, list[float], list[float]]:
-    """Quality is minus the loss."""
-    quality = [r[f"{AFTER} {how} loss"] - r[f"{INSIDE} {how} loss"] for r in records]
-    gap = [r[f"{INSIDE} {how} gap"] - r[f"{AFTER} {how} gap"] for r in records]
-    return INSIDE, AFTER, quality, gap
-
-
-def agrees(world: World, compared: Comparison) -> bool:
-    """Whether the outcome was said beforehand. "No difference" agrees with nothing shown, which is less than shown to be none."""
-    return (
-        compared.outcome
-        in {
-            "wins": ("wins",),
-            "no difference": ("no difference shown",),
-            "no win": ("no difference shown", "loses"),
-        }[world.expected]
-    )
-
-
-def _section(loss: str, how: str, own: Sequence[World], found: Mapping[str, Sequence[Record]], compared: Sequence[Comparison]) -> Section:
-    columns = (
-        "changed", f"plain network: {loss}", "its gap", f"after: {loss}", f"inside: {loss}", "inside - after", "95 %", "p, corrected",
-        "gap, after", "gap, inside", "95 % of the difference of gaps", "inside", "said beforehand",
-    )  # fmt: skip
-    rows = []
-    for world, one in zip(own, compared, strict=True):
-        mean = {name: float(np.mean([r[name] for r in found[world.name]])) for name in FIGURES}
-        rows.append(
-            (
-                world.what if world.data == "made" else f"credit: {world.what}",
-                mean[f"{AFTER} raw loss"], mean[f"{AFTER} raw gap"], mean[f"{AFTER} {how} loss"], mean[f"{INSIDE} {how} loss"],
-                -one.quality.estimate, _turned(one), one.p,
-                mean[f"{AFTER} {how} gap"], mean[f"{INSIDE} {how} gap"], interval(one.gap), one.outcome_or_none, world.expected,
-            )
-        )  # fmt: skip
-    return Section(f"{loss}: {SERVINGS[how]}", Table(columns, tuple(rows)))
-
-
-def _turned(one: Comparison) -> str | None:
-    """The interval of the loss's difference, which is minus that of the quality."""
-    low, high = one.quality.low, one.quality.high
-    return None if low is None or high is None else f"[{-high:.4f}, {-low:.4f}]"
-
-
-def _cells(asked: Sequence[World], found: Mapping[str, Sequence[Record]], settings: Settings) -> Table:
-    rows = [
-        (world.name, seed, *(record[name] for name in FIGURES))
-        for world in asked
-        for seed, record in zip(settings.seeds_or(range(world.seeds)), found[world.name], strict=True)
-    ]
-    return Table(("world", "seed", *FIGURES), tuple(rows))
 
 
 def remade(line: Mapping[str, str], data: Path | None) -> dict[str, float]:
