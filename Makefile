@@ -83,6 +83,7 @@ check: $(INSTALLED) ## ruff, mypy --strict, the arrows between the rooms
 
 bench: $(INSTALLED) ## forward + backward against torch.clamp and hardtanh, one thread (FAST=0: without the compiled solver)
 	$(if $(FAST),FAIROPT_FAST=$(FAST)) $(ONE_THREAD) $(BIN)/python tests/bench/test_speed.py
+	$(if $(FAST),FAIROPT_FAST=$(FAST)) $(ONE_THREAD) $(BIN)/python tests/bench/class_speed.py
 
 bench-epoch: $(INSTALLED) ## time of a training epoch with the layer and without, one thread (a minute or two)
 	$(ONE_THREAD) $(BIN)/python tests/bench/epoch_time.py

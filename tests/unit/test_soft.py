@@ -128,6 +128,21 @@ def test_gradients_are_those_of_differences(distance: str) -> None:
         fo.DemographicParity("r", tolerance=0.01), sensitive_features={"r": fo.Soft(P, NAMES[:3])}, bounds=(0, 1), distance=distance
     )
     assert torch.autograd.gradcheck(prepared.project, (scores,), atol=1e-6)
+    assert torch.autograd.gradgradcheck(prepared.project, (scores,), eps=1e-5, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("distance", ["squared", "kl"])
+def test_scores_of_0_and_1_and_nearly_0_are_no_trouble(distance: str) -> None:
+    for seed, groups in ((0, 2), (1, 6), (2, 12)):
+        z, P, _ = drawn(80, groups, seed)
+        z = np.clip(z, 0.0, 1.0)
+        z[:9] = [0.0, 1.0, 1e-300, 0.0, 1.0, 1.0 - 2.0**-53, 0.0, 1e-300, 1.0]
+        scores = torch.tensor(z, requires_grad=True)
+        soft = {"r": fo.Soft(P, list(range(groups)))}
+        fair = fo.project(scores, fo.DemographicParity("r", tolerance=0.05), sensitive_features=soft, bounds=(0, 1), distance=distance)
+        (gradient,) = torch.autograd.grad(fair.square().sum(), scores)
+        assert torch.isfinite(fair).all()
+        assert torch.isfinite(gradient).all()
 
 
 def test_equal_scores_have_equal_means_exactly() -> None:
