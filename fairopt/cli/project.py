@@ -56,8 +56,11 @@ def project(
 ) -> None:
     """Write fair scores beside those of a table, a folder or a pattern of them: one guarantee over all rows.
 
-    A run that was stopped goes on with the same command, and ends with the same bytes. Exit code 1 where the scores that were written are
-    not certified (nothing was asked of them, or rounding is in the way), 2 for bad input.
+    For example: fairopt project scores.csv --score p --sensitive race --bounds 0,1 --output fair.csv
+
+    A run that was stopped goes on with the same command, and ends with the same bytes.
+
+    Exit code 1: the scores that were written are not certified (nothing was asked of them, or rounding is in the way). 2: bad input.
     """
     shards = find(input, written.output, written.certificate).shards
     columns = columns_of(shards[0], text.dialect, scores.wanted(weights))
@@ -109,6 +112,9 @@ def _show(report: DatasetReport, screen: Console, rejects: Path | None) -> None:
             screen.print(rich_table(Table(heads, table.rows[:LONGEST], title)))
         if len(table) > LONGEST:
             say(screen, f"{len(table) - LONGEST} more rows: see the certificate")
+    low, high = found["scores"]
+    if found["settings"]["bounds"] == [None, None] and low >= 0.0 and high <= 1.0:
+        say(screen, "note: all scores lie between 0 and 1; fair ones may not: --bounds 0,1 keeps them there")
     if report.rejected:
         say(screen, f"{report.rejected:,} rows left out: {rejects}")
     say(screen, f"output: {report.places.output}")

@@ -53,10 +53,11 @@ def audit_dataset(
     threads: int | None = None,
     told: Callable[[Told], None] | None = None,
 ) -> Audit:
-    """The audit of all rows of a data set under one notion or several; the arguments are those of ``fairopt.audit``, of names of columns.
+    """The audit of all rows of a data set under one notion or several; ``fairopt.audit`` for arrays.
 
     input         a table of text, a Parquet file (extra ``project``), a folder of them, or a pattern such as "scores/*.parquet"
     score, target, decision   columns; the attributes of the notions and of ``attributes`` are columns too
+    threshold, pos_label, missing_group, attributes, local_law, confidence, draws, seed   as in ``fairopt.audit``
     bounds        (low, high): a score outside is an error
     rows_at_once  up to so many rows are loaded together, and audited as ``fairopt.audit`` does. More are summed file by file, in memory
                   that does not grow with them: the same figures, and no intervals of what is no rate
@@ -65,6 +66,17 @@ def audit_dataset(
 
     Raises InputError; UnsupportedError for what sums cannot tell of more rows (a covariance, Local Law 144's median, more combinations of
     groups, targets and decisions than can be summed); MissingExtraError without pyarrow.
+
+    Examples:
+        >>> import tempfile
+        >>> import pandas as pd
+        >>> from pathlib import Path
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for k, scores in enumerate([[0.25, 0.75, 0.5, 1.0], [0.5, 1.0, 0.5, 1.0]]):
+        ...     pd.DataFrame({"sex": ["f", "f", "m", "m"], "p": scores}).to_csv(folder / f"{k}.csv", index=False)
+        >>> audit = fo.audit_dataset(folder, fo.DemographicParity("sex", tolerance=0.05), score="p")
+        >>> audit.n, audit.holds, audit.gaps["gap"]
+        (8, False, (0.125, 0.25))
     """
     notions, law = read_notions(notion), read_local_law(local_law)
     shards, _ = shards_of(os.fspath(input))

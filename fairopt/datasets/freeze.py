@@ -50,6 +50,16 @@ def freeze_dataset(
 
     Raises InputError, InfeasibleError; UnsupportedError where a shift would depend on more than the groups, and for what passes over more
     rows cannot do: a guarantee (it draws rows), tolerance 0.
+
+    Examples:
+        >>> import tempfile
+        >>> import pandas as pd
+        >>> from pathlib import Path
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> pd.DataFrame({"sex": ["f", "f", "m", "m"], "p": [0.25, 0.75, 0.5, 1.0]}).to_csv(folder / "scores.csv", index=False)
+        >>> frozen = fo.freeze_dataset(folder, fo.DemographicParity("sex", tolerance=0), score="p")
+        >>> frozen.predict([0.5, 0.5], sensitive_features={"sex": ["f", "m"]})
+        [0.625, 0.375]
     """
     question = question_of(
         notion, shards_of(os.fspath(input))[0], Dialect(separator, decimal, encoding), score=score, target=target, bounds=bounds,

@@ -22,14 +22,15 @@ class Audited:
 
     @property
     def worst(self) -> Table:
-        """Of each notion, attribute and stratum the comparison that is farthest beyond its limit, or nearest to it."""
+        """Of each notion, attribute and stratum the comparison that is farthest beyond its limit, or nearest to it; of those that lie
+        at their limit to rounding the one that was widest before."""
         found: dict[tuple[Any, ...], dict[str, Any]] = {}
         for row in self.gaps:
             place = (row["notion"], row["attribute"], row["given"])
             if row["after"] is None:
                 continue
             best = found.get(place)
-            if best is None or (row["after"] - row["limit"], row["after"]) > (best["after"] - best["limit"], best["after"]):
+            if best is None or _rank(row) > _rank(best):
                 found[place] = row
         return Table.from_records(GAPS, list(found.values()))
 
@@ -38,6 +39,12 @@ class Audited:
         """The largest gap before and after, over its limit where that is 0 or more."""
         before, after = ([v for v in self.gaps[name] if v is not None] for name in ("before", "after"))
         return max(before, default=None), max(after, default=None)
+
+
+def _rank(row: dict[str, Any]) -> tuple[bool, float, float]:
+    beyond = row["after"] - row["limit"]
+    at_limit = abs(beyond) <= 1e-9 * max(abs(row["after"]), abs(row["limit"]))
+    return row["status"] == "broken", 0.0 if at_limit else beyond, row["before"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -160,7 +160,12 @@ class Run:
         notion = None if solved.uses.dense else job.question.notion
         tables = audited(notion, found, solved.positions, job.question.missing, job.attributes, job.question.wanted.groups, after, chosen)
         head = {"format": words.FORMAT, "versions": _versions(), "settings": job.settings()}
-        counts = {"rows": found.n, "rejected": sum(len(one.rejects) for one in found.seen), "passes": solved.passes}
+        counts = {
+            "rows": found.n,
+            "rejected": sum(len(one.rejects) for one in found.seen),
+            "passes": solved.passes,
+            "scores": [found.least, found.largest],
+        }
         return {**head, **counts, **proof, **words.before_and_after(tables), "inputs": words.files(found)}
 
     def _reject(self, found: Survey) -> None:

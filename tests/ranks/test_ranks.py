@@ -50,11 +50,11 @@ def compare(batch: Any, found: list[dict[str, Any]], other: dict[str, Any]) -> N
     assert abs(found[0]["distance"] - other["distance"]) <= 1e-11 * size * batch.n, where
 
 
-def check(pool: Any, batches: list[Any], seed: int) -> dict[str, int]:
-    """Every batch on one, two and four ranks, or three. Counts what went which way."""
+def check(pool: Any, batches: list[Any], seed: int, sizes: tuple[int, ...] = (1, 2, 3, 4)) -> dict[str, int]:
+    """Every batch on one rank and on more. Counts what went which way."""
     seen = {"driven": 0, "gathered": 0}
     found = {}
-    for ranks in (1, 2, 3, 4):
+    for ranks in sizes:
         shares = [batch.shares(drawing.cuts_of(batch, ranks, seed)) for batch in batches]
         answers = pool.run(ranks, "many", [{"cases": [share[rank] for share in shares]} for rank in range(ranks)])
         found[ranks] = [[answer[k] for answer in answers] for k in range(len(batches))]
@@ -103,6 +103,15 @@ def test_five_hundred_problems_over_ranks(pool: Any, part: int) -> None:
     names = list(drawing.NOTIONS)
     batches = [drawing.draw(names[k % len(names)], 100 + k, most=300 if k % 5 else 12) for k in range(50 * part, 50 * part + 50)]
     assert check(pool, batches, part)["driven"] >= 15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(4))
+def test_two_hundred_problems_over_seven_ranks(fresh: Any, part: int) -> None:
+    """As many processes as divide nothing evenly, shares that are empty among them."""
+    names = list(drawing.NOTIONS)
+    batches = [drawing.draw(names[k % len(names)], 1_000 + k, most=300 if k % 5 else 12) for k in range(50 * part, 50 * part + 50)]
+    assert check(fresh(7, 120.0), batches, 40 + part, (1, 2, 4, 7))["driven"] >= 15
 
 
 def plain(n: int, seed: int = 0, **facts: Any) -> Any:

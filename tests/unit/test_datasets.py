@@ -598,3 +598,59 @@ def test_folders_that_name_no_column(name: str, words: str, tmp_path: Path) -> N
         (tmp_path / "in" / "race=b" / "x.csv").unlink()
     with pytest.raises(fo.InputError, match=words):
         project_dataset(tmp_path / "in", tmp_path / "out", fo.DemographicParity("sex", tolerance=0.1), score="p")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_files_that_are_cut_or_spoiled(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Each is a clear error or, where nothing that counts was hit, a whole output; no file of the output is half of one.
+
+    A column that only writing reads may be spoiled: then what was written before is there, whole.
+    """
+    folder, kind = tmp_path_factory.mktemp("spoiled"), data.draw(st.sampled_from(["parquet", "csv"]))
+    source, out = write_parts(people(90), folder / "in", [30, 60], kind), folder / "out"
+    path = source / f"part-00{data.draw(st.integers(0, 2))}.{kind}"
+    whole = bytearray(path.read_bytes())
+    if data.draw(st.booleans()):
+        path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
+    else:
+        place = data.draw(st.integers(0, len(whole) - 1))
+        whole[place] ^= data.draw(st.integers(1, 255))
+        path.write_bytes(whole)
+    rejects = data.draw(st.sampled_from([None, folder / "rejects.csv"]))
+    notion = fo.DemographicParity("race", tolerance=0.05)
+    said = ""
+    try:
+        project_dataset(source, out, notion, score="p", bounds=(0, 1), missing_group="own", rejects=rejects)
+    except fo.FairoptError as error:
+        said = str(error)
+    written = sorted(p.name for p in out.iterdir() if not p.name.startswith(".")) if out.exists() else []
+    if said:
+        assert "part-00" in said
+        assert "_certificate.json" not in written
+    else:
+        assert written == ["_certificate.json", *(f"part-00{k}.{kind}" for k in range(3))]
+    for name in (name for name in written if name.endswith("parquet")):
+        assert len(pd.read_parquet(out / name)) == 30 or rejects is not None
+
+
+@pytest.mark.slow
+def test_one_bad_row_of_ten_million(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    n, source = 10**7, tmp_path / "in"
+    source.mkdir()
+    rng = np.random.default_rng(0)
+    for k in range(5):
+        p = rng.random(n // 5)
+        if k == 3:
+            p[1_234_567] = np.nan
+        pq.write_table(pa.table({"race": pa.array(rng.choice(["a", "b"], n // 5)), "p": p}), source / f"part-{k}.parquet")
+    notion = fo.DemographicParity("race", tolerance=0.01)
+    with pytest.raises(fo.InputError, match="part-3.parquet: row 1234568: column 'p' holds nan: not finite"):
+        project_dataset(source, tmp_path / "out", notion, score="p", bounds=(0, 1))
+    assert not (tmp_path / "out").exists()
+    report = project_dataset(source, tmp_path / "out", notion, score="p", bounds=(0, 1), rejects=tmp_path / "rejects.csv")
+    assert (report.rows, report.rejected, report.certified) == (n - 1, 1, True)
+    assert (tmp_path / "rejects.csv").read_text().splitlines()[1].startswith("part-3.parquet,1234568,")

@@ -78,6 +78,17 @@ def test_every_option_of_a_notion(file: Path, tmp_path: Path) -> None:
         assert json.loads((tmp_path / f"{k}.csv.certificate.json").read_text())["settings"]["notion"] == repr(notion)
 
 
+def test_a_box_that_was_forgotten_is_mentioned(file: Path, tmp_path: Path) -> None:
+    words = "note: all scores lie between 0 and 1; fair ones may not: --bounds 0,1 keeps them there"
+    for score, bounds, said in (("p", [], True), ("p", ["--bounds", "0,1"], False), ("w", [], False)):
+        done = call(file, "--score", score, "--sensitive", "race", *bounds, "--output", tmp_path / f"{score}{len(bounds)}.csv")
+        assert done.exit_code == 0, done.output
+        assert (words in done.output) == said
+        told = json.loads((tmp_path / f"{score}{len(bounds)}.csv.certificate.json").read_text())
+        scores = pd.read_csv(file)[score]
+        assert told["scores"] == [scores.min(), scores.max()]
+
+
 def test_exit_codes(file: Path, tmp_path: Path) -> None:
     asked = ("--score", "p", "--sensitive", "race", "--bounds", "0,1")
     out = tmp_path / "fair.csv"
