@@ -9,7 +9,7 @@ from typing import Any
 
 CELL = re.compile(r"<(?P<tag>td|th)(?P<told>[^>]*)>(?P<inside>.*?)</(?P=tag)>", re.DOTALL)
 LONG = 24  # characters: more of them want the width that docs/site.css gives
-FIGURE = re.compile(r"[<>=~+-]{0,2} ?\d[\d.,e+ %x±-]*(?:to|of|ms|s)?[\d.,e+ %x±-]*")  # "0.91 ± 0.02", "+4 to +7 %", "9 of 10"
+FIGURE = re.compile(r"[\[(<>=~+-]{0,2} ?\d[\d.,e+ %x±-]*(?:to|of|ms|s)?[\d.,e+ %x±-]*[\])]?")  # "0.91 ± 0.02", "+4 to +7 %", "[-0.1, 2]"
 
 
 def on_page_content(content: str, **_: Any) -> str:

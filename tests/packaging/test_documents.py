@@ -193,6 +193,7 @@ def test_every_place_that_says_a_version_says_the_same() -> None:
     ("cell", "made"),
     [
         ("<td>0.9095 ± 0.0022</td>", '<td class="figure">0.9095 ± 0.0022</td>'),
+        ("<td>[-0.0071, 0.0505]</td>", '<td class="figure">[-0.0071, 0.0505]</td>'),
         ("<td>+0.6 to +0.7 %</td>", '<td class="figure">+0.6 to +0.7 %</td>'),
         ('<td style="text-align: left;">9 of 10</td>', '<td style="text-align: left;" class="figure">9 of 10</td>'),
         ("<th>a few words</th>", "<th>a few words</th>"),
