@@ -57,6 +57,10 @@ class Piece:
         same = np.array_equal(self.index, other.index) and np.array_equal(self.signs, other.signs)
         return same and self.caps == other.caps and np.array_equal(self.ell, other.ell)
 
+    def keeps(self, p: Array) -> bool:
+        """Whether no price of p (m,) is on the other side: a row whose price is does not bind where p was asked for."""
+        return not bool((p[self.index] * self.signs < 0.0).any())
+
     def inverse(self, M: Model) -> Inverse:
         """Pseudo-inverse (k + q, k + q) of the saddle matrix for M (m, m). Symmetric; redundant rows take the least-norm solution.
 

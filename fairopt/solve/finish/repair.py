@@ -57,24 +57,21 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *
         if attempt == 0 and inverse is not None:
             p = replace(piece, ell=_ell(st, tight, piece)).prices(f, solution.p, M, inverse)
             far = max(FARTHEST, 64.0 * torch.finfo(finisher.dtype).eps) * magnitude
-            crossed = bool((p[piece.index] * piece.signs < 0.0).any())  # a row that does not bind at the tighter limits
-            near = _moved(finisher, p, solution.p) <= far and not crossed
+            near = _moved(finisher, p, solution.p) <= far and piece.keeps(p)
             if not near and not _solves(finisher, tight, p, solution.residual, margin):
                 p = solution.p  # the piece was misread: search at the tighter limits
                 continue
         elif attempt > 0:
             found = solve_dual(dual, st, tight, p)
             p = found.p
-        made = dual.scores(p)
+        made, sorted_y, check = _tried(finisher, p, magnitude)
         plain = made if plain is None else plain
-        sorted_y = finisher.rounded(made)
-        check = finisher.check(sorted_y, magnitude)
         if attempt > 0 and not check.holds and check.finite:
             # the search ends at what the residual resolves, which light samples at their bounds make coarser than a margin
-            p = _on_piece(finisher, tight, found)
-            made = dual.scores(p)
-            sorted_y = finisher.rounded(made)
-            check = finisher.check(sorted_y, magnitude)
+            on_piece = _on_piece(finisher, tight, found)
+            if on_piece is not None:
+                p = on_piece
+                made, sorted_y, check = _tried(finisher, p, magnitude)
         if nearest is None or excess(st, check) < excess(st, nearest.check):
             nearest = Repaired(sorted_y, plain, check, _moved(finisher, p, solution.p), p)
         if check.holds:
@@ -104,12 +101,19 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *
     return Repaired(unmoved, plain, check, 0.0, solution.p) if farther or excess(st, check) < excess(st, nearest.check) else nearest
 
 
-def _on_piece(finisher: Finisher, numbers: Numbers, found: DualSolution) -> Array:
-    """(m,) the prices that solve the piece which a search ended on; those found where that piece does not hold them."""
+def _tried(finisher: Finisher, p: Array, magnitude: float) -> tuple[Tensor, Tensor, Check]:
+    """The scores at prices p (m,), the same rounded, and the check of these. Both (n,), in cell order."""
+    made = finisher.dual.scores(p)
+    sorted_y = finisher.rounded(made)
+    return made, sorted_y, finisher.check(sorted_y, magnitude)
+
+
+def _on_piece(finisher: Finisher, numbers: Numbers, found: DualSolution) -> Array | None:
+    """(m,) the prices that solve the piece which a search ended on; None where that piece does not hold them."""
     piece = read_piece(finisher.st, numbers, found.evaluation.f, found.p)
     M = finisher.dual.model(found.evaluation)
     p = piece.prices(found.evaluation.f, found.p, M, piece.inverse(M))
-    return found.p if (p[piece.index] * piece.signs < 0.0).any() or not np.isfinite(p).all() else p
+    return p if piece.keeps(p) and bool(np.isfinite(p).all()) else None
 
 
 def _nearly_equal(finisher: Finisher) -> float:
