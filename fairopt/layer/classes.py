@@ -17,7 +17,7 @@ from fairopt.feasibility import infeasibility
 from fairopt.notions import Notion
 from fairopt.notions.several import Classes, MakeOne, Part, parts_of
 from fairopt.solve import Solution, solve
-from fairopt.solve.front import choose
+from fairopt.solve.choosing import choose
 from fairopt.solve.simplex.front import ClassSolution, solve_simplex
 from fairopt.solve.simplex.joined import joined
 from fairopt.solve.told import report

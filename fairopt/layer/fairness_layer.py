@@ -34,8 +34,9 @@ from fairopt.notions import Notion
 from fairopt.notions.groups import Missing
 from fairopt.notions.several import Part, parts_of
 from fairopt.solve import Certificate, Solution
-from fairopt.solve.front import check_scores, check_solver_tol
+from fairopt.solve.choosing import check_solver_tol
 from fairopt.solve.operator import in_graph, token_of
+from fairopt.solve.scores import check_scores
 from fairopt.solve.told import tell_closest
 from fairopt.solve.transforms import refuse_transforms, transformed
 

@@ -31,7 +31,7 @@ from fairopt.layer.shares import Reading, Share, read_share
 from fairopt.notions import Notion
 from fairopt.notions.groups import declare
 from fairopt.solve import Solution
-from fairopt.solve.front import DTYPES, check_scores
+from fairopt.solve.scores import DTYPES, check_scores
 from fairopt.solve.told import tell_closest
 from fairopt.solve.transforms import transformed
 

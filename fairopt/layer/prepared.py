@@ -30,9 +30,10 @@ from fairopt.notions.groups import Missing
 from fairopt.notions.several import Classes, Part, Several, read_classes
 from fairopt.solve import Solution, solve, solve_batch
 from fairopt.solve.certificate import Certified
-from fairopt.solve.front import check_scores, quick, quick_batch
+from fairopt.solve.front import quick, quick_batch
 from fairopt.solve.operator import in_graph, token_of
 from fairopt.solve.passthrough import restated, unchanged
+from fairopt.solve.scores import check_scores
 from fairopt.solve.told import callers_level, report, tell_closest
 from fairopt.solve.transforms import project_transformed, refuse_transforms, transformed
 

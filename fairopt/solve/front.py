@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +10,13 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.arrays import Array
-from fairopt.basics.errors import BackendError, InputError, UnsupportedError
-from fairopt.contract.backend import Backend, Capabilities, GradientKind, RawSolution, Status
+from fairopt.basics.errors import BackendError, UnsupportedError
+from fairopt.contract.backend import Backend, GradientKind, RawSolution, Status
 from fairopt.contract.problem import Limits, ProjectionProblem
-from fairopt.contract.ranges_as_pairs import untaken
-from fairopt.contract.registry import BackendLike, instance, resolve
-from fairopt.contract.registry import backend as named
+from fairopt.contract.registry import BackendLike
 from fairopt.solve.certificate import Certificate, Certified, Solution
-from fairopt.solve.dual.structure import structure, with_numbers
+from fairopt.solve.choosing import check_gradient, choose
+from fairopt.solve.dual.structure import with_numbers
 from fairopt.solve.entropy.front import solve_divergence
 from fairopt.solve.finish.finish import Outcome, as_working, finish, solved
 from fairopt.solve.finish.gate import GRANTING, WIDEST, Stated, Verdict, judge, rows_hold
@@ -27,15 +25,14 @@ from fairopt.solve.gradient.native import native_scores, replaced
 from fairopt.solve.guard import guarded
 from fairopt.solve.road import fast
 from fairopt.solve.ruling import ruled
-from fairopt.solve.short_road import attach_one_row, one_row, project_one_row, strictly_inside
-from fairopt.solve.transforms import refuse_transforms, transformed
+from fairopt.solve.scores import check_finite, check_shape
+from fairopt.solve.short_road import short_road
+from fairopt.solve.transforms import transformed
 from fairopt.solve.units import Units, find_units
 
 if TYPE_CHECKING:
     from fairopt.solve.entropy.fast import Answer as EntropyAnswer
     from fairopt.solve.fast import Answer
-
-DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def solve(
@@ -63,7 +60,7 @@ def solve(
             f"problem: got {problem.classes} class probabilities a sample, expected one score; compile(...).project is for these"
         )
     flat = check_shape(scores, problem.n)
-    _check_gradient(gradient)
+    check_gradient(gradient)
     if problem.distance != "squared":
         plain = limits is None and certify and solver_tol is None and gradient == "implicit" and backend in ("auto", "dual_newton")
         answered = _compiled_divergence(scores, problem) if plain else None
@@ -76,8 +73,8 @@ def solve(
         found = _compiled(scores, problem, backend)  # type: ignore[arg-type]
         if found is not None:
             return found[1].solution(found[0])
-    if plain and backend in _SHORT:
-        short = _short_road(scores, flat, problem)
+    if plain and backend in ("auto", "closed_form"):
+        short = short_road(scores, flat, problem)
         if short is not None:
             return short
     extent = check_finite(flat)
@@ -142,7 +139,7 @@ def solve_batch(
     solver_tol: float | None = None,
 ) -> list[Solution]:
     """``solve`` of each row of ``scores`` (B, n); a backend that solves many problems at once gets them at once."""
-    _check_gradient(gradient)
+    check_gradient(gradient)
     chosen = choose(backend, problem, solver_tol)
     if chosen.capabilities.exact or gradient == "native" or problem.distance != "squared":
         options: dict[str, Any] = {"limits": limits, "backend": backend, "gradient": gradient, "certify": certify, "solver_tol": solver_tol}
@@ -269,130 +266,6 @@ def _bounded(outcome: Outcome, extent: float) -> Outcome:
         if size < np.inf:
             return replace(outcome, kkt_bound=min(outcome.kkt_bound, max(widest, WIDEST * size)))
     return outcome
-
-
-def _check_gradient(gradient: object) -> None:
-    if gradient not in ("implicit", "native"):
-        raise InputError(f"gradient: got {gradient!r}, expected 'implicit' or 'native'")
-
-
-def check_solver_tol(solver_tol: float | None) -> None:
-    """InputError unless None or a number in (0, 1)."""
-    if solver_tol is not None and not (isinstance(solver_tol, (int, float)) and 0 < solver_tol < 1):
-        raise InputError(f"solver_tol: got {solver_tol!r}, expected a number between 0 and 1")
-
-
-def check_scores(scores: Tensor, n: int) -> Tensor:
-    """``scores`` as (n,). InputError for a wrong type, dtype or shape, an empty batch, NaN or infinity."""
-    flat = check_shape(scores, n)
-    if not math.isfinite(float(flat.detach().sum())):  # the sum of finite ones may overflow: one look at each then
-        check_finite(flat)
-    return flat
-
-
-def check_shape(scores: Tensor, n: int) -> Tensor:
-    """``scores`` as (n,). InputError for a wrong type, dtype or shape, or an empty batch."""
-    if not isinstance(scores, Tensor):
-        raise InputError(f"scores: got {type(scores).__name__}, expected a torch tensor of shape ({n},)")
-    refuse_transforms(scores)
-    if scores.dtype not in DTYPES:
-        raise InputError(f"scores: got dtype {scores.dtype}, expected a float dtype (float64, float32, bfloat16 or float16)")
-    shape = scores.shape
-    if len(shape) == 1:
-        flat = scores
-    elif len(shape) == 2 and shape[1] == 1:
-        flat = scores.reshape(-1)
-    else:
-        raise InputError(f"scores: got shape {tuple(shape)}, expected ({n},) or ({n}, 1)")
-    if shape[0] != n:
-        raise InputError(f"scores: got {shape[0]} scores, expected {n}, one per sample of the batch")
-    if n == 0:
-        raise InputError("scores: got an empty batch, expected at least one sample")
-    return flat
-
-
-def check_finite(flat: Tensor) -> float:
-    """The largest absolute score. InputError naming the first score that is NaN or infinite."""
-    low, high = (float(v) for v in torch.aminmax(flat.detach()))
-    if not (low > -float("inf") and high < float("inf")):  # also False for NaN
-        bad = int(torch.nonzero(~torch.isfinite(flat.detach()))[0])
-        raise InputError(f"scores: got {float(flat.detach()[bad])} at position {bad}, expected finite numbers")
-    return max(abs(low), abs(high))
-
-
-_SHORT = ("auto", "closed_form")
-
-
-def _short_road(scores: Tensor, flat: Tensor, problem: ProjectionProblem) -> Solution | None:
-    """One row and no active bound, in a few passes; None where the general road has to decide."""
-    if problem.m != 1 or problem.stated is not None or (problem.has_box and not strictly_inside(flat.detach(), (problem.lb, problem.ub))):
-        return None
-    plan = one_row(problem)
-    if plan is None or scores.device.type != "cpu" or scores.dtype not in (torch.float32, torch.float64):
-        return None
-    with np.errstate(all="ignore"):  # what overflows is left to the general road
-        outcome = project_one_row(flat.detach(), plan)
-    if outcome is None:
-        return None
-    y = attach_one_row(flat, outcome) if scores.requires_grad and torch.is_grad_enabled() else outcome.y
-    f = outcome.value
-    certificate = Certificate(
-        violation=np.array([max(f - plan.upper, plan.lower - f)]),
-        bounds_violation=0.0,
-        kkt_residual=outcome.residual,
-        rounding_bound=outcome.bound,
-        moved_by_repair=0.0,
-        status=Status.CERTIFIED,
-        backend="closed_form",
-        dtype=str(scores.dtype).removeprefix("torch."),
-        problem=problem,
-        _scores=(flat.detach(), outcome.y),
-        kkt_bound=outcome.residual_bound,
-    )
-    price = torch.tensor([outcome.price], dtype=torch.float64, device="cpu")
-    return Solution(y.view(scores.shape) if scores.dim() == 2 else y, price, Status.CERTIFIED, certificate, "closed_form", 0)
-
-
-def choose(backend: BackendLike, problem: ProjectionProblem, solver_tol: float | None) -> Backend:
-    """The backend instance. "auto": closed_form where it is exact, else dual_newton."""
-    if isinstance(backend, str) and backend == "auto":
-        simple = structure(problem).shape in ("separable", "empty") or _one_row(problem)
-        budget = any(s.kind == "budget" for s in problem.softness)
-        simple = simple and problem.distance == "squared" and problem.classes == 1
-        backend = "closed_form" if simple and not problem.has_box and not budget else "dual_newton"
-    chosen = resolve(backend)
-    if solver_tol is not None:
-        check_solver_tol(solver_tol)
-        if isinstance(backend, Backend):  # another instance would lose its options
-            came = f"{solver_tol!r} beside an instance of {chosen.name!r}"
-            raise InputError(f"solver_tol: got {came}, expected it among the instance's options")
-        options = {"solver_tol": float(solver_tol)}
-        chosen = named(backend, **options) if isinstance(backend, str) else instance(type(chosen), options)
-    check_capable(chosen.capabilities, problem, chosen.name)
-    return chosen
-
-
-def _one_row(problem: ProjectionProblem) -> bool:
-    return problem.m == 1 and problem.rows.dense is None and problem.softness[0].kind != "budget"
-
-
-def check_capable(can: Capabilities, problem: ProjectionProblem, name: str) -> None:
-    """UnsupportedError naming the first thing in the problem that the backend does not declare."""
-    missing = [f"{s.kind} softness" for s in problem.softness if s.kind not in can.softness]
-    if problem.nearest_in not in can.distances:
-        missing.append(f"distance={problem.nearest_in!r}")
-    if problem.classes > 1 and "simplex" not in can.outputs:
-        missing.append("outputs='simplex'")
-    if problem.has_box and not can.bounds:
-        missing.append("bounds")
-    if problem.weights is not None and not can.weights:
-        missing.append("distance weights")
-    if problem.rows.dense is not None and not can.dense:
-        missing.append("rows with weights of their own (ScoreCovariance)")
-    if any(problem.softness[problem.linear + r].kind != "hard" for r in untaken(problem, can)):
-        missing.append("soft ranges")
-    if missing:
-        raise UnsupportedError(f"backend {name!r} does not take {missing[0]}; backend='dual_newton' takes every problem")
 
 
 def _solution(scores: Tensor, y: Tensor, answer: _Answer, problem: ProjectionProblem, backend: Backend) -> Solution:

@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.arrays import Array
+from fairopt.contract.backend import Status
 from fairopt.contract.problem import ProjectionProblem
+from fairopt.solve.certificate import Certificate, Solution
 from fairopt.solve.finish.gate import WIDEST
 from fairopt.solve.transforms import row_by_row
 from fairopt.solve.units import span
@@ -266,3 +268,33 @@ def attach_one_row(scores: Tensor, outcome: OneRowOutcome) -> Tensor:
     """The outcome's scores (n,), differentiable."""
     y: Tensor = _Attached.apply(scores, outcome)  # type: ignore[no-untyped-call]
     return y
+
+
+def short_road(scores: Tensor, flat: Tensor, problem: ProjectionProblem) -> Solution | None:
+    """One row and no active bound, in a few passes; None where the general road has to decide."""
+    if problem.m != 1 or problem.stated is not None or (problem.has_box and not strictly_inside(flat.detach(), (problem.lb, problem.ub))):
+        return None
+    plan = one_row(problem)
+    if plan is None or scores.device.type != "cpu" or scores.dtype not in (torch.float32, torch.float64):
+        return None
+    with np.errstate(all="ignore"):  # what overflows is left to the general road
+        outcome = project_one_row(flat.detach(), plan)
+    if outcome is None:
+        return None
+    y = attach_one_row(flat, outcome) if scores.requires_grad and torch.is_grad_enabled() else outcome.y
+    f = outcome.value
+    certificate = Certificate(
+        violation=np.array([max(f - plan.upper, plan.lower - f)]),
+        bounds_violation=0.0,
+        kkt_residual=outcome.residual,
+        rounding_bound=outcome.bound,
+        moved_by_repair=0.0,
+        status=Status.CERTIFIED,
+        backend="closed_form",
+        dtype=str(scores.dtype).removeprefix("torch."),
+        problem=problem,
+        _scores=(flat.detach(), outcome.y),
+        kkt_bound=outcome.residual_bound,
+    )
+    price = torch.tensor([outcome.price], dtype=torch.float64, device="cpu")
+    return Solution(y.view(scores.shape) if scores.dim() == 2 else y, price, Status.CERTIFIED, certificate, "closed_form", 0)

@@ -15,7 +15,7 @@ from fairopt.basics.errors import UnsupportedError
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.contract.registry import backend as named
 from fairopt.solve import solve
-from fairopt.solve.front import choose
+from fairopt.solve.choosing import choose
 from fairopt.testing.cone_oracle import cone_reference
 from fairopt.testing.optimality import written_out
 from fairopt.testing.other_draws import KINDS, other_draws

@@ -106,7 +106,7 @@ def test_closed_form_itself_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
         called.append(z.shape[0])
         return road.project_one_row(z, plan)
 
-    monkeypatch.setattr("fairopt.solve.front.project_one_row", watched)
+    monkeypatch.setattr("fairopt.solve.short_road.project_one_row", watched)
     both(scores(50, 4, torch.float32), prepared(50, (0.0, 1.0)), backend="closed_form")
     assert called == [50]
 

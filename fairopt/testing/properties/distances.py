@@ -9,7 +9,7 @@ from fairopt.basics.arrays import Array
 from fairopt.basics.errors import UnsupportedError
 from fairopt.contract.problem import Distance, Kind
 from fairopt.solve import Solution
-from fairopt.solve.front import choose
+from fairopt.solve.choosing import choose
 from fairopt.solve.simplex.front import solve_simplex
 from fairopt.testing.cone_oracle import cone_reference
 from fairopt.testing.other_draws import KINDS, OtherDraw, other_draws
