@@ -94,6 +94,11 @@ def at_apex(positive: float, negative: float, ratio: float) -> bool:
     return ratio < 1.0 and positive < ratio * negative * (1.0 - SPLIT)
 
 
+def at_tip(theta: Array, ratio: float) -> bool:
+    """``at_apex`` of prices theta (K,)."""
+    return at_apex(float(np.maximum(theta, 0.0).sum()), -float(np.minimum(theta, 0.0).sum()), ratio)
+
+
 def in_domain(theta: Array, ratio: float) -> bool:
     """Whether prices theta (K,) are a range's with a ratio below 1, up to rounding."""
     negative = -float(np.minimum(theta, 0.0).sum())
@@ -112,19 +117,19 @@ def flow_derivative(theta: Array, d: Array, ratio: float) -> float:
 
 
 def width_shares(theta: Array, ratio: float) -> Array:
-    """(K,) d limit_j / d width on the piece of theta, 0 for members without a price. Their product with theta is the flow.
+    """(K,) d limit_j / d width on the piece of theta, 0 for members that are not held. Their product with theta is the flow.
 
     Split: members at the upper level have the limit width + nu, those at the lower one (ratio - 1) width + ratio nu, for one level nu
-    (``level_shares``); at the tip every limit is -width / (1 - ratio).
+    (``level_shares``); at the tip every limit is -width / (1 - ratio), also of a member whose price there is 0.
     """
-    if at_apex(float(np.maximum(theta, 0.0).sum()), -float(np.minimum(theta, 0.0).sum()), ratio):
-        return np.asarray(np.where(theta != 0.0, -1.0 / (1.0 - ratio), 0.0))
+    if at_tip(theta, ratio):
+        return np.full_like(theta, -1.0 / (1.0 - ratio))
     return np.asarray(np.where(theta > 0.0, 1.0, np.where(theta < 0.0, ratio - 1.0, 0.0)))
 
 
 def level_shares(theta: Array, ratio: float) -> Array:
     """(K,) d limit_j / d nu on the piece of theta: split prices balance, level_shares . theta = 0; all 0 at the tip."""
-    if at_apex(float(np.maximum(theta, 0.0).sum()), -float(np.minimum(theta, 0.0).sum()), ratio):
+    if at_tip(theta, ratio):
         return np.zeros_like(theta)
     return np.asarray(np.where(theta > 0.0, 1.0, np.where(theta < 0.0, ratio, 0.0)))
 

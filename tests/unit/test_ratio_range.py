@@ -227,6 +227,18 @@ class Plain(DualNewton):
         return RawSolution(None, raw.prices, raw.status, raw.iterations)
 
 
+@pytest.mark.parametrize("means", [(0.0, 0.0, -1.5), (0.0, 0.1, -1.5), (0.0, -1.0), (-2.0, -1.0, -1.5)])
+def test_at_the_tip_every_mean_is_held_also_where_its_price_is_0(means: tuple[float, ...]) -> None:
+    """All means are 0 there and stay 0 nearby: the derivative takes off each group's own mean."""
+    spread = np.array([-0.5, 0.1, 0.4])
+    z = torch.tensor([m + s for m in means for s in spread], dtype=torch.float64, requires_grad=True)
+    g = [k for k, _ in enumerate(means) for _ in spread]
+    v = torch.from_numpy(np.random.default_rng(0).normal(size=len(g)))
+    (found,) = torch.autograd.grad(fo.project(z, fo.ImpactRatio("g", ratio=0.22), sensitive_features={"g": g}), z, v)
+    expected = (v.view(-1, 3) - v.view(-1, 3).mean(1, keepdim=True)).flatten()
+    torch.testing.assert_close(found, expected, atol=1e-9, rtol=0.0)
+
+
 def test_a_backend_without_ratios_gets_pairs_for_these_alone() -> None:
     rng = np.random.default_rng(4)
     g, h = rng.integers(0, 4, 100), rng.integers(0, 3, 100)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fairopt.basics.arrays import Array, IntArray
-from fairopt.basics.range_projection import level_shares, range_flow, width_shares
+from fairopt.basics.range_projection import at_tip, level_shares, range_flow, width_shares
 from fairopt.basics.sparse import Diagonal, Matrix, SparseRows, absolute, dense
 from fairopt.solve.dual.bordered import BorderedInverse, Model, Sandwich, symmetric_inverse
 from fairopt.solve.dual.prox import prox
@@ -34,6 +34,8 @@ Inverse = Array | SeparableInverse | BorderedInverse
 @dataclass(frozen=True, eq=False)
 class Piece:
     """Active rows ``index`` (k,) of m, signs (k,) of their prices, E (q, k), e (q,), ell (k,), gamma_inverse (k, k) or None.
+
+    At the tip of a ratio's cone every row of the range is held, and its price may have any sign: 0 in ``signs``.
 
     ``caps``: for each row of E, (constraint, sign): e = sign * rho of that constraint, or constraint -1 where e = 0.
     ``metric``: (k,) scale of the rows. ``shares``: (k,) how the limit moves with the width, for rows of ranges (0 for others).
@@ -146,7 +148,7 @@ def read_piece(structure: Structure, numbers: Numbers, f: Array, p: Array, drop:
     theta = prox(structure, numbers, f + s * p, s)
     if drop > 0.0:
         theta = np.where(np.abs(theta) * s / structure.unit > drop, theta, 0.0)
-    active = theta != 0.0
+    active, signs = theta != 0.0, np.sign(theta)
     L = structure.linear
     m = theta.shape[0]
     shares, levels = np.zeros(m), np.zeros(m)
@@ -154,6 +156,8 @@ def read_piece(structure: Structure, numbers: Numbers, f: Array, p: Array, drop:
     ell[:L] = np.where(theta[:L] > 0, numbers.upper, numbers.lower)
     for r, (rows, ratio) in enumerate(zip(structure.slices, structure.ratios, strict=True)):
         shares[rows], levels[rows] = width_shares(theta[rows], ratio), level_shares(theta[rows], ratio)
+        if at_tip(theta[rows], ratio):
+            active[rows], signs[rows] = True, 0.0
         ell[rows] = np.where(active[rows], shares[rows] * numbers.width[r], 0.0)
     index = np.flatnonzero(active)
     equations = _Equations(m, index)
@@ -177,7 +181,7 @@ def read_piece(structure: Structure, numbers: Numbers, f: Array, p: Array, drop:
     if not structure.in_parts:
         E, gamma = dense(E), gamma.toarray() if isinstance(gamma, Quadratic) else None
     e, caps, owner = np.array(equations.e), tuple(equations.caps), structure.owner[index]
-    return Piece(m, index, np.sign(theta[index]), E, e, caps, ell[index], gamma, s[index], shares[index], owner)
+    return Piece(m, index, signs[index], E, e, caps, ell[index], gamma, s[index], shares[index], owner)
 
 
 class _Equations:

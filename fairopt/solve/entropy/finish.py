@@ -26,7 +26,7 @@ from fairopt.solve.entropy.dual import EntropyDual
 from fairopt.solve.entropy.search import MAX_ITER, metric_of, solve_entropy
 from fairopt.solve.finish.equal_means import to_grid
 from fairopt.solve.finish.finish import empty_piece, passes_unchanged
-from fairopt.solve.finish.repair import ATTEMPTS, ULPS, Repaired, excess, room, shortfall
+from fairopt.solve.finish.repair import ATTEMPTS, ULPS, Repaired, excess, far, left_over, room, shortfall
 from fairopt.solve.finish.rounding import Check, Finisher, box_holds_numbers, largest
 
 Settle = Callable[[Tensor], Tensor]
@@ -125,9 +125,10 @@ def found(
         status = shortfall(finisher, fixed.check, largest(fixed.y), fixed.p)
     else:
         status = Status.CERTIFIED if box_holds_numbers(pinned, finisher.dtype) else Status.WITHIN_ROUNDING
+    residue = solution.residual if fixed.residual <= solution.residual else fixed.residual
     return EntropyOutcome(
         finisher.unsorted(fixed.y).to(scores.device), dual, piece, model, solution.p, fixed.check.violation, fixed.check.bound,
-        solution.residual, fixed.moved, status if raw is None or raw.status is None else raw.status,
+        residue, fixed.moved, status if raw is None or raw.status is None else raw.status,
         solution.iterations if raw is None else raw.iterations, fixed.check.holds, fixed.check.finite, solution.bound,
         "" if raw is None else raw.message,
     )  # fmt: skip
@@ -194,15 +195,19 @@ def _repair(
         y = settle(finisher.rounded(made))
         check = finisher.check(y, max(magnitude, largest(y)))
         if check.holds:
-            return Repaired(y, plain, check, _far(made, plain), p)
+            moved = _far(made, plain)
+            beside = moved <= far(finisher, magnitude) and piece.keeps(p)
+            left = 0.0 if beside else left_over(dual, st, nums.tightened(margin, st.hard, finisher.problem.ratio), p, margin)
+            if left <= solution.bound:
+                return Repaired(y, plain, check, moved, p, left)
     for _ in range(ATTEMPTS):
         narrow = st.hard & (room(nums, margin, finisher.problem.ratio) <= 0)
         tight = nums.tightened(margin, st.hard, finisher.problem.ratio)
         p = solve_entropy(dual, st, tight, solution.p, max_iter=REFINE).p
-        made = dual.scores(p)
+        made, left = dual.scores(p), left_over(dual, st, tight, p, margin)
         for y, snapped in _candidates(finisher, settle(finisher.rounded(made)), narrow):
             check, moved = finisher.check(y, max(magnitude, largest(y))), _far(made, plain) + snapped
-            tried = Repaired(y, plain, check, moved, p)
+            tried = Repaired(y, plain, check, moved, p, left)
             if check.holds:
                 return tried
             if excess(st, check) < excess(st, nearest.check) and moved <= ULPS * torch.finfo(finisher.dtype).eps * finisher.extent:

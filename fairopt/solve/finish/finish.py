@@ -26,7 +26,7 @@ from fairopt.solve.dual.newton import DualSolution, SolvedDual
 from fairopt.solve.dual.structure import Numbers, Structure, numbers, structure
 from fairopt.solve.finish.one_row import bisected
 from fairopt.solve.finish.polish import polish, sharpened
-from fairopt.solve.finish.repair import repair, shortfall
+from fairopt.solve.finish.repair import far, repair, shortfall
 from fairopt.solve.finish.rounding import Check, Finisher, box_holds_numbers, inside_box, largest, to_cell_order
 from fairopt.solve.finish.two_rows import FewRows, few_rows, repaired_prices
 
@@ -163,7 +163,7 @@ def _finish_few(finisher: Finisher, raw: RawSolution, solution: DualSolution, pl
     repaired = repaired_prices(
         plan, dense(dual.coefficients), solution.p, solution.evaluation.f, M, (magnitude, finisher.extent), (finisher.dtype, passing)
     )
-    if repaired is None:
+    if repaired is None or not finisher.shift(repaired.p - solution.p) <= far(finisher, magnitude):
         return None
     plain = dual.scores(repaired.p)
     sorted_y = finisher.rounded(plain)
@@ -240,7 +240,7 @@ def _finish_prices(finisher: Finisher, raw: RawSolution, solution: DualSolution,
         fixed.p,
         fixed.check.violation,
         fixed.check.bound,
-        solution.residual,
+        solution.residual if fixed.residual <= solution.residual else fixed.residual,
         fixed.moved,
         status,
         raw.iterations,

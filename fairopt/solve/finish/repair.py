@@ -12,6 +12,7 @@ from fairopt.basics.arrays import Array
 from fairopt.contract.backend import Status
 from fairopt.solve.dual.active_piece import Piece, read_piece
 from fairopt.solve.dual.bordered import Model
+from fairopt.solve.dual.evaluator import Dual
 from fairopt.solve.dual.newton import DualSolution, solve_dual
 from fairopt.solve.dual.prox import residual
 from fairopt.solve.dual.structure import Numbers, Structure
@@ -28,13 +29,17 @@ FARTHEST = 2.0**-38  # of the scores: a repair that moves them more is looked at
 
 @dataclass(frozen=True, eq=False)
 class Repaired:
-    """y (n,) in cell order and the returned dtype; plain before rounding; the check; how far the repair moved scores; prices."""
+    """y (n,) in cell order and the returned dtype; plain before rounding; the check; how far the repair moved scores; prices.
+
+    residual: of the optimality conditions at the prices and limits that the repair ended at, 0 where it stayed beside the solution's.
+    """
 
     y: Tensor
     plain: Tensor
     check: Check
     moved: float
     p: Array
+    residual: float = 0.0
 
 
 def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *, certify: bool) -> Repaired:
@@ -56,9 +61,8 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *
         tight = nums.tightened(margin * 2.0**attempt, st.hard, finisher.problem.ratio)
         if attempt == 0 and inverse is not None:
             p = replace(piece, ell=_ell(st, tight, piece)).prices(f, solution.p, M, inverse)
-            far = max(FARTHEST, 64.0 * torch.finfo(finisher.dtype).eps) * magnitude
-            near = _moved(finisher, p, solution.p) <= far and piece.keeps(p)
-            if not near and not _solves(finisher, tight, p, solution.residual, margin):
+            near = _moved(finisher, p, solution.p) <= far(finisher, magnitude) and piece.keeps(p)
+            if not near and not left_over(dual, st, tight, p, margin) <= 10.0 * solution.residual:
                 p = solution.p  # the piece was misread: search at the tighter limits
                 continue
         elif attempt > 0:
@@ -69,13 +73,15 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *
         if attempt > 0 and not check.holds and check.finite:
             # the search ends at what the residual resolves, which light samples at their bounds make coarser than a margin
             on_piece = _on_piece(finisher, tight, found)
-            if on_piece is not None:
-                p = on_piece
-                made, sorted_y, check = _tried(finisher, p, magnitude)
+            other = None if on_piece is None else (on_piece, *_tried(finisher, on_piece, magnitude))
+            if other is not None and (other[3].holds or excess(st, other[3]) < excess(st, check)):
+                p, made, sorted_y, check = other
+        moved = _moved(finisher, p, solution.p)
+        left = 0.0 if moved <= far(finisher, magnitude) and piece.keeps(p) else left_over(dual, st, tight, p, margin)
         if nearest is None or excess(st, check) < excess(st, nearest.check):
-            nearest = Repaired(sorted_y, plain, check, _moved(finisher, p, solution.p), p)
+            nearest = Repaired(sorted_y, plain, check, moved, p, left)
         if check.holds:
-            return Repaired(sorted_y, plain, check, _moved(finisher, p, solution.p), p)
+            return Repaired(sorted_y, plain, check, moved, p, left)
         if not check.finite:
             break  # beyond the dtype's largest number: the front door solves again within it
         narrow = st.hard & (room(nums, margin * 2.0**attempt, finisher.problem.ratio) <= 0)
@@ -84,11 +90,11 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *
             snaps = snapped is not None and snapped.exact  # other margins would give it no other structure
             if snapped is not None:
                 check = finisher.check(snapped.y, largest(snapped.y))
-                moved = float((snapped.y.to(torch.float64) - made.to(torch.float64)).abs().max()) + _moved(finisher, p, solution.p)
+                moved += float((snapped.y.to(torch.float64) - made.to(torch.float64)).abs().max())
                 if check.holds and moved <= _nearly_equal(finisher) * magnitude:
-                    return Repaired(snapped.y, plain, check, moved, p)
+                    return Repaired(snapped.y, plain, check, moved, p, left)
                 if excess(st, check) < excess(st, nearest.check):
-                    nearest = Repaired(snapped.y, plain, check, moved, p)
+                    nearest = Repaired(snapped.y, plain, check, moved, p, left)
         broken = st.hard & (nearest.check.violation > -margin)
         if not snaps and broken.any() and (broken <= narrow).all():
             break
@@ -126,11 +132,15 @@ def excess(st: Structure, check: Check) -> float:
     return float(check.violation[st.hard].max(initial=-np.inf))
 
 
-def _solves(finisher: Finisher, tight: Numbers, p: Array, before: float, margin: Array) -> bool:
-    """Whether prices p solve the problem at limits tightened by ``margin`` (L + R,) as well as those before solved it at its own."""
-    st = finisher.st
-    left = np.abs(residual(st, tight, finisher.dual.evaluate(p).f, p))  # (m,)
-    return bool((left <= 10.0 * before + LEFT * margin[st.owner] / st.unit).all())
+def far(finisher: Finisher, magnitude: float) -> float:
+    """How far a repair may move a score of size ``magnitude`` and still be beside the solution that it started from."""
+    return max(FARTHEST, 64.0 * torch.finfo(finisher.dtype).eps) * magnitude
+
+
+def left_over(dual: Dual, st: Structure, tight: Numbers, p: Array, margin: Array) -> float:
+    """The largest residual of prices p at limits tightened by ``margin`` (L + R,), beyond what rounding, a share of a margin, leaves."""
+    left = np.abs(residual(st, tight, dual.evaluate(p).f, p))  # (m,)
+    return float((left - LEFT * margin[st.owner] / st.unit).max(initial=0.0))  # NaN stays
 
 
 def _moved(finisher: Finisher, p: Array, before: Array) -> float:

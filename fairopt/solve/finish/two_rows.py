@@ -93,6 +93,9 @@ def repaired_prices(
 ) -> Repaired | None:
     """Prices at limits moved inward by what rounding can do; None where the limits are too close for it.
 
+    A row is active where the proximal map says so, v = f + s p beyond a limit: rounding leaves inactive rows prices that are next to
+    nothing, and none of them moves a row to its limit. A price that changes its side there was misread: None.
+
     ``sizes``: bounds of the absolute scores that are returned, and of those that came (see ``rounding.Finisher.margin``).
     ``dtypes``: of the scores that are returned, and of the pass that makes them.
     """
@@ -102,17 +105,21 @@ def repaired_prices(
     passing = torch.finfo(dtypes[1]).eps * (magnitude + shift) if dtypes[1] != torch.float64 else 0.0
     spread = 0.5 * torch.finfo(dtypes[0]).eps * magnitude + 2.0 * HALF_ULP * shift + passing
     error = plan.error(magnitude)
-    gaps, ell, active = [], [], []
+    gaps, ell, signs, active = [], [], [], []
+    new = list(prices)
     for k, price in enumerate(prices):
         margin = (plan.unit[k] * spread + 2.0 * error[k]) * (1 + 1e-9)
         if plan.upper[k] - plan.lower[k] <= 2.0 * margin:
             return None
-        if price != 0.0:
-            limit = plan.upper[k] if price > 0 else plan.lower[k]
-            ell.append(limit)
-            gaps.append(values[k] - (limit - margin if price > 0 else limit + margin))
+        reached = values[k] + float(plan.metric[k]) * price
+        if reached > plan.upper[k] or reached < plan.lower[k]:
+            above = reached > plan.upper[k]
+            ell.append(plan.upper[k] if above else plan.lower[k])
+            gaps.append(values[k] - (ell[-1] - margin if above else ell[-1] + margin))
+            signs.append(1.0 if above else -1.0)
             active.append(k)
-    new = list(prices)
+        elif price != 0.0:
+            return None  # its part of f is not its own
     if len(active) == 1:
         k = active[0]
         if M[k, k] <= 0.0:
@@ -126,11 +133,10 @@ def repaired_prices(
         new[0] += (c * gaps[0] - b * gaps[1]) / det
         new[1] += (a * gaps[1] - b * gaps[0]) / det
     index = np.array(active, dtype=np.int64)
-    signs = np.array([1.0 if prices[k] > 0 else -1.0 for k in active])
     piece = Piece(
         len(prices),
         index,
-        signs,
+        np.array(signs),
         np.zeros((0, len(active))),
         NONE,
         (),
@@ -140,4 +146,5 @@ def repaired_prices(
         np.zeros(index.size),
         index,
     )
-    return Repaired(np.array(new), piece)
+    p_new = np.array(new)
+    return Repaired(p_new, piece) if piece.keeps(p_new) else None
