@@ -225,6 +225,19 @@ def test_rivals_in_training_lower_the_gap_of_the_plain_network(word):
     assert gap(fair, part.sensitive["g"]) < 0.6 * gap(raw, part.sensitive["g"])
 
 
+def test_lagrangian_keeps_a_state_that_calibration_rows_like_not_the_last():
+    pytest.importorskip("cooper")
+    parts = split(table(n=240), 3)
+    part, long = parts.validation, dataclasses.replace(RECIPE, epochs=150, patience=None, learning_rate=0.03, dropout=0.0, weight_decay=0.0)
+
+    def log_loss(fitted):
+        said = fitted.fit(parts, goal(), long, 0)(part.x, part.sensitive).double().clamp(1e-4, 1 - 1e-4)
+        return torch.nn.functional.binary_cross_entropy(said, part.y.double()).item()
+
+    plain, fair = log_loss(method("plain")), log_loss(method("lagrangian"))
+    assert fair < plain + 0.1  # the last state, 100 epochs after the best, is near 1.5
+
+
 def test_constant_is_the_base_rate_and_linear_is_scikit_learn_s(parts):
     from sklearn.linear_model import LogisticRegression
 

@@ -17,10 +17,15 @@ if TYPE_CHECKING:
     from fairopt.experiments.data.tabular import Part, Parts
 
 
-class Lagrangian(Method):
-    """min over the network, max over multipliers >= 0, of loss + multipliers . (gap - tolerance); the last state is taken.
+# What an excess of 1 costs where states are compared, in units of the loss.
+PRICE = 1.0
 
-    rate: step of the multipliers, ascent with plain gradients.
+
+class Lagrangian(Method):
+    """min over the network, max over multipliers >= 0, of loss + multipliers . (gap - tolerance).
+
+    rate: step of the multipliers, ascent with plain gradients. The multipliers move, so the Lagrangian of one epoch is no measure of
+    another's state: kept is the state with the least loss + PRICE * (what the gaps exceed the tolerance by), on the validation part.
     """
 
     name = "Lagrangian (cooper)"
@@ -53,9 +58,13 @@ class Lagrangian(Method):
             multiplier.post_step_()
             return primal
 
+        def judged(part: Part) -> Tensor:
+            said = scores(part.x)
+            return loss(said, part.y, goal.space) + PRICE * excess_of(said, part, goal).relu().sum()
+
         def predict(x: Tensor, sensitive: Sensitive) -> Tensor:
             with torch.no_grad():
                 return scores(x)
 
-        train(model, objective, parts, recipe, seed, keep="last")
+        train(model, objective, parts, recipe, seed, judged=judged)
         return predict

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -62,12 +62,14 @@ class Shuffled:
 
 
 def train(
-    model: nn.Module, objective: Objective, parts: Parts, recipe: Recipe, seed: int, *, keep: Literal["best", "last"] = "best"
+    model: nn.Module, objective: Objective, parts: Parts, recipe: Recipe, seed: int, *, judged: Objective | None = None
 ) -> None:
-    """Minimise ``objective`` of the training batches with AdamW; kept is the state with the least objective of the validation part.
+    """Minimise ``objective`` of the training batches with AdamW; kept is the state with the least figure of the validation part.
 
+    The figure is ``judged``, without which ``objective``; a method whose objective moves while it trains has to say one that does not.
     ``objective`` must use ``model``. Order of the rows and dropout depend on ``seed`` alone.
     """
+    figure = objective if judged is None else judged
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     fit(
         model,
@@ -75,9 +77,8 @@ def train(
         Shuffled(parts.train, recipe.batch_size, seed),
         optimizer=optimizer,
         epochs=recipe.epochs,
-        validate=(lambda: objective(parts.validation).item()) if keep == "best" else None,
-        stopping=EarlyStopping(recipe.patience) if recipe.patience is not None and keep == "best" else None,
-        keep=keep,
+        validate=lambda: figure(parts.validation).item(),
+        stopping=EarlyStopping(recipe.patience) if recipe.patience is not None else None,
         seed=seed,
     )
 
