@@ -61,9 +61,7 @@ class Shuffled:
             yield self.part.take(rows)
 
 
-def train(
-    model: nn.Module, objective: Objective, parts: Parts, recipe: Recipe, seed: int, *, judged: Objective | None = None
-) -> None:
+def train(model: nn.Module, objective: Objective, parts: Parts, recipe: Recipe, seed: int, *, judged: Objective | None = None) -> None:
     """Minimise ``objective`` of the training batches with AdamW; kept is the state with the least figure of the validation part.
 
     The figure is ``judged``, without which ``objective``; a method whose objective moves while it trains has to say one that does not.

@@ -56,13 +56,19 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *
     p, f = solution.p, solution.evaluation.f
     nearest: Repaired | None = None
     snaps = True
+
+    def gone(p: Array, tight: Numbers) -> tuple[float, float]:
+        """How far prices p (m,) moved a score, and their residual where they are not beside the solution's."""
+        moved = _moved(finisher, p, solution.p)
+        beside = moved <= far(finisher, magnitude) and piece.keeps(p)
+        return moved, 0.0 if beside else left_over(dual, st, tight, p, margin)
+
     inverse = piece.inverse(M) if piece.index.size else None
     for attempt in range(ATTEMPTS):
         tight = nums.tightened(margin * 2.0**attempt, st.hard, finisher.problem.ratio)
         if attempt == 0 and inverse is not None:
             p = replace(piece, ell=_ell(st, tight, piece)).prices(f, solution.p, M, inverse)
-            near = _moved(finisher, p, solution.p) <= far(finisher, magnitude) and piece.keeps(p)
-            if not near and not left_over(dual, st, tight, p, margin) <= 10.0 * solution.residual:
+            if not gone(p, tight)[1] <= 10.0 * solution.residual:
                 p = solution.p  # the piece was misread: search at the tighter limits
                 continue
         elif attempt > 0:
@@ -73,15 +79,16 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *
         if attempt > 0 and not check.holds and check.finite:
             # the search ends at what the residual resolves, which light samples at their bounds make coarser than a margin
             on_piece = _on_piece(finisher, tight, found)
-            other = None if on_piece is None else (on_piece, *_tried(finisher, on_piece, magnitude))
-            if other is not None and (other[3].holds or excess(st, other[3]) < excess(st, check)):
-                p, made, sorted_y, check = other
-        moved = _moved(finisher, p, solution.p)
-        left = 0.0 if moved <= far(finisher, magnitude) and piece.keeps(p) else left_over(dual, st, tight, p, margin)
-        if nearest is None or excess(st, check) < excess(st, nearest.check):
-            nearest = Repaired(sorted_y, plain, check, moved, p, left)
+            if on_piece is not None:
+                moved, left = gone(p, tight)
+                nearest = _nearer(st, nearest, Repaired(sorted_y, plain, check, moved, p, left))
+                p = on_piece
+                made, sorted_y, check = _tried(finisher, p, magnitude)
+        moved, left = gone(p, tight)
+        here = Repaired(sorted_y, plain, check, moved, p, left)
+        nearest = _nearer(st, nearest, here)
         if check.holds:
-            return Repaired(sorted_y, plain, check, moved, p, left)
+            return here
         if not check.finite:
             break  # beyond the dtype's largest number: the front door solves again within it
         narrow = st.hard & (room(nums, margin * 2.0**attempt, finisher.problem.ratio) <= 0)
@@ -93,8 +100,7 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *
                 moved += float((snapped.y.to(torch.float64) - made.to(torch.float64)).abs().max())
                 if check.holds and moved <= _nearly_equal(finisher) * magnitude:
                     return Repaired(snapped.y, plain, check, moved, p, left)
-                if excess(st, check) < excess(st, nearest.check):
-                    nearest = Repaired(snapped.y, plain, check, moved, p, left)
+                nearest = _nearer(st, nearest, Repaired(snapped.y, plain, check, moved, p, left))
         broken = st.hard & (nearest.check.violation > -margin)
         if not snaps and broken.any() and (broken <= narrow).all():
             break
@@ -105,6 +111,11 @@ def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *
     # no margin fits: larger ones would break the rows less, of scores that are no longer the nearest
     farther = not nearest.moved <= ULPS * torch.finfo(finisher.dtype).eps * max(magnitude, finisher.extent)
     return Repaired(unmoved, plain, check, 0.0, solution.p) if farther or excess(st, check) < excess(st, nearest.check) else nearest
+
+
+def _nearer(st: Structure, one: Repaired | None, other: Repaired) -> Repaired:
+    """Whichever breaks the rows less; ``one`` where they break them alike."""
+    return other if one is None or excess(st, other.check) < excess(st, one.check) else one
 
 
 def _tried(finisher: Finisher, p: Array, magnitude: float) -> tuple[Tensor, Tensor, Check]:
