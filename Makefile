@@ -91,7 +91,7 @@ bench-epoch: $(INSTALLED) ## time of a training epoch with the layer and without
 bench-paper: $(INSTALLED) ## beside the paper's own package, in a folder of its own (minutes; 8 GB)
 	$(ONE_THREAD) $(BIN)/python tests/bench/paper_speed.py build/paper $(PIP_FLAGS)
 
-conformance: $(INSTALLED) ## every installed backend against the shipped kit, 300 draws each (six minutes on two cores)
+conformance: $(INSTALLED) ## every installed backend against the shipped kit, 300 draws each (a quarter of an hour to one, by the machine)
 	FAIROPT_DRAWS=300 $(PYTEST) -n $(WORKERS) -m "not slow" tests/conformance/test_installed.py
 
 crash-test: $(INSTALLED) ## kill -9 a running stream 200 times
