@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 # What an excess of 1 costs where states are compared, in units of the loss.
-PRICE = 1.0
+PRICE = 3.0
 
 
 class Lagrangian(Method):
@@ -30,7 +30,7 @@ class Lagrangian(Method):
 
     name = "Lagrangian (cooper)"
 
-    def __init__(self, rate: float = 0.05) -> None:
+    def __init__(self, rate: float = 0.2) -> None:
         self.rate = rate
 
     def fit(self, parts: Parts, goal: Goal, recipe: Recipe, seed: int) -> Predictor:
