@@ -231,7 +231,7 @@ def test_lagrangian_keeps_a_state_that_calibration_rows_like_not_the_last():
     part, long = parts.validation, dataclasses.replace(RECIPE, epochs=150, patience=None, learning_rate=0.03, dropout=0.0, weight_decay=0.0)
 
     def log_loss(fitted):
-        said = fitted.fit(parts, goal(), long, 0)(part.x, part.sensitive).double().clamp(1e-4, 1 - 1e-4)
+        said = fitted.fit(parts, goal(tolerance=0.2), long, 0)(part.x, part.sensitive).double().clamp(1e-4, 1 - 1e-4)
         return torch.nn.functional.binary_cross_entropy(said, part.y.double()).item()
 
     plain, fair = log_loss(method("plain")), log_loss(method("lagrangian"))
