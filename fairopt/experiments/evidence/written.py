@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from fairopt.experiments.evidence.protocol import VERSION
 
-COMMIT = "20cde124c2892170aee49a75ba3b2a3f669a95cf"
-SHA256 = "46091f97bf715a4169262c7fc437d1a3def3f0f9950090f6c47cbd8c48e394a9"
+COMMIT = "730f275a4d60c29e9b11a34e17ca61735e969b7c"
+SHA256 = "3243dedc88635d79bd02adcc19c95eb6ff44a56a444448bc3a1b6239a5e0dd30"
 
 
 def protocol_words() -> str:
