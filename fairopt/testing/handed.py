@@ -16,19 +16,22 @@ from fairopt.testing.draws import Draw
 
 
 def handed_over(drawn: Draw, backend: BackendLike) -> tuple[Tensor, ProjectionProblem]:
-    """``(scores, problem)`` as ``backend.solve`` gets them at the draw ``drawn``: with pairs for the ranges that it does not declare, scores in a dtype
-    and a scale that it takes. A failure of ``check_backend`` names the draw.
+    """``(scores, problem)`` as ``backend.solve`` gets them at the draw ``drawn``: with pairs for the ranges that it does not declare, and
+    scores in a dtype and a scale that it takes. A failure of ``check_backend`` names the draw.
 
     ``backend``: an instance, a class or a name. UnsupportedError where it does not declare what the draw asks.
 
     Examples:
         >>> from fairopt.testing import draw, handed_over
+        >>> class Mine(fo.Backend):
+        ...     name = "mine"
+        ...     capabilities = fo.Capabilities()
+        ...     def solve(self, scores, problem):
+        ...         return fo.RawSolution(scores.clone())
         >>> drawn = draw("range", 0, n=6)
-        >>> scores, problem = handed_over(drawn, "qpsolvers:daqp")
+        >>> scores, problem = handed_over(drawn, Mine())
         >>> drawn.problem.ranges, problem.ranges, problem.linear
-        (1, 0, 3)
-        >>> fo.backend("qpsolvers:daqp").solve(scores, problem).status is None
-        True
+        (1, 0, 15)
     """
     asked = resolve(backend)
     try:
