@@ -93,7 +93,7 @@ def test_a_failing_draw_is_had_again_as_the_page_says(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("page", "words", "module"),
     [
-        ("backends.md", ["--backend", "my_daqp:MyDaqp"], lambda text: _python(text)[0]),
+        ("backends.md", ["--backend", "own_daqp:MyDaqp"], lambda text: _python(text)[0]),
         ("notions.md", ["--notion", "my_notions:both"], lambda text: _python(text)[1] + _line(text, "both = false")),
     ],
     ids=["backend", "notion"],
@@ -108,7 +108,7 @@ def test_verify_prints_the_table_of_the_page(
     monkeypatch.setattr(sys, "path", [*sys.path])
     found = CliRunner().invoke(build(), ["verify", *words, "--claims", "L1,L8,L12", "--instances", "10"])
     assert found.exit_code == 0, found.output
-    assert "verify " + " ".join(words).replace(":MyDaqp", "") + " --claims L1,L8,L12 --instances 10" in text
+    assert "verify " + " ".join(words).replace("own_daqp:MyDaqp", "my_daqp") + " --claims L1,L8,L12 --instances 10" in text
     shown, printed = ([re.sub(r"[\d.e-]{5,}", "", row) for row in rows(s)] for s in (text, found.output))
     assert len(shown) == 3
     assert [row.split() for row in shown] == [row.split() for row in printed]
