@@ -14,6 +14,8 @@ from fairopt.basics.table import Table
 from fairopt.basics.words import notion_word
 from fairopt.cli.options import folder, need, positive
 from fairopt.cli.show import console, progress, rich_table, say
+from fairopt.contract import Backend
+from fairopt.contract.registry import backend_named
 from fairopt.race import PRESETS, Race
 from fairopt.race import Progress as Now
 from fairopt.race import compare as race_of
@@ -31,7 +33,8 @@ def compare(
         str | None, typer.Option(help=f"{' or '.join(PRESETS)}, in place of the grid below; quick if no grid is given.")
     ] = None,
     backend: Annotated[
-        list[str] | None, typer.Option(help="A backend's name; repeat for several. All that are installed by default.")
+        list[str] | None,
+        typer.Option(help="A backend's name, or module:Class, your own; repeat for several. All that are installed by default."),
     ] = None,
     notion: Annotated[list[str] | None, typer.Option(help="demographic_parity, equalized_odds, ...; repeat for several.")] = None,
     n: Annotated[list[int] | None, typer.Option("--n", help="Samples; repeat for several.")] = None,
@@ -61,7 +64,8 @@ def compare(
         preset = "quick"
     if preset not in PACE:
         raise InputError(f"--preset: got {preset!r}, expected {' or '.join(PRESETS)}")
-    named(backend)
+    backends = None if backend is None else [backend_named(words) for words in backend]
+    named(backends)
     Grid(**{name: tuple(values) for name, values in grid.items()})  # type: ignore[arg-type]
     needed = {"pandas": "pandas", "matplotlib": "matplotlib", "jinja2": "Jinja2"}
     need(needed | ({"pyarrow": "pyarrow"} if form == "parquet" else {}), "a race", "race")
@@ -73,7 +77,7 @@ def compare(
     finished = folder(output, "output") / "finished.jsonl"
     screen = console()
     try:
-        race = _watch(screen, preset, backend, grid, finished, settings)
+        race = _watch(screen, preset, backends, grid, finished, settings)
     except KeyboardInterrupt:
         say(screen, f"stopped; every finished cell is in {finished}: the same command goes on from there")
         raise typer.Exit(130) from None
@@ -87,7 +91,7 @@ def compare(
 def _watch(
     screen: Console,
     preset: str | None,
-    backends: list[str] | None,
+    backends: list[str | type[Backend]] | None,
     grid: dict[str, list[str] | list[int]],
     finished: Path,
     settings: Settings,

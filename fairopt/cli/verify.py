@@ -11,7 +11,7 @@ import typer
 from fairopt.basics.files import check_places
 from fairopt.basics.table import Table
 from fairopt.cli.show import STDOUT, console, progress, rich_table, say, write_json
-from fairopt.contract.registry import resolve
+from fairopt.contract.registry import backend_named, resolve
 from fairopt.notions.named import notion_named
 from fairopt.testing.claims import CHECKS, Outcome, applying, verify_apart
 
@@ -20,7 +20,8 @@ USUAL: dict[str, Any] = {"tolerance": 0.05, "ratio": 0.8, "lower": 0.3, "upper":
 
 def verify(
     backend: Annotated[
-        str, typer.Option(help="A backend that `fairopt backends` lists; qpsolvers:clarabel for one of its solvers.")
+        str,
+        typer.Option(help="A name that `fairopt backends` lists, qpsolvers:clarabel for one of its solvers, or module:Class, your own."),
     ] = "auto",
     notion: Annotated[
         str, typer.Option(help="A notion's name with usual arguments, or module:object, a notion of your own. Default: drawn problems.")
@@ -34,14 +35,15 @@ def verify(
     check_places({}, {"json": json})
     screen = console(stderr=json == STDOUT)
     made = notion_named(notion, "a", **USUAL) if notion else None
-    if backend != "auto":
-        resolve(backend)  # an unknown name, or an absent extra, is an error before anything runs
+    chosen = backend_named(backend)
+    if chosen != "auto":
+        resolve(chosen)  # an unknown name, or an absent extra, is an error before anything runs
     wanted = [c.strip().upper() for c in claims.split(",") if c.strip()]
     total = len(applying(wanted, made is not None))
     outcomes: list[Outcome] = []
     with progress(screen, transient=True) as bars:
         task = bars.add_task("claims", total=total)
-        for outcome in verify_apart(backend, made, claims=wanted, instances=instances, seed=seed):
+        for outcome in verify_apart(chosen, made, claims=wanted, instances=instances, seed=seed):
             outcomes.append(outcome)
             bars.update(task, description=f"{outcome.claim}: {outcome.says}", advance=1)
     if json is not None:

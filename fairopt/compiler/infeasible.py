@@ -73,7 +73,9 @@ def infeasible_classes(problem: ProjectionProblem, proof: FarkasProof, facts: Co
 
 def _named(problem: ProjectionProblem, fewest: FarkasProof, what: str, way: str, facts: Collection[int] = ()) -> InfeasibleError:
     rows = tuple(problem.constraint_labels[c] for c in fewest.constraints if c not in facts)
-    words = f"no {what} meet these constraints together (without any one of them there are some): {'; '.join(rows)}. Widen a tolerance{way}"
+    one = len(rows) == 1
+    which = "this constraint" if one else "these constraints together (without any one of them there are some)"
+    words = f"no {what} meet {which}: {'; '.join(rows)}. Widen a tolerance{way.replace('one of them', 'it') if one else way}"
     return InfeasibleError(words, rows, fewest)
 
 

@@ -5,15 +5,18 @@ A backend knows nothing of fairness: it sees a ``ProjectionProblem`` and returns
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 from torch import Tensor
 
 from fairopt.basics.arrays import Array
-from fairopt.basics.errors import UnsupportedError
+from fairopt.basics.errors import BackendError, UnsupportedError
 from fairopt.contract.problem import Distance, Kind, Limits, ProjectionProblem, SoftnessKind
 
 GradientKind = Literal["implicit", "native"]
@@ -99,10 +102,14 @@ class Capabilities:
 
 @dataclass(frozen=True, eq=False)
 class RawSolution:
-    """What a backend returns. ``y`` (n,); ``prices`` (m,) float64 numpy in the sign convention of ``fairopt.contract.problem``, or None.
+    """What a backend returns: ``y`` (n,), a torch tensor; ``prices`` (m,), a float64 numpy array, or None.
+
+    The sign of the prices p: of ``minimise 1/2 sum w (y - z)^2``, y = clip(z - A^T p / w, lb, ub). p_k > 0 where an upper limit of row k
+    binds, p_k < 0 where a lower one does, 0 where none does. In a range the positive prices belong to the largest rows (the top), the
+    negative ones to the smallest.
 
     ``status``: None when the solver says that it solved the problem, else INFEASIBLE, ITERATION_LIMIT, INACCURATE or FAILED.
-    ``y`` may be None where ``prices`` determine it: y = clip(z - A^T p / w, lb, ub), or the map of another distance.
+    ``y`` may be None where ``prices`` determine it, as above or by the map of another distance (``fairopt.contract.problem.Distance``).
     ``iterations`` as the solver counts them, ``message`` in its own words; both are shown, nothing rests on them.
 
     Examples:
@@ -117,6 +124,32 @@ class RawSolution:
     status: Status | None = None
     iterations: int = 0
     message: str = ""
+
+
+def _looked_at(solve: Callable[..., RawSolution]) -> Callable[..., RawSolution]:
+    """``solve`` that raises BackendError where what it returns is no RawSolution of a tensor and an array."""
+
+    @functools.wraps(solve)
+    def looked_at(self: Backend, scores: Tensor, problem: ProjectionProblem) -> RawSolution:
+        raw = solve(self, scores, problem)
+        if not isinstance(raw, RawSolution):
+            wrong, expected = f"solve returned {_kind(raw)}", "a RawSolution: return fo.RawSolution(y, prices)"
+        elif raw.y is not None and not isinstance(raw.y, Tensor):
+            wrong, expected = f"RawSolution.y: got {_kind(raw.y)}", "a torch tensor (n,) or None: torch.from_numpy(y)"
+        elif raw.prices is not None and not isinstance(raw.prices, np.ndarray):
+            wrong, expected = f"RawSolution.prices: got {_kind(raw.prices)}", "a float64 numpy array (m,) or None: prices.numpy()"
+        elif raw.status is not None and not isinstance(raw.status, Status):
+            wrong, expected = f"RawSolution.status: got {raw.status!r}", "None where it is solved, or a fairopt.Status"
+        else:
+            return raw
+        raise BackendError(f"backend {self.name!r}: {wrong}, expected {expected}")
+
+    return looked_at
+
+
+def _kind(value: object) -> str:
+    kind = type(value)
+    return "None" if value is None else kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
 
 
 class Backend(ABC):
@@ -140,6 +173,12 @@ class Backend(ABC):
     requires: ClassVar[tuple[str, ...]] = ()
     install: ClassVar[str] = ""
     members: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        # whoever calls it, the front door, a race or the kit, what a solve returns is looked at where it is returned
+        super().__init_subclass__(**options)
+        if "solve" in cls.__dict__:
+            cls.solve = _looked_at(cls.solve)  # type: ignore[method-assign]
 
     @abstractmethod
     def solve(self, scores: Tensor, problem: ProjectionProblem) -> RawSolution:

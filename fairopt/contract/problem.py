@@ -226,7 +226,12 @@ class Stated:
 
 @dataclass(frozen=True, eq=False)
 class ProjectionProblem:
-    """Rows, limits, box, distance weights, softness and labels. See the module's docstring.
+    """Rows, limits, box, distance weights, softness and labels of: minimise 1/2 sum_i w_i (y_i - z_i)^2 over scores y inside the box
+    ``lb <= y <= ub``, subject to limits on the rows f(y) = A y + offset.
+
+    f is ``rows.matrix() @ y + rows.offset``. First come L linear rows, lower_k <= f_k <= upper_k, then R ranges, each a run of rows with
+    ratio * max f - min f <= width. Prices p (m,), one a row, give the scores: y = clip(z - A^T p / w, lb, ub), with p_k > 0 where an
+    upper limit binds and p_k < 0 where a lower one does; of a range the positive prices belong to the top, its largest rows.
 
     lower, upper  (L,) limits of the linear constraints, -inf / inf where open, lower <= upper
     width         (R,) >= 0 limits of the ranges;  range_starts (R + 1,): range r has the rows range_starts[r] .. range_starts[r + 1] - 1

@@ -10,7 +10,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from fairopt.basics.errors import BackendError, InputError, MissingExtraError
-from fairopt.contract.backend import Backend
+from fairopt.basics.imported import imported
+from fairopt.contract.backend import Backend, Capabilities
 
 GROUP = "fairopt.backends"
 BackendLike = str | type[Backend] | Backend
@@ -34,7 +35,8 @@ def load(name: str) -> type[Backend]:
     point = installed().get(name)
     if point is None:
         raise InputError(
-            f"backend: got {name!r}, expected one of {', '.join(installed()) or '(none installed)'}, or 'auto' in a projection"
+            f"backend: got {name!r}, expected one of {', '.join(installed()) or '(none installed)'}, or 'auto' in a projection; "
+            "a class of your own is handed over as itself, on the command line as module:Class"
         )
     try:
         cls = point.load()
@@ -44,6 +46,7 @@ def load(name: str) -> type[Backend]:
         raise BackendError(f"backend {name!r} ({point.value}) could not be imported: {type(error).__name__}: {error}") from error
     if not (isinstance(cls, type) and issubclass(cls, Backend)):
         raise BackendError(f"backend {name!r} ({point.value}) is {cls!r}, expected a subclass of fairopt.Backend")
+    check_declared(cls)
     return cls
 
 
@@ -61,14 +64,39 @@ def backend(name: str, **options: Any) -> Backend:
     return instance(load(name.partition(":")[0]), options, name)
 
 
+def check_declared(like: type[Backend] | Backend) -> None:
+    """BackendError where a backend does not say what it is called or what it can do."""
+    for field, kind, example in (("name", str, "'my_solver'"), ("capabilities", Capabilities, "fairopt.Capabilities(accuracy_y=1e-8)")):
+        value = getattr(like, field, None)
+        if not isinstance(value, kind) or not value:
+            came = "has none" if value is None else f"got {value!r}"
+            cls = like if isinstance(like, type) else type(like)
+            raise BackendError(f"{field} of the backend class {cls.__name__}: {came}, expected a {kind.__name__}: {field} = {example}")
+
+
 def absent(cls: type[Backend]) -> str:
     """ "" if all modules that a backend requires are there, else which are not, and the line that installs them."""
     missing = [m for m in cls.requires if m not in sys.modules and find_spec(m) is None]
     return f"{', '.join(missing)} not installed; install with:\n    {cls.install}" if missing else ""
 
 
+def backend_named(words: str, option: str = "--backend") -> str | type[Backend]:
+    """What a command line means: a name as it is, or the class behind ``module:Class``, found in the working directory too.
+
+    A name that is installed comes first, for "family:member" looks the same. InputError where there is neither.
+    """
+    if ":" not in words or words.partition(":")[0] in installed():
+        return words
+    found = imported(words, option)
+    if isinstance(found, type) and issubclass(found, Backend):
+        check_declared(found)
+        return found
+    raise InputError(f"{option}: {words!r} is {found!r}, expected a subclass of fairopt.Backend, or one of {', '.join(installed())}")
+
+
 def instance(cls: type[Backend], options: dict[str, Any], name: str | None = None) -> Backend:
     """An instance of a backend class. InputError for options that its constructor does not know, MissingExtraError without its solver."""
+    check_declared(cls)
     name = cls.name if name is None else name
     _, colon, member = name.partition(":")
     arguments: tuple[str, ...] = (member,) if colon else ()
@@ -94,6 +122,7 @@ def _default(name: str) -> Backend:
 def resolve(like: BackendLike) -> Backend:
     """A backend from a name, a class or an instance. Instances made from names are shared: they hold no state but caches."""
     if isinstance(like, Backend):
+        check_declared(like)
         return like
     if isinstance(like, type) and issubclass(like, Backend):
         return instance(like, {})

@@ -32,6 +32,7 @@ from fairopt.notions.trap import NoSuchName, trap
 Recipe = tuple[Attribute | float, ...]  # columns in the order in which they are made: attributes, values that targets are compared with
 
 
+_EVERYONE = object()  # no event was named; None is what ``group`` says of an absent one
 _OUTPUTS = ("outputs",)  # the key of the column that says which output a position is of
 _OFFERS = "groups, pairs, strata, group, everyone, event, targets, mean, range, weighted, numbers"
 
@@ -105,6 +106,7 @@ class Batch:
         self._pos_label = pos_label
         self._targets_given = targets
         self._targets: Targets | None = None
+        self._absent: list[tuple[Attribute, Any]] = []  # groups that were asked for and are not there
         self._grow = grow
         self._missing: Missing = missing_group
         self._column_of: dict[Any, int] = {}
@@ -149,6 +151,7 @@ class Batch:
             if code is None:
                 if vocabulary.declared:
                     raise InputError(f"{v!r} is no declared group of {name!r}; those are {list(vocabulary.values)!r}")
+                self._absent.append((attribute, value))
                 return None
             position = position * len(vocabulary) + code
         return masks[position]
@@ -173,9 +176,19 @@ class Batch:
         array = boolean_array(mask, self.n)
         array = boolean_array(mask, self.positions) if array is None else array
         if array is None:
+            self._explain(mask)
             shape = tuple(getattr(mask, "shape", ()))
             trap(f"an event must be made by the batch or be a boolean array of shape ({self.n},), came {type(mask).__name__} {shape}")
         return self.boolean_event(array, "")
+
+    def _explain(self, mask: Any) -> None:
+        """InputError where what came in the place of an event is a slip that can be told."""
+        if mask is None and self._absent:
+            attribute, value = self._absent[-1]
+            words = f"batch.group({attribute!r}, {value!r}) is None here, for no sample has that group"
+            trap(f"{words}; skip what is said of it where it is None, or declare it with groups=")
+        if isinstance(mask, Targets) or is_number(mask):
+            trap("& and | bind tighter than a comparison: put parentheses around batch.targets == 0, as in group & (batch.targets == 0)")
 
     @property
     def targets(self) -> Targets:
@@ -195,12 +208,12 @@ class Batch:
 
     # functionals ------------------------------------------------------------------------------------------------------------
 
-    def mean(self, mask: Any = None, of: Any = None, *, output: int | None = None) -> Functional:
+    def mean(self, mask: Any = _EVERYONE, of: Any = None, *, output: int | None = None) -> Functional:
         """Mean of the scores over an event (everyone without one); ``of=values`` (n,): the constant mean of the values instead.
 
         ``output`` says which of several scores a sample is meant: a class (``outputs="simplex"``) or a label ("independent").
         """
-        event = self.everyone if mask is None else self.event(mask)
+        event = self.everyone if mask is _EVERYONE else self.event(mask)
         if isinstance(event, SoftMask):
             if output is not None:
                 self._of_output(self.everyone, output)  # asked about one score a sample, it says so

@@ -19,7 +19,7 @@ import inspect
 import pickle
 from collections.abc import Callable, Iterator
 from types import CodeType
-from typing import Any, overload
+from typing import Any, NoReturn, overload
 
 from fairopt.basics.errors import InputError
 from fairopt.notions.algebra import Notion
@@ -60,10 +60,27 @@ class NotionFactory:
     def __call__(self, *args: Any, **kwargs: Any) -> DecoratedNotion:
         unknown = [k for k in kwargs if k not in self.signature.parameters]
         if unknown and not any(p.kind is p.VAR_KEYWORD for p in self.signature.parameters.values()):
-            raise TypeError(f"{self.function.__name__}{self.signature} got an unexpected argument {unknown[0]!r}")
-        bound = self.signature.bind(*args, **kwargs)
+            raise TypeError(f"{self._call} got an unexpected argument {unknown[0]!r}")
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self._call}: {error}") from None
         bound.apply_defaults()
         return DecoratedNotion(self, dict(bound.arguments))
+
+    @property
+    def _call(self) -> str:
+        bare = [p.replace(annotation=p.empty) for p in self.signature.parameters.values()]
+        return f"{self.function.__name__}{self.signature.replace(parameters=bare)}"
+
+    def __repr__(self) -> str:
+        # what every error shows that was given the factory in place of a notion
+        return f"<what makes a notion; call it: {self._call}>"
+
+    def __and__(self, other: object) -> NoReturn:
+        raise InputError(f"a notion can be joined with another notion, came {self!r}")
+
+    __rand__ = __and__
 
     def __reduce__(self) -> str:
         # pickled by name, like the function it stands for

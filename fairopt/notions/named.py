@@ -7,14 +7,12 @@
 from __future__ import annotations
 
 import inspect
-import os
-import sys
 from collections.abc import Callable, Iterable
-from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from fairopt.basics.errors import InputError
+from fairopt.basics.imported import imported
 from fairopt.basics.words import notion_word
 from fairopt.notions.algebra import Notion
 from fairopt.notions.bounds_and_ratios import GroupMeanBound, ImpactRatio, ScoreCovariance
@@ -86,7 +84,7 @@ _EXPECTED = "expected a notion such as DemographicParity('sex', tolerance=0.05)"
 def _found(words: str, option: str) -> Notion | Callable[..., Any]:
     """What a name stands for: a notion, or what makes one."""
     if ":" in words:
-        return _checked(_imported(words, option), words, option)
+        return _checked(imported(words, option), words, option)
     word = notion_word(words)
     if word in SHIPPED:
         return SHIPPED[word]
@@ -107,21 +105,6 @@ def _offered() -> dict[str, EntryPoint]:
         if word in SHIPPED or word in found:
             raise InputError(f"the notion name {point.name!r} of {point.value!r} is taken by {SHIPPED.get(word) or found[word].value!r}")
         found[word] = point
-    return found
-
-
-def _imported(words: str, option: str) -> Any:
-    """``module:object``, with the working directory on the path."""
-    module, _, name = words.partition(":")
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        found: Any = import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError, SyntaxError) as error:
-        raise InputError(f"{option}: cannot import {words!r}: {error}") from error
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from fairopt.basics.errors import FairoptError, InputError
 from fairopt.basics.finished_cells import Record
 from fairopt.contract.backend import Backend
-from fairopt.contract.registry import BackendLike, installed, load
+from fairopt.contract.registry import BackendLike, check_declared, installed, load
 from fairopt.race.cells import PACE, PRESETS, Cell, Grid, cells
 from fairopt.race.machine import machine, versions, without_paths
 from fairopt.race.result import Race
@@ -140,6 +140,7 @@ def _label(like: BackendLike) -> str:
     if isinstance(like, str):
         return like
     if isinstance(like, Backend) or (isinstance(like, type) and issubclass(like, Backend)):
+        check_declared(like)
         return like.name
     raise InputError(f"backends: got {like!r}, expected a name, a Backend class or an instance")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -32,6 +32,7 @@ class Certificate:
                      over the row's own sum of |coefficients|, so in units of the scores
     kkt_bound        what kkt_residual may be at most to count as nearest; certified scores are within it
     limits           as the notion states them, also where the scores are the CLOSEST to a problem that no scores can meet
+    dropped          constraints that asked nothing, for an event of theirs has no sample, each with the reason; shown by number
     distance         sqrt(sum w (y - z)^2), or sum w d(y, z) where d is a divergence (``problem.distance``), computed when
                      it is read: InputError if scores were changed in place by then
     moved_by_repair  largest move of a score that made the rows hold after rounding
@@ -63,6 +64,11 @@ class Certificate:
         if z.is_inference() or y.is_inference():  # these count no changes
             self.__dict__["_scores"] = z, y = z.clone(), y.clone()
         self.__dict__["_versions"] = tuple(0 if t.is_inference() else t._version for t in (z, y))
+
+    def __repr__(self) -> str:
+        shown = [f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if f.repr]
+        shown += [f"dropped=<{len(self.dropped)} of the constraints>"] if self.dropped else []
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and deepcopy: the numbers, without the scores."""

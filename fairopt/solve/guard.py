@@ -41,12 +41,12 @@ class guarded:
             return False
         said = " ".join(str(error).split())[:300]
         self.error = error
-        self.message = f"{type(error).__name__}: {said} ({_place(trace)}), backend {self.backend!r}, problem {problem_hash(self.problem)}"
+        self.message = f"{type(error).__name__}: {said} ({place(trace)}), backend {self.backend!r}, problem {problem_hash(self.problem)}"
         logger.debug(self.message, exc_info=error)
         return True
 
 
-def _place(trace: TracebackType | None) -> str:
+def place(trace: TracebackType | None) -> str:
     """File and line where an exception came up."""
     if trace is None:
         return "nowhere"

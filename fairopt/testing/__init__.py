@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fairopt.testing.conformance import BACKEND_PROPERTIES, NOTION_PROPERTIES, check_backend, check_notion
     from fairopt.testing.draws import Draw, draw, drawn_problems, wild
     from fairopt.testing.exact import violation_exact
+    from fairopt.testing.handed import handed_over
     from fairopt.testing.oracle import solve_oracle
     from fairopt.testing.sensitivity import exact_jacobian, generic
 
@@ -28,6 +29,7 @@ __all__ = [
     "drawn_problems",
     "exact_jacobian",
     "generic",
+    "handed_over",
     "solve_oracle",
     "violation_exact",
     "wild",
@@ -41,6 +43,7 @@ _HOME = {
     "Draw": "draws",
     "draw": "draws",
     "drawn_problems": "draws",
+    "handed_over": "handed",
     "violation_exact": "exact",
     "solve_oracle": "oracle",
     "exact_jacobian": "sensitivity",

@@ -19,6 +19,8 @@ from fairopt.basics.errors import ConformanceError, InputError, MissingExtraErro
 from fairopt.contract.backend import Backend
 from fairopt.contract.registry import resolve
 from fairopt.notions import Notion
+from fairopt.notions.decorator import NotionFactory
+from fairopt.solve.guard import place
 from fairopt.testing.properties import accuracy, distances, gradients, interface, notions, state, symmetry
 from fairopt.testing.subject import Subject, make_subject
 
@@ -68,6 +70,7 @@ NotionProperty = Callable[[notions.NotionSubject], None]
 NOTION_PROPERTIES: dict[str, NotionProperty] = {
     check.__name__: check
     for check in (
+        notions.asks_something,
         notions.declared_targets,
         notions.same_rows,
         notions.notion_permutation,
@@ -131,7 +134,8 @@ def check_notion(
     if draws < 1:
         raise InputError(f"draws: got {draws}, expected at least 1")
     if not isinstance(notion, Notion):
-        raise InputError(f"notion: got {type(notion).__name__}, expected a notion such as DemographicParity('sex', tolerance=0.05)")
+        came = repr(notion) if isinstance(notion, NotionFactory) else type(notion).__name__
+        raise InputError(f"notion: got {came}, expected a notion such as DemographicParity('sex', tolerance=0.05)")
     subject = notions.make_notion_subject(notion, draws, seed, continuous, values or {})
     for name, check in NOTION_PROPERTIES.items():
         if properties is None or name in properties:
@@ -145,4 +149,4 @@ def _checked(name: str, check: Callable[[S], None], subject: S, what: str) -> No
     except (ConformanceError, MissingExtraError):
         raise
     except Exception as error:
-        raise ConformanceError(name, f"{what} raised {type(error).__name__}: {error}") from error
+        raise ConformanceError(name, f"{what} raised {type(error).__name__}: {error} ({place(error.__traceback__)})") from error

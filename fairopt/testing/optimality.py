@@ -114,7 +114,7 @@ def residuals(problem: ProjectionProblem, scores: Array, y: Array, prices: Array
         violation, complementarity = max(violation, broken), max(complementarity, slack)
     for block in blocks.values():
         complementarity = max(complementarity, _budget(block))
-    return Residuals(stationarity, violation, complementarity)
+    return Residuals(float(stationarity), float(violation), float(complementarity))
 
 
 def _constraints(

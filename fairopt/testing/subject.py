@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.errors import BackendError, ConformanceError, InfeasibleError, UnsupportedError
-from fairopt.contract.backend import Backend, Capabilities, GradientKind, RawSolution
+from fairopt.contract.backend import Backend, Capabilities, GradientKind, RawSolution, Status
 from fairopt.contract.problem import Limits, ProjectionProblem
 from fairopt.contract.ranges_as_pairs import untaken
 from fairopt.solve import Solution, solve
@@ -142,10 +142,18 @@ def _third(cases: tuple[Case, ...]) -> tuple[Case, ...]:
     return cases[:: max(1, min(3, len(cases) // 8))]
 
 
-def fail(name: str, subject: Subject, where: Draw | None, message: str) -> NoReturn:
-    """Raises ConformanceError for a property, naming the backend and what rebuilds the case."""
-    at = f" at {where.description}" if where is not None else ""
-    raise ConformanceError(name, f"backend {subject.backend.name!r}{at}: {message}")
+def fail(name: str, subject: Subject, where: Draw | None, message: str, *, said: str = "") -> NoReturn:
+    """Raises ConformanceError for a property, naming the backend and what rebuilds the case. ``said``: the solver's own words."""
+    own = f"; it said: {said}" if said else ""
+    raise ConformanceError(name, told(subject.backend, where, message + own))
+
+
+def told(backend: Backend, where: Draw | None, message: str) -> str:
+    """What went wrong with a backend at a draw, and how to have again what it was handed."""
+    if where is None:
+        return f"backend {backend.name!r}: {message}"
+    replay = f"replay: from fairopt.testing import draw, handed_over; scores, problem = handed_over({where.description}, backend)"
+    return f"backend {backend.name!r} at {where.description}: {message}\n  {replay}"
 
 
 def make_subject(backend: Backend, draws: int, seed: int) -> Subject:
@@ -161,14 +169,14 @@ def make_subject(backend: Backend, draws: int, seed: int) -> Subject:
         if reference is None:
             continue
         try:
-            solve(d.scores, d.problem, backend=backend)
+            found = solve(d.scores, d.problem, backend=backend)
         except UnsupportedError:
             refused += 1
             continue
         except (BackendError, InfeasibleError) as error:
-            raise ConformanceError(
-                "solves", f"backend {backend.name!r} at {d.description}: raised {type(error).__name__}: {error}"
-            ) from error
+            raise ConformanceError("solves", told(backend, d, f"raised {type(error).__name__}: {error}")) from error
+        if found.status is Status.FAILED:  # it raised, or said so
+            raise ConformanceError("solves", told(backend, d, f"FAILED on a feasible problem; it said: {found.message}"))
         cases.append(Case(d, reference))
     if len(cases) < max(1, draws // 3):
         raise ConformanceError(

@@ -14,6 +14,7 @@ from multiprocessing import get_context
 import numpy as np
 
 from fairopt.basics.errors import FairoptError, InputError, UnsupportedError
+from fairopt.contract import BackendLike
 from fairopt.notions import Notion
 from fairopt.testing.claims import closed, jacobian, prices, projection, rounding, tolerance
 from fairopt.testing.claims.measurement import Measurement
@@ -100,9 +101,9 @@ def applying(claims: Collection[str], with_notion: bool) -> list[str]:
 
 
 def verify_apart(
-    backend: str, notion: Notion | None, *, claims: Collection[str] = (), instances: int = 100, seed: int = 0
+    backend: BackendLike, notion: Notion | None, *, claims: Collection[str] = (), instances: int = 100, seed: int = 0
 ) -> Iterator[Outcome]:
-    """As ``verify`` of a backend by name, in a process of its own.
+    """As ``verify`` of a backend that can be sent, in a process of its own.
 
     A backend that aborts, or raises what is no error of fairopt's, fails the claim that was being measured; the finished ones are kept, and
     the rest goes on in another process.
@@ -127,7 +128,7 @@ def _start(path: list[str]) -> None:
     sys.path[:] = path
 
 
-def _checked_apart(name: str, backend: str, notion: Notion | None, instances: int, seed: int) -> Outcome:
+def _checked_apart(name: str, backend: BackendLike, notion: Notion | None, instances: int, seed: int) -> Outcome:
     try:
         return check_claim(name, Layer(backend, notion), instances=instances, seed=seed)
     except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything, and the claim then fails with its words

@@ -12,6 +12,7 @@ from fairopt.testing.subject import Case, Subject, fail
 
 RAW = 1e-3  # what any solver's own answer must reach, relative, before the front door polishes it
 RAW_EXACT = 1e-9  # the same for a backend that declares ``exact``
+SIGN = "y = clip(z - A'p / w, lb, ub), p > 0 where an upper limit binds, p < 0 where a lower one does"
 SOLVED = (Status.CERTIFIED, Status.WITHIN_ROUNDING)
 
 
@@ -20,11 +21,12 @@ def agreement(subject: Subject) -> None:
     for case in subject.cases:
         solution = subject.answer(case)
         if solution.status not in SOLVED:
-            fail("agreement", subject, case.draw, f"status {solution.status.name} on a feasible problem")
+            words = f"status {solution.status.name} on a feasible problem"
+            fail("agreement", subject, case.draw, words, said=solution.message)
         error = float(np.abs(solution.scores.detach().double().numpy() - case.reference.y).max())
         bound = subject.capabilities.accuracy_y * case.scale
         if not error <= bound:
-            fail("agreement", subject, case.draw, f"|y - y*| = {error:.2e}, declared {bound:.2e}")
+            fail("agreement", subject, case.draw, f"|y - y*| = {error:.2e}, declared {bound:.2e}", said=solution.message)
 
 
 def feasibility(subject: Subject) -> None:
@@ -83,7 +85,8 @@ def raw_answer(subject: Subject) -> None:
         if y is not None:
             error = float(np.abs(y - case.reference.y).max()) / case.scale
             if not error <= bound:
-                fail("raw_answer", subject, case.draw, f"its own |y - y*| = {error:.2e} with no status, expected at most {bound:.0e}")
+                words = f"its own |y - y*| = {error:.2e} with no status, expected at most {bound:.0e}"
+                fail("raw_answer", subject, case.draw, words, said=raw.message)
 
 
 def raw_prices(subject: Subject) -> None:
@@ -95,9 +98,12 @@ def raw_prices(subject: Subject) -> None:
         if raw is None or raw.prices is None or raw.status is not None:
             continue
         bound = RAW_EXACT if subject.capabilities.exact else RAW
-        found = residuals(case.problem, case.scores.numpy(), case.reference.y, np.asarray(raw.prices, dtype=np.float64))
-        if not found.worst <= bound * case.scale / float(case.scores.abs().max() or 1.0):
-            fail("raw_prices", subject, case.draw, f"{found} with the reference's scores, expected at most {bound:.0e}")
+        prices, allowed = np.asarray(raw.prices, dtype=np.float64), bound * case.scale / float(case.scores.abs().max() or 1.0)
+        found, turned = (residuals(case.problem, case.scores.numpy(), case.reference.y, sign * prices) for sign in (1.0, -1.0))
+        if not found.worst <= allowed:
+            way = f"; with the sign turned they hold: {SIGN}" if turned.worst <= allowed else ""
+            words = f"{found} with the reference's scores, expected at most {allowed:.0e}{way}"
+            fail("raw_prices", subject, case.draw, words, said=raw.message)
 
 
 def _check_form(subject: Subject, case: Case, y: torch.Tensor | None, prices: object) -> None:

@@ -96,6 +96,17 @@ def make_notion_subject(
     return NotionSubject(notion, tuple(made), grouped, named, values)
 
 
+def asks_something(subject: NotionSubject) -> None:
+    """The notion asks something of the scores of one batch at least: where every constraint is dropped, no other check sees a row."""
+    problems = [subject.compiled(batch).problem for batch in subject.batches]
+    if not all(problem.vacuous for problem in problems):
+        return
+    dropped = next((problem.dropped for problem in problems if problem.dropped), ())
+    why = f"every constraint was dropped, such as {dropped[0][0]!r}: {dropped[0][1]}" if dropped else "it yields no constraint"
+    drawn = f"asked nothing on any of {len(problems)} batches, for {why}"
+    raise ConformanceError("asks_something", f"{subject.notion!r} {drawn}. The kit draws targets of 0 and 1, and groups that values= names")
+
+
 def declared_targets(subject: NotionSubject) -> None:
     """``needs_targets`` is right: without targets the notion compiles if it says so, else it is an InputError."""
     batch = subject.batches[0]
