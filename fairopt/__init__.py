@@ -95,11 +95,12 @@ _MODULES = ("auditing", "streaming", "testing", "experiments", "race", "plot")
 
 __all__ = [
     "Audit", "Backend", "BackendError", "Capabilities", "Certificate", "ConformanceError", "DatasetReport", "DemographicParity",
-    "EqualOpportunity", "EqualizedOdds", "FairModel", "FairnessLayer", "FairoptError", "FairoptWarning", "FrozenLayer", "GroupMeanBound",
-    "ImpactRatio", "InfeasibleError", "InputError", "Limits", "MeanResidual", "MissingExtraError", "Notion", "PopulationBound",
-    "PredictiveEquality", "Prepared", "ProjectionProblem", "Race", "RankError", "RawSolution", "Reference", "ResidualParity", "Rows", "ScoreCovariance", "Soft",
-    "Softness", "Solution", "StateError", "Status", "Table", "UnsupportedError", "audit", "audit_dataset", "backend", "backends",
-    "compare", "compile", "decide", "freeze_dataset", "gaps", "notion", "project", "project_dataset",
+    "EqualOpportunity", "EqualizedOdds", "FairModel", "FairnessLayer", "FairoptError", "FairoptWarning", "FrozenLayer",
+    "GroupMeanBound", "ImpactRatio", "InfeasibleError", "InputError", "Limits", "MeanResidual", "MissingExtraError", "Notion",
+    "PopulationBound", "PredictiveEquality", "Prepared", "ProjectionProblem", "Race", "RankError", "RawSolution", "Reference",
+    "ResidualParity", "Rows", "ScoreCovariance", "Soft", "Softness", "Solution", "StateError", "Status", "Table",
+    "UnsupportedError", "audit", "audit_dataset", "backend", "backends", "compare", "compile", "decide", "freeze_dataset", "gaps",
+    "notion", "project", "project_dataset",
 ]  # fmt: skip
 
 
