@@ -7,6 +7,7 @@ import json
 import pickle
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -360,6 +361,7 @@ def test_a_layer_of_a_state_alone_serves_the_same_bits_and_keeps_its_promises(tm
     open_box = fo.FairnessLayer(fo.DemographicParity("g", tolerance=0.0)).freeze([1.0, 2.0, 4.0], sensitive_features={"g": [1, 2, 3]})
     again = fo.FrozenLayer.from_state(open_box.state_dict())
     assert (again.lb, again.ub, again.keys) == (-float("inf"), float("inf"), open_box.keys)
+    wrong: Any
     for wrong in ({}, {"shifts": torch.zeros(1)}, 3):
         with pytest.raises(fo.InputError, match="expected a FrozenLayer's state_dict"):
             fo.FrozenLayer.from_state(wrong)
@@ -377,5 +379,6 @@ def test_scores_outside_the_box_that_calibration_kept_to_are_no_silent_clip():
     layer = fo.FairnessLayer(fo.DemographicParity("g", tolerance=0.0), bounds=(0, 1))
     wide = layer.freeze([-0.5, 0.5, 1.5, 1.0], sensitive_features={"g": [1, 1, 2, 2]})
     assert wide.predict(1.5, sensitive_features=1) == 1.0  # calibration had such scores
+    wrong: Any = "hope"
     with pytest.raises(fo.InputError, match="outside: got 'hope'"):
-        FrozenLayer(["g"], [(1,)], [0.0], lb=0, ub=1, space="value", outside="hope")
+        FrozenLayer(["g"], [(1,)], [0.0], lb=0, ub=1, space="value", outside=wrong)
