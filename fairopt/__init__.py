@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from fairopt.layer.fairness_layer import FairnessLayer
     from fairopt.layer.frozen import FrozenLayer
     from fairopt.layer.model import FairModel
+    from fairopt.layer.population_bound import PopulationBound
     from fairopt.layer.prepared import Prepared, compile, project
     from fairopt.notions import (
         DemographicParity,
@@ -71,6 +72,7 @@ _PARTS = {
         "RankError", "StateError", "UnsupportedError",
     ),
     "layer.frozen": ("FrozenLayer",),
+    "layer.population_bound": ("PopulationBound",),
     "auditing.gap_table": ("gaps",),
     "layer.fairness_layer": ("FairnessLayer",),
     "layer.model": ("FairModel",),
@@ -93,11 +95,12 @@ _MODULES = ("auditing", "streaming", "testing", "experiments", "race", "plot")
 
 __all__ = [
     "Audit", "Backend", "BackendError", "Capabilities", "Certificate", "ConformanceError", "DatasetReport", "DemographicParity",
-    "EqualOpportunity", "EqualizedOdds", "FairModel", "FairnessLayer", "FairoptError", "FairoptWarning", "FrozenLayer", "GroupMeanBound",
-    "ImpactRatio", "InfeasibleError", "InputError", "Limits", "MeanResidual", "MissingExtraError", "Notion", "PredictiveEquality",
-    "Prepared", "ProjectionProblem", "Race", "RankError", "RawSolution", "Reference", "ResidualParity", "Rows", "ScoreCovariance", "Soft",
-    "Softness", "Solution", "StateError", "Status", "Table", "UnsupportedError", "audit", "audit_dataset", "backend", "backends",
-    "compare", "compile", "decide", "freeze_dataset", "gaps", "notion", "project", "project_dataset",
+    "EqualOpportunity", "EqualizedOdds", "FairModel", "FairnessLayer", "FairoptError", "FairoptWarning", "FrozenLayer",
+    "GroupMeanBound", "ImpactRatio", "InfeasibleError", "InputError", "Limits", "MeanResidual", "MissingExtraError", "Notion",
+    "PopulationBound", "PredictiveEquality", "Prepared", "ProjectionProblem", "Race", "RankError", "RawSolution", "Reference",
+    "ResidualParity", "Rows", "ScoreCovariance", "Soft", "Softness", "Solution", "StateError", "Status", "Table",
+    "UnsupportedError", "audit", "audit_dataset", "backend", "backends", "compare", "compile", "decide", "freeze_dataset", "gaps",
+    "notion", "project", "project_dataset",
 ]  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from fairopt.basics.table import Table
+from fairopt.cli import in_options
 from fairopt.cli.asked import ScoreOptions
 from fairopt.cli.files import bars, columns_of
 from fairopt.cli.grouped import grouped
@@ -112,6 +113,8 @@ def _show(report: DatasetReport, screen: Console, rejects: Path | None) -> None:
             screen.print(rich_table(Table(heads, table.rows[:LONGEST], title)))
         if len(table) > LONGEST:
             say(screen, f"{len(table) - LONGEST} more rows: see the certificate")
+    for note in told.notes:
+        say(screen, f"note: {in_options(note)}")
     low, high = found["scores"]
     if found["settings"]["bounds"] == [None, None] and low >= 0.0 and high <= 1.0:
         say(screen, "note: all scores lie between 0 and 1; fair ones may not: --bounds 0,1 keeps them there")

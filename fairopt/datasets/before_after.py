@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fairopt.auditing.apart import RATES, told_apart
 from fairopt.auditing.exact_means import ExactMeans
 from fairopt.auditing.gap_table import records
 from fairopt.basics.arrays import IntArray
@@ -36,11 +37,14 @@ def audited(
     read = [] if notion is None else constraints_on(notion, batch, written_out=True)
     every = [c for _, c in read]
     exact = [ExactMeans(positions.spread([Fraction(s, 1 << UNIT) for s in sums]), batch, every) for sums in (survey.scores, after)]
+    about = [(leaf, constraint) for leaf, constraint in read if leaf.notion.name in RATES]
+    decided = ExactMeans(positions.spread([Fraction(int(ones)) for ones in chosen]), batch, [c for _, c in about])
+    notes = told_apart(about, exact[1], decided) if about else []
     read = [(leaf, _widest(constraint, exact)) for leaf, constraint in read]
     both = [[row for leaf, constraint in read for row in records(leaf, constraint, means)] for means in exact]
     gaps = [{**b, "before": a["gap"], "after": b["gap"], "status_before": a["status"]} for a, b in zip(*both, strict=True)]
     rows = [row for attribute in attributes for row in _groups(attribute, survey, names, after, chosen)]
-    return Audited(Table.from_records(GAPS, gaps), Table.from_records(GROUPS, rows))
+    return Audited(Table.from_records(GAPS, gaps), Table.from_records(GROUPS, rows), tuple(notes))
 
 
 def _widest(constraint: Constraint, exact: Sequence[ExactMeans]) -> Constraint:

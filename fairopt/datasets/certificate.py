@@ -73,7 +73,7 @@ def table(found: Table) -> list[dict[str, Any]]:
 
 
 def before_and_after(found: Audited) -> dict[str, Any]:
-    return {"gaps": table(found.gaps), "groups": table(found.groups)}
+    return {"gaps": table(found.gaps), "groups": table(found.groups), "notes": list(found.notes)}
 
 
 def files(survey: Survey) -> list[dict[str, Any]]:

@@ -15,10 +15,14 @@ GROUPS = ("attribute", "group", "n", "mean_before", "mean_after", "selected_befo
 
 @dataclass(frozen=True)
 class Audited:
-    """gaps: one row a comparison; groups: one row a group of an attribute; worst: the comparison of each notion that is worst now."""
+    """gaps: one row a comparison; groups: one row a group of an attribute; worst: the comparison of each notion that is worst now.
+
+    notes: where the decisions of the new scores still break a parity of rates that the scores meet.
+    """
 
     gaps: Table
     groups: Table
+    notes: tuple[str, ...] = ()
 
     @property
     def worst(self) -> Table:
@@ -97,7 +101,7 @@ class DatasetReport:
     def audited(self) -> Audited:
         """The tables before and after: ``gaps``, ``groups``, ``worst``."""
         gaps, groups = (Table.from_records(names, self.certificate[word]) for names, word in ((GAPS, "gaps"), (GROUPS, "groups")))
-        return Audited(gaps, groups)
+        return Audited(gaps, groups, tuple(self.certificate.get("notes", ())))
 
     def __str__(self) -> str:
         before, after = self.audited.largest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -87,6 +88,8 @@ def _of_prices(solved: Solved, job: FreezeJob) -> FrozenLayer:
     values = rows_at(problem, floats(found.proved.sums, cell, cells))
     low, high = job.question.bounds
     guarantees = population_bounds(problem, values, cell_shifts, low, high, job.confidence)
+    inside = low <= solved.survey.least and solved.survey.largest <= high and isfinite(high - low)
     return FrozenLayer(
-        names, list(index), shifts, lb=low, ub=high, space="value", bounds=guarantees, notion=repr(notion), on_unknown=job.on_unknown
-    )
+        names, list(index), shifts, lb=low, ub=high, space="value", guarantees=guarantees, notion=repr(notion), on_unknown=job.on_unknown,
+        outside="warn" if inside else "pass",
+    )  # fmt: skip

@@ -378,7 +378,7 @@ class FairnessLayer(nn.Module):
     ) -> FrozenLayer:
         """A FrozenLayer: shifts per group fitted on calibration scores (n,) or (n, 1) of any container, no solver at serving time.
 
-        ``guarantee=0.95``: shifts that meet the notion in the population, with that confidence. See ``fairopt.layer.freezing``.
+        ``guarantee=0.95``: shifts that meet the notion in the population, with that confidence. See docs/guarantee.md.
         """
         from fairopt.layer.freezing import freeze
 
@@ -394,7 +394,7 @@ class FairnessLayer(nn.Module):
     def freeze_classes(self, scores: Tensor, *, sensitive_features: Any, on_unknown: Literal["error", "pass"] = "error") -> FrozenClasses:
         """``freeze`` for class probabilities: a shift for each class and group, fitted on calibration scores (n, C).
 
-        Raises UnsupportedError for notions about labels. See ``fairopt.layer.frozen_classes``.
+        Raises UnsupportedError for notions about labels. Serving: docs/guarantee.md.
         """
         from fairopt.layer.frozen_classes import freeze_classes
 

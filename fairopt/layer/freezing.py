@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from math import inf
+from math import inf, isfinite
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -27,6 +27,7 @@ from fairopt.layer.frozen import FrozenLayer, Key, OnUnknown
 from fairopt.layer.guaranteed_shifts import Calibration, OnFew, guaranteed_shifts, tightened
 from fairopt.layer.population_bound import PopulationBound, furthest, mean_rows, population_bounds, promised_bounds
 from fairopt.layer.prepared import Prepared
+from fairopt.layer.promises import Outside
 from fairopt.notions import Notion
 from fairopt.solve import solve
 from fairopt.solve.passes.kl_map import mapped
@@ -65,12 +66,13 @@ def freeze(
 
     confidence  of what ``guarantees`` say of shifts that meet the notion on these rows (claim Q1)
     guarantee   a probability such as 0.95: the shifts meet the notion in the *population* that these rows are i.i.d. draws of, with that
-                probability over them, for all constraints at once (``fairopt.layer.levels``, claim Q3). The limits are tightened by as much
+                probability over them, for all constraints at once (claim Q3). The limits are tightened by as much
                 as the rows justify; ``guarantees`` then say the limits themselves. For probabilities and other scores with two bounds, and
-                groups that do not overlap. Needs scipy
+                groups that do not overlap. Needs scipy. A page of its own: docs/guarantee.md
     on_few      where the rows are too few for that: "error", an InputError that names the group and how many it would take; "tighten as
-                far as possible": the strictest shifts, and ``guarantees`` say what they give
-    seed        of the draw of the rows that choose targets
+                far as possible": shifts that aim at no gap at all, and ``guarantees`` say what they give
+    seed        of the draw of the rows that choose targets, and of the numbers that levels by rank are drawn with. Choose it before you see
+                what it gives: trying seeds until one is granted voids the probability
     on_unknown  what the frozen layer does with groups that calibration had not, and with missing ones: see ``FrozenLayer``.
 
     With ``sensitive_features={"race": fo.Soft(P, values)}`` the frozen layer serves without the attribute: ``predict`` takes a Soft of the
@@ -99,7 +101,7 @@ def freeze(
     if dense and soft is not None:
         of_groups = soft_shifts(problem, prices, soft, repr(layer.notion))
         return FrozenLayer(
-            names, [(value,) for value in of_groups], list(of_groups.values()), lb=lb, ub=ub, space=layer.space, bounds=(),
+            names, [(value,) for value in of_groups], list(of_groups.values()), lb=lb, ub=ub, space=layer.space, guarantees=(),
             notion=repr(layer.notion), on_unknown=on_unknown, distance=problem.distance,
         )  # fmt: skip
     cell_shifts = prices @ problem.rows.coefficients  # (C,)
@@ -117,9 +119,15 @@ def freeze(
         data = Calibration(z.numpy(), code, words, lb, ub, natural, problem, _projection(calibrated, z, plain))
         shifts, bounds = _guaranteed(data, shifts, guarantee, on_few, seed)
     return FrozenLayer(
-        names, keys, shifts, lb=lb, ub=ub, space=layer.space, bounds=bounds, notion=repr(layer.notion), on_unknown=on_unknown,
-        distance=problem.distance,
+        names, keys, shifts, lb=lb, ub=ub, space=layer.space, guarantees=bounds, notion=repr(layer.notion), on_unknown=on_unknown,
+        distance=problem.distance, outside=_outside(layer.space, z, lb, ub, guarantee),
     )  # fmt: skip
+
+
+def _outside(space: str, z: Tensor, lb: float, ub: float, guarantee: float | None) -> Outside:
+    """A guarantee from calibration scores that were all inside the box assumes as much of later ones."""
+    inside = space == "value" and isfinite(ub - lb) and bool(((z >= lb) & (z <= ub)).all())
+    return "pass" if not inside else "warn" if guarantee is None else "error"
 
 
 def weighs_samples(notion: Notion) -> UnsupportedError:

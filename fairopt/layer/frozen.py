@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from fairopt.basics.soft import Soft
 from fairopt.contract.problem import Distance
 from fairopt.layer.onnx_file import exported, write_onnx
 from fairopt.layer.population_bound import PopulationBound
+from fairopt.layer.promises import OUTSIDE, Outside, look_outside, read_guarantees, told_of
 
 FORMAT = 1
 Key = tuple[Any, ...]
@@ -33,17 +34,21 @@ SETTING = "setting"  # the buffer that says what the shifts are for
 class FrozenLayer(nn.Module):
     """``forward(scores, groups)``: clip(scores - shifts[groups], lb, ub); ``index`` turns group values into ``groups``.
 
-    shifts (G + 1,) float64 buffer; the last entry is 0: ``unknown``, the index of groups that calibration had not (declared, listed in
-    ``keys`` never).
-    keys G tuples of group values (int, str, bool or None), in the order of ``attributes``. space: as in the layer.
-    guarantees  what holds in the population, one ``PopulationBound`` a constraint; ``bounds`` is its old name
+    attributes  names, in the order of a key's values
+    keys        G tuples of group values (int, str, bool or None)
+    shifts      G numbers, one a key. The buffer ``shifts`` has one more, 0, at ``unknown``: groups that calibration had not
+    lb, ub, space   as in the layer
+    guarantees  what holds in the population, one ``PopulationBound`` a constraint (the property ``bounds`` is its old name)
     notion      what the shifts were fitted for, as text (its ``repr``, tolerance included); "" where none is known
     distance    as in the layer: what the shifts move scores by
     on_unknown  "error": a group that calibration had not, or a missing one, is an InputError; "pass": such scores get no shift
+    outside     what ``predict`` does with a score outside [lb, ub]: "pass" clips it; "warn" is a FairoptWarning, which ``freeze`` asks for
+                where all calibration scores were inside; "error" an InputError, which it asks for where a guarantee assumes that
 
     The state holds tensors alone: ``shifts``, and ``setting``, a uint8 buffer of JSON with groups (and their types), attributes, box,
-    space and notion. ``load_state_dict`` raises InputError where a state's setting is another one; ``strict=False`` lets another notion
-    pass, and a state without a setting (of shifts alone), but never other groups, attributes, spaces or boxes.
+    space, notion and guarantees. ``from_state`` makes a layer of it. ``load_state_dict`` raises InputError where a state's setting is
+    another one; ``strict=False`` lets another notion pass, and a state without a setting (of shifts alone, of which nothing is promised),
+    but never other groups, attributes, spaces or boxes.
 
     Examples:
         >>> layer = fo.FairnessLayer(fo.DemographicParity("sex", tolerance=0), bounds=(0, 1))
@@ -65,10 +70,11 @@ class FrozenLayer(nn.Module):
         lb: float,
         ub: float,
         space: str,
-        bounds: Sequence[PopulationBound],
+        guarantees: Sequence[PopulationBound] = (),
         notion: str = "",
         on_unknown: OnUnknown = "error",
         distance: Distance = "squared",
+        outside: Outside = "pass",
     ) -> None:
         super().__init__()
         if len(keys) != len(shifts):
@@ -77,14 +83,51 @@ class FrozenLayer(nn.Module):
             raise InputError(f"on_unknown: got {on_unknown!r}, expected 'error' or 'pass'")
         self.attributes, self.keys = tuple(attributes), tuple(keys)
         self.lb, self.ub, self.space = float(lb), float(ub), space
-        self.guarantees = tuple(bounds)
+        if outside not in OUTSIDE:
+            raise InputError(f"outside: got {outside!r}, expected 'pass', 'warn' or 'error'")
+        self.guarantees, self.outside = tuple(guarantees), outside
         self.notion, self.on_unknown, self.distance = notion, on_unknown, distance
         self._strict = True
         self._codes = {_typed(key): k for k, key in enumerate(self.keys)}
         if len(self._codes) != len(self.keys):
             raise InputError(f"keys: got {self.keys!r}, in which a group stands twice")
         self.register_buffer("shifts", torch.tensor([*shifts, 0.0], dtype=torch.float64, device="cpu"))
-        self.register_buffer(SETTING, to_tensor(self._facts()))
+        self.register_buffer(SETTING, self._told_setting())
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> FrozenLayer:
+        """The layer whose ``state_dict()`` this is, guarantees and all: for a process that has nothing but the file.
+
+        InputError where it is none.
+
+        Examples:
+            >>> import io
+            >>> layer = fo.FairnessLayer(fo.DemographicParity("sex", tolerance=0), bounds=(0, 1))
+            >>> frozen = layer.freeze(torch.tensor([0.1, 0.3, 0.5, 0.7]), sensitive_features={"sex": ["f", "f", "m", "m"]})
+            >>> file = io.BytesIO()
+            >>> torch.save(frozen.state_dict(), file)
+            >>> place = file.seek(0)
+            >>> served = fo.FrozenLayer.from_state(torch.load(file, weights_only=True))
+            >>> served.predict(0.5, sensitive_features="m"), served.guarantees == frozen.guarantees
+            (0.3, True)
+        """
+        shifts = state.get("shifts") if isinstance(state, Mapping) else None
+        if not isinstance(shifts, Tensor) or SETTING not in state:
+            raise InputError(
+                f"state: got {sorted(state) if isinstance(state, Mapping) else state!r}, expected a FrozenLayer's state_dict()"
+            )
+        facts = from_tensor(state[SETTING], FORMAT, f"state: {SETTING}")
+        missing = {"attributes", "keys", "box", "space", "notion"} - set(facts)
+        if missing:
+            raise InputError(f"state: {SETTING} has no {', '.join(sorted(missing))}, expected what a FrozenLayer saves")
+        low, high = facts["box"]
+        layer = cls(
+            facts["attributes"], [tuple(key) for key in facts["keys"]], [0.0] * len(facts["keys"]), lb=-inf if low is None else low,
+            ub=inf if high is None else high, space=facts["space"], notion=facts["notion"], distance=facts.get("distance", "squared"),
+            on_unknown=facts.get("on_unknown", "error"),
+        )  # fmt: skip
+        layer.load_state_dict(state)
+        return layer
 
     @property
     def bounds(self) -> tuple[PopulationBound, ...]:
@@ -103,10 +146,14 @@ class FrozenLayer(nn.Module):
             "notion": self.notion,
         }
 
+    def _told_setting(self) -> Tensor:
+        """The facts, and what no other layer has to agree with."""
+        return to_tensor({**self._facts(), "guarantees": told_of(self.guarantees), "outside": self.outside, "on_unknown": self.on_unknown})
+
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         # made anew: a loop that averages buffers (``AveragedModel(use_buffers=True)``) leaves no letter of the text as it was
-        destination[f"{prefix}{SETTING}"] = to_tensor(self._facts()).to(self.setting.device)
+        destination[f"{prefix}{SETTING}"] = self._told_setting().to(self.setting.device)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As torch's, with the setting checked first; see the class. Inside another module a load is always strict about the setting."""
@@ -129,9 +176,12 @@ class FrozenLayer(nn.Module):
         if isinstance(shifts, Tensor) and not (shifts.shape == self.shifts.shape and bool(torch.isfinite(shifts).all())):
             raise InputError(f"state: {prefix}shifts is {shifts!r}, expected {len(self.shifts)} finite numbers")
         if shifts is not None:
+            self.guarantees = ()  # what was promised of other shifts
             if told is not None:
                 self.notion = str(theirs.get("notion") or self.notion)  # the shifts' own
-            setting = to_tensor(self._facts()).to(self.shifts.device)
+                self.guarantees = read_guarantees(theirs.get("guarantees", []))
+                self.outside = theirs.get("outside", "pass")
+            setting = self._told_setting().to(self.shifts.device)
             self.setting = setting
             state_dict = {**state_dict, f"{prefix}{SETTING}": setting}
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *lists)
@@ -243,20 +293,33 @@ class FrozenLayer(nn.Module):
         """Fair scores (n,) or (n, 1) from group values; a number gives a number, any container of scores (numpy, pandas, polars, pyarrow, a
         list) the same container. Only tensors carry gradients. A ``Soft`` in the place of values gives the mean shift of a sample's groups.
 
-        InputError for scores that are missing, NaN or infinite.
+        InputError for scores that are missing, NaN or infinite. Scores outside the box: see ``outside``.
         """
         if is_one(scores):
             with torch.no_grad():
                 one = numbers([unwrapped(scores)], 1, "scores").to(self.shifts.device)
+                self.look(one)
                 return float(self(one, self._told(sensitive_features).to(one.device))[0])
         z, like = working_tensor(scores)
         if like is None:
             numbers(z.detach(), None, "scores")
+        self.look(z)
         groups = self._told(sensitive_features).to(z.device)
         if groups.shape[0] != z.shape[0]:
             raise InputError(f"sensitive_features: expected {z.shape[0]} values, got {groups.shape[0]}")
         fair = self(z, groups if groups.is_floating_point() else groups.reshape(z.shape))
         return fair if like is None else like.restore(fair)
+
+    def look(self, scores: Tensor) -> None:
+        """What ``outside`` says of scores outside the box, for those who call ``forward`` themselves; logits are never outside.
+
+        Examples:
+            >>> fo.FrozenLayer(["sex"], [("f",)], [0.1], lb=0, ub=1, space="value", outside="error").look(torch.tensor([0.5, 1.2]))
+            Traceback (most recent call last):
+            fairopt.basics.errors.InputError: scores: row 1 is 1.2, expected numbers in [0, 1], where all calibration scores were; ...
+        """
+        if self.space == "value":
+            look_outside(scores, self.lb, self.ub, self.outside, bool(self.guarantees))
 
     def _told(self, sensitive_features: Any) -> Tensor:
         """``index`` of values, ``shares`` of probabilities."""

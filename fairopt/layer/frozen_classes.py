@@ -64,7 +64,9 @@ class FrozenClasses(ByGroup):
         table = torch.as_tensor(shifts, dtype=torch.float64, device="cpu")
         if table.dim() != 2 or table.shape[0] != len(keys):
             raise InputError(f"shifts: got shape {tuple(table.shape)}, expected ({len(keys)}, C), one row a key")
-        super().__init__(FrozenLayer(attributes, keys, [0.0] * len(keys), lb=0.0, ub=1.0, space=space, bounds=(), on_unknown=on_unknown))
+        super().__init__(
+            FrozenLayer(attributes, keys, [0.0] * len(keys), lb=0.0, ub=1.0, space=space, guarantees=(), on_unknown=on_unknown)
+        )
         self.space, self.distance, self.notion = space, distance, notion
         self.guarantees: tuple[PopulationBound, ...] = ()
         self.register_buffer("shifts", torch.cat([table, torch.zeros_like(table[:1])]))

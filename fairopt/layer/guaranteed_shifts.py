@@ -4,20 +4,24 @@
 which the few rows choose the one that promises the smaller margin (give or take a twentieth, in favour of means):
 
     means   the level rows' mean of y is t. The variance of y is at most that of z, for a clipped shift draws scores together; that of z is
-            bounded from the level rows (for scores that lie in the box before they are shifted, as probabilities do), and says which of
-            four listed margins is taken: each has targets of its own, chosen by the few rows, and a share of the risk of its own, of which
-            the first, whose variances are those that the few rows lead to expect, has most
+            bounded from the level rows (for scores that lie in the box before they are shifted, as probabilities do)
     ranks   s is the k-th largest z - v, with v drawn evenly over the box: a score y in the box exceeds v with a chance that is y itself, so
             that P(z - v > s) is the mean of y, exactly of law Beta(k, n + 1 - k)
+
+All margins are tried, and one risk pays for them. By ranks no level row has a say in the margin. By means the bounds of the variances have,
+and they come of the rows that set levels; so the targets lie on one path, from the strictest rule to the loosest, and what is judged at a
+margin is the *hull* of the path up to there: each group's largest target where a row wants it small, its smallest where a row wants it
+large. A mean rises with its target, so that the hull's failures only grow along the path. Whatever margin is taken, its failure lies inside
+that of the loosest margin whose true chance of failure is within the risk, and that margin is no matter of the level rows.
+The path begins at the strictest rule whatever the tolerance, and the way is chosen there: a rule that is granted at one tolerance is
+granted at every wider one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import chain
-from math import isfinite, log, sqrt
+from math import ceil, isfinite, log, sqrt
 from typing import Literal
 
 import numpy as np
@@ -30,9 +34,9 @@ from fairopt.layer.levels import (
     Law,
     MeanLaw,
     RankLaw,
-    Tight,
     Wanted,
     design_rows,
+    design_size,
     failure,
     least_excess,
     rows_at_least,
@@ -45,10 +49,9 @@ from fairopt.layer.levels import (
 
 OnFew = Literal["error", "tighten as far as possible"]
 OF_VARIANCE = 0.05  # of the risk is spent on the variances
-# Margins are listed for variances that are those of the design rows and so many of their errors more, each with a share of the risk; the
-# strictest rule of all, which promises what it can, has what is left.
-LISTED = ((1.5, 0.85), (2.5, 0.05), (4.0, 0.03), (float("inf"), 0.03))
-LEFT = 0.04
+ERRORS = 1.5  # so many of their errors more than those of the design rows are the variances taken to be where the way is chosen
+NODES = 16  # of the path, from the strictest rule to no margin; targets between two of them are on the straight line
+RESERVE = 1.1  # times the rows that the law asks for are named where they are too few: the next sample's spread is not this one's
 WORTH = 1.05  # times the margin by ranks is paid for one by means: its levels err less, for scores vary less than what is drawn from them
 
 
@@ -90,16 +93,25 @@ def guaranteed_shifts(
             need = rows_at_least(1.0 - guarantee, _most(data.problem, width) / width)
             raise too_few("freeze", guarantee, data.names[g], int((cell == c).sum()), need)
     found = _Targets(data, rows, design, guarantee)
-    best, risk = found.best()
-    kept = best.failure <= risk
-    if not kept and on_few == "error":
-        raise found.few(groups)
-    excess = 0.0 if kept else found.excess(best, risk)
+    best = found.best()
+    if not best.kept and on_few == "error":
+        raise found.few(groups, best)
+    excess = 0.0 if best.kept else found.excess(best)
     shifts = {}
     for c, g, law in zip(rows.cells, groups, best.laws, strict=True):
         z = data.z[~design & (cell == c)]
         shifts[g] = at_rank(z, law, data, generator) if isinstance(law, RankLaw) else at_mean(z, law.centre, data)
     return shifts, best.margin, excess
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """margin: taken off every limit where targets are chosen; laws of the units at them; whether the limits are kept at the risk."""
+
+    margin: float
+    laws: tuple[Law, ...]
+    kept: bool
+    risk: float
 
 
 class _Targets:
@@ -156,54 +168,77 @@ class _Targets:
         over = [1.0 / sqrt(few) + sqrt(2.0 * log(1.0 / self.each) / n) for few, n in zip(sizes, self.counts.tolist(), strict=True)]
         return [min(v * (1.0 + errors * o), self._largest) if v > 0 else 0.0 for v, o in zip(self.seen, over, strict=True)]
 
-    def _listed(self) -> Iterator[tuple[Tight | None, float]]:
-        """For each of the listed variances the least margin at its share of the risk, and this. By the design rows alone."""
-        for errors, share in LISTED:
-            risk, guessed = share * self.low_alpha, self._guessed(errors)
-            yield tightest(self.at, partial(self.means, variances=guessed), self.rows, risk, self.most), risk
+    def hull(self, margin: float) -> Array:
+        """(2 U,) the largest targets on the path from the strictest rule to ``margin``, then the smallest."""
+        before = [self.at(m) for m in self._nodes() if m > margin]
+        passed = np.array([*before, self.path(margin)])
+        return np.concatenate([passed.max(0), passed.min(0)])
 
-    def _by_mean(self, listed: Iterable[tuple[Tight | None, float]]) -> tuple[Tight, float]:
-        """The first of the listed margins that the level rows' variances allow, else the strictest rule; and its share of the risk."""
-        for one, risk in listed:
-            if one is not None:
-                laws = tuple(self.means(one.targets, self.bounded))
-                failing = failure(laws, self.rows)
-                if failing <= risk:
-                    return Tight(one.margin, one.targets, laws, failing), risk
+    def path(self, margin: float) -> Array:
+        """The targets at a margin, on straight lines between the nodes."""
+        nodes = self._nodes()
+        k = next(j for j, m in enumerate(nodes) if m <= margin)
+        if nodes[k] == margin:
+            return self.at(margin)
+        part = (margin - nodes[k]) / (nodes[k - 1] - nodes[k])
+        return (1.0 - part) * self.at(nodes[k]) + part * self.at(nodes[k - 1])
+
+    def _nodes(self) -> list[float]:
+        return [self.most * (NODES - j) / NODES for j in range(NODES)] + [0.0] if self.most > 0 else [0.0]
+
+    def _of_hull(self, both: Array, variances: Sequence[float], counts: IntArray | None = None) -> list[Law]:
+        units = len(both) // 2
+        return [*self.means(both[:units], variances, counts), *self.means(both[units:], variances, counts)]
+
+    def best(self) -> _Found:
+        """The way that the design rows favour at the strictest rule, and the least margin at which it keeps the limits, if one does."""
         strict = self.at(self.most)
-        return Tight(self.most, strict, tuple(self.means(strict, self.bounded)), 1.0), LEFT * self.low_alpha
+        expected = self._reached(self.rows, self.means(strict, self._guessed(ERRORS)), self.low_alpha)
+        if expected < WORTH * self._reached(self.rows, self.ranks(strict), self.alpha):
+            doubled = _doubled(self.rows)
+            kept = tightest(self.hull, lambda both: self._of_hull(both, self.bounded), doubled, self.low_alpha, self.most)
+            margin = self.most if kept is None else kept.margin
+            return _Found(margin, tuple(self.means(self.path(margin), self.bounded)), kept is not None, self.low_alpha)
+        by_rank = tightest(self.at, self.ranks, self.rows, self.alpha, self.most)
+        if by_rank is None:
+            return _Found(self.most, tuple(self.ranks(strict)), False, self.alpha)
+        return _Found(by_rank.margin, by_rank.laws, True, self.alpha)
 
-    def best(self) -> tuple[Tight, float]:
-        """The way that the design rows favour, and the risk that its laws may take: its failure is above it where the rows are too few."""
-        by_rank, listed = tightest(self.at, self.ranks, self.rows, self.alpha, self.most), self._listed()
-        expected, risk = next(listed)
-        if expected is not None and (by_rank is None or expected.margin < WORTH * by_rank.margin):
-            return self._by_mean(chain([(expected, risk)], listed))
-        if by_rank is not None:
-            return by_rank, self.alpha
+    def _reached(self, rows: Wanted, laws: Sequence[Law], risk: float) -> float:
+        """How wide a tolerance the strictest rule's laws keep at the risk: the same number whatever tolerance was asked for."""
+        width = self.data.ub - self.data.lb
+        return least_excess(lambda x: failure(laws, replace(rows, right=rows.right - self.most + x)) <= risk, 2.0 * width, 16)
+
+    def few(self, groups: Sequence[int], best: _Found) -> Exception:
+        """The error: the laws that refused, solved for the rows at the spread that is bounded now."""
         strict = self.at(self.most)
-        guessed = self.means(strict, self._guessed(LISTED[0][0]))
-        if failure(guessed, self.rows) < failure(self.ranks(strict), self.rows):
-            return Tight(self.most, strict, tuple(self.means(strict, self.bounded)), 1.0), self.low_alpha
-        return Tight(self.most, strict, tuple(self.ranks(strict)), 1.0), self.alpha
-
-    def few(self, groups: Sequence[int]) -> Exception:
-        strict, guessed = self.at(self.most), self._guessed(LISTED[0][0])
+        by_rank = isinstance(best.laws[0], RankLaw)
 
         def holds(counts: IntArray) -> bool:
-            by_mean = failure(self.means(strict, guessed, counts), self.rows) / (self.low_alpha * LISTED[0][1])
-            return min(by_mean, failure(self.ranks(strict, counts), self.rows) / self.alpha) <= 1.0
+            laws = self.ranks(strict, counts) if by_rank else self.means(strict, self.bounded, counts)
+            return failure(laws, self.rows) <= best.risk
 
         needed = rows_needed(self.counts, holds)
         unit = int(np.argmin(self.counts)) if needed is None else needed[0]
         have = int(self.counts[unit] + len(self.members[unit]))
-        need = None if needed is None else int(np.ceil(needed[1] * have / max(int(self.counts[unit]), 1)))
-        return too_few("freeze", self.guarantee, self.data.names[groups[unit]], have, need)
+        return too_few("freeze", self.guarantee, self.data.names[groups[unit]], have, None if needed is None else _with_design(needed[1]))
 
-    def excess(self, best: Tight, risk: float) -> float:
+    def excess(self, best: _Found) -> float:
         """What the strictest targets give beyond the limits, at the risk."""
-        most = 2.0 * (self.data.ub - self.data.lb)
-        return least_excess(lambda x: failure(best.laws, replace(self.rows, right=self.rows.right + x)) <= risk, most)
+        return max(self._reached(self.rows, best.laws, best.risk) - self.most, 0.0)
+
+
+def _doubled(rows: Wanted) -> Wanted:
+    """The rows with each unit twice: what they want small of it, then what they want large."""
+    return replace(rows, left=np.concatenate([np.maximum(rows.left, 0.0), np.minimum(rows.left, 0.0)], axis=1))
+
+
+def _with_design(level: int) -> int:
+    """How many rows of a group leave ``level`` of them to set levels, with a reserve."""
+    n = 2 * level  # at most half choose targets
+    while n > level and n - 1 - design_size(n - 1) >= level:
+        n -= max(1, (n - 1 - design_size(n - 1) - level) // 2)
+    return ceil(RESERVE * n)
 
 
 def tightened(problem: ProjectionProblem, margin: float) -> ProjectionProblem:

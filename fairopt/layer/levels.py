@@ -299,10 +299,10 @@ def rows_needed(counts: IntArray, holds: Callable[[IntArray], bool]) -> tuple[in
     return smallest, high
 
 
-def least_excess(holds: Callable[[float], bool], most: float) -> float:
-    """The least x in [0, most], to a thousandth of it, for which ``holds(x)``; ``most`` where none does."""
+def least_excess(holds: Callable[[float], bool], most: float, steps: int = 10) -> float:
+    """The least x in [0, most], to ``most`` / 2^steps, for which ``holds(x)``; ``most`` where none does."""
     low, high = 0.0, most
-    for _ in range(10):
+    for _ in range(steps):
         middle = (low + high) / 2
         low, high = (low, middle) if holds(middle) else (middle, high)
     return high

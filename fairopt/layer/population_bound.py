@@ -27,11 +27,24 @@ from fairopt.contract.problem import ProjectionProblem
 class PopulationBound:
     """One constraint on the population: gap <= bound with the stated confidence (all constraints of the layer at once).
 
-    gap: on the calibration data, with the frozen shifts (for one-sided rows the distance beyond the limit); margin: what sampling may add;
-    bound = gap + margin, no more than scores inside the bounds can reach, None where the scores have no bounds. held_out_margin: what a
-    sample not used for fitting would allow (no union over shifts, nor over groups: the population's extreme pair is a fixed one).
-    vacuous: the bound says no more than the bounds of the scores do. Under a guarantee: margin is what was taken off the limit, so that
-    limit - margin was left to work with; bound is the limit, or more where the rows were too few.
+    constraint       which one, in words
+    gap              on the calibration data, with the frozen shifts (for one-sided rows the distance beyond the limit)
+    limit            what the notion asked for
+    margin           what sampling may add; under a guarantee what was taken off the limit, so that limit - margin was left to work with
+    bound            gap + margin, no more than scores inside the bounds can reach, None where the scores have no bounds; under a guarantee
+                     the limit, or more where the rows were too few
+    held_out_margin  what a sample not used for fitting would allow (no union over shifts, nor over groups: the population's extreme pair
+                     is a fixed one); None under a guarantee
+    confidence       of the bound
+    vacuous          the bound says no more than the bounds of the scores do
+
+    Examples:
+        >>> rng = np.random.default_rng(0)
+        >>> sex = rng.choice(["f", "m"], 4000)
+        >>> layer = fo.FairnessLayer(fo.DemographicParity("sex", tolerance=0.1), bounds=(0, 1))
+        >>> (promise,) = layer.freeze(rng.beta(5, 5, 4000), sensitive_features={"sex": sex}, guarantee=0.95).guarantees
+        >>> promise.bound, promise.margin < 0.05, promise.confidence, promise.vacuous
+        (0.1, True, 0.95, False)
     """
 
     constraint: str

@@ -6,6 +6,7 @@ A callback of the package ``lightning``. An example of a module, its data and a 
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from fairopt.basics.columns import listed, read_features
-from fairopt.basics.errors import FairoptError, InputError
+from fairopt.basics.errors import FairoptError, FairoptWarning, InputError
 from fairopt.basics.extras import missing
 from fairopt.basics.ranks import WORLD, Ranks
 from fairopt.layer.fairness_layer import FairnessLayer
 from fairopt.solve import Certificate
-from fairopt.training.gaps_by_notion import GapRecorder, pooled
+from fairopt.solve.told import callers_level
+from fairopt.training.gaps_by_notion import GapRecorder, pooled, threshold_of
 from fairopt.training.history import EpochDone, History
 
 try:
@@ -58,7 +60,9 @@ class ParityCallback(Callback):  # type: ignore[misc]  # the package's types are
 
     A certificate is about one batch. Where ``validation_step`` returns a mapping with "scores", "sensitive_features" and, for notions about
     labels, "targets", the gap of all validation scores together is logged as ``parity/val_gap``, and by how much it is beyond its limit as
-    ``parity/val_excess``: they may be above the tolerance though every batch is inside, and that is no error. Several loaders are
+    ``parity/val_excess``: they may be above the tolerance though every batch is inside, and that is no error. Where the scores are
+    probabilities, ``parity/val_decision_gap`` is the gap of decisions at 1/2. A step that returns something else leaves these out, and
+    a FairoptWarning says so once. Several loaders are
     pooled apart, under ``.../dataloader_idx_0`` and so on. ``trainer.test`` logs the same under ``parity/test_...``. A training step that
     returns None is passed over.
 
@@ -86,6 +90,7 @@ class ParityCallback(Callback):  # type: ignore[misc]  # the package's types are
         self._running: _Running | None = None
         self._layer = layer
         self._last: Certificate | None = None
+        self._told: set[str] = set()  # the steps whose missing scores were spoken of
         self._pooled: dict[int, list[Mapping[str, Any]]] = {}  # by loader
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
@@ -168,6 +173,15 @@ class ParityCallback(Callback):  # type: ignore[misc]  # the package's types are
             )
         if isinstance(outputs, Mapping) and "scores" in outputs and "sensitive_features" in outputs:
             self._pooled.setdefault(loader, []).append(outputs)
+        elif stage not in self._told:
+            self._told.add(stage)
+            got = sorted(outputs) if isinstance(outputs, Mapping) else type(outputs).__name__
+            warnings.warn(
+                f"{word}_step: returned {got}, so {self.prefix}/{stage}_gap is not logged; expected a mapping with 'scores' and "
+                "'sensitive_features' (and 'targets' for notions about labels)",
+                FairoptWarning,
+                stacklevel=callers_level(),
+            )
 
     def _log_pooled(self, pl_module: Any, stage: str) -> None:
         """The gap of all scores of each loader; two loaders are two data sets."""
@@ -176,14 +190,16 @@ class ParityCallback(Callback):  # type: ignore[misc]  # the package's types are
         if ranks is not None:
             pooled = _of_all_ranks(ranks, self._found(pl_module), pooled)
         for loader, outputs in pooled.items():
-            gap, excess = pooled_gap(self._found(pl_module), outputs)
+            layer = self._found(pl_module)
+            gap, excess = pooled_gap(layer, outputs)
+            decided = {} if threshold_of(layer) != 0.5 else {"decision_gap": pooled_gap(layer, [_decided(one) for one in outputs])[0]}
             suffix = f"/dataloader_idx_{loader}" if len(pooled) > 1 else ""
-            for name, value in (("gap", gap), ("excess", excess)):
+            for name, value in {"gap": gap, "excess": excess, **decided}.items():
                 pl_module.log(f"{self.prefix}/{stage}_{name}{suffix}", value, add_dataloader_idx=False, sync_dist=ranks is not None)
 
     def _log(self, pl_module: Any, certificate: Certificate, stage: str) -> None:
         how = {"batch_size": _samples(certificate), "on_step": False, "on_epoch": True, "sync_dist": _ranks_of(pl_module) is not None}
-        pl_module.log(f"{self.prefix}/{stage}_violation", certificate.max_violation, reduce_fx="max", **how)
+        pl_module.log(f"{self.prefix}/{stage}_violation", certificate.max_violation + 0.0, reduce_fx="max", **how)  # no -0.0
         pl_module.log(f"{self.prefix}/{stage}_distance", certificate.distance, **how)
         pl_module.log(f"{self.prefix}/{stage}_vacuous", float(certificate.vacuous), **how)
 
@@ -264,6 +280,11 @@ class _Running:
         loss = float(torch.stack(self.losses).mean()) if self.losses else float("nan")
         improved = figure is not None and (best is None or best.validation is None or figure < best.validation)
         return EpochDone(epoch, loss, figure, improved, rate, self.seconds, self.recorder.said())
+
+
+def _decided(outputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Yes from 1/2 on."""
+    return {**outputs, "scores": (outputs["scores"].detach() >= 0.5).double()}
 
 
 def pooled_gap(layer: FairnessLayer, outputs: list[Mapping[str, Any]]) -> tuple[float, float]:

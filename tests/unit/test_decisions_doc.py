@@ -31,7 +31,7 @@ def test_decisions(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_guarantee(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {}
-    assert len(blocks("guarantee.md")) == 2
+    assert len(blocks("guarantee.md")) == 3
     for block in blocks("guarantee.md"):
         exec(block, names)
     said = capsys.readouterr().out

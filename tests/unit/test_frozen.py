@@ -7,6 +7,7 @@ import json
 import pickle
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,13 +124,13 @@ def test_true_is_not_one(groups, value):
 
 OTHERS = {
     "names": (lambda: frozen_by(["aa", "zz"] * 4), "keys"),
-    "order": (lambda: FrozenLayer(("g",), [("lo",), ("hi",)], [0.0, 0.0], lb=0, ub=1, space="value", bounds=()), "keys"),
-    "types": (lambda: FrozenLayer(("g",), [(1,), (True,)], [0.0, 0.0], lb=0, ub=1, space="value", bounds=()), "keys"),
+    "order": (lambda: FrozenLayer(("g",), [("lo",), ("hi",)], [0.0, 0.0], lb=0, ub=1, space="value", guarantees=()), "keys"),
+    "types": (lambda: FrozenLayer(("g",), [(1,), (True,)], [0.0, 0.0], lb=0, ub=1, space="value", guarantees=()), "keys"),
     "more": (lambda: frozen_by(["hi", "lo", "mid"] * 3), "keys"),
-    "attribute": (lambda: FrozenLayer(("h",), [("hi",), ("lo",)], [0.0, 0.0], lb=0, ub=1, space="value", bounds=()), "attributes"),
-    "box": (lambda: FrozenLayer(("g",), [("hi",), ("lo",)], [0.0, 0.0], lb=0, ub=2, space="value", bounds=()), "box"),
-    "open": (lambda: FrozenLayer(("g",), [("hi",), ("lo",)], [0.0, 0.0], lb=0, ub=float("inf"), space="value", bounds=()), "box"),
-    "space": (lambda: FrozenLayer(("g",), [("hi",), ("lo",)], [0.0, 0.0], lb=0, ub=1, space="probability", bounds=()), "space"),
+    "attribute": (lambda: FrozenLayer(("h",), [("hi",), ("lo",)], [0.0, 0.0], lb=0, ub=1, space="value", guarantees=()), "attributes"),
+    "box": (lambda: FrozenLayer(("g",), [("hi",), ("lo",)], [0.0, 0.0], lb=0, ub=2, space="value", guarantees=()), "box"),
+    "open": (lambda: FrozenLayer(("g",), [("hi",), ("lo",)], [0.0, 0.0], lb=0, ub=float("inf"), space="value", guarantees=()), "box"),
+    "space": (lambda: FrozenLayer(("g",), [("hi",), ("lo",)], [0.0, 0.0], lb=0, ub=1, space="probability", guarantees=()), "space"),
 }
 
 
@@ -216,7 +217,7 @@ def test_saving_and_loading(tmp_path):
     z, features, _ = data(4)
     frozen = fo.FairnessLayer(NOTIONS["two"](), bounds=(0, 1)).freeze(z, sensitive_features=features)
     torch.save(frozen.state_dict(), tmp_path / "f.pt")
-    twin = FrozenLayer(frozen.attributes, frozen.keys, [0.0] * len(frozen.keys), lb=0, ub=1, space="value", bounds=frozen.bounds)
+    twin = FrozenLayer(frozen.attributes, frozen.keys, [0.0] * len(frozen.keys), lb=0, ub=1, space="value", guarantees=frozen.bounds)
     twin.load_state_dict(torch.load(tmp_path / "f.pt", weights_only=True))
     assert torch.equal(twin.predict(z, sensitive_features=features), frozen.predict(z, sensitive_features=features))
 
@@ -306,7 +307,7 @@ ONE_VALUES = [0.5, np.float32(0.5), np.float64(0.5), np.array(0.5), torch.tensor
 @pytest.mark.parametrize("score", ONE_VALUES, ids=lambda v: f"{type(v).__name__} {v}")
 @pytest.mark.parametrize("group", [1, 1.0, np.int8(1), np.array(1), torch.tensor(1), Decimal(1)], ids=lambda v: type(v).__name__)
 def test_one_score_and_one_group_of_any_kind_are_one_row(score, group):
-    frozen = FrozenLayer(["g"], [(1,), (2,)], [0.25, -0.25], lb=0, ub=1, space="value", bounds=())
+    frozen = FrozenLayer(["g"], [(1,), (2,)], [0.25, -0.25], lb=0, ub=1, space="value", guarantees=())
     answer = frozen.predict(score, sensitive_features={"g": group})
     assert type(answer) is float
     assert answer == 0.25
@@ -316,7 +317,7 @@ def test_one_score_and_one_group_of_any_kind_are_one_row(score, group):
     "score", [float("nan"), None, "0.5", np.float32("inf"), torch.tensor([float("nan")]), torch.tensor([0.5, float("inf")])]
 )
 def test_a_score_that_is_no_number_is_refused_when_served(score):
-    frozen = FrozenLayer(["g"], [(1,), (2,)], [0.25, -0.25], lb=0, ub=1, space="value", bounds=())
+    frozen = FrozenLayer(["g"], [(1,), (2,)], [0.25, -0.25], lb=0, ub=1, space="value", guarantees=())
     groups = [1] * len(score) if isinstance(score, torch.Tensor) else 1
     with pytest.raises(fo.InputError, match="scores"):
         frozen.predict(score, sensitive_features={"g": groups})
@@ -324,8 +325,60 @@ def test_a_score_that_is_no_number_is_refused_when_served(score):
 
 @pytest.mark.parametrize("index", [[-1], [3], [0, -3], [100]])
 def test_an_index_that_is_none_is_refused(index):
-    frozen = FrozenLayer(["g"], [(1,), (2,)], [0.25, -0.25], lb=0, ub=1, space="value", bounds=())
+    frozen = FrozenLayer(["g"], [(1,), (2,)], [0.25, -0.25], lb=0, ub=1, space="value", guarantees=())
     with pytest.raises(fo.InputError, match="groups: got .*expected 0 to 2"):
         frozen(torch.full((len(index),), 0.5), torch.tensor(index))
     with pytest.raises(fo.InputError, match="int64"):
         frozen(torch.tensor([0.5]), torch.tensor([1.0]))
+
+
+def calibrated(**freezing):
+    rng = np.random.default_rng(0)
+    sex = rng.choice(["f", "m"], 4000)
+    layer = fo.FairnessLayer(fo.DemographicParity("sex", tolerance=0.1), bounds=(0, 1))
+    return layer.freeze(np.clip(rng.beta(5, 5, 4000) + 0.1 * (sex == "m"), 0, 1), sensitive_features={"sex": sex}, **freezing)
+
+
+def test_a_layer_of_a_state_alone_serves_the_same_bits_and_keeps_its_promises(tmp_path):
+    pytest.importorskip("scipy")
+    for frozen in (calibrated(guarantee=0.95, on_unknown="pass"), calibrated()):
+        torch.save(frozen.state_dict(), tmp_path / "rule.pt")
+        again = fo.FrozenLayer.from_state(torch.load(tmp_path / "rule.pt", weights_only=True))
+        assert again.guarantees == frozen.guarantees != ()
+        assert (again.notion, again.on_unknown, again.outside, again.keys) == (
+            frozen.notion,
+            frozen.on_unknown,
+            frozen.outside,
+            frozen.keys,
+        )
+        for z in (0.1, 0.5371, 0.93):
+            assert again.predict(z, sensitive_features="m") == frozen.predict(z, sensitive_features="m")
+        by_hand = FrozenLayer(frozen.attributes, frozen.keys, [0.0, 0.0], lb=0, ub=1, space="value")
+        by_hand.load_state_dict(frozen.state_dict())
+        assert by_hand.guarantees == frozen.guarantees
+        by_hand.load_state_dict({"shifts": torch.zeros(3, dtype=torch.float64)}, strict=False)
+        assert by_hand.guarantees == ()  # of other shifts
+    open_box = fo.FairnessLayer(fo.DemographicParity("g", tolerance=0.0)).freeze([1.0, 2.0, 4.0], sensitive_features={"g": [1, 2, 3]})
+    again = fo.FrozenLayer.from_state(open_box.state_dict())
+    assert (again.lb, again.ub, again.keys) == (-float("inf"), float("inf"), open_box.keys)
+    wrong: Any
+    for wrong in ({}, {"shifts": torch.zeros(1)}, 3):
+        with pytest.raises(fo.InputError, match="expected a FrozenLayer's state_dict"):
+            fo.FrozenLayer.from_state(wrong)
+
+
+def test_scores_outside_the_box_that_calibration_kept_to_are_no_silent_clip():
+    pytest.importorskip("scipy")
+    guaranteed, plain = calibrated(guarantee=0.95), calibrated()
+    with pytest.raises(fo.InputError, match=r"row 0 is 1.2, expected numbers in \[0, 1\].*the guarantee assumes it"):
+        guaranteed.predict(1.2, sensitive_features="m")
+    with pytest.raises(fo.InputError, match="row 1 is -0.5"):
+        guaranteed.predict([0.5, -0.5], sensitive_features=["m", "f"])
+    with pytest.warns(fo.FairoptWarning, match="row 0 is 1.2.*it is clipped"):
+        assert plain.predict(1.2, sensitive_features="m") == 1.0
+    layer = fo.FairnessLayer(fo.DemographicParity("g", tolerance=0.0), bounds=(0, 1))
+    wide = layer.freeze([-0.5, 0.5, 1.5, 1.0], sensitive_features={"g": [1, 1, 2, 2]})
+    assert wide.predict(1.5, sensitive_features=1) == 1.0  # calibration had such scores
+    wrong: Any = "hope"
+    with pytest.raises(fo.InputError, match="outside: got 'hope'"):
+        FrozenLayer(["g"], [(1,)], [0.0], lb=0, ub=1, space="value", outside=wrong)

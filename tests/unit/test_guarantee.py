@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import fairopt as fo
 from fairopt.auditing.intervals import clopper_pearson
-from fairopt.layer import levels
+from fairopt.layer import guaranteed_shifts, levels
 from fairopt.layer.levels import MeanLaw, RankLaw, Wanted, failure, rows_needed, tightest, variance_bound
 from fairopt.layer.population_bound import PopulationBound
 from fairopt.layer.tails import squares_above, tail_of_mean
@@ -106,6 +106,60 @@ def test_too_few_rows_name_the_group_and_how_many_it_takes():
         layer.freeze(z, sensitive_features={"g": tiny}, guarantee=0.95)
     with pytest.raises(fo.InputError, match="the group g='c' has 1 calibration rows that count, and about 738 calibration rows"):
         model.fit(z, y, {"g": tiny})
+
+
+def four_groups(seed, n=7000, last=0.028):
+    rng = np.random.default_rng(seed)
+    g = rng.choice(list("abcd"), n, p=[0.6, 0.25, 0.15 - last, last])
+    return np.clip(rng.beta(4, 4, n) + 0.05 * (g == "b") - 0.08 * (g == "c") - 0.1 * (g == "d"), 0, 1), g
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_what_is_granted_at_one_tolerance_is_granted_at_every_wider_one(seed):
+    """And where it is refused, the strictest rule promises the same whatever was asked: no margin costs another its risk."""
+    z, g = four_groups(seed)
+    promised = []
+    for tolerance in (0.0, 0.02, 0.05, 0.06, 0.075, 0.08, 0.1, 0.15):
+        layer = fo.FairnessLayer(fo.DemographicParity("race", tolerance=tolerance), bounds=(0, 1))
+        (promise,) = layer.freeze(z, sensitive_features={"race": g}, guarantee=0.95, on_few="tighten as far as possible").guarantees
+        assert promise.bound is not None
+        promised.append((tolerance, promise.bound, left(promise)))
+    strictest = promised[0][1]
+    assert 0.06 < strictest < 0.08
+    assert [bound for _, bound, _ in promised] == pytest.approx([max(t, strictest) for t, _, _ in promised], abs=1e-4)
+    room = [one for _, _, one in promised]
+    assert room == sorted(room)
+    assert room[-1] > 0.08
+
+
+def test_the_hull_of_the_path_never_forgets_a_target():
+    """What was passed at a stricter margin counts at a looser one: else margins that were tried would cost risk."""
+    at = {1.0: np.array([0.5, 0.5]), 0.5: np.array([0.45, 0.6]), 0.0: np.array([0.48, 0.55])}
+    targets: Any = object.__new__(guaranteed_shifts._Targets)
+    targets.most, targets.at = 1.0, lambda m: np.array([np.interp(m, sorted(at), [at[k][u] for k in sorted(at)]) for u in range(2)])
+    assert targets.hull(1.0).tolist() == [0.5, 0.5, 0.5, 0.5]
+    assert targets.hull(0.0).tolist() == pytest.approx([0.5, 0.6, 0.45, 0.5])
+    assert targets.path(0.03125).tolist() == pytest.approx(targets.at(0.03125).tolist())
+
+
+@pytest.mark.parametrize(("tolerance", "last"), [(0.05, 0.028), (0.07, 0.025)])
+def test_so_many_rows_as_the_error_says_are_enough_more_often_than_not(tolerance, last):
+    z, g = four_groups(0, last=last)
+    layer = fo.FairnessLayer(fo.DemographicParity("race", tolerance=tolerance), bounds=(0, 1))
+    with pytest.raises(fo.InputError, match="calibration rows that count, and about") as error:
+        layer.freeze(z, sensitive_features={"race": g}, guarantee=0.95)
+    need = int(str(error.value).split("about ")[1].split(" ")[0].replace(",", ""))
+    assert need > 1.05 * (g == "d").sum()
+    kept = 0
+    for seed in range(1, 10):
+        more, of = four_groups(seed, 60_000, last=0.05)
+        taken = np.concatenate([np.flatnonzero(of == k)[: max(need, (g == k).sum())] for k in "abcd"])
+        try:
+            layer.freeze(more[taken], sensitive_features={"race": of[taken]}, guarantee=0.95)
+        except fo.InputError:
+            continue
+        kept += 1
+    assert kept >= 6
 
 
 def test_what_has_no_guarantee_says_so():

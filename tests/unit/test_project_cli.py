@@ -89,6 +89,20 @@ def test_a_box_that_was_forgotten_is_mentioned(file: Path, tmp_path: Path) -> No
         assert told["scores"] == [scores.min(), scores.max()]
 
 
+def test_decisions_that_still_break_the_tolerance_are_spoken_of(tmp_path: Path) -> None:
+    """Means that are alike, of a wide group and a narrow one."""
+    rng = np.random.default_rng(0)
+    wide = rng.random(400) < 0.5
+    p = np.concatenate([0.45 + 0.02 * rng.random(400), np.where(wide, 0.9, 0.02)])
+    pd.DataFrame({"race": np.repeat(["a", "b"], 400), "p": p}).to_csv(tmp_path / "in.csv", index=False)
+    done = call(tmp_path / "in.csv", "--score", "p", "--sensitive", "race", "--bounds", "0,1", "--output", tmp_path / "fair.csv")
+    assert done.exit_code == 0, done.output
+    audited = RUNNER.invoke(build(), ["audit", str(tmp_path / "fair.csv"), "--score", "fair_score", "--sensitive", "race"])
+    (words,) = [line for line in audited.output.splitlines() if "the gap of decisions is" in line]
+    assert words.startswith("note: DemographicParity(race)")
+    assert words in done.output.splitlines()
+
+
 def test_exit_codes(file: Path, tmp_path: Path) -> None:
     asked = ("--score", "p", "--sensitive", "race", "--bounds", "0,1")
     out = tmp_path / "fair.csv"

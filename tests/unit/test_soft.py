@@ -168,7 +168,7 @@ def test_a_frozen_layer_serves_without_the_attribute(distance: Any) -> None:
     certain = fo.Soft(np.eye(3), NAMES[:3])
     np.testing.assert_array_equal(frozen.predict(z[:3], sensitive_features=certain), frozen.predict(z[:3], sensitive_features=NAMES[:3]))
     again = fo.FrozenLayer(
-        frozen.attributes, frozen.keys, [0.0] * 3, lb=0, ub=1, space="value", bounds=(), notion=frozen.notion, distance=distance
+        frozen.attributes, frozen.keys, [0.0] * 3, lb=0, ub=1, space="value", guarantees=(), notion=frozen.notion, distance=distance
     )
     again.load_state_dict(frozen.state_dict())
     np.testing.assert_array_equal(again.predict(z, sensitive_features={"r": soft}), frozen.predict(z, sensitive_features={"r": soft}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -83,6 +84,36 @@ def test_the_logs_are_the_certificates_and_the_pooled_gap() -> None:
     assert logged["parity/val_distance"] > 0
     assert logged["parity/train_distance"] > 0
     assert logged["parity/val_used_targets"] == 0
+
+
+def test_decisions_are_logged_beside_scores_that_are_probabilities() -> None:
+    module = _Module(fo.FairnessLayer(NOTION, space="probability"))
+    logged = _run(module, ParityCallback())
+    decisions = (torch.cat(module.scores) >= 0.5).double()
+    (gap,) = fo.gaps(decisions, NOTION, sensitive_features={"sex": _data().tensors[1]})["gap"]
+    assert gap > 0.02
+    assert float(logged["parity/val_decision_gap"]) == pytest.approx(gap, rel=1e-6)
+    assert "parity/val_decision_gap" not in _run(_Module(fo.FairnessLayer(NOTION)), ParityCallback())  # no probabilities
+
+
+def test_a_step_that_returns_nothing_is_spoken_of_once() -> None:
+    class Silent(_Module):
+        def validation_step(self, batch: Any, _: int) -> None:
+            self._scores(batch)
+
+    with pytest.warns(fo.FairoptWarning, match="validation_step: returned NoneType, so parity/val_gap is not logged") as told:
+        logged = _run(Silent(fo.FairnessLayer(NOTION, space="probability")), ParityCallback(), epochs=2)
+    assert sum("val_gap is not logged" in str(one.message) for one in told) == 1
+    assert "parity/val_gap" not in logged
+
+
+def test_a_violation_of_nothing_is_no_negative_nought() -> None:
+    logged: dict[str, float] = {}
+    module: Any = SimpleNamespace(trainer=SimpleNamespace(world_size=1), log=lambda name, value, **_: logged.update({name: value}))
+    problem = SimpleNamespace(rows=SimpleNamespace(counts=torch.ones(2)))
+    certificate: Any = SimpleNamespace(max_violation=-0.0, distance=0.0, vacuous=False, problem=problem)
+    ParityCallback()._log(module, certificate, "val")
+    assert math.copysign(1.0, logged["parity/val_violation"]) == 1.0
 
 
 def test_the_worst_batch_is_logged() -> None:

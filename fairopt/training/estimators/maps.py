@@ -81,7 +81,7 @@ class FrozenMaps(ByGroup):
     ) -> None:
         if not len(keys) == len(slopes) == len(offsets):
             raise InputError(f"slopes, offsets: got {len(slopes)} and {len(offsets)}, expected one a key, {len(keys)}")
-        super().__init__(FrozenLayer(attributes, keys, [0.0] * len(keys), lb=lb, ub=ub, space=space, bounds=bounds, on_unknown="pass"))
+        super().__init__(FrozenLayer(attributes, keys, [0.0] * len(keys), lb=lb, ub=ub, space=space, guarantees=bounds, on_unknown="pass"))
         self.lb, self.ub, self.space, self.bounds = float(lb), float(ub), space, tuple(bounds)
         self.register_buffer("slopes", torch.tensor([*slopes, 1.0], dtype=torch.float64, device="cpu"))
         self.register_buffer("offsets", torch.tensor([*offsets, 0.0], dtype=torch.float64, device="cpu"))

@@ -323,6 +323,7 @@ class FairPostprocessor(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc
             raise InputError(f"{method}: row {unknown[0]} has the groups {row}, which no row of fit had together; they have no fair score")
         scores = self._scores(self.estimator_, self.reader_.without_groups(X))
         with torch.no_grad():
+            self.frozen_.look(torch.from_numpy(scores))
             return self.frozen_(torch.from_numpy(scores), index).numpy(), groups
 
     def _scores(self, estimator: Any, X: Any) -> Floats:
