@@ -26,8 +26,9 @@ b = t + e - lb, p = v / (b^2 + v), k = n (v + b e) / (b^2 + v), and likewise dow
 (iii) Rows c . M <= limit over one or two units each, of independent laws: some row fails with at most the sum of its probabilities, and
 `levels.failure` is at least that sum. (iv) `levels.variance_bound` is below the variance with probability at most delta. So a rule whose
 targets make `failure` at most alpha meets all rows in the population at once with probability 1 - alpha over the calibration rows. Where
-variances decide: of margins listed beforehand, each with a share of what alpha is left after these, the first is taken whose `failure` at
-the bounds of the variances is at most its share, and the strictest rule, for what it gives at the last share, where there is none.
+variances decide: targets lie on a path that the few rows chose, from the strictest rule on, and any margin may be taken whose `failure` is
+at most what alpha is left after the variances, at their bounds and with each unit's largest target on the path up to there where a row
+wants it small, its smallest where a row wants it large; or the strictest rule, for the limits that it meets at that risk.
 """
 PROOF = """
 (i) With ties broken, the share of the population that is at or above a row is uniform on [0, 1], for n rows independently; the k-th
@@ -39,7 +40,10 @@ theorem 3, and Bentkus 2004, theorem 1.1: for variables at most b below their me
 variables that are b or -v / b away, and Markov's inequality does the rest. Both bounds rise with the variance. (iii) Union bound; two
 independent terms are cut into pieces, each taken at its harmful end, their laws replaced by such that dominate them. (iv) Ville's
 inequality for the capital of a bettor against "the mean of (x - c)^2 is m or more", which is a supermartingale there and rises with m.
-Listed margins: where the bounds of the variances hold, the margin taken is one whose true failure is at most its share; they sum to 1.
+The path: M at a unit's level rises with its target, so the event E(w) that some row fails with the units' largest and smallest targets up
+to the place w grows with w, and holds the failure of the rule at w. P(E(w)) knows no level row. Where the bounds of the variances hold,
+`failure` at w is at least P(E(w)), so that a place that is taken has P(E(w)) at most the risk, and its failure lies in the union of all
+such E(w), which grow, and whose union has at most the risk. Likewise the limits of the strictest rule, whose failures shrink as they widen.
 All is conditional on the rows that chose targets and on how many rows each unit has: given these, level rows are i.i.d. in their units.
 """
 LOOSE = """
