@@ -129,6 +129,7 @@ OTHERS: dict[str, Callable[[], Any]] = {
     "FairnessLayer instance": lambda: used_module(layer(backend=fo.backend("dual_newton", max_iter=40), groups={"g": [0, 1, 2]})),
     "FairModel": lambda: used_module(fo.FairModel(Network(), layer())),
     "FrozenLayer": lambda: fo.FairnessLayer(PARITY, bounds=(0, 1)).freeze(scores(), sensitive_features=GROUPS),
+    "PopulationBound": lambda: fo.FairnessLayer(PARITY, bounds=(0, 1)).freeze(scores(), sensitive_features=GROUPS).guarantees[0],
     "Soft": lambda: fo.Soft([[0.25, 0.75], [1.0, 0.0]], ["a", "b"]),
     "Prepared": lambda: compiled(),
     "Prepared used": lambda: used(compiled()),
