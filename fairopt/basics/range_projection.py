@@ -96,7 +96,7 @@ def at_apex(positive: float, negative: float, ratio: float) -> bool:
 
 def at_tip(theta: Array, ratio: float) -> bool:
     """``at_apex`` of prices theta (K,)."""
-    return at_apex(float(np.maximum(theta, 0.0).sum()), -float(np.minimum(theta, 0.0).sum()), ratio)
+    return ratio < 1.0 and at_apex(float(np.maximum(theta, 0.0).sum()), -float(np.minimum(theta, 0.0).sum()), ratio)
 
 
 def in_domain(theta: Array, ratio: float) -> bool:

@@ -159,14 +159,14 @@ class _Targets:
         shares = ((targets - self.data.lb) / width).tolist()
         return [RankLaw(int(np.clip(np.rint(t * (n + 1)), 1, n)), n, self.data.lb, width) for t, n in zip(shares, sizes, strict=True)]
 
-    def _guessed(self, errors: float) -> list[float]:
-        """The variances that the level rows' bounds are expected not to exceed, for variances ``errors`` above those of the design rows.
+    def _guessed(self) -> list[float]:
+        """The variances that the level rows' bounds are expected not to exceed, for variances ERRORS above those of the design rows.
 
         A variance of n numbers errs by about itself / sqrt(n), and its bound of confidence 1 - delta adds sqrt(2 log(1 / delta) / n) of it.
         """
         sizes = [len(m) for m in self.members]
         over = [1.0 / sqrt(few) + sqrt(2.0 * log(1.0 / self.each) / n) for few, n in zip(sizes, self.counts.tolist(), strict=True)]
-        return [min(v * (1.0 + errors * o), self._largest) if v > 0 else 0.0 for v, o in zip(self.seen, over, strict=True)]
+        return [min(v * (1.0 + ERRORS * o), self._largest) if v > 0 else 0.0 for v, o in zip(self.seen, over, strict=True)]
 
     def hull(self, margin: float) -> Array:
         """(2 U,) the largest targets on the path from the strictest rule to ``margin``, then the smallest."""
@@ -186,17 +186,17 @@ class _Targets:
     def _nodes(self) -> list[float]:
         return [self.most * (NODES - j) / NODES for j in range(NODES)] + [0.0] if self.most > 0 else [0.0]
 
-    def _of_hull(self, both: Array, variances: Sequence[float], counts: IntArray | None = None) -> list[Law]:
+    def _of_hull(self, both: Array) -> list[Law]:
         units = len(both) // 2
-        return [*self.means(both[:units], variances, counts), *self.means(both[units:], variances, counts)]
+        return [*self.means(both[:units], self.bounded), *self.means(both[units:], self.bounded)]
 
     def best(self) -> _Found:
         """The way that the design rows favour at the strictest rule, and the least margin at which it keeps the limits, if one does."""
         strict = self.at(self.most)
-        expected = self._reached(self.rows, self.means(strict, self._guessed(ERRORS)), self.low_alpha)
-        if expected < WORTH * self._reached(self.rows, self.ranks(strict), self.alpha):
+        expected = self._reached(self.means(strict, self._guessed()), self.low_alpha)
+        if expected < WORTH * self._reached(self.ranks(strict), self.alpha):
             doubled = _doubled(self.rows)
-            kept = tightest(self.hull, lambda both: self._of_hull(both, self.bounded), doubled, self.low_alpha, self.most)
+            kept = tightest(self.hull, self._of_hull, doubled, self.low_alpha, self.most)
             margin = self.most if kept is None else kept.margin
             return _Found(margin, tuple(self.means(self.path(margin), self.bounded)), kept is not None, self.low_alpha)
         by_rank = tightest(self.at, self.ranks, self.rows, self.alpha, self.most)
@@ -204,10 +204,10 @@ class _Targets:
             return _Found(self.most, tuple(self.ranks(strict)), False, self.alpha)
         return _Found(by_rank.margin, by_rank.laws, True, self.alpha)
 
-    def _reached(self, rows: Wanted, laws: Sequence[Law], risk: float) -> float:
+    def _reached(self, laws: Sequence[Law], risk: float) -> float:
         """How wide a tolerance the strictest rule's laws keep at the risk: the same number whatever tolerance was asked for."""
         width = self.data.ub - self.data.lb
-        return least_excess(lambda x: failure(laws, replace(rows, right=rows.right - self.most + x)) <= risk, 2.0 * width, 16)
+        return least_excess(lambda x: failure(laws, replace(self.rows, right=self.rows.right - self.most + x)) <= risk, 2.0 * width, 16)
 
     def few(self, groups: Sequence[int], best: _Found) -> Exception:
         """The error: the laws that refused, solved for the rows at the spread that is bounded now."""
@@ -225,7 +225,7 @@ class _Targets:
 
     def excess(self, best: _Found) -> float:
         """What the strictest targets give beyond the limits, at the risk."""
-        return max(self._reached(self.rows, best.laws, best.risk) - self.most, 0.0)
+        return max(self._reached(best.laws, best.risk) - self.most, 0.0)
 
 
 def _doubled(rows: Wanted) -> Wanted:

@@ -125,10 +125,9 @@ def found(
         status = shortfall(finisher, fixed.check, largest(fixed.y), fixed.p)
     else:
         status = Status.CERTIFIED if box_holds_numbers(pinned, finisher.dtype) else Status.WITHIN_ROUNDING
-    residue = solution.residual if fixed.residual <= solution.residual else fixed.residual
     return EntropyOutcome(
         finisher.unsorted(fixed.y).to(scores.device), dual, piece, model, solution.p, fixed.check.violation, fixed.check.bound,
-        residue, fixed.moved, status if raw is None or raw.status is None else raw.status,
+        fixed.worst_residual(solution.residual), fixed.moved, status if raw is None or raw.status is None else raw.status,
         solution.iterations if raw is None else raw.iterations, fixed.check.holds, fixed.check.finite, solution.bound,
         "" if raw is None else raw.message,
     )  # fmt: skip

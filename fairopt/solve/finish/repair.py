@@ -41,6 +41,10 @@ class Repaired:
     p: Array
     residual: float = 0.0
 
+    def worst_residual(self, before: float) -> float:
+        """The larger of this residual and that of the solution that was repaired; NaN is the larger one."""
+        return before if self.residual <= before else self.residual
+
 
 def repair(finisher: Finisher, solution: DualSolution, piece: Piece, M: Model, *, certify: bool) -> Repaired:
     """Scores that hold every hard row, and how they came about."""
