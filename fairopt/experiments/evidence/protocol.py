@@ -10,7 +10,7 @@ from fairopt.experiments.marks import FITTING, LIBRARY, mark_of
 
 VERSION = 1
 SEEDS = 6
-MOST_ROWS = 12_000
+MOST_ROWS = 8_000
 SHARES = {"train": 0.50, "calibration": 0.15, "validation": 0.15, "test": 0.20}
 # A group with less than this share of the rows, or fewer rows, is joined into "other".
 LEAST_SHARE, LEAST_ROWS = 0.02, 60
