@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from fairopt.experiments.evidence.protocol import VERSION
 
-COMMIT = "730f275a4d60c29e9b11a34e17ca61735e969b7c"
-SHA256 = "3243dedc88635d79bd02adcc19c95eb6ff44a56a444448bc3a1b6239a5e0dd30"
+COMMIT = "3145a54e6ba13332e61da1f6687d13c2d965981a"
+SHA256 = "69742f919c88a5d1e93f1b1d46c7209e83c4c82ede89511f4d33abd74d88012d"
 
 
 def protocol_words() -> str:
