@@ -29,7 +29,6 @@ class Store:
         self._done: dict[str, Record] = {}
         self._code: dict[str, str | None] = {}
         self._asked: set[str] = set()
-        self._children: list[Store] = []
         self._kept = FinishedCells(path, KIND)
         if fresh and path is not None:
             path.unlink(missing_ok=True)
@@ -69,17 +68,10 @@ class Store:
         self._asked.add(name)
         return json.loads(line_of(self._done[name]))  # type: ignore[no-any-return]  # a copy: the caller may change it
 
-    def beside(self, name: str) -> Store:
-        """A store for another part of the same experiment, with settings of its own: the file beside this one, with ``name`` added."""
-        path = None if self.path is None else self.path.with_name(f"{self.path.stem}.{name}{self.path.suffix}")
-        self._children.append(Store(path, f"{self.experiment} {name}", fresh=self.fresh))
-        return self._children[-1]
-
     @property
     def stale(self) -> int:
-        """How many cells that were asked for, here and in stores beside, other code had made."""
-        own = sum(self._code[name] != self._mark for name in self._asked)
-        return own + sum(child.stale for child in self._children)
+        """How many cells that were asked for other code had made."""
+        return sum(self._code[name] != self._mark for name in self._asked)
 
     def __contains__(self, key: Mapping[str, Any]) -> bool:
         return line_of(key) in self._done

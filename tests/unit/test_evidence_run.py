@@ -23,7 +23,7 @@ from fairopt.experiments.data.tabular import Dataset
 from fairopt.experiments.evidence import cells as cells_module
 from fairopt.experiments.evidence import check, parts, protocol, study, written
 from fairopt.experiments.evidence.candidates import Candidate, Ground, Made, candidates
-from fairopt.experiments.evidence.cells import limited, make_cell, path_of, read_cell, write_cell
+from fairopt.experiments.evidence.cells import Cell, limited, make_cell, path_of, read_cell, write_cell
 from fairopt.experiments.evidence.protocol import Task, tasks
 from fairopt.experiments.evidence.work import Job, run_job
 from fairopt.experiments.methods.linear_post import NOISE, prices_of, weight
@@ -198,6 +198,26 @@ class TestWhole:
         self._spoil(tmp_path / TABLES / "dev-cells.csv.gz")
         assert check.main([str(tmp_path / TABLES), "4", "7"]) == 1
         assert "ANOTHER FIGURE" in capsys.readouterr().out
+
+    def test_a_package_that_is_not_here_neither_grants_nor_fails(
+        self, made: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    ) -> None:
+        _few(monkeypatch)
+        write_page(_run(tmp_path / "dev.jsonl", (0,)), tmp_path / "dev.md", "fairopt reproduce dev")
+        tables = str(tmp_path / TABLES)
+        make = make_cell
+        calls: list[Candidate] = []
+
+        def first_absent(candidate: Candidate, ground: Ground, limit_s: float = 60.0) -> Cell:
+            calls.append(candidate)
+            return Cell("absent", "no such package", {}, 0.0, "", 1) if len(calls) == 1 else make(candidate, ground, limit_s)
+
+        monkeypatch.setattr(check, "make_cell", first_absent)
+        assert check.main([tables, "3", "7"]) == 0
+        assert len(calls) == 4  # another was drawn in its place
+        assert re.search("^-    dev .*: no such package$", capsys.readouterr().out, re.M)
+        monkeypatch.setattr(check, "make_cell", lambda *_: Cell("absent", "no such package", {}, 0.0, "", 1))
+        assert check.main([tables, "3", "7"]) == 1  # nothing was checked
 
     @staticmethod
     def _spoil(path: Path) -> None:

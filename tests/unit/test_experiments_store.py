@@ -120,20 +120,10 @@ def test_a_newer_format_and_other_files_are_refused(finished: Path) -> None:
         Store(finished, "test").hold(SETTINGS)
 
 
-def test_fresh_forgets_and_beside_is_another_file(finished: Path) -> None:
+def test_fresh_forgets(finished: Path) -> None:
     with Store(finished, "test", fresh=True) as store:
         store.hold({"other": 1})
         assert {"seed": 0, "method": "a"} not in store
-        with store.beside("sweep") as second:
-            second.hold(SETTINGS)
-            second.cell({"k": 1}, lambda: {"v": 2})
-    assert (finished.parent / "a.sweep.jsonl").exists()
-    with Store(finished, "test") as store:
-        store.hold({"other": 1})
-        with store.beside("sweep") as second:
-            second.hold(SETTINGS)
-            assert {"k": 1} in second
-            assert {"k": 1} not in store
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, object()])

@@ -192,7 +192,7 @@ def test_each_page_is_what_its_stored_table_says(page: Path) -> None:
     ("words", "said"),
     [
         (["nothing"], "NAME: got 'nothing', expected one of employee, sba, synthetic"),
-        (["adult", "--page", "x.txt"], "--page x.txt: expected a path that ends in .md"),
+        (["law", "--page", "x.txt"], "--page x.txt: expected a path that ends in .md"),
         (["law", "--data", "nowhere"], "law_school: no law_data.csv (or .gz) in nowhere"),
     ],
 )

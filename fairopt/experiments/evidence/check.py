@@ -20,6 +20,7 @@ from fairopt.experiments.evidence.study import task_named
 from fairopt.experiments.reproduce import module_of
 
 WITHIN = 1e-6  # the table is rounded to seven digits
+WORDS = {True: "ok  ", False: "FAIL", None: "-   "}
 FIGURES = ("validation quality", "validation gap", "test quality", "test gap")
 ENDING = "-cells.csv.gz"
 OF_A_CELL = ("data", "attributes", "notion", "known", "seed", "method", "base", "setting")
@@ -29,10 +30,10 @@ Line = dict[str, str]
 
 @dataclass(frozen=True)
 class Checked:
-    """What came of one drawn cell. ok: the same figures, or marked as one that time decides; words: for the screen."""
+    """What came of one drawn cell. ok: the same figures, or marked as one that time decides; None: a package that it needs is not here."""
 
     key: Key
-    ok: bool
+    ok: bool | None
     words: str
 
 
@@ -87,6 +88,8 @@ def _of_comparison(key: Key, lines: Sequence[Line], data: Path | None) -> Checke
 def _compared(key: Key, lines: Sequence[Line], cell: Cell, ground: Ground, old: str) -> Checked:
     if cell.status == "time":
         return Checked(key, True, "limited by time here" + old)
+    if cell.status == "absent" and lines[0]["status"] != "absent":
+        return Checked(key, None, cell.why)
     if cell.status != lines[0]["status"]:
         return Checked(key, False, f"{cell.status} ({cell.why}), stored: {lines[0]['status']}{old}")
     parts = {"validation": ground.cut.validation, "test": ground.cut.test}
@@ -103,19 +106,26 @@ def _compared(key: Key, lines: Sequence[Line], cell: Cell, ground: Ground, old: 
 
 
 def main(arguments: Sequence[str]) -> int:
-    """FOLDER [DRAWS] [SEED]; 1 where a figure differs or there is nothing to check."""
+    """FOLDER [DRAWS] [SEED]; 1 where a figure differs or nothing was checked. For what cannot be made here another is drawn."""
     folder = Path(arguments[0])
     count = int(arguments[1]) if len(arguments) > 1 else 10
     seed = int(arguments[2]) if len(arguments) > 2 else random.SystemRandom().randrange(10**6)
     cells = stored_cells(sorted(folder.glob(f"*{ENDING}")))
     if not cells:
         raise InputError(f"reproduce-check: no table of cells in {folder}")
-    drawn = random.Random(seed).sample(sorted(cells), min(count, len(cells)))
-    sys.stdout.write(f"{len(drawn)} of {len(cells)} cells, drawn with seed {seed}\n")
-    results = [check(key, cells[key]) for key in drawn]
-    for one in results:
-        sys.stdout.write(f"{'ok  ' if one.ok else 'FAIL'} {' / '.join(one.key)}: {one.words}\n")
-    return 0 if all(one.ok for one in results) else 1
+    keys = sorted(cells)
+    random.Random(seed).shuffle(keys)
+    sys.stdout.write(f"{min(count, len(cells))} of {len(cells)} cells, drawn with seed {seed}\n")
+    decided: list[bool] = []
+    for key in keys:
+        if len(decided) == count:
+            break
+        one = check(key, cells[key])
+        if one.ok is not None:
+            decided.append(one.ok)
+        sys.stdout.write(f"{WORDS[one.ok]} {' / '.join(one.key)}: {one.words}\n")
+        sys.stdout.flush()
+    return 0 if decided and all(decided) else 1
 
 
 if __name__ == "__main__":

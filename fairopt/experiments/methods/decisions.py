@@ -1,4 +1,4 @@
-"""Fair decisions: ``fairopt.FairDecisions`` behind the plain network, the fairness layer or a linear model."""
+"""Fair decisions: ``fairopt.FairDecisions`` behind any predictor."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 
 import fairopt as fo
-from fairopt.experiments.methods.base import Goal, Output, Predictor, Recipe, Sensitive
+from fairopt.experiments.methods.base import Goal, Output, Predictor, Sensitive
 from fairopt.experiments.methods.expected import Floats, parity
-from fairopt.experiments.methods.layer import Layer
 from fairopt.experiments.methods.postprocessing import Pool, PostProcessing, pooled
-from fairopt.experiments.methods.references import Linear
 
 if TYPE_CHECKING:
     from fairopt.experiments.data.tabular import Parts
@@ -45,30 +43,6 @@ class FairDecisions(PostProcessing):
             return torch.from_numpy(serve(probabilities(base, x, sensitive), {attribute: sensitive[attribute]})[:, 1].copy())
 
         return decided
-
-
-class LayerDecisions(FairDecisions):
-    """Fair decisions behind a network that was trained with the fairness layer inside, both at the goal's tolerance."""
-
-    def __init__(self, pool: Pool = "all") -> None:
-        super().__init__(pool=pool)
-        self.name = "fairness layer + fair decisions"
-
-    def fit(self, parts: Parts, goal: Goal, recipe: Recipe, seed: int) -> Predictor:
-        return self.adjust(Layer().network(parts, goal, recipe, seed), parts, goal, seed)
-
-
-class LinearDecisions(FairDecisions):
-    """Fair decisions behind logistic regression: a reference that trains no network."""
-
-    reference: ClassVar[bool] = True
-
-    def __init__(self, pool: Pool = "all") -> None:
-        super().__init__(pool=pool)
-        self.name = "linear + fair decisions"
-
-    def fit(self, parts: Parts, goal: Goal, recipe: Recipe, seed: int) -> Predictor:
-        return self.adjust(Linear().fit(parts, goal, recipe, seed), parts, goal, seed)
 
 
 def probabilities(base: Predictor, x: Tensor, sensitive: Sensitive) -> Floats:

@@ -1,8 +1,8 @@
 """Mortgage decisions with the approval gap between races under a tolerance: plain, projected afterwards, and with the layer in training.
 
 The networks have the same shape, the same initial weights and the same batches. All figures are of held-out applications; no target of
-theirs is seen by any method. Beside them stand references that need no network. The table is what ``fairopt demo`` shows; ``fairopt
-reproduce loanapp`` adds the race of all methods over a sweep of tolerance (``trade_off``).
+theirs is seen by any method. Beside them stand references that need no network. The table is what ``fairopt demo`` shows; the race of
+all methods is ``fairopt reproduce dev``.
 """
 
 from __future__ import annotations
@@ -62,17 +62,10 @@ class Setting:
 
 
 def run(settings: Settings, store: Store, on_progress: OnProgress) -> Result:
-    """The table, and unless quick the race of all methods."""
+    """The table."""
     setting = Setting(seeds=settings.seeds_or(range(SEEDS)))
     setting = setting.quick() if settings.quick else setting
-    first = table(setting, store, on_progress)
-    if settings.quick:
-        return Result(settings.name, TITLE, text(setting), (first,))
-    from fairopt.experiments.studies.trade_off import run as race
-
-    with store.beside("trade-off") as beside:
-        raced = race(settings, beside, on_progress)
-    return Result(settings.name, TITLE, f"{text(setting)}\n\n{raced.text}", (first, *raced.sections))
+    return Result(settings.name, TITLE, text(setting), (table(setting, store, on_progress),))
 
 
 TITLE = "loanapp: mortgage decisions, parity of approvals between three races"
