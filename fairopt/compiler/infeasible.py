@@ -9,7 +9,8 @@ Source: claim L2.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from typing import Literal
@@ -54,7 +55,16 @@ def as_asked(problem: ProjectionProblem, proof: FarkasProof, on_infeasible: OnIn
     return problem.workspace.keep("widened", lambda: _widened(problem))
 
 
-OR_CLOSEST = ", or pass on_infeasible='closest'"  # what a layer takes; callers that have no such argument leave it out
+OR_CLOSEST = ", or pass on_infeasible='closest'"  # what a layer of one number a sample takes
+
+
+@contextmanager
+def closest_not_offered() -> Iterator[None]:
+    """For callers that have no on_infeasible="closest": their errors do not advise it."""
+    try:
+        yield
+    except InfeasibleError as error:
+        raise InfeasibleError(str(error).replace(OR_CLOSEST, ""), error.rows, error.proof) from error
 
 
 def infeasible(problem: ProjectionProblem, proof: FarkasProof) -> InfeasibleError:

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.compiler import Compiled
-from fairopt.compiler.infeasible import infeasible, infeasible_classes
+from fairopt.compiler.infeasible import closest_not_offered, infeasible, infeasible_classes
 from fairopt.contract.backend import Status
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.feasibility import infeasibility
 from fairopt.notions import Notion
-from fairopt.notions.several import Classes, MakeOne, Part, parts_of
+from fairopt.notions.several import Classes, MakeOne, parts_of
 from fairopt.solve import Solution, solve
 from fairopt.solve.choosing import choose
 from fairopt.solve.simplex.front import ClassSolution, solve_simplex
@@ -32,8 +32,10 @@ def refuse_unless_raised(on_infeasible: str) -> None:
         raise UnsupportedError(f"on_infeasible: got {on_infeasible!r}, only 'raise' is supported for several numbers a sample")
 
 
-def problem_of(parts: list[tuple[Part, Compiled]], how: Classes, count: int) -> ProjectionProblem:
-    """The one problem of all classes."""
+def problem_of(notion: Notion, how: Classes, targets: Any, count: int, n: int, compile_one: CompileOne) -> ProjectionProblem:
+    """The one problem of all classes: n samples of ``count`` numbers."""
+    with closest_not_offered():
+        parts = parts_of(notion, how, targets, count, n, compile_one)
     if any(compiled.moving is not None for _, compiled in parts):
         raise UnsupportedError(f"tolerances, rho or gamma that are tensors: not supported beside outputs={how.outputs!r}")
     problems = [(c, compiled.problem) for c, compiled in parts]
@@ -76,7 +78,8 @@ def raise_infeasible(solution: Solution, stay: str) -> None:
         raise infeasible_classes(of.problem, of.proof, of.facts, stay)
     proof = infeasibility(solution.certificate.problem)
     if proof is not None:
-        raise infeasible(solution.certificate.problem, proof)
+        with closest_not_offered():
+            raise infeasible(solution.certificate.problem, proof)
 
 
 def check_table(scores: Any) -> None:
@@ -103,8 +106,7 @@ class PreparedClasses:
     def problem_for(self, count: int) -> ProjectionProblem:
         """The problem of ``count`` numbers a sample."""
         if count not in self._problems:
-            parts = parts_of(self.notion, self.how, self.targets, count, self.n, self._compile_one)
-            self._problems[count] = problem_of(parts, self.how, count)
+            self._problems[count] = problem_of(self.notion, self.how, self.targets, count, self.n, self._compile_one)
         return self._problems[count]
 
     def project(self, scores: Tensor, *, return_solution: bool = False, **how: Any) -> Any:

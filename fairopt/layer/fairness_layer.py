@@ -32,7 +32,7 @@ from fairopt.layer.settings import Space, check_choices, read_near
 from fairopt.layer.shares import Reading
 from fairopt.notions import Notion
 from fairopt.notions.groups import Missing
-from fairopt.notions.several import Part, parts_of
+from fairopt.notions.several import Part
 from fairopt.solve import Certificate, Solution
 from fairopt.solve.choosing import check_solver_tol
 from fairopt.solve.operator import in_graph, token_of
@@ -268,7 +268,7 @@ class FairnessLayer(nn.Module):
             with outside_transforms():
                 return self._prepared(notion, n, sensitive_features, own, weights, outputs).compiled
 
-        problem = problem_of(parts_of(self.notion, how, targets, count, n, one), how, count)
+        problem = problem_of(self.notion, how, targets, count, n, one)
         options: dict[str, Any] = {"certify": self.certify, "solver_tol": self.solver_tol}
         solution = solve_classes(inputs, problem, how, backend=self.backend, gradient=self.gradient, **options)
         self._local.certificate = solution.certificate

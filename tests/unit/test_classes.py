@@ -347,8 +347,22 @@ def test_what_is_refused() -> None:
     for scores, asked, facts, kind, words in refused:
         with pytest.raises(kind, match=words):
             fo.project(scores, asked, sensitive_features={"g": g}, **{"outputs": "simplex", **facts})
-    with pytest.raises(fo.InfeasibleError):
-        fo.project(z, fo.GroupMeanBound("g", lower=1.5), sensitive_features=g, outputs="simplex")
+
+
+@pytest.mark.parametrize("outputs", ["simplex", "independent"])
+@pytest.mark.parametrize("lower", [1.5, 0.9])
+def test_an_infeasible_problem_of_classes_advises_only_what_classes_take(outputs: str, lower: float) -> None:
+    """on_infeasible='closest' is there for one number a sample alone."""
+    z, g = torch.full((4, 3), 1 / 3, dtype=torch.float64), ["a", "b"] * 2
+    bounds = None if outputs == "simplex" else (0.0, 0.8)
+    notion = fo.GroupMeanBound("g", lower=lower)
+    for call in (
+        lambda: fo.project(z, notion, sensitive_features=g, outputs=outputs, bounds=bounds),
+        lambda: fo.FairnessLayer(notion, outputs=outputs, bounds=bounds)(z, sensitive_features=g),
+    ):
+        with pytest.raises(fo.InfeasibleError, match="Widen a tolerance") as raised:
+            call()
+        assert "closest" not in str(raised.value)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.floats(-300, 300))

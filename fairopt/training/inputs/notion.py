@@ -9,9 +9,9 @@ from typing import Any
 
 from fairopt.auditing.apart import notes_apart, say_apart
 from fairopt.basics.arrays import Array
-from fairopt.basics.errors import FairoptWarning, InfeasibleError, InputError
+from fairopt.basics.errors import FairoptWarning, InputError
 from fairopt.basics.labels import REMEDY
-from fairopt.compiler.infeasible import OR_CLOSEST
+from fairopt.compiler.infeasible import closest_not_offered
 from fairopt.notions import Notion
 from fairopt.notions.algebra import constraints_on
 from fairopt.notions.batch import Batch
@@ -26,9 +26,8 @@ NotionLike = Notion | Callable[..., Notion]
 def own_advice() -> Iterator[None]:
     """The layer's errors name remedies that a layer takes; here they name those of an estimator."""
     try:
-        yield
-    except InfeasibleError as error:
-        raise InfeasibleError(str(error).replace(OR_CLOSEST, ""), error.rows, error.proof) from error
+        with closest_not_offered():
+            yield
     except InputError as error:
         if REMEDY not in str(error):
             raise
