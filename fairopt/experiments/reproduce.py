@@ -49,6 +49,8 @@ REGISTRY = {
 }
 
 
+# The columns of finished cells beside a page, each a line of JSON.
+FINISHED = ("cell", "record")
 # What is run under docs/experiments/PROTOCOL.md. The pages of the others say that they are not.
 UNDER_PROTOCOL = ("dev", "final", "inside", "streams", "streams-final", "cost", "cost-final", "classes", "classes-final")
 OLDER = (
@@ -116,7 +118,7 @@ class Result:
     """What an experiment gives back.
 
     text   what was run (data, split, notion, seeds), in a few sentences
-    cells  one line a cell, stored beside the page so that single cells can be made again; None: not kept
+    cells  one line a cell, stored beside the page so that single cells can be made again; None: the finished cells as they are
     """
 
     name: str
@@ -135,7 +137,7 @@ def experiment(name: str) -> Run:
 
 
 def module_of(name: str) -> Any:
-    """The module that runs ``name``. Where its pages have stored cells, its ``remade(line, data)`` makes the figures of one line again."""
+    """The module that runs ``name``. Where its cells are its own table, ``remade(line, data)`` makes the figures of one line again."""
     if name not in REGISTRY:
         raise InputError(f"experiment: got {name!r}, expected one of {', '.join(REGISTRY)}")
     return import_module(REGISTRY[name].split(":")[0])
@@ -157,6 +159,8 @@ def reproduce(settings: Settings, cells: Path | None = None, *, fresh: bool = Fa
     run = experiment(settings.name)
     with Store(cells, settings.name, fresh=fresh) as store:
         result = run(settings, store, on_progress)
+        if result.cells is None:
+            result = replace(result, cells=Table(FINISHED, tuple(store.asked())))
         if settings.name not in UNDER_PROTOCOL:
             result = replace(result, text=f"{OLDER}\n\n{result.text}")
         if not store.stale:

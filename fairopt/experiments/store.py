@@ -28,7 +28,7 @@ class Store:
         self._mark = ""
         self._done: dict[str, Record] = {}
         self._code: dict[str, str | None] = {}
-        self._asked: set[str] = set()
+        self._asked: dict[str, None] = {}  # in the order of asking
         self._kept = FinishedCells(path, KIND)
         if fresh and path is not None:
             path.unlink(missing_ok=True)
@@ -65,13 +65,17 @@ class Store:
             self._kept.add({"cell": json.loads(name), "record": record, "code": self._mark})
             self._done[name] = record
             self._code[name] = self._mark
-        self._asked.add(name)
+        self._asked[name] = None
         return json.loads(line_of(self._done[name]))  # type: ignore[no-any-return]  # a copy: the caller may change it
 
     @property
     def stale(self) -> int:
         """How many cells that were asked for other code had made."""
         return sum(self._code[name] != self._mark for name in self._asked)
+
+    def asked(self) -> Iterator[tuple[str, str]]:
+        """(key, record) of every cell that this run asked for, both as one line of JSON."""
+        return ((name, line_of(self._done[name])) for name in self._asked)
 
     def __contains__(self, key: Mapping[str, Any]) -> bool:
         return line_of(key) in self._done

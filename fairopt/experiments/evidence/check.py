@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 import random
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fairopt.basics.errors import InputError
+from fairopt.basics.errors import InputError, MissingExtraError
+from fairopt.experiments.evidence.again import distances, made_again
 from fairopt.experiments.evidence.candidates import Ground, candidates
 from fairopt.experiments.evidence.cells import PARTS, Cell, Rows, make_cell
 from fairopt.experiments.evidence.collected import of_output
 from fairopt.experiments.evidence.parts import GROUP, cut
 from fairopt.experiments.evidence.protocol import DATA, code_mark
 from fairopt.experiments.evidence.study import task_named
-from fairopt.experiments.reproduce import module_of
+from fairopt.experiments.reproduce import FINISHED, module_of
 
 WITHIN = 1e-6  # the table is rounded to seven digits
 WORDS = {True: "ok  ", False: "FAIL", None: "-   "}
@@ -26,6 +28,7 @@ ENDING = "-cells.csv.gz"
 OF_A_CELL = ("data", "attributes", "notion", "known", "seed", "method", "base", "setting")
 Key = tuple[str, ...]
 Line = dict[str, str]
+Cells = Mapping[Key, Sequence[Line]]
 
 
 @dataclass(frozen=True)
@@ -42,16 +45,40 @@ def stored_cells(files: Iterable[Path]) -> dict[Key, list[Line]]:
     found: dict[Key, list[Line]] = {}
     for path in files:
         page = path.name.removesuffix(ENDING)
-        with gzip.open(path, "rt", encoding="utf-8", newline="") as text:
-            for number, line in enumerate(csv.DictReader(text)):
-                key = tuple(line[n] for n in OF_A_CELL) if page in DATA else (str(number),)
-                found.setdefault((page, *key), []).append(line)
+        for number, line in enumerate(_lines(path)):
+            key = tuple(line[n] for n in OF_A_CELL) if page in DATA else (str(number),)
+            found.setdefault((page, *key), []).append(line)
     return found
 
 
-def check(key: Key, lines: Sequence[Line], data: Path | None = None) -> Checked:
-    """Make one cell again."""
-    return _of_comparison(key, lines, data) if key[0] in DATA else _of_study(key, lines[0], data)
+def _lines(path: Path) -> Iterator[Line]:
+    csv.field_size_limit(2**30)  # a finished cell is one field
+    with gzip.open(path, "rt", encoding="utf-8", newline="") as text:
+        yield from csv.DictReader(text)
+
+
+def check(key: Key, cells: Cells, data: Path | None = None) -> Checked:
+    """Make one of the cells again."""
+    lines = cells[key]
+    try:
+        if key[0] in DATA:
+            return _of_comparison(key, lines, data)
+        if tuple(lines[0]) == FINISHED:
+            return _finished(key, cells, data)
+        return _of_study(key, lines[0], data)
+    except MissingExtraError as error:
+        return Checked(key, None, str(error))
+
+
+def _finished(key: Key, cells: Cells, data: Path | None) -> Checked:
+    drawn, record = (cells[key][0][name] for name in FINISHED)
+    named = (key[0], drawn)
+    given = {lines[0]["cell"]: json.loads(lines[0]["record"]) for other, lines in cells.items() if other[0] == key[0]}
+    try:
+        made = made_again(key[0], given, drawn, data)
+    except InputError as error:
+        return Checked(named, False, str(error))
+    return _judged(named, list(distances(json.loads(record), made)))
 
 
 def _of_study(key: Key, line: Line, data: Path | None) -> Checked:
@@ -59,9 +86,13 @@ def _of_study(key: Key, line: Line, data: Path | None) -> Checked:
     made: Mapping[str, float] | None = module_of(key[0]).remade(line, data)
     if made is None:
         return Checked(named, True, "a time: not made again")
-    apart = [abs(value - float(line[name])) for name, value in made.items()]
+    return _judged(named, [abs(value - float(line[name])) for name, value in made.items()])
+
+
+def _judged(key: Key, apart: Sequence[float], more: str = "") -> Checked:
+    """NaN, and no figure at all, are another figure."""
     ok = bool(apart) and all(distance <= WITHIN for distance in apart)
-    return Checked(named, ok, f"{'the same' if ok else 'ANOTHER FIGURE'}, at most {max(apart, default=0.0):.1e} apart")
+    return Checked(key, ok, f"{'the same' if ok else 'ANOTHER FIGURE'}, at most {max(apart, default=0.0):.1e} apart{more}")
 
 
 def _is_number(word: str) -> bool:
@@ -97,12 +128,12 @@ def _compared(key: Key, lines: Sequence[Line], cell: Cell, ground: Ground, old: 
     stored = {(line["row"], line["serving"], line["output"]): line for line in lines if line["row"]}
     if stored.keys() != cell.outputs.keys():
         return Checked(key, False, f"outputs {sorted(cell.outputs)}, stored: {sorted(stored)}{old}")
-    worst = 0.0
-    for output, said in cell.outputs.items():
-        for figure, value in zip(FIGURES, of_output(rows, ground.task, output[2], said), strict=True):
-            worst = max(worst, abs(value - float(stored[output][figure])))
-    ok = worst <= WITHIN
-    return Checked(key, ok, f"{'the same' if ok else 'ANOTHER FIGURE'}, at most {worst:.1e} apart{old}")
+    apart = [
+        abs(value - float(stored[output][figure]))
+        for output, said in cell.outputs.items()
+        for figure, value in zip(FIGURES, of_output(rows, ground.task, output[2], said), strict=True)
+    ]
+    return _judged(key, apart, old)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -120,7 +151,7 @@ def main(arguments: Sequence[str]) -> int:
     for key in keys:
         if len(decided) == count:
             break
-        one = check(key, cells[key])
+        one = check(key, cells)
         if one.ok is not None:
             decided.append(one.ok)
         sys.stdout.write(f"{WORDS[one.ok]} {' / '.join(one.key)}: {one.words}\n")

@@ -190,4 +190,7 @@ def remade(line: Mapping[str, str], data: Path | None) -> dict[str, float]:
     """The figures of one line of the stored cells, made again."""
     ground = _ground(line["data"], int(line["seed"]), data)
     (fit,) = (f for f in fits() if (f.method, str(f.setting)) == (line["method"], line["setting"]))
-    return _figures(ground, cell(ground, fit), line["serving"])
+    made = cell(ground, fit)
+    if "absent" in made:
+        raise MissingExtraError(made["absent"])
+    return _figures(ground, made, line["serving"])
