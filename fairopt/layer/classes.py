@@ -18,8 +18,9 @@ from fairopt.notions import Notion
 from fairopt.notions.several import Classes, MakeOne, parts_of
 from fairopt.solve import Solution, solve
 from fairopt.solve.choosing import choose
-from fairopt.solve.simplex.front import ClassSolution, solve_simplex
+from fairopt.solve.simplex.front import solve_simplex
 from fairopt.solve.simplex.joined import joined
+from fairopt.solve.simplex.solution import ClassSolution
 from fairopt.solve.told import report
 from fairopt.solve.transforms import refuse_transforms
 

@@ -7,7 +7,8 @@ and its plan (``fairopt.solve.plan.cell_plan``). In order, with what each asks f
     OPEN      extent                 the scores' size; whether limits leave room for a margin
     FULL      sums, a few times      Newton's search for the prices; begins at ``start`` (``guess`` finds one from a part of the samples)
     SETTLE    largest, at times      the prices of limits that are tighter by what rounding can do
-    JUDGE     scores                 whether every hard row holds for the scores returned; where floats cannot decide, exact_sums do
+    BESIDE    scores                 whether prices that this moved far solve the problem of those limits
+    JUDGE                            whether every hard row holds for the scores returned; where floats cannot decide, exact_sums do
     RESPOND   gradient_sums, spread  J'v or J v (``respond``)
 
 What is not certified so is left to whoever can do better: ``Driven.left_at`` says at which stage, and nothing is claimed.
@@ -172,6 +173,8 @@ def drive(problem: ProjectionProblem, plan: CellPlan, passes: Passes[Y], *, star
     y, sums, slopes = passes.scores(run.shift.copy())
     run.rounds += 1
     numbers[-2 * plan.cells : -plan.cells] = slopes
+    if not run.stage(stages.BESIDE, sums, slopes):
+        return Driven(plan, numbers, y, stages.BESIDE, run.rounds)
     if run.stage(stages.JUDGE, sums, slopes):
         return Driven(plan, numbers, y, None, run.rounds)
     if not np.isfinite(sums).all():

@@ -165,12 +165,28 @@ def _about_one(values: Array, extents: Extents) -> bool:
     return extents.lightest > 2.0**-NEAR and extents.heaviest < 2.0**NEAR and bool(near.all())
 
 
-def cell_plan(problem: ProjectionProblem, extents: Extents | None = None, *, terms: int | None = None) -> CellPlan | None:
+@dataclass(frozen=True, eq=False)
+class Joint:
+    """How the rows of a problem of class probabilities meet in the samples: joint (J, classes) the cells of samples that are in the same
+    cell in every class; first (J + 1,), row, index, value: the rows' entries in each; apart: no two rows of a range meet there."""
+
+    joint: IntArray
+    first: IntArray
+    row: IntArray
+    index: IntArray
+    value: Array
+    apart: bool
+
+
+def cell_plan(
+    problem: ProjectionProblem, extents: Extents | None = None, *, terms: int | None = None, joint: Joint | None = None
+) -> CellPlan | None:
     """The plan of a problem whose samples are wherever ``extents`` were summed; None where only the general road takes it.
 
     The problem's own rows say how many samples each cell has (``Rows.copies``: one position may stand for many), its limits what is asked.
     Its own weights are not read, and of its bounds only what ``extents`` say: None for those of its own samples. ``terms``: a sum
-    over a cell errs by at most so many half ulps of the largest score, a sample; None: as sums in any order of float64 do.
+    over a cell errs by at most so many half ulps of the largest score, a sample; None: as sums in any order of float64 do. ``joint``: of
+    class probabilities that sum to 1.
     """
     if not _taken(problem):
         return None
@@ -188,6 +204,15 @@ def cell_plan(problem: ProjectionProblem, extents: Extents | None = None, *, ter
     head[fields.M_], head[fields.C_], head[fields.L_], head[fields.R_], head[fields.ENTRIES] = m, C, L, R, entries.shape[0]
     head[fields.DIAGONAL], head[fields.APART] = rows.one_row_a_cell, apart
     head[fields.BOXED], head[fields.UNIFORM] = extents.boxed, uniform
+    head[fields.SLOPES] = C
+    meetings: tuple[Any, ...] = ()
+    products = NOTHING
+    if joint is not None:
+        J, classes = joint.joint.shape
+        head[fields.DIAGONAL], head[fields.APART] = False, joint.apart
+        head[fields.SLOPES], head[fields.CLASSES], head[fields.JOINTS] = J * classes**2, classes, J
+        head[fields.JOINT_ENTRIES] = joint.value.shape[0]
+        meetings, products = (joint.first, joint.row, joint.index), joint.value
     numbers_ = np.zeros(fields.FLOATS)
     numbers_[fields.LOW], numbers_[fields.HIGH] = extents.low[0], extents.high[1]
     numbers_[fields.LOW32], numbers_[fields.HIGH32] = low32, high32
@@ -196,13 +221,14 @@ def cell_plan(problem: ProjectionProblem, extents: Extents | None = None, *, ter
     numbers_[fields.FORCED] = max(extents.low[1], -extents.high[0], 0.0)  # scores are at least so far from 0
     numbers_[fields.FARTHEST] = max(abs(b) for b in (*extents.low, *extents.high))  # and at most so far
     numbers_[fields.LIGHT] = 1.0 / extents.lightest
-    whole = np.concatenate([head, starts, index, problem.range_starts, st.hard]).astype(np.int64)
+    whole = np.concatenate([head, starts, index, problem.range_starts, st.hard, *meetings]).astype(np.int64)
     soft, metric = 1.0 / nums.gamma, metric_of_cells(rows, extents.opened)
-    parts = (numbers_, entries, problem.lower, problem.upper, problem.width, nums.rho, soft, rows.offset, st.unit, metric)
+    parts = (numbers_, entries, products, problem.lower, problem.upper, problem.width, nums.rho, soft, rows.offset, st.unit, metric)
     real: Array = np.concatenate([*parts, extents.opened, np.ones(C)], dtype=np.float64)
-    size = fields.HEAD + m + (L + R) + m + R + 2 * C
+    slopes = int(head[fields.SLOPES])
+    size = fields.HEAD + m + (L + R) + m + R + 2 * slopes
     whole[fields.WHOLE_SIZE], whole[fields.REAL_SIZE] = whole.size, real.size
-    whole[fields.WORK_SIZE], whole[fields.ANSWER_SIZE] = NUMBERS + 4 * m + 2 * C, size
+    whole[fields.WORK_SIZE], whole[fields.ANSWER_SIZE] = NUMBERS + 4 * m + slopes + C, size
     name = "closed_form" if not extents.boxed and _simple(problem) else "dual_newton"
     return CellPlan(whole, real, size, m, C, L + R, extents.boxed, name, low32 <= high32)
 

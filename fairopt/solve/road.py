@@ -23,8 +23,8 @@ logger = logging.getLogger("fairopt")
 _lock = threading.RLock()
 _SWITCHED_OFF = os.environ.get("FAIROPT_FAST", "1") == "0"
 _closed = _SWITCHED_OFF or find_spec("numba") is None
-Road = Literal["fast", "entropy.fast"]  # modules of fairopt.solve: for the squared distance and the divergences
-ROADS: tuple[Road, ...] = ("fast", "entropy.fast")
+Road = Literal["fast", "entropy.fast", "simplex.fast"]  # modules of fairopt.solve: squared distance, divergences, class probabilities
+ROADS: tuple[Road, ...] = ("fast", "entropy.fast", "simplex.fast")
 _warm: dict[tuple[Road, torch.dtype], ModuleType] = {}
 DTYPES = (torch.float32, torch.float64)
 

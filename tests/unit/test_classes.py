@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -17,64 +15,15 @@ from torch import Tensor
 
 import fairopt as fo
 from fairopt.contract.problem import ProjectionProblem
-from fairopt.layer.classes import PreparedClasses
 from fairopt.solve.dual.structure import structure
 from fairopt.solve.finish.check import exact_violations
-from fairopt.solve.simplex.front import ClassSolution
 from fairopt.solve.simplex.maps import nearest, nearest_point, softmax
+from fairopt.solve.simplex.solution import ClassSolution
+from tests.unit.class_draws import ClassDraw, class_draws
 from tests.unit.kl_draws import gap_of_prices
 
 distances = pytest.mark.parametrize("distance", ["squared", "kl"])
 EPS = 2.0**-52
-
-
-@dataclass(frozen=True, eq=False)
-class ClassDraw:
-    prepared: PreparedClasses
-    z: Tensor
-    groups: dict[str, Tensor]
-    distance: str
-    words: str
-    sharp: bool  # nearly one-hot, with probabilities down to 1e-300
-
-
-def class_draws(count: int, seed: int, distance: str, max_n: int = 400, most: int = 8) -> Iterator[ClassDraw]:
-    """Batches with 2 to ``most`` classes, 2 to 12 groups, overlapping attributes at times, and probabilities down to 0 and 1e-300."""
-    for k in range(count):
-        rng = np.random.default_rng([seed, k])
-        n = round(float(np.exp(rng.uniform(np.log(4.0), np.log(max_n)))))
-        C, K = int(rng.integers(2, most + 1)), int(rng.integers(2, min(12, n) + 1))
-        P = rng.dirichlet(np.ones(C) * [1.0, 0.3, 0.05][k % 3], n)
-        g = rng.integers(0, K, n)
-        P[g == 0] = P[g == 0] ** 1.5 + 1e-300
-        P = P / P.sum(1, keepdims=True)
-        if k % 4 == 1:
-            P[rng.random(P.shape) < 0.03] = 0.0
-            P[P.sum(1) == 0.0, 0] = 1.0
-            P = P / P.sum(1, keepdims=True)
-        groups = {"g": torch.from_numpy(g), "h": torch.from_numpy(rng.integers(0, 2, n))}
-        targets = torch.from_numpy(rng.integers(0, C, n))
-        tolerance = [0.0, 0.01, 0.05][int(rng.integers(3))]
-        notions = [
-            fo.DemographicParity("g", tolerance=tolerance),
-            fo.DemographicParity("g", tolerance=tolerance) & fo.DemographicParity("h", tolerance=0.02),
-            fo.DemographicParity("g", tolerance=tolerance, to="overall"),
-            fo.DemographicParity("g", tolerance=tolerance).penalised(20.0),
-            fo.DemographicParity("g", tolerance=tolerance).priced(0.05),
-            fo.EqualOpportunity("g", tolerance=0.05).priced(0.1),
-            fo.ImpactRatio("g", ratio=0.9),
-        ]
-        if k % 4 == 1:  # zeros may make equal means impossible
-            notions = notions[3:6]
-        notion = notions[int(rng.integers(len(notions)))]
-        weights = torch.from_numpy(rng.uniform(0.3, 3.0, n)) if k % 5 == 0 else None
-        prepared: Any = fo.compile(
-            notion, sensitive_features=groups, targets=targets, weights=weights, outputs="simplex", distance=distance
-        )
-        yield ClassDraw(
-            prepared, torch.from_numpy(P), groups, distance, f"class_draws({count}, {seed}, {distance!r}): {k}, {notion!r}, {n}, {C}",
-            k % 3 == 2,
-        )  # fmt: skip
 
 
 def table_of(problem: ProjectionProblem, z: np.ndarray, p: np.ndarray, distance: str) -> np.ndarray:

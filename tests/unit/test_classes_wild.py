@@ -14,40 +14,11 @@ import fairopt as fo
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.dual.structure import structure
 from fairopt.solve.finish.check import exact_violations
+from tests.unit.class_draws import wild
 from tests.unit.kl_draws import gap_of_prices
 
 EPS = 2.0**-52
 NEAR = 1e-7  # of 1: what a residual may be, beside prices that rounding hides
-
-
-def wild(seed: int) -> tuple[Any, dict[str, Any], fo.Notion, Any]:
-    """Probabilities (n, C) from flat to one-hot, tied, tiny and 0, groups that may be alone, limits from 0 to beyond 1, weights."""
-    rng = np.random.default_rng([seed, 99])
-    n, C, K = int(rng.integers(1, 40)), int(rng.integers(2, 9)), int(rng.integers(1, 6))
-    z = rng.dirichlet(np.full(C, np.exp(rng.uniform(-4.0, 3.0))), n)
-    kind = int(rng.integers(6))
-    if kind == 0:
-        z = z[rng.integers(0, max(n // 4, 1), n)]  # ties
-    elif kind == 1:
-        z = np.where(rng.random(z.shape) < 0.3, 1e-300, z)
-    elif kind == 2:
-        z = np.where(rng.random(z.shape) < 0.4, 0.0, z)
-    elif kind == 3:
-        z = np.eye(C)[rng.integers(0, C, n)] * (1.0 - 1e-12) + 1e-13
-    z[~(z.sum(1) > 0.0), 0] = 1.0
-    features = {"g": rng.integers(0, K, n), "h": rng.integers(0, 2, n)}
-    t = float(rng.choice([0.0, 1e-12, 1e-3, 0.05, 0.5, 2.0]))
-    notions = [
-        fo.DemographicParity("g", tolerance=t),
-        fo.DemographicParity("g", tolerance=t) & fo.DemographicParity("h", tolerance=float(rng.choice([0.0, 0.1]))),
-        fo.DemographicParity("g", tolerance=t, to="overall") & fo.GroupMeanBound("h", upper=0.9),
-        fo.DemographicParity(("g", "h"), tolerance=t),
-        fo.DemographicParity("g", tolerance=t).penalised(float(np.exp(rng.uniform(-5, 8)))),
-        fo.DemographicParity("g", tolerance=t).priced(float(np.exp(rng.uniform(-8, 3)))),
-        fo.ImpactRatio("g", ratio=float(rng.choice([0.0, 0.5, 0.99, 1.0]))),
-    ]
-    weights = np.exp(rng.uniform(-3.0, 3.0, n)) if rng.random() < 0.3 else None
-    return z / z.sum(1, keepdims=True), features, notions[int(rng.integers(len(notions)))], weights
 
 
 def probabilities(problem: ProjectionProblem, z: Any, p: Any, distance: str) -> Any:

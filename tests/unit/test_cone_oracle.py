@@ -19,8 +19,8 @@ from fairopt.solve.choosing import choose
 from fairopt.testing.cone_oracle import cone_reference
 from fairopt.testing.optimality import written_out
 from fairopt.testing.other_draws import KINDS, other_draws
+from tests.unit.class_draws import class_draws
 from tests.unit.kl_draws import kl_draws
-from tests.unit.test_classes import class_draws
 
 pytest.importorskip("clarabel")
 NEAR = 1e-8

@@ -23,7 +23,7 @@ from fairopt.solve.passes.compiled_passes import CompiledPasses
 from fairopt.solve.passes.interface import Samples
 from fairopt.solve.passes.torch_passes import TorchPasses
 from fairopt.solve.plan import CellPlan, cell_plan, extents_of
-from fairopt.solve.road import closed
+from fairopt.solve.road import closed, fast
 from fairopt.testing.draws import Draw, wild
 
 IMPLEMENTATIONS: dict[str, Any] = {"torch": TorchPasses, "compiled": CompiledPasses}
@@ -339,3 +339,52 @@ def test_another_map_than_clipping(notion: str) -> None:
             moved[i] += sign
             ends.append(float(solved(moved)[0].scores @ v))
         assert abs((ends[0] - ends[1]) / (2 * step) - float(gradient[i])) < 1e-6
+
+
+def test_prices_that_a_repair_moved_far_are_judged_by_their_own_residual(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = driving._Run.stage
+    wrong = 0.0
+
+    def far(self: Any, which: int, *arrays: Any) -> int:
+        found = stage(self, which, *arrays)
+        if which == stages.SETTLE:
+            self.numbers[stages.MOVED] = 1e300
+            self.numbers[stages.HEAD : stages.HEAD + self.plan.m] *= 1.0 + wrong
+            self.shift[:] *= 1.0 + wrong  # what the scores are made from
+        return found
+
+    monkeypatch.setattr(driving._Run, "stage", far)
+    kept = refused = 0
+    for draw, plan in planned(60, 11):
+        wrong = 0.0
+        driven = drive(draw.problem, plan, TorchPasses(draw.scores, samples_of(draw.problem)))
+        if not driven.certified:
+            continue
+        kept += 1
+        assert driven.numbers[stages.RESIDUE] <= driven.numbers[stages.BOUND]
+        if not driven.prices.any() or not draw.problem.all_hard:
+            continue
+        wrong = 1e-3  # fair all the same, and not the nearest
+        driven = drive(draw.problem, plan, TorchPasses(draw.scores, samples_of(draw.problem)))
+        refused += driven.left_at == stages.BESIDE
+        wrong = np.nan
+        assert drive(draw.problem, plan, TorchPasses(draw.scores, samples_of(draw.problem))).left_at == stages.BESIDE
+    assert kept > 20
+    assert refused > 5
+
+
+def test_a_million_float64_scores_are_for_the_compiled_road() -> None:
+    """The margin of so long a sum moves scores by more than 2^-38."""
+    road = fast(torch.float64)
+    if road is None:
+        pytest.skip("numba is not installed, or FAIROPT_FAST=0")
+    n = 1_000_000
+    draw = torch.Generator().manual_seed(0)
+    g = torch.arange(n) % 3
+    z = (torch.rand(n, generator=draw, dtype=torch.float64) + 0.05 * g).clamp(0.0, 1.0)
+    problem = fo.compile(fo.DemographicParity("g", tolerance=0.01), sensitive_features={"g": g}, bounds=(0.0, 1.0)).problem
+    found = road.attempt(z, problem)
+    assert found is not None
+    certificate = found[1].certificate()
+    assert certificate.moved_by_repair > 2.0**-38
+    assert certificate.kkt_residual <= certificate.kkt_bound

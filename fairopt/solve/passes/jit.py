@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 RELAXED = {"nsz", "arcp", "contract"}
 FILES = (
     "kernels.py", "kl_kernels.py", "rows.py", "pieces.py", "search.py", "stages.py", "project.py", "batch.py", "kl_project.py",
-    "whole_sums.py", "binned_kernels.py", "simplex_kernels.py",
+    "whole_sums.py", "binned_kernels.py", "simplex_kernels.py", "simplex_project.py",
 )  # fmt: skip
 logger = logging.getLogger("fairopt")
 
@@ -46,6 +46,11 @@ def inner(function: F) -> F:
     the time that it takes to compile them.
     """
     return _made(function, {"no_cpython_wrapper": True, "no_cfunc_wrapper": True})
+
+
+def within(function: F) -> F:
+    """As ``inner``, for functions that are called for each sample: their code stands where they are called."""
+    return _made(function, {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True})
 
 
 def reordered(function: F) -> F:

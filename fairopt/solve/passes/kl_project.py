@@ -12,6 +12,7 @@ from fairopt.solve.passes.kl_kernels import TOP, kl_gradient_sums, kl_largest, k
 from fairopt.solve.passes.search import EPS, EVALUATE, NUMBERS, SOLVED
 from fairopt.solve.passes.stages import (
     ADVANCE,
+    BESIDE,
     C_,
     FARTHEST,
     FULL,
@@ -112,6 +113,9 @@ def kl_project(
     kl_scores(k, z, cell, shift, box, inside_box, inverse, y, sums, slopes)
     a = HEAD + 2 * m + whole[L_] + 2 * R
     kernels.copy(answer[a : a + C], slopes)
+    answer[LEFT_AT] = BESIDE
+    if not staged(address, BESIDE, whole, real, work, answer, sums, slopes):
+        return 0
     answer[LEFT_AT] = JUDGE
     return staged(address, JUDGE, whole, real, work, answer, sums, slopes)
 

@@ -11,6 +11,7 @@ from fairopt.solve.passes.jit import compiled, inner
 from fairopt.solve.passes.search import EPS, EVALUATE, NUMBERS, SOLVED
 from fairopt.solve.passes.stages import (
     ADVANCE,
+    BESIDE,
     BOXED,
     C_,
     FARTHEST,
@@ -123,6 +124,9 @@ def project(
         kernels.weighted(z, cell, shift, lb, ub, inverse, y, code, sums, free)
     a = HEAD + 2 * m + whole[L_] + 2 * R
     kernels.copy(answer[a : a + C], free)
+    answer[LEFT_AT] = BESIDE
+    if not staged(address, BESIDE, whole, real, work, answer, sums, free):
+        return 0
     answer[LEFT_AT] = JUDGE
     return staged(address, JUDGE, whole, real, work, answer, sums, free)
 

@@ -21,6 +21,10 @@ class Cells(NamedTuple):
 
     lower, upper (L,); width (R,); rho (L + R,) price caps (inf: none); soft (L + R,) 1 / gamma (0: not quadratic); hard (L + R,) bool;
     offset, unit, metric (m,); open (C,) the sum of 1 / w of each cell; diagonal: no cell is in two rows; apart: nor in two of a range.
+
+    Where a sample has ``classes`` numbers that sum to 1, rows also meet in the samples, and the slopes of the cells are blocks (J, classes,
+    classes) over the joint cells of the samples. joint_first (J + 1,), joint_row, joint_class, joint_value: the rows' entries in each
+    of these. classes is 0 elsewhere.
     """
 
     starts: Any
@@ -39,6 +43,20 @@ class Cells(NamedTuple):
     open: Any
     diagonal: bool
     apart: bool
+    classes: int
+    joint_first: Any
+    joint_row: Any
+    joint_class: Any
+    joint_value: Any
+
+
+@inner
+def with_limits(q: Cells, lower: Any, upper: Any, width: Any) -> Cells:
+    """The same rows within other limits."""
+    return Cells(
+        q.starts, q.index, q.value, q.first, lower, upper, width, q.rho, q.soft, q.hard, q.offset, q.unit, q.metric, q.open, q.diagonal,
+        q.apart, q.classes, q.joint_first, q.joint_row, q.joint_class, q.joint_value,
+    )  # fmt: skip
 
 
 @inner
@@ -63,8 +81,13 @@ def values(q: Cells, sums: Any, f: Any) -> None:
 
 @inner
 def model(q: Cells, free: Any, M: Any, diagonal: Any) -> None:
-    """diagonal (m,) and, unless the rows share no cell, all of M (m, m) = A diag(free) A'."""
+    """diagonal (m,) and, unless the rows share no cell, all of M (m, m) = A diag(free) A', or A with the blocks ``free`` of classes."""
     m = diagonal.shape[0]
+    if q.classes > 0:
+        joint_model(q, free, M)
+        for k in range(m):
+            diagonal[k] = M[k, k]
+        return
     for k in range(m):
         total = 0.0
         for e in range(q.starts[k], q.starts[k + 1]):
@@ -84,6 +107,19 @@ def model(q: Cells, free: Any, M: Any, diagonal: Any) -> None:
             M[b, a] = total
         for e in range(q.starts[a], q.starts[a + 1]):
             row[q.index[e]] = 0.0
+
+
+@inner
+def joint_model(q: Cells, blocks: Any, M: Any) -> None:
+    """M (m, m), summed over the joint cells; blocks (J, classes, classes), one after the other."""
+    C = q.classes
+    for k in range(M.shape[0]):
+        fill(M[k], 0.0)
+    for j in range(q.joint_first.shape[0] - 1):
+        for a in range(q.joint_first[j], q.joint_first[j + 1]):
+            first = (j * C + q.joint_class[a]) * C
+            for b in range(q.joint_first[j], q.joint_first[j + 1]):
+                M[q.joint_row[a], q.joint_row[b]] += q.joint_value[a] * q.joint_value[b] * blocks[first + q.joint_class[b]]
 
 
 @inner

@@ -24,9 +24,9 @@ PIVOTS, BEFORE_SWEEPS, SWEEPS = 60, 10, 6
 
 
 class Search(NamedTuple):
-    """p, f (m,) the best prices and the row values there, free (C,) the slopes there; step (m,), trial (m,) and shift (C,) what is asked
-    for; number (NUMBERS,): the residual, the step's length, steps, shorter tries, the goal, what a stalled search may end with, noise,
-    the size of the scores, and the rounding of their dtype. All lie one after the other in one vector, number first.
+    """p, f (m,) the best prices and the row values there, free the slopes there, (C,) or blocks; step (m,), trial (m,) and shift (C,) what
+    is asked for; number (NUMBERS,): the residual, the step's length, steps, shorter tries, the goal, what a stalled search may end with,
+    noise, the size of the scores, and the rounding of their dtype. All lie one after the other in one vector, number first.
     """
 
     number: Any
@@ -39,11 +39,10 @@ class Search(NamedTuple):
 
 
 @inner
-def search_of(work: Any, m: int, C: int) -> Search:
+def search_of(work: Any, m: int, slopes: int) -> Search:
     a, b = NUMBERS, NUMBERS + 4 * m
-    return Search(
-        work[:a], work[a : a + m], work[a + m : a + 2 * m], work[a + 2 * m : a + 3 * m], work[a + 3 * m : b], work[b : b + C], work[b + C :]
-    )
+    c = b + slopes
+    return Search(work[:a], work[a : a + m], work[a + m : a + 2 * m], work[a + 2 * m : a + 3 * m], work[a + 3 * m : b], work[b:c], work[c:])
 
 
 @inner

@@ -6,7 +6,7 @@ Where limits leave no room (tolerance 0) some entries are moved by ulps after th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,29 +15,24 @@ from torch import Tensor
 from fairopt.basics.errors import InputError
 from fairopt.contract.backend import Backend, Status
 from fairopt.contract.problem import Limits, ProjectionProblem
-from fairopt.solve.certificate import Solution
 from fairopt.solve.dual.structure import numbers, structure
 from fairopt.solve.entropy.answer import BACKEND, answered, asked
 from fairopt.solve.entropy.finish import EntropyOutcome, Settle, found, pinned_problem
-from fairopt.solve.entropy.search import metric_of
+from fairopt.solve.entropy.search import MAX_ITER, metric_of
 from fairopt.solve.finish.gate import GRANTING
 from fairopt.solve.finish.rounding import to_cell_order, to_sample_order
 from fairopt.solve.gradient.native import replaced
+from fairopt.solve.road import fast
 from fairopt.solve.simplex.dual import SimplexDual, compiled, kernels, structure_of
 from fairopt.solve.simplex.gradient import Newton
+from fairopt.solve.simplex.solution import ClassSolution
 from fairopt.solve.simplex.summed import Summed, summed
+
+if TYPE_CHECKING:
+    from fairopt.solve.simplex.fast import Answer
 
 ROUNDINGS = 64.0  # ulps of 1, a class, that a sum may be off by where limits left no room for it
 OFF = 0.01  # what the entries of a row of scores may sum to beside 1
-
-
-@dataclass(frozen=True, eq=False)
-class ClassSolution(Solution):
-    """A ``Solution`` with scores (n, C). simplex_error: how far the exact sum of a sample's probabilities is from 1, at most.
-    summed: the problem in which an infeasible one was proved so; None elsewhere."""
-
-    simplex_error: float = 0.0
-    summed: Summed | None = None
 
 
 def check_probabilities(scores: Tensor) -> None:
@@ -64,6 +59,10 @@ def solve_simplex(
     tol: float | None = None,
 ) -> ClassSolution:
     """The projection of probabilities ``scores`` (n, C) onto a ``joined`` problem and rows that sum to 1."""
+    plain = certify and tol is None and limits is None and chosen.name == BACKEND
+    quick = _compiled(scores, problem, kl) if plain and scores.is_cpu and _as_it_comes(chosen) else None
+    if quick is not None:
+        return quick
     check_probabilities(scores)
     n, C = scores.shape
     flat = scores.detach().T.reshape(-1).contiguous()
@@ -95,6 +94,18 @@ def solve_simplex(
     certificate = answer.certificate(flat, scores.dtype)
     proved = with_sums[-1] if verdict.status is Status.INFEASIBLE else None
     return ClassSolution(y, answer.prices, verdict.status, certificate, chosen.name, answer.iterations, verdict.message, error, proved)
+
+
+def _as_it_comes(chosen: Backend) -> bool:
+    """Whether an instance of this package's own backend has no options but its defaults."""
+    return getattr(chosen, "max_iter", MAX_ITER) == MAX_ITER and getattr(chosen, "solver_tol", None) is None
+
+
+def _compiled(scores: Tensor, problem: ProjectionProblem, kl: bool) -> ClassSolution | None:
+    """What the compiled road certifies."""
+    road = fast(scores.dtype, "simplex.fast")
+    found: tuple[Tensor, Answer] | None = None if road is None else road.attempt(scores, problem, kl=kl)
+    return None if found is None else found[1].solution(found[0])
 
 
 def left_of(y: Tensor) -> Tensor:

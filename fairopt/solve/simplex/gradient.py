@@ -11,14 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.arrays import Array
 from fairopt.basics.errors import BackendError
 from fairopt.basics.sparse import dense
 from fairopt.contract.problem import ProjectionProblem
+from fairopt.solve.dual.active_piece import read_piece
+from fairopt.solve.dual.structure import numbers, structure
 from fairopt.solve.entropy.answer import Connected, Solved
 from fairopt.solve.entropy.finish import EntropyOutcome
-from fairopt.solve.gradient.implicit import gamma_matrix, local_ell, local_saddle, saddle
+from fairopt.solve.entropy.gradient import At
+from fairopt.solve.entropy.search import metric_of
+from fairopt.solve.gradient.implicit import Prices, gamma_matrix, local_ell, local_saddle, saddle
 from fairopt.solve.guard import guarded
-from fairopt.solve.simplex.dual import SimplexDual, kernels
+from fairopt.solve.simplex.dual import SimplexDual, kernels, structure_of
 from fairopt.solve.simplex.maps import nearest_point, shifted
 from fairopt.solve.transforms import refuse_transforms
 
@@ -41,7 +46,9 @@ class Newton(Connected):
             raise BackendError(f"in the gradient: {guard.message}") from guard.error
         with guarded("dual_newton", solved.problem) as guard, torch.enable_grad():
             inputs = [t if t is None or again else t.detach().requires_grad_(True) for t in ctx.saved_tensors]
-            y = local_scores(solved.outcome, solved.problem, inputs[0], inputs[1:], again=again)
+            outcome = solved.outcome
+            assert isinstance(outcome.dual, SimplexDual)
+            y = local_scores(outcome, outcome.dual, solved.problem, inputs[0], inputs[1:], again=again)
             wanted = {k: t for k, t in enumerate(inputs) if ctx.needs_input_grad[k] and t is not None}
             found = torch.autograd.grad(y, list(wanted.values()), grad.to(y.dtype), create_graph=again, allow_unused=True)
             out: list[Tensor | None] = [None] * 8
@@ -70,12 +77,22 @@ def vector_jacobian(outcome: EntropyOutcome, dual: SimplexDual, grad: Tensor) ->
     return torch.from_numpy(out).clamp(-end, end).to(grad.device, grad.dtype)
 
 
+def second(problem: ProjectionProblem, p: Array, scores: Tensor, grad: Tensor, *, kl: bool) -> Tensor:
+    """J'v (n, C) for v = ``grad`` at prices p (m,) of ``scores``, as a function that can be differentiated again."""
+    dual, nums = SimplexDual(problem, scores.detach().to("cpu", F64).numpy(), kl=kl), numbers(problem)
+    st = structure_of(metric_of(dual, structure_of(structure(problem)), nums))
+    evaluation = dual.evaluate(p)
+    at = At(read_piece(st, nums, evaluation.f, p), dual.model(evaluation), p)
+    y = local_scores(at, dual, problem, scores, [None] * 5, again=True)
+    (found,) = torch.autograd.grad(y, scores, grad.to(y.dtype), create_graph=True)
+    return found
+
+
 def local_scores(
-    outcome: EntropyOutcome, problem: ProjectionProblem, scores: Tensor, limits: list[Tensor | None], *, again: bool
+    outcome: Prices, dual: SimplexDual, problem: ProjectionProblem, scores: Tensor, limits: list[Tensor | None], *, again: bool
 ) -> Tensor:
     """(n, C) the projection near its present prices, as a function of scores (n, C) and limits."""
-    dual, piece = outcome.dual, outcome.piece
-    assert isinstance(dual, SimplexDual)
+    piece = outcome.piece
     z = scores.to("cpu", F64)
     n, C = z.shape
     A = torch.from_numpy(np.asarray(dense(dual.coefficients)))[torch.from_numpy(piece.index)]  # (k, K)
