@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fairopt.basics.table import Table
-from fairopt.experiments.marks import STUDIES, mark_of
+from fairopt.experiments.marks import STUDIES, machine, mark_of
 from fairopt.experiments.report import ERROR
 from fairopt.experiments.reproduce import Result
 
@@ -54,7 +54,8 @@ def stored(result: Result, command: str, pictures: Sequence[str | None]) -> dict
         }
         for section, picture in zip(result.sections, pictures, strict=True)
     ]
-    return {"title": result.title, "command": command, "text": result.text, "code": mark_of(STUDIES), "sections": sections}
+    made_by = {"code": mark_of(STUDIES), "machine": machine()}
+    return {"title": result.title, "command": command, "text": result.text, **made_by, "sections": sections}
 
 
 def write_stored(page: dict[str, Any], cells: Table | None, folder: Path, stem: str) -> list[Path]:

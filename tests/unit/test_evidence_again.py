@@ -21,6 +21,7 @@ from fairopt.basics.finished_cells import line_of
 from fairopt.basics.table import Table
 from fairopt.experiments.evidence import check
 from fairopt.experiments.evidence.again import distances, made_again
+from fairopt.experiments.marks import machine
 from fairopt.experiments.pages import TABLES, write_page
 from fairopt.experiments.reproduce import REGISTRY, OnProgress, Result, Section, Settings, reproduce
 from fairopt.experiments.store import Store
@@ -98,6 +99,18 @@ def test_the_cells_of_a_page_are_made_again_each_alone(tables: Path, capsys: pyt
 def test_what_differs_is_seen(tables: Path, change: Any) -> None:
     _rewrite(tables, change)
     assert check.main([str(tables), "1", "1"]) == 1
+
+
+def test_figures_of_another_machine_have_to_be_near(tables: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = json.loads((tables / "four.json").read_text())
+    assert page["machine"] == machine()
+    _rewrite(tables, lambda key, record: record["runs"][0].update(gap=record["runs"][0]["gap"] + 1e-3))
+    assert check.main([str(tables), "4", "1"]) == 1
+    (tables / "four.json").write_text(json.dumps({**page, "machine": "an abacus"}))
+    assert check.main([str(tables), "4", "1"]) == 0
+    assert capsys.readouterr().out.count("near, of another machine, at most 1.0e-03 apart") == 4
+    _rewrite(tables, lambda key, record: record["runs"][0].update(gap=record["runs"][0]["gap"] + 0.02))
+    assert check.main([str(tables), "4", "1"]) == 1
 
 
 def test_a_package_that_is_not_here_neither_grants_nor_fails(tables: Path, capsys: pytest.CaptureFixture[str]) -> None:
