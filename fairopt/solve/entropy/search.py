@@ -24,6 +24,7 @@ STALE, SETTLED = 12, 4  # steps that leave the residual where it was: far from t
 NEAR = 1e-6  # of the scores' size: residuals from which Newton's own steps are taken
 SEARCH = 30  # evaluations of one line search
 SMALL = 0.1  # slope beyond the minimum, over that at the start, which needs no search
+ROUGH, SOFT = 0.01, 12  # of the scores' size: the residual at which a softer problem has done its part; steps that it is given
 FAR = 1500.0  # a shift that takes any probability from one end to the other
 
 
@@ -132,10 +133,14 @@ def solve_entropy(
     """Prices that solve the dual. ``tol``: KKT residual in score units at which to stop; None: what float64 resolves."""
     limits = goals(dual, structure, numbers, 0.0 if tol is None else tol)
     goal = max(0.0 if tol is None else tol, limits.resolution)
-    search = _Outer(dual, structure, numbers, limits.resolution, limits.solved)
+    search, steps = _Outer(dual, structure, numbers, limits.resolution, limits.solved), 0
+    softer = dual.softer() if start is None else None
+    if softer is not None:
+        first = solve_entropy(softer, structure, numbers, tol=ROUGH * limits.magnitude, max_iter=min(max_iter, SOFT))
+        start, steps = first.p, first.iterations
     p = np.zeros(structure.metric.shape[0]) if start is None else search.solver.feasible(start)
     with np.errstate(over="ignore", invalid="ignore"):  # a step that leaves float64 is not taken
-        _, used = search.run(search.at(p), goal, max_iter, limits.most)
+        _, used = search.run(search.at(p), goal, max_iter - steps, limits.most)
     state = search.best
     bound = limits.bound(structure, state.p)
-    return DualSolution(state.p, state.ev, state.res, used, bool(state.res <= bound), bound)
+    return DualSolution(state.p, state.ev, state.res, steps + used, bool(state.res <= bound), bound)

@@ -75,7 +75,7 @@ def extremes(z: Any, answer: Any) -> bool:
 
 @inner
 def found(
-    address: int, kl: bool, z: Any, code: Any, joint: Any, whole: Any, real: Any, inverse: Any, work: Any, answer: Any
+    address: int, kl: bool, z: Any, order: Any, bounds: Any, joint: Any, whole: Any, real: Any, inverse: Any, work: Any, answer: Any
 ) -> bool:  # fmt: skip
     """Runs the search on probabilities z (n, C), one pass an evaluation."""
     K, (J, C) = whole[C_], joint.shape
@@ -88,7 +88,7 @@ def found(
         kernels.fill(slopes, 0.0)
         for j in range(J):
             kernels.fill(totals[j], 0.0)
-        simplex_sums(kl, z, code, shifts, inverse, totals, blocks)
+        simplex_sums(kl, z, order, bounds, shifts, inverse, totals, blocks)
         gathered(joint, totals, sums)
         for k in range(K):
             if not sums[k] < np.inf:  # also where it is no number: the stages compare what they get
@@ -102,12 +102,14 @@ def found(
 
 @compiled
 def simplex_project(
-    address: int, kl: bool, z: Any, code: Any, joint: Any, whole: Any, real: Any, inverse: Any, y: Any, answer: Any, final: Any
+    address: int, kl: bool, z: Any, order: Any, bounds: Any, joint: Any, whole: Any, real: Any, inverse: Any, y: Any,
+    answer: Any, final: Any,
 ) -> int:  # fmt: skip
     """1: certified probabilities y (n, C) for z (n, C) float64. 0: not for this road, and y means nothing.
 
-    code (n,) the joint cell of each sample, joint (J, C) the cells of each; inverse: 1 / w (n,), or (0,) without weights; whole, real: the
-    plan (see ``stages``); final (K + 1,): the shifts of the cells that y was made from, then how far a sum of y is from 1 at most.
+    order (n,) the samples by joint cell, bounds (J + 1,) where each begins there, joint (J, C) the cells of each; inverse: 1 / w (n,), or
+    (0,) without weights; whole, real: the plan (see ``stages``); final (K + 1,): the shifts of the cells that y was made from, then how far
+    a sum of y is from 1 at most.
     """
     m, K, R, (J, C) = whole[M_], whole[C_], whole[R_], joint.shape
     work, none = np.zeros(whole[WORK_SIZE]), np.zeros(K)
@@ -118,7 +120,7 @@ def simplex_project(
         return 0
     staged(address, FULL, whole, real, work, answer, none, none)
     answer[LEFT_AT] = FULL
-    if not found(address, kl, z, code, joint, whole, real, inverse, work, answer):
+    if not found(address, kl, z, order, bounds, joint, whole, real, inverse, work, answer):
         return 0
     answer[MAGNITUDE] = -1.0  # no probability is larger than the box
     answer[LEFT_AT] = SETTLE
@@ -130,7 +132,7 @@ def simplex_project(
     kernels.copy(final, shift)
     shifts, totals, sums = np.zeros((J, C)), np.zeros((J, C)), np.zeros(K)
     spread(joint, shift, shifts)
-    final[K] = simplex_scores(kl, z, code, shifts, inverse, y, totals)
+    final[K] = simplex_scores(kl, z, order, bounds, shifts, inverse, y, totals)
     if not final[K] <= C * eps:
         return 0
     gathered(joint, totals, sums)
@@ -147,7 +149,8 @@ def simplex_project(
 
 @compiled
 def simplex_differentiate(
-    address: int, kl: bool, v: Any, z: Any, code: Any, joint: Any, whole: Any, real: Any, inverse: Any, answer: Any, final: Any, out: Any
+    address: int, kl: bool, v: Any, z: Any, order: Any, bounds: Any, joint: Any, whole: Any, real: Any, inverse: Any, answer: Any,
+    final: Any, out: Any,
 ) -> int:  # fmt: skip
     """out (n, C) = J'v at the prices of an answer, float64 as v and z. 0 where the rows of its piece depend on each other.
 
@@ -157,10 +160,10 @@ def simplex_differentiate(
     shifts, totals, pull = np.zeros((J, C)), np.zeros((J, C)), np.zeros((J, C))
     sums, back, work = np.zeros(K), np.zeros(K), np.zeros(1)
     spread(joint, final, shifts)
-    simplex_pull(kl, z, code, shifts, inverse, v, totals)
+    simplex_pull(kl, z, order, bounds, shifts, inverse, v, totals)
     gathered(joint, totals, sums)
     if not staged(address, RESPOND, whole, real, work, answer, sums, back):
         return 0
     spread(joint, back, pull)
-    simplex_back(kl, z, code, shifts, inverse, v, pull, out)
+    simplex_back(kl, z, order, bounds, shifts, inverse, v, pull, out)
     return 1

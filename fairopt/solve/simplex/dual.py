@@ -10,6 +10,7 @@ and M = sum_i A_i H_i A_i' / w_i, summed over the samples that are in the same c
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
@@ -30,6 +31,8 @@ from fairopt.solve.entropy.dual import EntropyDual
 from fairopt.solve.simplex.maps import nearest, softmax
 
 _NONE = np.zeros(0)
+WIDE = 16.0  # how far apart the logarithms of most samples' largest and least probability are, where they are nearly one-hot
+TEMPERATURE = 8.0
 
 
 @cache
@@ -73,12 +76,12 @@ class SimplexDual(EntropyDual):
         cells = problem.workspace.keep("joint cells", lambda: joint_cells(problem, self.classes))
         self.joint, self.code, self.by_code, self.bounds, self.columns = cells
         self.mass = None if problem.weights is None else 1.0 / problem.weights[:n].numpy()
-        self.fast = compiled()
+        self.fast, self.warm = compiled(), False
 
     def asked(self, p: Array) -> tuple[Any, ...]:
         """What the compiled passes take, at prices p."""
         shift = (p @ np.asarray(dense(self.coefficients)))[self.joint]
-        return self.kl, self.table, self.code, shift, _NONE if self.mass is None else self.mass
+        return self.kl, self.table, self.by_code, self.bounds, shift, _NONE if self.mass is None else self.mass
 
     def probabilities(self, p: Array) -> Array:
         """(n, C) y(p)."""
@@ -133,6 +136,23 @@ class SimplexDual(EntropyDual):
 
     def scores(self, p: Array) -> Tensor:
         return torch.from_numpy(self.probabilities(p).T.reshape(-1)[self.order])
+
+    def softer(self) -> SimplexDual | None:
+        """y = softmax((log z - s) / T) where probabilities are nearly one-hot (kl). There the dual is a sum of maxima but for rounded
+        corners, which Newton's method crosses one by one; at a higher temperature the corners are wide, and the prices nearly the same."""
+        if not self.kl or self.warm:
+            return None
+        with np.errstate(divide="ignore"):
+            powers = np.log(self.table)
+        least = np.where(self.table > 0.0, powers, 0.0).min(1)
+        if not float(np.median(powers.max(1) - least)) > WIDE:
+            return None
+        found, powers = copy(self), powers / TEMPERATURE
+        powers = np.exp(powers - powers.max(1, keepdims=True))
+        found.table = powers / powers.sum(1, keepdims=True)
+        found.mass = (np.ones(len(powers)) if self.mass is None else self.mass) / TEMPERATURE
+        found.warm = True
+        return found
 
     def open_model(self) -> Array:
         """(m, m) M where every class of every sample could move as far as it ever does."""

@@ -74,13 +74,10 @@ class Answer:
 
     def pulled(self, v: Tensor) -> Tensor:
         """J'v (n, C) for v (n, C), in its dtype."""
-        plan = self.plan
         wide = v.detach().to("cpu", _float64).contiguous().numpy()
         out = np.empty_like(wide)
-        if not _differentiate(
-            stages.ADDRESS, self.kl, wide, self.table, plan.code, plan.joint, plan.whole, plan.real, plan.inverse, self.numbers, self.final,
-            out,
-        ):  # fmt: skip
+        made = self.plan.order, self.plan.bounds, self.plan.joint, self.plan.whole, self.plan.real, self.plan.inverse
+        if not _differentiate(stages.ADDRESS, self.kl, wide, self.table, *made, self.numbers, self.final, out):
             raise BackendError(f"in the gradient: the rows of the piece contradict each other, problem {problem_hash(self.problem)}")
         end = torch.finfo(v.dtype).max  # a probability of 1e-300 that rises to 1/2 follows by 1e299
         return torch.from_numpy(out).clamp_(-end, end).to(v.device, v.dtype)
@@ -93,14 +90,15 @@ def attempt(scores: Tensor, problem: ProjectionProblem, *, kl: bool) -> tuple[Te
     Returns them connected to the input, and the answer; None where the general road has to decide.
     """
     plan = simplex_plan(problem)
-    if plan is None or tuple(scores.shape) != (plan.code.shape[0], plan.joint.shape[1]):
+    if plan is None or tuple(scores.shape) != (plan.order.shape[0], plan.joint.shape[1]):
         return None
     z = scores.detach()
     table = z.to(_float64).contiguous().numpy()
     y = torch.empty(z.shape, dtype=z.dtype, device="cpu")
     numbers, final = np.empty(plan.size), np.empty(plan.cells + 1)
     if not _project(
-        stages.ADDRESS, kl, table, plan.code, plan.joint, plan.whole, plan.real, plan.inverse, y.numpy(), numbers, final
+        stages.ADDRESS, kl, table, plan.order, plan.bounds, plan.joint, plan.whole, plan.real, plan.inverse, y.numpy(), numbers,
+        final,
     ):  # fmt: skip
         return None
     answer = Answer(z, table, y, problem, plan, kl, numbers, final)
@@ -131,16 +129,19 @@ class _Attached(torch.autograd.Function):
 
 def compile_for(dtype: torch.dtype) -> bool:
     """Compiles both functions for scores of ``dtype``, or reads them from disk. Returns whether any was compiled."""
-    table, code, joint = np.full((1, 2), np.nan), np.zeros(1, dtype=np.int64), np.zeros((1, 2), dtype=np.int64)
+    table, joint = np.full((1, 2), np.nan), np.zeros((1, 2), dtype=np.int64)
+    order, bounds = np.zeros(1, dtype=np.int64), np.zeros(2, dtype=np.int64)
     whole, real = np.zeros(stages.INTS + 2, dtype=np.int64), np.zeros(stages.FLOATS)
     sizes = {stages.WHOLE_SIZE: whole.size, stages.REAL_SIZE: real.size, stages.WORK_SIZE: NUMBERS, stages.ANSWER_SIZE: stages.HEAD}
     whole[list(sizes)] = list(sizes.values())
     none, found, before = np.zeros(0), np.zeros(stages.HEAD), _misses()
     y = torch.zeros(1, 2, dtype=dtype, device="cpu").numpy()
     # scores that are NaN are left at once
-    _project(stages.ADDRESS, True, table, code, joint, whole, real, none, y, found, np.zeros(1))
+    _project(stages.ADDRESS, True, table, order, bounds, joint, whole, real, none, y, found, np.zeros(1))
     empty = np.zeros((0, 2))
-    _differentiate(stages.ADDRESS, True, empty, empty, code[:0], np.zeros((0, 2), dtype=np.int64), whole, real, none, found, none, empty)
+    _differentiate(
+        stages.ADDRESS, True, empty, empty, order[:0], bounds[:1], np.zeros((0, 2), dtype=np.int64), whole, real, none, found, none, empty
+    )
     return _misses() > before
 
 

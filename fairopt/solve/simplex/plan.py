@@ -17,10 +17,12 @@ MOST_SLOPES = 1 << 20  # numbers of the blocks of all joint cells
 
 @dataclass(frozen=True, eq=False)
 class SimplexPlan(CellPlan):
-    """joint (J, C): the cells of each joint cell; code (n,): that of each sample; inverse: 1 / w (n,), or (0,) without weights."""
+    """joint (J, C): the cells of each joint cell; order (n,): the samples by joint cell, which begin at bounds (J + 1,); inverse: 1 / w
+    (n,), or (0,) without weights."""
 
     joint: IntArray
-    code: IntArray
+    order: IntArray
+    bounds: IntArray
     inverse: Array
 
 
@@ -33,7 +35,7 @@ def _made(problem: ProjectionProblem) -> SimplexPlan | None:
     if problem.m > MOST_COUPLED or problem.rows.dense is not None:
         return None
     classes = problem.classes
-    joint, code, _, _, columns = problem.workspace.keep("joint cells", lambda: joint_cells(problem, classes))
+    joint, _, order, bounds, columns = problem.workspace.keep("joint cells", lambda: joint_cells(problem, classes))
     if joint.shape[0] * classes**2 > MOST_SLOPES:
         return None
     of, row, index = np.nonzero(columns.transpose(1, 0, 2))
@@ -43,5 +45,8 @@ def _made(problem: ProjectionProblem) -> SimplexPlan | None:
     plan = cell_plan(problem, joint=Joint(joint, first, row, index, columns[row, of, index], apart))
     if plan is None or not plan.boxed:
         return None
-    inverse = NOTHING if problem.weights is None else 1.0 / problem.weights.numpy()[: code.shape[0]]
-    return SimplexPlan(**vars(plan), joint=np.ascontiguousarray(joint, dtype=np.int64), code=code.astype(np.int64), inverse=inverse)
+    inverse = NOTHING if problem.weights is None else 1.0 / problem.weights.numpy()[: order.shape[0]]
+    return SimplexPlan(
+        **vars(plan), joint=np.ascontiguousarray(joint, dtype=np.int64), order=order.astype(np.int64),
+        bounds=bounds.astype(np.int64), inverse=inverse,
+    )  # fmt: skip
