@@ -69,7 +69,7 @@ def fair_classes(g: Tensor, z: Tensor, distance: Literal["kl", "squared"]) -> La
     notion = fo.DemographicParity("g", tolerance=TOLERANCE)
     prepared: Any = fo.compile(notion, sensitive_features={"g": g}, outputs="simplex", distance=distance)
     assert prepared.project(z, return_solution=True).status is fo.Status.CERTIFIED
-    return prepared.project  # type: ignore[no-any-return]
+    return prepared.project
 
 
 def against_sigmoid() -> None:
@@ -89,8 +89,9 @@ def against_softmax(n: int = 4096, C: int = 10) -> None:
     for dtype in (torch.float64, torch.float32):
         scores = z.to(dtype)
         layers: dict[str, Layer] = {"theirs": lambda x: torch.softmax(x, 1)}
-        for distance in ("kl", "squared"):
-            found = medians({"ours": fair_classes(g, scores, distance), **layers}, scores, 60)  # type: ignore[arg-type]
+        distances: tuple[Literal["kl", "squared"], ...] = ("kl", "squared")
+        for distance in distances:
+            found = medians({"ours": fair_classes(g, scores, distance), **layers}, scores, 60)
             said(f"{distance}, {C} classes, 4 groups, n = {n:,}, {dtype}", found, SOFTMAX_BAR, "torch.softmax")
 
 
