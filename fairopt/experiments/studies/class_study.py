@@ -92,7 +92,8 @@ def result(
     if count < LEAST_SEEDS:
         text += f" With fewer than {LEAST_SEEDS} seeds there are no intervals and no verdicts."
     first = losses_and_wins(("set", "serving", "gap asked"), named, "minus the log loss")
-    return Result(settings.name, "More than two classes", text, (first, *sections), _stored(found, asked))
+    title = f"More than two classes: {', '.join(one.data for one in sets)}"
+    return Result(settings.name, title, text, (first, *sections), _stored(found, asked))
 
 
 def _words(asked: Asked) -> str:

@@ -101,7 +101,7 @@ def result(settings: Settings, name: str, pairs: int, seeds: Sequence[int], foun
     ]
     section = Section("An epoch with the layer over one without", Table(columns, tuple(rows)))
     stored = Table(("data", "groups", "notion", "batch", "batches", "seed", *FIGURES), tuple(cells))
-    return Result(settings.name, "What the layer costs in training", text, (section,), stored)
+    return Result(settings.name, f"What the layer costs in training: {name}", text, (section,), stored)
 
 
 def remade(line: Mapping[str, str], data: Path | None) -> None:
