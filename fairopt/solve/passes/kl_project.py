@@ -36,6 +36,7 @@ from fairopt.solve.passes.stages import (
     SETTLE,
     WORK_SIZE,
     farthest,
+    moved_far,
     staged,
 )
 
@@ -114,7 +115,7 @@ def kl_project(
     a = HEAD + 2 * m + whole[L_] + 2 * R
     kernels.copy(answer[a : a + C], slopes)
     answer[LEFT_AT] = BESIDE
-    if not staged(address, BESIDE, whole, real, work, answer, sums, slopes):
+    if moved_far(work[EPS], answer) and not staged(address, BESIDE, whole, real, work, answer, sums, slopes):
         return 0
     answer[LEFT_AT] = JUDGE
     return staged(address, JUDGE, whole, real, work, answer, sums, slopes)

@@ -35,6 +35,7 @@ from fairopt.solve.passes.stages import (
     SETTLE,
     UNIFORM,
     WORK_SIZE,
+    moved_far,
     staged,
 )  # fmt: skip
 
@@ -125,7 +126,7 @@ def project(
     a = HEAD + 2 * m + whole[L_] + 2 * R
     kernels.copy(answer[a : a + C], free)
     answer[LEFT_AT] = BESIDE
-    if not staged(address, BESIDE, whole, real, work, answer, sums, free):
+    if moved_far(work[EPS], answer) and not staged(address, BESIDE, whole, real, work, answer, sums, free):
         return 0
     answer[LEFT_AT] = JUDGE
     return staged(address, JUDGE, whole, real, work, answer, sums, free)

@@ -34,6 +34,7 @@ from fairopt.solve.passes.stages import (
     SLOPES,
     WORK_SIZE,
     farthest,
+    moved_far,
     staged,
 )
 
@@ -141,7 +142,7 @@ def simplex_project(
     a = HEAD + 2 * m + whole[L_] + 2 * R
     kernels.copy(answer[a : a + F], answer[a + F : a + 2 * F])
     answer[LEFT_AT] = BESIDE
-    if not staged(address, BESIDE, whole, real, work, answer, sums, none):
+    if moved_far(work[EPS], answer) and not staged(address, BESIDE, whole, real, work, answer, sums, none):
         return 0
     answer[LEFT_AT] = JUDGE
     return staged(address, JUDGE, whole, real, work, answer, sums, none)

@@ -149,12 +149,18 @@ def settled(q: Cells, w: Search, real: Any, whole: Any, answer: Any) -> bool:
 
 
 @inner
+def moved_far(eps: float, answer: Any) -> bool:
+    """Whether the repair moved scores by more than rounding does: then BESIDE has to be asked."""
+    return not answer[MOVED] <= max(FAR, 64.0 * eps) * answer[MAGNITUDE]
+
+
+@inner
 def beside(q: Cells, w: Search, sums: Any, real: Any, answer: Any) -> bool:
     """Whether the repair moved the scores by no more than rounding, or else its prices solve the problem of the limits that it went to:
     their residual at the sums (C,) of the scores returned is small, beyond what rounding leaves of it.
     """
     m, L, R, number, magnitude = w.p.shape[0], q.lower.shape[0], q.width.shape[0], w.number, answer[MAGNITUDE]
-    if answer[MOVED] <= max(FAR, 64.0 * number[EPS]) * magnitude:
+    if not moved_far(number[EPS], answer):
         return True
     shift = min(farthest(w.shift) * real[LIGHT], max(abs(answer[LEAST]), abs(answer[LARGEST])) + magnitude)
     limits = np.zeros((3, max(L, R)))
