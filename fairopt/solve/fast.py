@@ -18,9 +18,11 @@ from fairopt.basics.errors import BackendError
 from fairopt.contract.backend import Status
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.certificate import Certificate, Solution, problem_hash
+from fairopt.solve.certified import certificate_of, prices_of
 from fairopt.solve.gradient.attached import attach_piece
 from fairopt.solve.passes import batch, stages
 from fairopt.solve.passes import project as passes
+from fairopt.solve.passes.jit import misses
 from fairopt.solve.passes.search import NUMBERS
 from fairopt.solve.plan import Plan, plan_of
 
@@ -47,25 +49,11 @@ class Answer:
         return plan.name
 
     def certificate(self) -> Certificate:
-        plan, numbers = self.plan, self.numbers
-        first = stages.HEAD + plan.m
-        return Certificate(
-            violation=numbers[first : first + plan.constraints].copy(),
-            bounds_violation=0.0,
-            kkt_residual=float(numbers[stages.RESIDUE]),
-            rounding_bound=float(numbers[stages.ERROR]),
-            moved_by_repair=float(numbers[stages.MOVED]),
-            status=Status.CERTIFIED,
-            backend=self.backend,
-            dtype="float64" if self.z.dtype is _float64 else "float32",
-            problem=self.problem,
-            _scores=(self.z, self.y),
-            kkt_bound=float(numbers[stages.BOUND]),
-        )
+        return certificate_of(self.problem, self.plan, self.numbers, (self.z, self.y), self.backend)
 
     def solution(self, scores: Tensor) -> Solution:
         """The solution with these ``scores``: y, connected and in the shape of the input."""
-        prices = torch.from_numpy(self.numbers[stages.HEAD : stages.HEAD + self.plan.m].copy())
+        prices = torch.from_numpy(prices_of(self.plan, self.numbers).copy())
         return Solution(scores, prices, Status.CERTIFIED, self.certificate(), self.backend, int(self.numbers[stages.ITERATIONS]))
 
 
@@ -172,13 +160,13 @@ def compile_for(dtype: torch.dtype) -> bool:
     sizes = {stages.WHOLE_SIZE: whole.size, stages.REAL_SIZE: real.size, stages.WORK_SIZE: NUMBERS, stages.ANSWER_SIZE: stages.HEAD}
     whole[list(sizes)] = list(sizes.values())
     none, numbers = np.zeros(0), np.zeros(stages.HEAD)
-    before = _misses()
+    before = misses(passes.project, passes.differentiate)
     part = np.zeros(0, dtype=np.int64)  # a score that is NaN is left at once
     passes.project(
         _address, z, z.view(bits), ends, ends.view(bits), cell, whole, real, none, none, none, part, z.copy(), cell.copy(), numbers
     )
     passes.differentiate(_address, z[:0], cell[:0], whole, real, none, numbers, z[:0], False)
-    return _misses() > before
+    return misses(passes.project, passes.differentiate) > before
 
 
 def compile_rows_for(dtype: torch.dtype) -> None:
@@ -192,9 +180,3 @@ def compile_rows_for(dtype: torch.dtype) -> None:
         _address, nothing, nothing.view(bits), ends, ends.view(bits), code[0], whole, real, none, none, none, part, nothing, code, numbers
     )
     batch.differentiate_rows(_address, nothing, code, whole, real, none, numbers, nothing, False)
-
-
-def _misses() -> int:
-    """Signatures that were compiled and not found on disk."""
-    made = (passes.project, passes.differentiate)
-    return sum(sum(f.stats.cache_misses.values()) for f in made if hasattr(f, "stats"))

@@ -19,12 +19,14 @@ from fairopt.basics.errors import BackendError
 from fairopt.contract.backend import Status
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.certificate import Certificate, Solution, problem_hash
+from fairopt.solve.certified import certificate_of, prices_of
 from fairopt.solve.dual.newton import sizes_of_limits
 from fairopt.solve.dual.structure import numbers as numbers_of
 from fairopt.solve.dual.structure import structure
 from fairopt.solve.entropy.finish import FAR_UNDER
 from fairopt.solve.entropy.gradient import second
 from fairopt.solve.passes import kl_project, stages
+from fairopt.solve.passes.jit import misses
 from fairopt.solve.passes.search import NUMBERS
 from fairopt.solve.plan import Plan, plan_of
 from fairopt.solve.transforms import refuse_transforms
@@ -46,24 +48,11 @@ class Answer:
     @property
     def prices(self) -> Array:
         """(m,)"""
-        return self.numbers[stages.HEAD : stages.HEAD + self.plan.m]
+        return prices_of(self.plan, self.numbers)
 
     def certificate(self) -> Certificate:
-        plan, numbers = self.plan, self.numbers
-        first = stages.HEAD + plan.m
-        return Certificate(
-            violation=numbers[first : first + plan.constraints].copy(),
-            bounds_violation=0.0,
-            kkt_residual=float(numbers[stages.RESIDUE]),
-            rounding_bound=float(numbers[stages.ERROR]),
-            moved_by_repair=float(numbers[stages.MOVED]) * _farthest(self.problem, numbers),
-            status=Status.CERTIFIED,
-            backend=BACKEND,
-            dtype="float64" if self.z.dtype is _float64 else "float32",
-            problem=self.problem,
-            _scores=(self.z, self.y),
-            kkt_bound=float(numbers[stages.BOUND]),
-        )
+        far = _farthest(self.problem, self.numbers)
+        return certificate_of(self.problem, self.plan, self.numbers, (self.z, self.y), BACKEND, far)
 
     def solution(self, scores: Tensor) -> Solution:
         """The solution with these ``scores``: y, connected and in the shape of the input."""
@@ -174,15 +163,9 @@ def compile_for(dtype: torch.dtype) -> bool:
     whole, real = np.zeros(stages.INTS + 2, dtype=np.int64), np.zeros(stages.FLOATS)
     sizes = {stages.WHOLE_SIZE: whole.size, stages.REAL_SIZE: real.size, stages.WORK_SIZE: NUMBERS, stages.ANSWER_SIZE: stages.HEAD}
     whole[list(sizes)] = list(sizes.values())
-    none, found, before = np.zeros(0), np.zeros(stages.HEAD), _misses()
+    none, found, before = np.zeros(0), np.zeros(stages.HEAD), misses(kl_project.kl_project, kl_project.kl_differentiate)
     part = np.zeros(0, dtype=np.int64)  # a score that is NaN is left at once
     address = stages.ADDRESS
     _project(address, 1.0, z, z.view(bits), ends, ends.view(bits), cell, whole, real, none, part, z.copy(), found, none.copy())
     _differentiate(address, 1.0, z[:0], z[:0], cell[:0], whole, real, none, found, none.copy(), z[:0], False)
-    return _misses() > before
-
-
-def _misses() -> int:
-    """Signatures that were compiled and not found on disk."""
-    made = (kl_project.kl_project, kl_project.kl_differentiate)
-    return sum(sum(f.stats.cache_misses.values()) for f in made if hasattr(f, "stats"))
+    return misses(kl_project.kl_project, kl_project.kl_differentiate) > before

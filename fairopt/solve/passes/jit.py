@@ -72,6 +72,11 @@ def _made(function: F, options: dict[str, Any]) -> F:
     return made  # type: ignore[no-any-return]
 
 
+def misses(*functions: Any) -> int:
+    """Signatures of compiled functions that were compiled and not found on disk."""
+    return sum(sum(f.stats.cache_misses.values()) for f in functions if hasattr(f, "stats"))
+
+
 def _stamp() -> tuple[tuple[float, int], ...]:
     """Time and size of every file with compiled functions."""
     here = os.path.dirname(os.path.abspath(__file__))

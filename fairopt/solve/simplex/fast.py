@@ -18,7 +18,9 @@ from fairopt.basics.errors import BackendError
 from fairopt.contract.backend import Status
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.certificate import Certificate, problem_hash
+from fairopt.solve.certified import certificate_of, prices_of
 from fairopt.solve.passes import simplex_project, stages
+from fairopt.solve.passes.jit import misses
 from fairopt.solve.passes.search import NUMBERS
 from fairopt.solve.simplex.gradient import second
 from fairopt.solve.simplex.plan import SimplexPlan, simplex_plan
@@ -47,24 +49,11 @@ class Answer:
     @property
     def prices(self) -> Array:
         """(m,)"""
-        return self.numbers[stages.HEAD : stages.HEAD + self.plan.m]
+        return prices_of(self.plan, self.numbers)
 
     def certificate(self) -> Certificate:
-        plan, numbers = self.plan, self.numbers
-        first = stages.HEAD + plan.m
-        return Certificate(
-            violation=numbers[first : first + plan.constraints].copy(),
-            bounds_violation=0.0,
-            kkt_residual=float(numbers[stages.RESIDUE]),
-            rounding_bound=float(numbers[stages.ERROR]),
-            moved_by_repair=float(numbers[stages.MOVED]) * FARTHEST[self.kl],
-            status=Status.CERTIFIED,
-            backend=BACKEND,
-            dtype=str(self.z.dtype).removeprefix("torch."),
-            problem=self.problem,
-            _scores=(self.z.T.reshape(-1), self.y.T.reshape(-1)),
-            kkt_bound=float(numbers[stages.BOUND]),
-        )
+        scores = self.z.T.reshape(-1), self.y.T.reshape(-1)
+        return certificate_of(self.problem, self.plan, self.numbers, scores, BACKEND, FARTHEST[self.kl])
 
     def solution(self, scores: Tensor) -> ClassSolution:
         """The solution with these ``scores`` (n, C): y, connected."""
@@ -134,7 +123,7 @@ def compile_for(dtype: torch.dtype) -> bool:
     whole, real = np.zeros(stages.INTS + 2, dtype=np.int64), np.zeros(stages.FLOATS)
     sizes = {stages.WHOLE_SIZE: whole.size, stages.REAL_SIZE: real.size, stages.WORK_SIZE: NUMBERS, stages.ANSWER_SIZE: stages.HEAD}
     whole[list(sizes)] = list(sizes.values())
-    none, found, before = np.zeros(0), np.zeros(stages.HEAD), _misses()
+    none, found, before = np.zeros(0), np.zeros(stages.HEAD), misses(simplex_project.simplex_project, simplex_project.simplex_differentiate)
     y = torch.zeros(1, 2, dtype=dtype, device="cpu").numpy()
     # scores that are NaN are left at once
     _project(stages.ADDRESS, True, table, order, bounds, joint, whole, real, none, y, found, np.zeros(1))
@@ -142,10 +131,4 @@ def compile_for(dtype: torch.dtype) -> bool:
     _differentiate(
         stages.ADDRESS, True, empty, empty, order[:0], bounds[:1], np.zeros((0, 2), dtype=np.int64), whole, real, none, found, none, empty
     )
-    return _misses() > before
-
-
-def _misses() -> int:
-    """Signatures that were compiled and not found on disk."""
-    made = (simplex_project.simplex_project, simplex_project.simplex_differentiate)
-    return sum(sum(f.stats.cache_misses.values()) for f in made if hasattr(f, "stats"))
+    return misses(simplex_project.simplex_project, simplex_project.simplex_differentiate) > before
