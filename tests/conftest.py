@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import os
-from collections.abc import Generator
+import sys
+from collections.abc import Generator, Iterator
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
@@ -23,9 +26,33 @@ FULL = bool(os.environ.get("FAIROPT_FULL"))
 ALLOWED_SKIPS = ("CUDA", "FAIROPT_DATA", "GPL 3", "node is not here", "Chromium is not here")
 
 
+# Those that were there at the start, and those of ours and of threads. Packages set others of their own when they are first imported.
+VARIABLES = {*os.environ, "FAIROPT_DATA", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"} - {"PYTEST_CURRENT_TEST"}
+
+
+def _process() -> dict[str, object]:
+    """What belongs to the whole process, and to no test."""
+    return {
+        "torch's default dtype": torch.get_default_dtype(),
+        "torch's thread count": torch.get_num_threads(),
+        "torch's gradient mode": torch.is_grad_enabled(),
+        "numpy's error handling": np.geterr(),
+        "csv's field limit": csv.field_size_limit(),
+        "Python's recursion limit": sys.getrecursionlimit(),
+        **{f"the variable {name}": os.environ.get(name) for name in VARIABLES},
+        "the working folder": os.getcwd(),
+    }
+
+
 @pytest.fixture(autouse=True)
-def _seeded() -> None:
+def _alone() -> Iterator[None]:
+    """No test, and no code that it runs, leaves the process another: the next one must not depend on who ran before."""
     torch.manual_seed(0)
+    before = _process()
+    yield
+    after = _process()
+    changed = [name for name in before if before[name] != after[name]]
+    assert not changed, f"this test leaves the process another: {', '.join(changed)}"
 
 
 def _refuse(report: pytest.TestReport | pytest.CollectReport) -> None:

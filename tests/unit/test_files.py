@@ -35,6 +35,7 @@ from fairopt.basics.files import (
     zero_or_one,
 )
 from fairopt.basics.files.dialect import SEPARATORS
+from fairopt.basics.files.lines import LONGEST
 from fairopt.basics.table import Table, group_word, joined_words, visible
 
 ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le-bom", "utf-16-be-bom", "utf-32", "gzip")
@@ -219,6 +220,19 @@ def test_a_quote_that_is_never_closed_is_an_error_with_its_line() -> None:
     assert "line 3: a quoted cell is never closed; mend the file" in refused(lambda: read(b'a,b\n1,2\n3,"4\n5,6\n7,8\n'))
     long = b'a,b\n1,"' + b"x,y\n" * 50_000
     assert "line 2: a quoted cell holds more than" in refused(lambda: read(long))
+
+
+@pytest.mark.parametrize("of_the_process", [1 << 10, 1 << 17, 1 << 30])
+def test_a_quote_ends_somewhere_whatever_the_process_lets_csv_read(of_the_process: int) -> None:
+    before = csv.field_size_limit(of_the_process)
+    try:
+        whole = b'a,b\n1,"' + b"x,y\n" * 200 + b'"\n'
+        assert [r.cells for r in opened(whole).records()] == [["1", "x,y\n" * 200]]
+        endless = b'a,b\n1,2\n1,"' + b"x,y\n" * (LONGEST // 4 + 1)
+        assert "line 3: a quoted cell holds more than" in refused(lambda: read(endless))
+        assert "a quote in the header is never closed" in refused(lambda: opened(b'a,"' + endless[11:]))
+    finally:
+        csv.field_size_limit(before)
 
 
 def test_a_line_without_end_is_no_table() -> None:

@@ -14,7 +14,7 @@ from typing import IO, NamedTuple
 from fairopt.basics.errors import InputError
 from fairopt.basics.files.dialect import Dialect, find_separator, hinted_separator
 from fairopt.basics.files.encoding import find_encoding, first_bad_byte, is_text
-from fairopt.basics.files.lines import Lines, lines_of
+from fairopt.basics.files.lines import LONGEST, Lines, lines_of
 from fairopt.basics.files.names import readings
 from fairopt.basics.files.opened import Opened, open_input
 
@@ -139,7 +139,7 @@ class Delimited:
 
     def _records(self, lines: Lines) -> Iterator[Record]:
         width = len(self.columns)
-        reader = csv.reader(lines, delimiter=self.separator, strict=True)
+        reader = csv.reader(self._bounded(lines), delimiter=self.separator, strict=True)
         while True:
             first = lines.number + 1
             try:
@@ -153,6 +153,20 @@ class Delimited:
             if not cells or (len(cells) == 1 < width and not text.strip(_BLANK)):
                 continue
             yield Record(cells, text, first, self._reason(cells, text, width, lines.position))
+
+    def _bounded(self, lines: Lines) -> Iterator[str]:
+        """``lines``. InputError where one record goes on for more than LONGEST characters: the limit of ``csv`` is the process's, and
+        whoever raises it would have an open quote read to the end of the file."""
+        held = 0
+        for line in lines:
+            goes_on = len(lines.taken) > 1
+            held = held + len(line) if goes_on else len(line)
+            if goes_on and held > LONGEST:
+                raise self._unclosed(lines.number - len(lines.taken) + 1, f"holds more than {LONGEST:,} characters (is it closed?)")
+            yield line
+
+    def _unclosed(self, first: int, found: str) -> InputError:
+        return InputError(f"{self.name}: line {first}: a quoted cell {found}; mend the file: nothing from line {first} on was read")
 
     def _reason(self, cells: list[str], text: str, width: int, position: int) -> str:
         """Why the record is malformed; '' where it is not."""
@@ -176,7 +190,7 @@ class Delimited:
         if "unexpected end" in words or "field limit" in words:
             limit = csv.field_size_limit()
             found = "is never closed" if "unexpected end" in words else f"holds more than {limit:,} characters (is it closed?)"
-            raise InputError(f"{self.name}: line {first}: a quoted cell {found}; mend the file: nothing from line {first} on was read")
+            raise self._unclosed(first, found)
         return f"broken quoting in {where}: a closing quote is not followed by {self.separator!r}"
 
     # -- the header -----------------------------------------------------------------------------------------------------------------
@@ -208,13 +222,14 @@ class Delimited:
 
     def _whole(self, first: str) -> str:
         """The header's text: more than one line where a quoted name goes on."""
-        text = first
-        while text.count('"') % 2:
+        parts, quotes, length = [first], first.count('"'), len(first)
+        while quotes % 2:
             more = next(self._lines, None)
-            if more is None or len(text) > csv.field_size_limit():
+            if more is None or length > LONGEST:
                 raise InputError(f"{self.name}: line 1: a quote in the header is never closed")
-            text += more
-        return text
+            parts.append(more)
+            quotes, length = quotes + more.count('"'), length + len(more)
+        return "".join(parts)
 
     def _checked(self, text: str, line: int) -> list[str]:
         where = f"{self.name}: line {line}"

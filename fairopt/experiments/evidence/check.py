@@ -6,8 +6,6 @@ digits that show, and a decision that flips is one row of a group: there figures
 
 from __future__ import annotations
 
-import csv
-import gzip
 import json
 import random
 import sys
@@ -16,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairopt.basics.errors import InputError, MissingExtraError
+from fairopt.experiments.data.files import pandas
 from fairopt.experiments.evidence.again import distances, made_again
 from fairopt.experiments.evidence.candidates import Ground, candidates
 from fairopt.experiments.evidence.cells import PARTS, Cell, Rows, make_cell
@@ -64,9 +63,7 @@ def stored_cells(files: Iterable[Path]) -> dict[Key, list[Line]]:
 
 
 def _lines(path: Path) -> Iterator[Line]:
-    csv.field_size_limit(2**30)  # a finished cell is one field
-    with gzip.open(path, "rt", encoding="utf-8", newline="") as text:
-        yield from csv.DictReader(text)
+    yield from pandas().read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
 
 
 def check(key: Key, cells: Cells, data: Path | None = None, made_on: str | None = None) -> Checked:

@@ -14,6 +14,7 @@ from fairopt.experiments.evidence.cells import folder_of, make_cell, path_of, wr
 from fairopt.experiments.evidence.parts import cut
 from fairopt.experiments.evidence.protocol import LIMIT_S, Task
 from fairopt.experiments.reproduce import OnProgress, Progress
+from fairopt.experiments.threads import one_thread
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,9 @@ class Job:
     limit_s: float = LIMIT_S
 
 
+@one_thread()
 def run_job(job: Job) -> int:
     """Make what is missing; returns how many cells were made."""
-    import torch
-
-    torch.set_num_threads(1)
     missing = [
         c
         for c in candidates(job.task)
@@ -57,8 +56,8 @@ def run(jobs: Sequence[Job], on_progress: OnProgress, processes: int) -> None:
             done += 1
             on_progress(Progress("tasks x seeds", done, len(jobs)))
         return
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"  # read by the processes that are started now
+    before = os.environ.copy()
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))  # the new processes read them
     pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
     try:
         for future in as_completed([pool.submit(run_job, job) for job in jobs]):
@@ -67,3 +66,5 @@ def run(jobs: Sequence[Job], on_progress: OnProgress, processes: int) -> None:
             on_progress(Progress("tasks x seeds", done, len(jobs)))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        os.environ.clear()
+        os.environ.update(before)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from fairopt.basics.errors import MissingExtraError
 from fairopt.basics.table import Table
@@ -22,6 +21,7 @@ from fairopt.experiments.reproduce import OnProgress, Progress, Result, Section,
 from fairopt.experiments.store import Store
 from fairopt.experiments.studies.class_figures import FIGURES, ClassPredictions
 from fairopt.experiments.studies.class_fits import ASKED, BATCH, PARTS, ROWS, Asked, Fit, Ground, fits, outputs, table_of
+from fairopt.experiments.threads import one_thread
 
 MADE_BY = (*LIBRARY, *FITTING, "experiments/evidence/protocol.py", "experiments/evidence/parts.py", "experiments/studies/class_fits.py")
 OURS = "layer (KL)"
@@ -31,12 +31,12 @@ Record = Mapping[str, Any]
 Cells = dict[tuple[str, int], Record]  # (method, setting)
 
 
+@one_thread()
 def run(settings: Settings, store: Store, on_progress: OnProgress) -> Result:
     """quick: the first two settings of each method, one seed."""
     seeds = settings.seeds_or(range(SEEDS))
     asked = tuple(f for f in fits() if not settings.quick or f.setting < 2)
     store.hold({"quick": settings.quick}, MADE_BY)
-    torch.set_num_threads(1)
     found: dict[str, list[tuple[Ground, Cells]]] = {}
     sets = ASKED[settings.name]
     total, done = len(sets) * len(seeds) * len(asked), 0

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from fairopt.basics.errors import InputError
 from fairopt.basics.table import Table
@@ -23,6 +22,7 @@ from fairopt.experiments.marks import FITTING, LIBRARY
 from fairopt.experiments.reproduce import OnProgress, Progress, Result, Section, Settings
 from fairopt.experiments.store import Store
 from fairopt.experiments.studies.replay import ENTRANTS, replay
+from fairopt.experiments.threads import one_thread
 
 MADE_BY = (
     *LIBRARY, *FITTING, *(f"experiments/evidence/{name}.py" for name in ("protocol", "parts", "bases")),
@@ -38,13 +38,13 @@ Record = Mapping[str, Mapping[str, float]]
 Strings = npt.NDArray[np.str_]
 
 
+@one_thread()
 def run(settings: Settings, store: Store, on_progress: OnProgress) -> Result:
     """quick: one set, one seed, 200 rows."""
     sets = SETS[settings.name][:1] if settings.quick else SETS[settings.name]
     most = 200 if settings.quick else MOST
     seeds = settings.seeds_or(range(SEEDS))
     store.hold({"tolerance": TOLERANCE, "most": most}, MADE_BY)
-    torch.set_num_threads(1)
     found: dict[tuple[str, str], list[Record]] = {}
     total = len(sets) * len(ORDERS) * len(seeds)
     for name in sets:

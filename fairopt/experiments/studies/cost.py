@@ -23,6 +23,7 @@ from fairopt.experiments.marks import LIBRARY
 from fairopt.experiments.reproduce import OnProgress, Progress, Result, Section, Settings
 from fairopt.experiments.store import Store
 from fairopt.experiments.studies.epochs import Data, Kind, compare
+from fairopt.experiments.threads import one_thread
 
 MADE_BY = (*LIBRARY, "experiments/studies/epochs.py", "experiments/studies/cost.py")
 SETS = {"cost": "credit", "cost-final": "adult"}
@@ -37,12 +38,12 @@ Record = Mapping[str, float]
 Key = tuple[str, str, int, Kind]
 
 
+@one_thread()
 def run(settings: Settings, store: Store, on_progress: OnProgress) -> Result:
     """quick: one seed, one pair of epochs."""
     name, pairs = SETS[settings.name], 1 if settings.quick else PAIRS
     seeds = settings.seeds_or(range(SEEDS))
     store.hold({"pairs": pairs, "widths": WIDTHS, "tolerance": TOLERANCE}, MADE_BY)
-    torch.set_num_threads(1)
     attribute, crossed, _ = ATTRIBUTES[name]
     asked = tuple(product((attribute, " x ".join(crossed or ())), NOTIONS, SIZES, KINDS))
     found: dict[Key, list[Record]] = {}

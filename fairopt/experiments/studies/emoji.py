@@ -37,6 +37,7 @@ from fairopt.experiments.studies.image_tables import (
     section,
     trade_off,
 )
+from fairopt.experiments.threads import one_thread
 
 SEEDS = (0, 1, 2, 3, 4)
 RECIPE = Recipe(hidden=(16, 32, 32), dropout=0.3, epochs=30, batch_size=64, learning_rate=3e-3, weight_decay=1e-4)
@@ -72,6 +73,7 @@ QUESTIONS = (
 )
 
 
+@one_thread()
 def run(settings: Settings, store: Store, on_progress: OnProgress) -> Result:
     """Both questions for each seed, which decides about rows, split, weights and batches; quick: one seed, few epochs."""
     recipe = replace(RECIPE, epochs=QUICK_EPOCHS) if settings.quick else RECIPE
@@ -79,19 +81,14 @@ def run(settings: Settings, store: Store, on_progress: OnProgress) -> Result:
     common = {"recipe": asdict(recipe), "penalties": PENALTIES, "sweep": SWEEP, "tolerances": [LOGIT_TOLERANCE, PROBABILITY_TOLERANCE]}
     store.hold(common | {"rates": {q.target: dict(q.rates) for q in QUESTIONS}})
     records = []
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for question in QUESTIONS:
-            for seed in seeds:
-                key = {"target": question.target, "seed": seed}
-                made = store.cell(key, lambda q=question, s=seed: _one(q, s, recipe, settings))  # type: ignore[misc]
-                weak = store.cell({**key, "penalty": WEAK}, lambda q=question, s=seed: _weak(q, s, recipe, settings))  # type: ignore[misc]
-                spaces = {space: methods | {WEAK_PENALTY: weak[space]} for space, methods in made["spaces"].items()}
-                records.append({**key, "spaces": spaces})
-                on_progress(Progress("emoji", len(records), len(seeds) * len(QUESTIONS)))
-    finally:
-        torch.set_num_threads(threads)
+    for question in QUESTIONS:
+        for seed in seeds:
+            key = {"target": question.target, "seed": seed}
+            made = store.cell(key, lambda q=question, s=seed: _one(q, s, recipe, settings))  # type: ignore[misc]
+            weak = store.cell({**key, "penalty": WEAK}, lambda q=question, s=seed: _weak(q, s, recipe, settings))  # type: ignore[misc]
+            spaces = {space: methods | {WEAK_PENALTY: weak[space]} for space, methods in made["spaces"].items()}
+            records.append({**key, "spaces": spaces})
+            on_progress(Progress("emoji", len(records), len(seeds) * len(QUESTIONS)))
     return Result(settings.name, "Images: drawn people and their skin tone", _text(recipe, seeds), _sections(records))
 
 

@@ -25,6 +25,7 @@ from fairopt.experiments.reproduce import OnProgress, Progress, Result, Settings
 from fairopt.experiments.store import Store
 from fairopt.experiments.studies.inside_report import AFTER, FIGURES, INSIDE, Record, result
 from fairopt.experiments.studies.inside_worlds import GROUP, World, parts_of, worlds
+from fairopt.experiments.threads import one_thread
 
 EPOCHS, PATIENCE, RATE, DECAY = 40, 8, 3e-3, 1e-3
 TEMPERATURE = 0.1  # of differences of probabilities inside the pairwise loss: they are at most 1
@@ -32,13 +33,13 @@ BOX = (1e-4, 1 - 1e-4)
 MADE_BY = (*LIBRARY, *FITTING, "experiments/studies/inside.py", "experiments/studies/inside_worlds.py")
 
 
+@one_thread()
 def run(settings: Settings, store: Store, on_progress: OnProgress) -> Result:
     """quick: the centre of each loss, one seed, three epochs."""
     asked = tuple(w for w in worlds() if not settings.quick or (w.data == "made" and w.what == "centre"))
     epochs = 3 if settings.quick else EPOCHS
     store.hold({"epochs": epochs, "patience": PATIENCE, "rate": RATE, "decay": DECAY}, MADE_BY)
     total = sum(len(settings.seeds_or(range(w.seeds))) for w in asked)
-    torch.set_num_threads(1)
     found: dict[str, list[Record]] = {}
     done = 0
     for world in asked:

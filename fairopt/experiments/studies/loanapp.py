@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 import fairopt as fo
 from fairopt.experiments.data import loanapp as data
@@ -29,6 +28,7 @@ from fairopt.experiments.report import Figure, Run, compared, remarks, summary
 from fairopt.experiments.reproduce import OnProgress, Progress, Result, Section, Settings
 from fairopt.experiments.store import Store
 from fairopt.experiments.studies.pictures import loanapp_picture
+from fairopt.experiments.threads import one_thread
 
 # All rows in one batch, because parity is asked of each batch, and a batch of 256 has some 14 hispanic applicants.
 RECIPE = Recipe(hidden=(32,), dropout=0.5, epochs=200, batch_size=None, learning_rate=3e-3, weight_decay=1e-3)
@@ -81,14 +81,10 @@ def text(setting: Setting) -> str:
     )
 
 
+@one_thread()
 def table(setting: Setting, store: Store, on_progress: OnProgress = lambda _: None) -> Section:
     """Train and measure everything at one tolerance."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the network is so small that a second thread only waits
-    try:
-        runs = _runs(setting, store, on_progress)
-    finally:
-        torch.set_num_threads(threads)
+    runs = _runs(setting, store, on_progress)
     rivals = (Projection().name, LinearProjected().name)
     said = (*remarks(runs, REFERENCES, QUALITY), *compared(runs, Layer().name, rivals, FIGURES))
     rows = summary(runs, TITLES, met="met")

@@ -13,8 +13,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import fairopt as fo
 from fairopt.experiments.data.tabular import Dataset, Parts, split
 from fairopt.experiments.measure import measure_values
@@ -70,13 +68,8 @@ def study(asked: Study, settings: Settings, store: Store, on_progress: OnProgres
     recipe = replace(asked.recipe, epochs=5) if settings.quick else asked.recipe
     store.hold({"recipe": asdict(recipe), "bounds": asked.bounds, "data": asked.sha256})
     whole = asked.load(settings.data)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the network is so small that a second thread only waits
-    try:
-        work = _Work(asked, whole, recipe, seeds, settings.quick, store, on_progress)
-        sections = tuple(work.section(question) for question in asked.questions)
-    finally:
-        torch.set_num_threads(threads)
+    work = _Work(asked, whole, recipe, seeds, settings.quick, store, on_progress)
+    sections = tuple(work.section(question) for question in asked.questions)
     many = "one seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
     text = (
         f"{asked.text} Split 60/20/20, {many}, each a split and a network ({_recipe(recipe)}); ± is the standard error. "

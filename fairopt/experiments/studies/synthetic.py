@@ -34,6 +34,7 @@ from fairopt.experiments.studies.synthetic_tables import (
     STRICT_PENALTY,
     sections,
 )
+from fairopt.experiments.threads import one_thread
 
 TOLERANCE = 0.05
 RECIPE = Recipe(hidden=(64,), dropout=0.0, epochs=60, batch_size=2000, learning_rate=3e-3, weight_decay=1e-3)
@@ -52,6 +53,7 @@ QUICK_EPOCHS = 20
 Scores = Callable[[Part], Tensor]
 
 
+@one_thread()
 def run(settings: Settings, store: Store, on_progress: OnProgress) -> Result:
     """All 32 sets, or two and fewer epochs where ``settings.quick``; the seeds are those of the networks' weights and batches."""
     recipe = replace(RECIPE, epochs=QUICK_EPOCHS) if settings.quick else RECIPE
@@ -61,16 +63,11 @@ def run(settings: Settings, store: Store, on_progress: OnProgress) -> Result:
         {"recipe": asdict(recipe), "tolerance": TOLERANCE, "penalties": PENALTIES, "rates": [PENALTY_RATE, STRICT_RATE], "sweep": SWEEP}
     )
     records = []
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # so small that a second thread only waits
-    try:
-        for seed in seeds:
-            for number in numbers:
-                key = {"set": number, "seed": seed}
-                records.append({**key, **store.cell(key, lambda n=number, s=seed: _one_set(n, s, recipe))})  # type: ignore[misc]
-                on_progress(Progress("synthetic sets", len(records), len(seeds) * len(numbers)))
-    finally:
-        torch.set_num_threads(threads)
+    for seed in seeds:
+        for number in numbers:
+            key = {"set": number, "seed": seed}
+            records.append({**key, **store.cell(key, lambda n=number, s=seed: _one_set(n, s, recipe))})  # type: ignore[misc]
+            on_progress(Progress("synthetic sets", len(records), len(seeds) * len(numbers)))
     return Result(settings.name, "Synthetic regressions", _text(recipe, seeds, numbers), sections(records, TOLERANCE))
 
 

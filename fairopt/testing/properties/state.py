@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import os
 import random
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -129,6 +131,8 @@ def _snapshot() -> dict[str, object]:
         "numpy's error handling": np.geterr(),
         "numpy's print options": repr(np.get_printoptions()),
         "Python's random state": random.getstate(),
+        "csv's field limit": csv.field_size_limit(),
+        "Python's recursion limit": sys.getrecursionlimit(),
         "the environment": dict(os.environ),
         "the working folder": os.getcwd(),
     }
