@@ -21,11 +21,11 @@ from fairopt.race import Progress as Now
 from fairopt.race import compare as race_of
 from fairopt.race.cells import PACE, Grid
 from fairopt.race.contest import named
+from fairopt.race.rows import PROBLEM, problem_words
 from fairopt.race.settings import Settings
 
 # More cells than this are left to the files: the terminal gets the failures alone.
 TABLE = 120
-PROBLEM = ("notion", "n", "groups", "dtype", "box", "gradient")
 
 
 def compare(
@@ -42,11 +42,15 @@ def compare(
     dtype: Annotated[list[str] | None, typer.Option(help="float64 or float32; repeat for both.")] = None,
     box: Annotated[list[str] | None, typer.Option(help="none, inactive or active; repeat for several.")] = None,
     gradient: Annotated[list[str] | None, typer.Option(help="implicit or native; repeat for both.")] = None,
+    distance: Annotated[list[str] | None, typer.Option(help="squared or kl; repeat for both.")] = None,
+    classes: Annotated[list[int] | None, typer.Option(help="1: one score a sample; more: class probabilities; repeat for several.")] = None,
     output: Annotated[Path, typer.Option(help="Folder of the table, the pictures, the report and the finished cells.")] = Path(
         "fairopt-race"
     ),
     form: Annotated[str, typer.Option(help="parquet or csv.")] = "parquet",
-    time_limit: Annotated[float | None, typer.Option(help="Seconds after which a cell is given up; 20 for quick, else 60.")] = None,
+    time_limit: Annotated[
+        float | None, typer.Option(help="Seconds after which a cell is given up; 20 for quick and kinds, else 60.")
+    ] = None,
     memory_limit: Annotated[float, typer.Option(help="GB beyond the state after import.")] = 4.0,
     repeats: Annotated[int, typer.Option(min=1, help="Timed calls a cell, at most.")] = 25,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the drawn problems.")] = 0,
@@ -55,6 +59,7 @@ def compare(
     start = time.perf_counter()
     words = None if notion is None else [notion_word(name) for name in notion]
     lists = {"notions": words, "n": n, "groups": groups, "dtypes": dtype, "boxes": box, "gradients": gradient}
+    lists |= {"distances": distance, "classes": classes}
     grid = {name: values for name, values in lists.items() if values}
     if form not in ("parquet", "csv"):
         raise InputError(f"--form: got {form!r}, expected parquet or csv")
@@ -110,9 +115,7 @@ def by_problem(shown: Table) -> list[Table]:
     columns = tuple(c for c in shown.columns if c not in PROBLEM)
     found: dict[str, list[dict[str, object]]] = {}
     for row in shown:
-        native = "" if row["gradient"] == "implicit" else ", native gradient"
-        title = f"{row['notion']}, n = {row['n']}, {row['groups']} groups, {row['dtype']}, box {row['box']}{native}"
-        found.setdefault(title, []).append(row)
+        found.setdefault(problem_words(row, n=True), []).append(row)
     return [
         Table.from_records([c.replace("_", "\n") for c in columns], [{c.replace("_", "\n"): r[c] for c in columns} for r in rows], title)
         for title, rows in found.items()

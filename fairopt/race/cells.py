@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import product
 from typing import Any, Literal, get_args
 
@@ -14,24 +14,24 @@ NotionName = Literal["demographic_parity", "equal_opportunity", "equalized_odds"
 DType = Literal["float64", "float32"]
 # "none": no bounds; "inactive": bounds that no score reaches; "active": bounds that clamp about a fifth of the scores.
 Box = Literal["none", "inactive", "active"]
+Measure = Literal["squared", "kl"]  # what "nearest" means, in the words of ``compile``
 CHOICES: dict[str, tuple[str, ...]] = {
-    "notion": get_args(NotionName), "dtype": get_args(DType), "box": get_args(Box), "gradient": get_args(GradientKind)
+    "notion": get_args(NotionName), "dtype": get_args(DType), "box": get_args(Box), "gradient": get_args(GradientKind),
+    "distance": get_args(Measure),
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is solved: the same drawn numbers for every backend."""
+    """What is solved: the same drawn numbers for every backend. classes: 1 for one score a sample, else class probabilities."""
 
     notion: NotionName
     n: int
     groups: int
     dtype: DType
     box: Box
-
-    @property
-    def words(self) -> str:
-        return f"{self.notion}, {self.groups} groups, {self.dtype}, box {self.box}"
+    distance: Measure = "squared"
+    classes: int = 1
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,14 @@ class Cell:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Cell:
         """The cell that ``to_dict`` wrote."""
-        subject = Subject(**{name: data[name] for name in ("notion", "n", "groups", "dtype", "box")})
+        subject = Subject(**{part.name: data[part.name] for part in fields(Subject)})
         return cls(data["backend"], subject, data["gradient"])
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Every combination of ``notions``, ``n``, ``groups``, ``dtypes``, ``boxes`` and ``gradients``, as in ``compare``.
+    """Every combination of ``notions``, ``n``, ``groups``, ``dtypes``, ``boxes``, ``gradients``, ``distances`` and ``classes``, as in
+    ``compare``.
 
     Raises InputError for a word or number that is none of the choices.
 
@@ -77,40 +78,57 @@ class Grid:
     n: tuple[int, ...] = (64, 1024)
     groups: tuple[int, ...] = (2,)
     dtypes: tuple[str, ...] = ("float64",)
-    boxes: tuple[str, ...] = ("none", "active")
+    boxes: tuple[str, ...] | None = None
     gradients: tuple[str, ...] = ("implicit",)
+    distances: tuple[str, ...] = ("squared",)
+    classes: tuple[int, ...] = (1,)
 
     def __post_init__(self) -> None:
         for argument, values, key in (
             ("notions", self.notions, "notion"), ("dtypes", self.dtypes, "dtype"),
-            ("boxes", self.boxes, "box"), ("gradients", self.gradients, "gradient"),
+            ("boxes", self.boxes or (), "box"), ("gradients", self.gradients, "gradient"), ("distances", self.distances, "distance"),
         ):  # fmt: skip
             for value in values:
                 if value not in CHOICES[key]:
                     raise InputError(f"{argument}: got {value!r}, expected some of {', '.join(CHOICES[key])}")
-        for argument, numbers, least in (("n", self.n, 2), ("groups", self.groups, 2)):
+        for argument, numbers, least in (("n", self.n, 2), ("groups", self.groups, 2), ("classes", self.classes, 1)):
             for number in numbers:
                 if isinstance(number, bool) or not isinstance(number, int) or number < least:
                     raise InputError(f"{argument}: got {number!r}, expected whole numbers >= {least}")
-        if self.n and self.groups and min(self.n) < 2 * max(self.groups):
-            raise InputError(f"n: got {min(self.n)}, expected at least twice the largest number of groups, {2 * max(self.groups)}")
+        classes = max(self.classes, default=1)
+        least = 2 * max(self.groups, default=0) * classes
+        if self.n and min(self.n) < least:
+            times = " times that of classes" if classes > 1 else ""
+            raise InputError(f"n: got {min(self.n)}, expected at least twice the largest number of groups{times}, {least}")
+        if classes > 1:
+            for argument, words, only in (("boxes", self.boxes, "none"), ("gradients", self.gradients, "implicit")):
+                if words and set(words) != {only}:
+                    raise InputError(f"{argument}: got {', '.join(words)} beside several classes, expected {only}: nothing else is there")
 
     def subjects(self) -> list[tuple[Subject, str]]:
-        """(subject, gradient), n running slowest: small problems of every kind come first."""
+        """(subject, gradient), n running slowest: small problems of every kind come first. Boxes that are not chosen: none and active,
+        and of class probabilities none."""
+        several = max(self.classes, default=1) > 1
+        boxes = (("none",) if several else ("none", "active")) if self.boxes is None else self.boxes
         return [
-            (Subject(notion, n, groups, dtype, box), gradient)  # type: ignore[arg-type]
-            for n, notion, groups, dtype, box, gradient in product(
-                self.n, self.notions, self.groups, self.dtypes, self.boxes, self.gradients
+            (Subject(notion, n, groups, dtype, box, distance, classes), gradient)  # type: ignore[arg-type]
+            for n, notion, groups, classes, distance, dtype, box, gradient in product(
+                self.n, self.notions, self.groups, self.classes, self.distances, self.dtypes, boxes, self.gradients
             )
         ]
 
 
-# quick: 5 problems, so that 16 backends make 80 cells at most.
+# quick: 5 problems, so that 16 backends make 80 cells at most. kinds: every distance, one score and class probabilities.
 PRESETS: dict[str, tuple[Grid, ...]] = {
     "quick": (
         Grid(n=(64, 1024), boxes=("active",)),
         Grid(n=(64, 1024), dtypes=("float32",), boxes=("none",)),
         Grid(("equalized_odds",), n=(256,), groups=(4,), boxes=("active",)),
+    ),
+    "kinds": (
+        Grid(n=(256,), boxes=("none", "active"), distances=("kl",)),
+        Grid(n=(256,), distances=("squared", "kl"), classes=(3,)),
+        Grid(("equalized_odds",), n=(256,), groups=(4,), distances=("squared", "kl"), classes=(10,)),
     ),
     "full": (
         Grid(
@@ -118,13 +136,18 @@ PRESETS: dict[str, tuple[Grid, ...]] = {
             n=(64, 256, 1024, 4096, 16384), groups=(2, 8), dtypes=("float64", "float32"), boxes=("none", "active"),
         ),
         Grid(n=(64, 256, 1024), boxes=("active",), gradients=("native",)),
+        Grid(n=(64, 256, 1024, 4096, 16384), groups=(2, 8), dtypes=("float64", "float32"), distances=("kl",)),
+        Grid(
+            ("demographic_parity", "equalized_odds"), n=(64, 256, 1024, 4096), groups=(2,), dtypes=("float64", "float32"),
+            distances=("squared", "kl"), classes=(3, 10),
+        ),
     ),
 }  # fmt: skip
 """The grids of ``compare(preset=...)``, by name."""
 
 
 # Seconds of timing and limit of time a cell, where they are not chosen.
-PACE: dict[str | None, tuple[float, float]] = {"quick": (0.2, 20.0), "full": (0.5, 60.0), None: (0.5, 60.0)}
+PACE: dict[str | None, tuple[float, float]] = {"quick": (0.2, 20.0), "kinds": (0.2, 20.0), "full": (0.5, 60.0), None: (0.5, 60.0)}
 
 
 def cells(backends: Sequence[str], grids: Iterable[Grid]) -> list[Cell]:

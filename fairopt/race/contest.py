@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,10 @@ def compare(
     n: Sequence[int] = (64, 1024),
     groups: Sequence[int] = (2,),
     dtypes: Sequence[str] = ("float64",),
-    boxes: Sequence[str] = ("none", "active"),
+    boxes: Sequence[str] | None = None,
     gradients: Sequence[str] = ("implicit",),
+    distances: Sequence[str] = ("squared",),
+    classes: Sequence[int] = (1,),
     finished: str | Path | None = None,
     settings: Settings | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -58,9 +60,11 @@ def compare(
     """Race backends on drawn problems, each in a process of its own on one thread, and judge every answer against a reference.
 
     backends   names, classes or instances, or a mapping label -> one of these; None: all that are installed, families member by member
-    preset     "quick" or "full", in place of the grid that the next six arguments span
+    preset     "quick", "kinds" (of distances and outputs) or "full", in place of the grid that the next eight arguments span
     notions    of demographic_parity, equal_opportunity, equalized_odds, two_attributes, mean_residual, impact_ratio (tolerance 0.05)
-    n, groups  samples and groups;  dtypes  float64, float32;  boxes  none, inactive, active;  gradients  implicit, native
+    n, groups  samples and groups;  dtypes  float64, float32;  gradients  implicit, native
+    boxes      none, inactive, active; by default none and active
+    distances  squared, or kl for probabilities;  classes  1: one score a sample; more: class probabilities, which have no other box
     finished   a file of finished cells: a race that was stopped goes on from it. Written cell by cell
     on_progress  is told of each cell when it is over, and of how many there are
     settings   repeats, seconds a cell, limits of time and memory, seed; by default the preset's pace
@@ -76,7 +80,8 @@ def compare(
     """
     contestants = named(backends)
     if preset is None:
-        grids: Iterable[Grid] = [Grid(tuple(notions), tuple(n), tuple(groups), tuple(dtypes), tuple(boxes), tuple(gradients))]
+        chosen = (notions, n, groups, dtypes, boxes, gradients, distances, classes)
+        grids: Iterable[Grid] = [Grid(*(None if values is None else tuple(values) for values in chosen))]  # type: ignore[arg-type]
     elif preset in PRESETS:
         grids = PRESETS[preset]
     else:
@@ -232,8 +237,8 @@ class _Turn:
             "iterations": measured.iterations, "import_seconds": self.import_seconds, "setup_seconds": measured.setup,
             "forward_seconds": measured.forward, "backward_seconds": measured.backward, "solver_seconds": measured.solver,
             "memory_bytes": measured.memory,
-            "violation": judged and judged.violation, "distance": judged and judged.distance,
-            "solver_distance": judged and judged.solver_distance, "gradient_error": judged and judged.gradient_error,
+            "violation": judged and judged.violation, "y_error": judged and judged.y_error,
+            "solver_y_error": judged and judged.solver_y_error, "gradient_error": judged and judged.gradient_error,
             "reference": judged and judged.reference,
         }  # fmt: skip
 
@@ -245,4 +250,4 @@ class _Turn:
 
 def _kind(cell: Cell) -> tuple[object, ...]:
     subject = cell.subject
-    return subject.notion, subject.groups, subject.dtype, subject.box, cell.gradient
+    return replace(subject, n=0), cell.gradient

@@ -20,11 +20,14 @@ from fairopt.contract.backend import Backend
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.contract.ranges_as_pairs import as_pairs, untaken
 from fairopt.contract.registry import BackendLike, resolve
+from fairopt.layer.classes import PreparedClasses
 from fairopt.layer.prepared import Prepared
 from fairopt.race import memory
 from fairopt.race.cells import Cell
-from fairopt.race.draw import VARIANTS, Drawn, draw
+from fairopt.race.draw import VARIANTS, Drawn, draw, in_positions
 from fairopt.race.settings import Settings
+from fairopt.testing.optimality import written_out
+from fairopt.testing.score_map import ScoreMap
 
 # ok: an answer came back (its status says how good); absent: not installed; broken: fails at import; unsupported: declared so;
 # error: raised; memory, time: beyond its limit; crashed: the process died; skipped: a smaller problem of the kind had no time or memory.
@@ -35,7 +38,8 @@ _NO_MEMORY = ("can't allocate memory", "not enough memory", "Unable to allocate"
 
 @dataclass
 class Measured:
-    """What a worker sends back. Seconds, bytes; ``y``, ``gradient`` (n,) through the front door, ``raw`` (n,) by the solver alone."""
+    """What a worker sends back. Seconds, bytes; ``y``, ``gradient`` through the front door, ``raw`` by the solver alone: one number a
+    position of the problem."""
 
     outcome: Outcome
     message: str = ""
@@ -89,22 +93,24 @@ def _measured(cell: Cell, like: BackendLike, settings: Settings, base: int) -> M
     status = "VACUOUS" if solution.certificate.vacuous else solution.status.name
     found = Measured("ok", solution.message, status, solution.iterations, setup)
     found.fingerprint = drawn.fingerprint
-    found.y, found.gradient = solution.scores.detach().numpy(), x.grad.numpy()
+    found.y, found.gradient = in_positions(solution.scores.detach()).numpy(), in_positions(x.grad).numpy()
     if not (torch.isfinite(solution.scores).all() and torch.isfinite(x.grad).all()):
         return Measured("error", "returned NaN or infinity", solution.status.name)
     found.forward, found.backward = _timed(prepared, cell, like, drawn, settings)
     found.memory = max(memory.peak() - base, 0)
     backend = resolve(like)
-    found.raw, found.solver = _alone(backend, prepared.problem, drawn, settings)
+    found.raw, found.solver = _alone(backend, drawn.problem(prepared), drawn, settings)
     return found
 
 
-def _forward(prepared: Prepared, cell: Cell, like: BackendLike, scores: Tensor) -> tuple[Tensor, Any]:
+def _forward(prepared: Prepared | PreparedClasses, cell: Cell, like: BackendLike, scores: Tensor) -> tuple[Tensor, Any]:
     x = scores.clone().requires_grad_(True)
     return x, prepared.project(x, backend=like, gradient=cell.gradient, return_solution=True)
 
 
-def _timed(prepared: Prepared, cell: Cell, like: BackendLike, drawn: Drawn, settings: Settings) -> tuple[list[float], list[float]]:
+def _timed(
+    prepared: Prepared | PreparedClasses, cell: Cell, like: BackendLike, drawn: Drawn, settings: Settings
+) -> tuple[list[float], list[float]]:
     """Seconds of each forward and each backward call."""
     forward: list[float] = []
     backward: list[float] = []
@@ -126,7 +132,8 @@ def _timed(prepared: Prepared, cell: Cell, like: BackendLike, drawn: Drawn, sett
 def _alone(backend: Backend, problem: ProjectionProblem, drawn: Drawn, settings: Settings) -> tuple[Array | None, list[float]]:
     """The solver's own answer to the judged scores, before the front door polishes it, and seconds of ``solve`` by itself."""
     name = drawn.subject.dtype
-    scores = drawn.scores if name in backend.capabilities.dtypes else drawn.scores.double()
+    table = drawn.scores if name in backend.capabilities.dtypes else drawn.scores.double()
+    scores = torch.stack([in_positions(one) for one in table])
     others = untaken(problem, backend.capabilities)
     if others:
         problem = as_pairs(problem, others).problem  # as the front door does
@@ -143,15 +150,7 @@ def _alone(backend: Backend, problem: ProjectionProblem, drawn: Drawn, settings:
         return first.y.detach().double().cpu().numpy(), seconds
     if first.prices is None:
         return None, seconds
-    return scores_at(first.prices, problem, scores[0]), seconds
-
-
-def scores_at(prices: Array, problem: ProjectionProblem, scores: Tensor) -> Array:
-    """(n,) y = clip(z - A'p, lb, ub): what prices stand for. Rows without weights of their own, as the race draws them."""
-    shift = torch.from_numpy(prices @ problem.rows.coefficients)[problem.rows.cell]
-    box = (torch.as_tensor(b, dtype=torch.float64, device="cpu") for b in (problem.lb, problem.ub))
-    y: Tensor = torch.clamp(scores.double() - shift, *box)
-    return y.numpy()
+    return ScoreMap(problem, written_out(problem), scores[0].double().numpy()).at(first.prices)[0], seconds
 
 
 def _repeat(once: Callable[[int], None], settings: Settings) -> None:

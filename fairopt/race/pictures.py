@@ -6,6 +6,7 @@ A picture without a single mark is not drawn: where nothing was solved there is 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from fairopt.basics.figures import drawing, legend, legible, logarithmic, png
 from fairopt.basics.files import write_whole
 from fairopt.basics.finished_cells import Record
 from fairopt.basics.table import Table
-from fairopt.race.rows import failure_of
+from fairopt.race.rows import failure_of, problem_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,8 +46,7 @@ def _solved(cells: Table) -> list[Record]:
 
 
 def _kind(row: Record) -> str:
-    native = "" if row["gradient"] == "implicit" else ", native gradient"
-    return f"{row['notion']}, {row['groups']} groups,\n{row['dtype']}, box {row['box']}{native}"
+    return "\n".join(textwrap.wrap(problem_words(row, n=False), 44))
 
 
 def _style(cells: Table) -> Callable[[str], dict[str, Any]]:
@@ -106,8 +106,8 @@ def accuracy_against_time(figure: Figure, cells: Table) -> bool:
     """What the solver alone, the front door's answer and its gradient are off by, against the time of a call; left and low is good."""
     rows = _solved(cells)
     offered = (
-        ("solver_distance", "solver alone: max |y - y*|"),
-        ("distance", "as returned: max |y - y*|"),
+        ("solver_y_error", "solver alone: max |y - y*|"),
+        ("y_error", "as returned: max |y - y*|"),
         ("gradient_error", "relative gradient error"),
     )
     panels = [(c, t) for c, t in offered if any(row[c] is not None for row in rows)]
@@ -115,7 +115,7 @@ def accuracy_against_time(figure: Figure, cells: Table) -> bool:
         return False
     style, marks = _style(cells), dict[str, Any]()
     for axes, (column, title) in zip(_grid_of(figure, [c for c, _ in panels], 3, 4.6, 4.8), panels, strict=True):
-        clock = "solver_s" if column == "solver_distance" else "total_s"
+        clock = "solver_s" if column == "solver_y_error" else "total_s"
         for name in dict.fromkeys(row["backend"] for row in rows):
             points = [
                 (row[clock], max(row[column], FLOOR)) for row in rows if row["backend"] == name and row[column] is not None and row[clock]

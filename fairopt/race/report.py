@@ -25,11 +25,15 @@ MEANINGS = (
     ("memory", "peak of resident memory over the state after import, MB"),
     ("violation", "worst violation of any row or bound by the returned numbers, in exact rational arithmetic; 0 where all hold"),
     (
-        "distance",
-        "max |y - y*| of the returned scores; y* is fairopt.testing's reference up to n = 1,024, beyond that dual_newton in float64",
+        "y error",
+        "max |y - y*| of the returned scores; y* is fairopt.testing's reference up to 1,024 numbers, beyond that dual_newton in float64",
     ),
-    ("solver distance", "the same for the solver's own answer, before the front door polishes it"),
-    ("gradient error", "max |g - g*| / max |g*| for a random vector sent backwards, g* from the active set; absent near a kink"),
+    ("solver y error", "the same for the solver's own answer, before the front door polishes it"),
+    (
+        "gradient error",
+        "max |g - g*| / max |g*| for a random vector sent backwards, g* from the active set; absent near a kink; "
+        "by class probabilities: of the part that sums to 0",
+    ),
 )
 TEMPLATES = Path(__file__).parent  # report.html, grid.html
 

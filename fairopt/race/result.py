@@ -18,7 +18,8 @@ class Race:
     """``records``: one a cell, as in the file of finished cells; ``header``: settings, machine, versions.
 
     Examples:
-        >>> subject = {"notion": "demographic_parity", "n": 64, "groups": 2, "dtype": "float64", "box": "none", "gradient": "implicit"}
+        >>> subject = {"notion": "demographic_parity", "n": 64, "groups": 2, "classes": 1, "distance": "squared"}
+        >>> subject |= {"dtype": "float64", "box": "none", "gradient": "implicit"}
         >>> race = fo.Race(({"backend": "mine", **subject, "outcome": "time", "message": "beyond 60 s"},), {})
         >>> print(race.failures())
         backend  what  cells  message

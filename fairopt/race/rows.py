@@ -8,14 +8,15 @@ from collections.abc import Iterable, Sequence
 from fairopt.basics.finished_cells import Record
 from fairopt.basics.table import Table
 
+PROBLEM = ("notion", "n", "groups", "classes", "distance", "dtype", "box", "gradient")
 COLUMNS = (
-    "backend", "notion", "n", "groups", "dtype", "box", "gradient", "outcome", "status",
+    "backend", *PROBLEM, "outcome", "status",
     "forward_s", "forward_spread_s", "backward_s", "backward_spread_s", "total_s", "total_q1_s", "total_q3_s", "solver_s", "setup_s",
-    "import_s", "calls", "memory_mb", "violation", "distance", "solver_distance", "gradient_error", "reference", "iterations", "message",
+    "import_s", "calls", "memory_mb", "violation", "y_error", "solver_y_error", "gradient_error", "reference", "iterations", "message",
 )  # fmt: skip
 SHOWN = (
-    "notion", "n", "groups", "dtype", "box", "gradient", "backend", "outcome", "forward_ms", "spread_ms", "backward_ms", "setup_ms",
-    "memory_mb", "violation", "distance", "solver_distance", "gradient_error",
+    *PROBLEM, "backend", "outcome", "forward_ms", "spread_ms", "backward_ms", "setup_ms",
+    "memory_mb", "violation", "y_error", "solver_y_error", "gradient_error",
 )  # fmt: skip
 
 
@@ -54,11 +55,11 @@ def _row(record: Record) -> tuple[object, ...]:
     total = [a + b for a, b in zip(forward, backward, strict=True)]
     memory = record["memory_bytes"]
     return (
-        *(record[name] for name in ("backend", "notion", "n", "groups", "dtype", "box", "gradient", "outcome")), record["status"] or None,
+        *(record[name] for name in ("backend", *PROBLEM, "outcome")), record["status"] or None,
         _median(forward), _spread(forward), _median(backward), _spread(backward), _median(total), *_quartiles(total),
         _median(record["solver_seconds"]), record["setup_seconds"], record["import_seconds"], len(forward),
         None if memory is None else memory / 1e6,
-        *(record[name] for name in ("violation", "distance", "solver_distance", "gradient_error", "reference", "iterations", "message")),
+        *(record[name] for name in ("violation", "y_error", "solver_y_error", "gradient_error", "reference", "iterations", "message")),
     )  # fmt: skip
 
 
@@ -80,13 +81,22 @@ def _quartiles(values: Sequence[float]) -> tuple[float | None, float | None]:
 
 
 def _problem(row: Record) -> tuple[object, ...]:
-    return tuple(row[name] for name in ("notion", "dtype", "box", "gradient", "groups", "n"))
+    return tuple(row[name] for name in ("notion", "classes", "distance", "dtype", "box", "gradient", "groups", "n"))
+
+
+def problem_words(row: Record, *, n: bool) -> str:
+    """The problem of a row, with or without its n."""
+    size = f", n = {row['n']}" if n else ""
+    classes = f", {row['classes']} classes" if row["classes"] > 1 else ""
+    distance = f", {row['distance']}" if row["distance"] != "squared" else ""
+    native = "" if row["gradient"] == "implicit" else ", native gradient"
+    return f"{row['notion']}{size}, {row['groups']} groups{classes}{distance}, {row['dtype']}, box {row['box']}{native}"
 
 
 def _shown(row: Record) -> tuple[object, ...]:
     word = row["outcome"] if row["outcome"] != "ok" else (row["status"] or "ok").lower().replace("_", " ")
     times = tuple(None if row[c] is None else row[c] * 1e3 for c in ("forward_s", "forward_spread_s", "backward_s", "setup_s"))
     return (
-        *(row[name] for name in ("notion", "n", "groups", "dtype", "box", "gradient", "backend")), word, *times,
-        *(row[name] for name in ("memory_mb", "violation", "distance", "solver_distance", "gradient_error")),
+        *(row[name] for name in (*PROBLEM, "backend")), word, *times,
+        *(row[name] for name in ("memory_mb", "violation", "y_error", "solver_y_error", "gradient_error")),
     )  # fmt: skip

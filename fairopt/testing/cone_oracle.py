@@ -23,6 +23,7 @@ from fairopt.basics.extras import missing
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.testing.optimality import Dense, written_out
 from fairopt.testing.oracle import OracleSolution
+from fairopt.testing.score_map import ScoreMap, fixed_scores
 
 ACCEPTED = 1e-10
 STEPS = 60
@@ -47,6 +48,45 @@ class _Sides:
 
 def cone_reference(scores: Array, problem: ProjectionProblem) -> OracleSolution | None:
     """The reference for scores (n,) float64, or None where its conditions do not hold to 1e-10. MissingExtraError without clarabel."""
+    found = _found(scores, problem)
+    return None if found is None else found.solution
+
+
+def cone_gradient(scores: Array, problem: ProjectionProblem, cotangent: Array, margin: float) -> tuple[OracleSolution, Array | None] | None:
+    """(the reference, (n,) the derivative of ``cotangent . y`` by the scores with the sides that are active held). The second is None
+    within ``margin`` of where another side, or another class, would be. For hard constraints."""
+    found = _found(scores, problem)
+    if found is None:
+        return None
+    return found.solution, found.gradient(cotangent) if found.is_generic(margin) else None
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """solution; own (R, m), multipliers (R,) and active (R,) of its sides; h (R,) their limits."""
+
+    solution: OracleSolution
+    map: ScoreMap
+    own: Array
+    h: Array
+    lam: Array
+    active: BoolArray
+
+    def is_generic(self, margin: float) -> bool:
+        over = self.own @ self.map.d.a @ self.solution.y - self.h
+        apart = [self.lam[self.active], -over[~self.active], self.map.kinks(self.solution.prices)]
+        return all(bool((values > margin).all()) for values in apart)
+
+    def gradient(self, cotangent: Array) -> Array:
+        """With S = -dy/d(A'p) and T = dy/dz at fixed prices: T'(c - B' (B S B')^-1 B S c) for the active sides B."""
+        B = self.own[self.active] @ self.map.d.a
+        speed = self.map.at(self.solution.prices)[1]
+        moved = self.map.moved(cotangent, speed)
+        prices = np.linalg.lstsq(self.map.product(B, speed), B @ moved, rcond=1e-12)[0] if len(B) else np.zeros(0)
+        return self.map.by_scores(cotangent - B.T @ prices, speed)
+
+
+def _found(scores: Array, problem: ProjectionProblem) -> _Found | None:
     d = written_out(problem)
     sides = _sides(problem)
     if not sides.owner:
@@ -58,10 +98,12 @@ def cone_reference(scores: Array, problem: ProjectionProblem) -> OracleSolution 
         return None
     lam, gap = found
     active = lam > gap
-    map_ = _Map(problem, d, scores)
+    map_ = ScoreMap(problem, d, scores)
     lam, residual = _newton(map_, own, h, sides, lam, active)
     y = map_.at(own.T @ lam)[0]
-    return OracleSolution(y, own.T @ lam, residual, "clarabel") if residual <= ACCEPTED else None
+    if not residual <= ACCEPTED:
+        return None
+    return _Found(OracleSolution(y, own.T @ lam, residual, "clarabel"), map_, own, h, lam, active)
 
 
 def _sides(problem: ProjectionProblem) -> _Sides:
@@ -102,7 +144,7 @@ def _clarabel(problem: ProjectionProblem, d: Dense, sides: _Sides, G: Array, h: 
         raise missing("fairopt.testing needs clarabel and scipy for its reference of other distances", "testing") from error
     n, S, R = problem.n, len(sides.cost), len(h)
     kl = problem.distance != "squared"
-    fixed = _fixed(problem, z)
+    fixed = fixed_scores(problem, z)
     free = np.flatnonzero(~fixed)
     F = free.size if kl else 0
     twice = problem.distance == "kl"
@@ -160,78 +202,7 @@ def _clarabel(problem: ProjectionProblem, d: Dense, sides: _Sides, G: Array, h: 
     return (np.maximum(lam, 0.0), np.maximum(gap, 0.0)) if np.isfinite(lam).all() and np.isfinite(gap).all() else None
 
 
-def _fixed(problem: ProjectionProblem, z: Array) -> BoolArray:
-    """(n,) the scores that the divergence never moves."""
-    if problem.distance == "squared":
-        return np.zeros(problem.n, dtype=np.bool_)
-    fixed = z <= 0.0
-    if problem.distance == "kl":
-        return fixed | (z >= 1.0)
-    if problem.classes > 1:  # the only class that is left has it all, and z says so
-        table = fixed.reshape(problem.classes, -1)
-        fixed = (table | (~table & ((~table).sum(0) == 1))).reshape(-1)
-    return fixed
-
-
-@dataclass(eq=False)
-class _Map:
-    """y(p), the minimiser of the Lagrangian at prices p (m,), and B D B' for rows B over the samples, D = -dy / d(A'p)."""
-
-    problem: ProjectionProblem
-    d: Dense
-    z: Array
-
-    def at(self, p: Array) -> tuple[Array, Array]:
-        """(y, how fast each moves (n,): of class probabilities y, or whether it is above 0)."""
-        shift = (p @ self.d.a) / self.d.w
-        if self.problem.classes > 1:
-            return self._on_the_simplex(shift)
-        kind = self.problem.distance
-        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            if kind == "kl":
-                x = np.log(self.z) - np.log1p(-self.z) - shift
-                y = np.where(_fixed(self.problem, self.z), self.z, np.where(x >= 0, 1 / (1 + np.exp(-x)), np.exp(x) / (1 + np.exp(x))))
-                speed = y * (1.0 - y)
-            elif kind == "kl_positive":
-                y = self.z * np.exp(-shift)
-                speed = y
-            else:
-                y = self.z - shift
-                speed = np.ones_like(y)
-        inside = (y > self.d.lb) & (y < self.d.ub)
-        return np.clip(y, self.d.lb, self.d.ub), np.where(inside, speed, 0.0)
-
-    def _on_the_simplex(self, shift: Array) -> tuple[Array, Array]:
-        C = self.problem.classes
-        z, s = self.z.reshape(C, -1), shift.reshape(C, -1)
-        if self.problem.distance == "squared":
-            v = z - s
-            order = np.sort(v, axis=0)[::-1]
-            levels = (np.cumsum(order, 0) - 1.0) / np.arange(1, C + 1)[:, None]
-            count = (order > levels).sum(0)
-            level = levels[count - 1, np.arange(v.shape[1])]
-            kept = v > level
-            level = (np.where(kept, v, 0.0).sum(0) - 1.0) / kept.sum(0)
-            return np.where(kept, v - level, 0.0).reshape(-1), kept.astype(np.float64).reshape(-1)
-        with np.errstate(divide="ignore"):
-            x = np.log(z) - s
-        e = np.exp(x - x.max(0))
-        y = (e / e.sum(0)).reshape(-1)
-        return y, y
-
-    def product(self, B: Array, speed: Array) -> Array:
-        """(R, R) B D B'."""
-        moved = B * (speed / self.d.w)
-        out = np.asarray(moved @ B.T)
-        if self.problem.classes > 1:
-            n = self.problem.n // self.problem.classes
-            total = (B * speed).reshape(len(B), self.problem.classes, n).sum(1)  # (R, n)
-            count = speed.reshape(self.problem.classes, n).sum(0)
-            out -= (total / (self.d.w[:n] * count)) @ total.T
-        return out
-
-
-def _newton(map_: _Map, own: Array, h: Array, sides: _Sides, lam: Array, active: BoolArray) -> tuple[Array, float]:
+def _newton(map_: ScoreMap, own: Array, h: Array, sides: _Sides, lam: Array, active: BoolArray) -> tuple[Array, float]:
     """(multipliers, the residual of all conditions): active sides are equalities, slacks with room are free."""
     S, cost, hess = len(sides.cost), np.array(sides.cost), np.array(sides.hess)
     slack = np.array(sides.slack)

@@ -19,6 +19,7 @@ from fairopt.solve.choosing import choose
 from fairopt.testing.cone_oracle import cone_reference
 from fairopt.testing.optimality import written_out
 from fairopt.testing.other_draws import KINDS, other_draws
+from fairopt.testing.score_map import ScoreMap
 from tests.unit.class_draws import class_draws
 from tests.unit.kl_draws import kl_draws
 
@@ -109,12 +110,11 @@ def test_a_cone_solver_made_exact_agrees_on_thousands(road: str) -> None:
 
 def test_the_reference_refuses_what_is_not_optimal() -> None:
     """Multipliers that are off leave a residual."""
-    from fairopt.testing import cone_oracle
 
     d = next(d for d in other_draws(20, 3, "kl", "simplex") if d.problem.m and np.abs(project(d).prices.numpy()).max() > 1e-2)
     found = cone_reference(d.scores.numpy(), d.problem)
     assert found is not None
-    shifted = cone_oracle._Map(d.problem, written_out(d.problem), d.scores.numpy())
+    shifted = ScoreMap(d.problem, written_out(d.problem), d.scores.numpy())
     assert np.abs(shifted.at(found.prices)[0] - found.y).max() <= 1e-14
     assert np.abs(shifted.at(found.prices * 1.01)[0] - found.y).max() > 1e-7
 

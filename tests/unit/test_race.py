@@ -163,8 +163,8 @@ def test_a_slow_fat_and_wrong_solver_shows_as_that(strangers: Any) -> None:
     race = compare([strangers.Off], n=(32,), boxes=("none",), settings=QUICK)
     (record,) = race.records
     assert record["outcome"] == "ok"
-    assert record["solver_distance"] > 1e-4
-    assert record["distance"] < 1e-12
+    assert record["solver_y_error"] > 1e-4
+    assert record["y_error"] < 1e-12
     (row,) = race.table()
     assert row["forward_s"] > 0.03
     assert row["solver_s"] > 0.03
@@ -179,7 +179,7 @@ def test_figures_of_measured_cells(race: fo.Race) -> None:
     for row in good:
         single = row["dtype"] == "float32"
         assert (row["status"], row["violation"], row["reference"]) == ("CERTIFIED", 0.0, "oracle")
-        assert 0 < row["distance"] < (1e-6 if single else 1e-12)
+        assert 0 < row["y_error"] < (1e-6 if single else 1e-12)
         assert row["gradient_error"] < (1e-5 if single else 1e-12)
         assert row["calls"] == 3
         assert 0 < row["forward_s"] < row["total_s"] < 1
@@ -200,7 +200,7 @@ def test_the_judge_sees_a_small_error_of_each_kind() -> None:
     good, judge = Measured("ok", y=scores, gradient=gradient, raw=scores, fingerprint=drawn.fingerprint), Judge(0)
     right = judge.judge(subject, good)
     assert (right.violation, right.reference) == (0.0, "oracle")
-    assert right.distance < 1e-12
+    assert right.y_error < 1e-12
     assert right.gradient_error is not None
     assert right.gradient_error < 1e-12
     with pytest.raises(BackendError, match="drew other numbers"):
@@ -209,8 +209,8 @@ def test_the_judge_sees_a_small_error_of_each_kind() -> None:
     apart = np.where(first == (scores[first].mean() < scores[~first].mean()), -1e-6, 1e-6)  # the groups move apart by 2e-6
     off = judge.judge(subject, replace(good, y=scores + apart, gradient=1.01 * gradient, raw=scores + 1e-3))
     assert off.violation == pytest.approx(2e-6, rel=0.6)
-    assert off.distance == pytest.approx(1e-6, rel=1e-3)
-    assert off.solver_distance == pytest.approx(1e-3, rel=1e-3)
+    assert off.y_error == pytest.approx(1e-6, rel=1e-3)
+    assert off.solver_y_error == pytest.approx(1e-3, rel=1e-3)
     assert off.gradient_error == pytest.approx(0.01, rel=1e-6)
 
 
