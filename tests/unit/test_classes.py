@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from fractions import Fraction
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,30 @@ def batch(n: int, C: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     tilt = torch.linspace(0.7, -0.7, C, dtype=torch.float64)
     logits = torch.randn(n, C, dtype=torch.float64, generator=draw) + g[:, None] * tilt
     return torch.softmax(logits, 1), g, torch.randint(0, C, (n,), generator=draw)
+
+
+def test_one_hot_probabilities_need_no_more_steps() -> None:
+    """All their zeros stand at the kink, where rounding must not decide who moves (35 steps were taken)."""
+    draw = next(islice(class_draws(423, 2, "squared", max_n=2000, most=20), 422, None))
+    solution = draw.prepared.project(draw.z, return_solution=True)
+    assert solution.status is fo.Status.CERTIFIED
+    assert solution.iterations <= 10
+
+
+@pytest.mark.parametrize("how", [{}, {"solver_tol": 1e-14}], ids=["compiled", "general"])
+def test_one_hot_probabilities_have_a_gradient(how: dict[str, Any]) -> None:
+    """That of classes that gain, on both roads and to both orders: each sample's part sums to 0, and is that of a move into the simplex."""
+    z = torch.eye(3, dtype=torch.float64).repeat(6, 1)
+    g = torch.arange(18) % 2
+    prepared = fo.compile(fo.DemographicParity("g", tolerance=0.5), sensitive_features=g, outputs="simplex")
+    x = z.clone().requires_grad_(True)
+    v = torch.randn(18, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    y = prepared.project(x, **how)
+    (first,) = torch.autograd.grad(y, x, v, retain_graph=True)
+    (again,) = torch.autograd.grad(y, x, v, create_graph=True)
+    assert torch.equal(y, z)
+    assert torch.allclose(first, v - v.mean(1, keepdim=True), atol=1e-14)
+    assert torch.allclose(again, first, atol=1e-14)
 
 
 @distances

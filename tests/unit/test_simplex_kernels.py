@@ -16,7 +16,7 @@ import fairopt as fo
 from fairopt.solve.passes import simplex_kernels as kernels
 from fairopt.solve.road import closed
 from fairopt.solve.simplex import dual as duals
-from fairopt.solve.simplex.maps import nearest, softmax
+from fairopt.solve.simplex.maps import nearest, softmax, support
 
 NONE = np.zeros(0)
 drawn = given(st.integers(0, 2**32 - 1), st.booleans(), st.booleans(), st.sampled_from([0.1, 3.0, 500.0, 2000.0]))
@@ -48,14 +48,14 @@ def test_map_sums_and_blocks_are_those_of_the_samples(seed: int, kl: bool, weigh
     y, whole = np.empty_like(z), mapped(kl, z, s)
     kernels.simplex_map(kl, z, order, bounds, shift, inverse, y)
     assert np.abs(y - whole).max() <= 1e-14 * max(1.0, size)
-    C = z.shape[1]
+    C, within = z.shape[1], support(z - s)
     sums, blocks = np.zeros((3, C)), np.zeros((3, C, C))
     kernels.simplex_sums(kl, z, order, bounds, shift, inverse, sums, blocks)
     for j in range(3):
         assert np.abs(sums[j] - y[code == j].sum(0)).max() <= 1e-13
         H = np.zeros((C, C))
         for i in np.flatnonzero(code == j):
-            F = y[i] > 0.0
+            F = within[i]
             own = np.diag(y[i]) - np.outer(y[i], y[i]) if kl else np.diag(F) - np.outer(F, F) / F.sum()
             H += own * (inverse[i] if weighted else 1.0)
         assert np.abs(blocks[j] - H).max() <= 1e-13

@@ -16,6 +16,7 @@ from fairopt.solve.passes.jit import compiled, inner, reordered, within
 
 TOP = 700.0  # exp(TOP) is a float64
 CHUNK = 64  # samples that are worked on together
+TIE = 2.0**-52  # as in ``fairopt.solve.simplex.maps``, which this module does not import
 LEAST = 1e-250  # sums of factors below which exponents are taken one by one
 
 
@@ -61,11 +62,11 @@ def entropic_factors(y: Any, up: Any, j: int, size: int, rate: Any, share: Any) 
 
 @within
 def nearest_points(y: Any, kept: Any, count: Any, size: int) -> None:
-    """y (C, CHUNK): its first ``size`` columns become the nearest points of the simplex; kept (C, CHUNK) 1 where they are above 0, count
-    (CHUNK,) how many are.
+    """y (C, CHUNK): its first ``size`` columns become the nearest points of the simplex; kept (C, CHUNK) 1 for classes that stay in, count
+    (CHUNK,) how many do.
 
-    All classes are kept, then those that are not above the level of the kept ones go, until none does (Michelot 1986). Beside shifts so
-    large that a level has no digits for 1 the last ones stay.
+    All classes are kept, then those that are below the level of the kept ones go, until none does (Michelot 1986). Those on it stay, up to
+    TIE (see ``fairopt.solve.simplex.maps``), and beside shifts so large that a level has no digits for 1 the last ones.
     """
     C = y.shape[0]
     level, left = np.empty(CHUNK), np.empty(CHUNK)
@@ -85,14 +86,14 @@ def nearest_points(y: Any, kept: Any, count: Any, size: int) -> None:
             level[i] /= count[i]
         for c in range(C):
             for i in range(size):
-                left[i] += kept[c, i] if y[c, i] > level[i] else 0.0
+                left[i] += kept[c, i] if y[c, i] > level[i] - TIE else 0.0
         fewer = False
         for i in range(size):
             fewer |= 0.0 < left[i] < count[i]
         if fewer:
             for c in range(C):
                 for i in range(size):
-                    kept[c, i] = kept[c, i] if y[c, i] > level[i] or left[i] == 0.0 else 0.0
+                    kept[c, i] = kept[c, i] if y[c, i] > level[i] - TIE or left[i] == 0.0 else 0.0
             for i in range(size):
                 count[i] = left[i] if left[i] > 0.0 else count[i]
     for c in range(C):

@@ -137,8 +137,7 @@ def simplex_project(
     if not final[K] <= C * eps:
         return 0
     gathered(joint, totals, sums)
-    # the blocks of the prices found serve those of the limits that are tighter by rounding too
-    F = whole[SLOPES]
+    F = whole[SLOPES]  # a gradient has blocks of its own (``simplex_differentiate``); those of the prices found are there beside them
     a = HEAD + 2 * m + whole[L_] + 2 * R
     kernels.copy(answer[a : a + F], answer[a + F : a + 2 * F])
     answer[LEFT_AT] = BESIDE
@@ -155,15 +154,20 @@ def simplex_differentiate(
 ) -> int:  # fmt: skip
     """out (n, C) = J'v at the prices of an answer, float64 as v and z. 0 where the rows of its piece depend on each other.
 
-    J' = D'(I - A'K A S), with D = dy / dz and S = -dy / d(A'p) at fixed prices.
+    J' = D'(I - A'K A S), with D = dy / dz and S = -dy / d(A'p) at fixed prices: all of them at the shifts that y was made from, because a
+    repair may take a class off the simplex's edge, and rows that depend on each other contradict each other between two such pieces.
     """
-    K, (J, C) = whole[C_], joint.shape
+    K, F, (J, C) = whole[C_], whole[SLOPES], joint.shape
     shifts, totals, pull = np.zeros((J, C)), np.zeros((J, C)), np.zeros((J, C))
-    sums, back, work = np.zeros(K), np.zeros(K), np.zeros(1)
+    sums, back, work, here = np.zeros(K), np.zeros(K), np.zeros(1), answer.copy()
     spread(joint, final, shifts)
+    a = HEAD + 2 * whole[M_] + whole[L_] + 2 * whole[R_]
+    kernels.fill(here[a : a + F], 0.0)
+    simplex_sums(kl, z, order, bounds, shifts, inverse, totals, here[a : a + F].reshape((J, C, C)))
+    kernels.fill(totals.reshape(J * C), 0.0)
     simplex_pull(kl, z, order, bounds, shifts, inverse, v, totals)
     gathered(joint, totals, sums)
-    if not staged(address, RESPOND, whole, real, work, answer, sums, back):
+    if not staged(address, RESPOND, whole, real, work, here, sums, back):
         return 0
     spread(joint, back, pull)
     simplex_back(kl, z, order, bounds, shifts, inverse, v, pull, out)

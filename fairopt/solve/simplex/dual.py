@@ -28,7 +28,7 @@ from fairopt.solve.dual.bordered import Model
 from fairopt.solve.dual.evaluator import Evaluation
 from fairopt.solve.dual.structure import Shape, Structure
 from fairopt.solve.entropy.dual import EntropyDual
-from fairopt.solve.simplex.maps import nearest, softmax
+from fairopt.solve.simplex.maps import nearest, softmax, support
 
 _NONE = np.zeros(0)
 WIDE = 16.0  # how far apart the logarithms of most samples' largest and least probability are, where they are nearly one-hot
@@ -89,22 +89,23 @@ class SimplexDual(EntropyDual):
             y = np.empty_like(self.table)
             kernels().simplex_map(*self.asked(p), y)
             return y
-        s = (p @ np.asarray(dense(self.coefficients)))[self.problem.rows.cell.numpy()].reshape(self.classes, -1).T
-        s = s if self.mass is None else s * self.mass[:, None]
+        s = self.shifted(p)
         return softmax(self.table, s) if self.kl else nearest(self.table - s)
 
-    def blocks(self, y: Array) -> Array:
-        """(J, C, C) sums of H / w over the samples of each joint cell."""
+    def shifted(self, p: Array) -> Array:
+        """(n, C) by how much prices p shift each sample."""
+        s = (p @ np.asarray(dense(self.coefficients)))[self.problem.rows.cell.numpy()].reshape(self.classes, -1).T
+        return np.asarray(s if self.mass is None else s * self.mass[:, None])
+
+    def blocks(self, own: Array) -> Array:
+        """(J, C, C) sums of H / w over the samples of each joint cell, with H = diag(own) - own own' / sum(own): own (n, C) probabilities
+        (kl), or 1 for classes that stay in."""
         out = np.zeros((len(self.joint), self.classes, self.classes))
         for j in range(len(self.joint)):
             inside = self.by_code[self.bounds[j] : self.bounds[j + 1]]
             w = np.ones(len(inside)) if self.mass is None else self.mass[inside]
-            if self.kl:
-                Y = y[inside]
-                out[j] = np.diag(w @ Y) - (Y * w[:, None]).T @ Y
-            else:
-                F = (y[inside] > 0.0).astype(np.float64)
-                out[j] = np.diag(w @ F) - (F * (w / F.sum(1))[:, None]).T @ F
+            F = own[inside]
+            out[j] = np.diag(w @ F) - (F * (w / (1.0 if self.kl else F.sum(1)))[:, None]).T @ F
         return out
 
     def matrix_of(self, blocks: Array) -> Array:
@@ -127,7 +128,7 @@ class SimplexDual(EntropyDual):
         else:
             y = self.probabilities(p)
             sums = np.add.reduceat(y.T.reshape(-1)[self.order], self.starts)
-            blocks = self.blocks(y)
+            blocks = self.blocks(y if self.kl else support(self.table - self.shifted(p)).astype(np.float64))
         slope = self.by_cell(np.diagonal(blocks, axis1=1, axis2=2))
         return Evaluation(self.coefficients @ sums + self.offset, slope, self.matrix_of(blocks))
 

@@ -24,7 +24,7 @@ from fairopt.solve.entropy.search import metric_of
 from fairopt.solve.gradient.implicit import Prices, gamma_matrix, local_ell, local_saddle, saddle
 from fairopt.solve.guard import guarded
 from fairopt.solve.simplex.dual import SimplexDual, kernels, structure_of
-from fairopt.solve.simplex.maps import nearest_point, shifted
+from fairopt.solve.simplex.maps import nearest_point, shifted, support
 from fairopt.solve.transforms import refuse_transforms
 
 F64 = torch.float64
@@ -109,35 +109,34 @@ def local_scores(
         theta = torch.from_numpy(outcome.p[piece.index])
         p = theta
         for _ in range(2 if again else 1):
-            y = _moved(dual, z, (shift + (p - theta) @ A)[cell], mass)
+            y, own = _moved(dual, z, (shift + (p - theta) @ A)[cell], mass)
             sums = torch.zeros(A.shape[1], dtype=F64, device="cpu").index_add(0, cell.reshape(-1), y.reshape(-1))
-            M = _matrix(dual, y if again else y.detach(), mass, A)
+            M = _matrix(dual, own if again else own.detach(), mass, A)
             K, scale = local_saddle(outcome, problem, M, weight if again else weight.detach())
             gap = A @ sums + offset[torch.from_numpy(piece.index)] - ell
             gap = gap if gamma is None else gap - gamma @ p
             step = scale * torch.linalg.solve(K, scale * torch.cat([gap, e - E @ p]))
             p = p + step[: p.shape[0]]
         shift = shift + (p - theta) @ A
-    return _moved(dual, z, shift[cell], mass).to(scores.device, scores.dtype)
+    return _moved(dual, z, shift[cell], mass)[0].to(scores.device, scores.dtype)
 
 
-def _moved(dual: SimplexDual, z: Tensor, s: Tensor, mass: Tensor | None) -> Tensor:
-    """(n, C) y at shifts s (n, C) of the prices."""
+def _moved(dual: SimplexDual, z: Tensor, s: Tensor, mass: Tensor | None) -> tuple[Tensor, Tensor]:
+    """(n, C) y at shifts s (n, C) of the prices, and own (n, C) as in ``SimplexDual.blocks``."""
     s = s if mass is None else s * mass
-    return shifted(z, s) if dual.kl else nearest_point(z - s)
+    if dual.kl:
+        y = shifted(z, s)
+        return y, y
+    return nearest_point(z - s), torch.from_numpy(support((z - s).detach().numpy()).astype(np.float64))
 
 
-def _matrix(dual: SimplexDual, y: Tensor, mass: Tensor | None, A: Tensor) -> Tensor:
+def _matrix(dual: SimplexDual, own: Tensor, mass: Tensor | None, A: Tensor) -> Tensor:
     """(k, k) M of the rows A (k, K)."""
     J, C = dual.joint.shape
-    code = torch.from_numpy(dual.code)
-    w = torch.ones(y.shape[0], 1, dtype=F64, device="cpu") if mass is None else mass
-    if dual.kl:
-        own, half = y, y
-    else:
-        own = (y.detach() > 0.0).to(F64)
-        half = own / own.sum(1, keepdim=True).sqrt()
-    pairs = (w[:, :, None] * half[:, :, None] * half[:, None, :]).reshape(y.shape[0], C * C)
+    n, code = own.shape[0], torch.from_numpy(dual.code)
+    w = torch.ones(n, 1, dtype=F64, device="cpu") if mass is None else mass
+    half = own if dual.kl else own / own.sum(1, keepdim=True).sqrt()
+    pairs = (w[:, :, None] * half[:, :, None] * half[:, None, :]).reshape(n, C * C)
     diagonal = torch.zeros(J, C, dtype=F64, device="cpu").index_add(0, code, w * own)
     blocks = torch.diag_embed(diagonal) - torch.zeros(J, C * C, dtype=F64, device="cpu").index_add(0, code, pairs).reshape(J, C, C)
     columns = A[:, torch.from_numpy(dual.joint)]  # (k, J, C)

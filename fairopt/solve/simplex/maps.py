@@ -6,7 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.basics.arrays import Array
+from fairopt.basics.arrays import Array, BoolArray
+
+TIE = 2.0**-52
+"""Classes that are as near as this below the level of the others stay in, with probability 0. At the kink one-hot probabilities stand
+exactly, and rounding would decide: with the classes in, a sample moves as it does where they gain."""
 
 
 def softmax(z: Array, s: Array) -> Array:
@@ -31,13 +35,20 @@ def nearest(v: Array) -> Array:
     return np.where(kept, np.maximum(v - level[:, None], 0.0), 0.0)
 
 
+def support(v: Array) -> BoolArray:
+    """(n, C) the classes that stay in at the nearest points of v (n, C)."""
+    y = nearest(v)
+    level = np.where(y > 0.0, v - y, -np.inf).max(1, keepdims=True)
+    return np.asarray((y > 0.0) | (v > level - TIE))
+
+
 def nearest_point(v: Tensor) -> Tensor:
     """``nearest`` of a tensor (n, C), differentiable to any order away from where classes fall to 0; it can be exported."""
     there = v.detach()
     falling = there.sort(1, descending=True).values
     levels = (falling.cumsum(1) - 1.0) / torch.arange(1, v.shape[1] + 1, dtype=v.dtype, device=v.device)
     last = (falling > levels).sum(1, keepdim=True) - 1
-    kept = there > levels.gather(1, last.clamp(min=0))
+    kept = there > levels.gather(1, last.clamp(min=0)) - TIE
     level = (torch.where(kept, v, 0.0).sum(1, keepdim=True) - 1.0) / kept.sum(1, keepdim=True).clamp(min=1)
     return torch.where(kept, v - level, 0.0).clamp(min=0.0)
 
