@@ -93,7 +93,7 @@ def _found(scores: Array, problem: ProjectionProblem) -> _Found | None:
         sides.ask(np.zeros(problem.m), 1.0, -1)
     own = np.array(sides.owner)  # (R, m)
     h = np.array(sides.limit) - own @ d.offset
-    found = _clarabel(problem, d, sides, own @ d.a, h, scores)
+    found = _clarabel(problem, d, sides, own, h, scores)
     if found is None:
         return None
     lam, gap = found
@@ -135,8 +135,8 @@ def _sides(problem: ProjectionProblem) -> _Sides:
     return sides
 
 
-def _clarabel(problem: ProjectionProblem, d: Dense, sides: _Sides, G: Array, h: Array, z: Array) -> tuple[Array, Array] | None:
-    """(R,) multipliers and slacks of the sides. Variables: u, the slacks, tau (and tau' of 1 - u under "kl")."""
+def _clarabel(problem: ProjectionProblem, d: Dense, sides: _Sides, own: Array, h: Array, z: Array) -> tuple[Array, Array] | None:
+    """(R,) multipliers and slacks of the sides. Variables: u, the slacks, A u, tau (and tau' of 1 - u under "kl")."""
     try:
         import clarabel
         from scipy import sparse
@@ -148,14 +148,15 @@ def _clarabel(problem: ProjectionProblem, d: Dense, sides: _Sides, G: Array, h: 
     free = np.flatnonzero(~fixed)
     F = free.size if kl else 0
     twice = problem.distance == "kl"
-    width = n + S + F * (2 if twice else 1)
+    T = n + S + problem.m  # where the taus begin
+    width = T + F * (2 if twice else 1)
     P = np.zeros(width)
     q = np.zeros(width)
     P[n : n + S], q[n : n + S] = sides.hess, sides.cost
     if kl:
         with np.errstate(divide="ignore"):
             q[free] = -d.w[free] * (np.log(z[free]) - np.log1p(-z[free]) if twice else np.log(z[free]) + 1.0)
-        q[n + S :] = -np.tile(d.w[free], 2 if twice else 1)
+        q[T:] = -np.tile(d.w[free], 2 if twice else 1)
     else:
         P[:n], q[:n] = d.w, -d.w * z
     rows: list[Any] = []
@@ -169,6 +170,11 @@ def _clarabel(problem: ProjectionProblem, d: Dense, sides: _Sides, G: Array, h: 
             cones.append(cone)
 
     eye = sparse.identity(n, format="csr")
+    put(
+        sparse.hstack([d.a, sparse.csr_matrix((problem.m, S)), -sparse.identity(problem.m)], format="csr"),
+        np.zeros(problem.m),
+        clarabel.ZeroConeT(problem.m),
+    )
     put(eye[fixed], z[fixed], clarabel.ZeroConeT(int(fixed.sum())))
     if problem.classes > 1:
         samples = n // problem.classes
@@ -180,7 +186,7 @@ def _clarabel(problem: ProjectionProblem, d: Dense, sides: _Sides, G: Array, h: 
         if k >= 0:
             of_slack[r, k] = -1.0
     first = sum(len(b) for b in right)
-    put(sparse.csr_matrix(np.hstack([G, of_slack])), h, clarabel.NonnegativeConeT(R))
+    put(sparse.hstack([sparse.csr_matrix((R, n)), of_slack, own], format="csr"), h, clarabel.NonnegativeConeT(R))
     if S:
         put(sparse.hstack([sparse.csr_matrix((S, n)), -sparse.identity(S)], format="csr"), np.zeros(S), clarabel.NonnegativeConeT(S))
     for sign, b in ((1.0, d.ub), (-1.0, -d.lb)):
@@ -188,7 +194,7 @@ def _clarabel(problem: ProjectionProblem, d: Dense, sides: _Sides, G: Array, h: 
         put(sign * eye[bound], b[bound], clarabel.NonnegativeConeT(int(bound.sum())))
     for k in range((2 if twice else 1) if kl else 0):  # (tau, u, 1), (tau', 1 - u, 1)
         at = np.arange(F)
-        index, columns = np.concatenate([3 * at, 3 * at + 1]), np.concatenate([n + S + k * F + at, free])
+        index, columns = np.concatenate([3 * at, 3 * at + 1]), np.concatenate([T + k * F + at, free])
         entries = np.concatenate([np.full(F, -1.0), np.full(F, 1.0 if k else -1.0)])
         rows.append(sparse.csr_matrix((entries, (index, columns)), shape=(3 * F, width)))
         right.append(np.tile([0.0, float(k), 1.0], F))
@@ -203,27 +209,33 @@ def _clarabel(problem: ProjectionProblem, d: Dense, sides: _Sides, G: Array, h: 
 
 
 def _newton(map_: ScoreMap, own: Array, h: Array, sides: _Sides, lam: Array, active: BoolArray) -> tuple[Array, float]:
-    """(multipliers, the residual of all conditions): active sides are equalities, slacks with room are free."""
+    """(multipliers, the residual of all conditions): active sides are equalities, slacks with room are free.
+
+    The rows of a range make many pairs out of few prices: steps of the multipliers are taken in the space that these span.
+    """
     S, cost, hess = len(sides.cost), np.array(sides.cost), np.array(sides.hess)
     slack = np.array(sides.slack)
     of_slack = (slack[:, None] == np.arange(S)) * 1.0  # (R, S)
-    B = own @ map_.d.a
+    a = map_.d.a
 
     def state(lam: Array, s: Array) -> tuple[Array, Array, Array, Array]:
         y, speed = map_.at(own.T @ lam)
-        over = B @ y - h - of_slack @ s  # (R,) beyond the side
+        over = own @ (a @ y) - h - of_slack @ s  # (R,) beyond the side
         return y, speed, over, cost + hess * s - of_slack.T @ lam
 
     s = np.zeros(S)
     y = map_.at(own.T @ lam)[0]
     for k in range(S):  # as far as its sides are broken
-        s[k] = max(float((B @ y - h)[slack == k].max(initial=0.0)), 0.0)
+        s[k] = max(float((own @ (a @ y) - h)[slack == k].max(initial=0.0)), 0.0)
     lam = np.where(active, lam, 0.0)
     paid = of_slack.T @ lam
     moving = (hess > 0) | (paid > cost * (1.0 - 1e-6))  # slacks that are not held at 0
     s = np.where(moving, s, 0.0)
     best = (np.inf, lam)
     act = np.flatnonzero(active)
+    left, size, right = np.linalg.svd(own[act], full_matrices=False)
+    rank = int((size > 1e-12 * size.max(initial=0.0)).sum())
+    basis, rows = left[:, :rank], (size[:, None] * right)[:rank]  # (|act|, r), (r, m): own[act] = basis rows
     for _ in range(STEPS):
         y, speed, over, short = state(lam, s)
         wrong = [np.abs(over[act]).max(initial=0.0), np.maximum(over, 0.0).max(initial=0.0), np.maximum(-lam, 0.0).max(initial=0.0)]
@@ -232,10 +244,10 @@ def _newton(map_: ScoreMap, own: Array, h: Array, sides: _Sides, lam: Array, act
         best = (worst, lam) if worst < best[0] else best
         if worst <= 1e-15 or not np.isfinite(worst):
             break
-        E = of_slack[act][:, moving]
-        K = np.block([[map_.product(B[act], speed), E], [E.T, -np.diag(hess[moving])]])
-        step = np.linalg.lstsq(K, np.concatenate([over[act], short[moving]]), rcond=1e-14)[0]
+        E = basis.T @ of_slack[act][:, moving]
+        K = np.block([[map_.product(rows @ a, speed), E], [E.T, -np.diag(hess[moving])]])
+        step = np.linalg.lstsq(K, np.concatenate([basis.T @ over[act], short[moving]]), rcond=1e-14)[0]
         lam, s = lam.copy(), s.copy()
-        lam[act] += step[: act.size]
-        s[moving] += step[act.size :]
+        lam[act] += basis @ step[:rank]
+        s[moving] += step[rank:]
     return best[1], best[0]
