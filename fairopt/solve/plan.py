@@ -22,7 +22,7 @@ from fairopt.solve.passes.search import NUMBERS
 from fairopt.solve.units import NEAR, span
 
 MOST_ROWS = 4096  # of rows that share no cell; of others
-MOST_COUPLED = 256
+MOST_COUPLED = 2048
 MOST_CELLS = 1 << 14
 SAMPLE, LARGE = 12_000, 200_000  # scores that prices are guessed from, where there are so many and a box
 NOTHING: Array = np.zeros(0)

@@ -68,6 +68,24 @@ def test_the_roads_agree(distance: str) -> None:
 
 
 @distances
+def test_hundreds_of_rows_are_one_call_too(distance: str) -> None:
+    """Equalized odds of nine classes over four groups: 324 rows."""
+    rng = np.random.default_rng(5)
+    g, labels = rng.integers(0, 4, 300), rng.integers(0, 9, 300)
+    z = torch.softmax(torch.from_numpy(rng.normal(size=(300, 9)) + 0.4 * (np.arange(9) == g[:, None])), 1)
+    notion = fo.EqualizedOdds("g", tolerance=0.05)
+    prepared = fo.compile(notion, sensitive_features=g, targets=labels, outputs="simplex", distance=distance)
+    assert prepared.problem_for(9).m == 324
+    found = fast.attempt(z, prepared.problem_for(9), kl=distance == "kl")
+    assert found is not None
+    assert rows_hold(prepared.problem_for(9), found[0])
+    with road.closed():
+        general = prepared.project(z, return_solution=True)
+    assert float((general.scores - z).abs().max()) > 1e-2
+    assert float((found[0] - general.scores).abs().max()) <= 1e-11
+
+
+@distances
 def test_the_rows_hold_in_fractions_and_the_certificate_is_of_these_scores(distance: str) -> None:
     for draw, y, answer in of_road(80, 2, distance):
         problem = draw.prepared.problem_for(draw.z.shape[1])

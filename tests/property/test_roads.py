@@ -73,6 +73,24 @@ def test_the_roads_agree_on_twenty_thousand_draws() -> None:
     assert agree(20_000, 2) > 8_000
 
 
+@pytest.mark.parametrize("bounds", [None, (0.0, 1.0)])
+def test_hundreds_of_rows_that_share_cells_are_one_call_too(bounds: tuple[float, float] | None) -> None:
+    """Two attributes of 140 groups each: 280 rows."""
+    rng = np.random.default_rng(6)
+    a, b = (rng.permutation(np.arange(2800) % 140) for _ in range(2))
+    z = torch.from_numpy(rng.normal(0.5, 0.25, 2800) + 0.2 * a / 140)
+    notion = fo.DemographicParity("a", tolerance=0.05) & fo.DemographicParity("b", tolerance=0.05)
+    problem = fo.compile(notion, sensitive_features={"a": a, "b": b}, bounds=bounds).problem
+    assert problem.m == 280
+    found = fast.attempt(z, problem)
+    assert found is not None
+    assert hard_rows_hold(problem, found[0])
+    with road.closed():
+        general = solve(z, problem)
+    assert float((general.scores - z.clamp(*(bounds or (-9.0, 9.0)))).abs().max()) > 1e-2
+    assert float((found[0] - general.scores).abs().max()) <= 1e-11
+
+
 def test_the_rows_hold_in_fractions() -> None:
     for drawn, y, answer in taken(300, 3):
         assert hard_rows_hold(drawn.problem, y), drawn

@@ -21,6 +21,7 @@ EVALUATE, SOLVED, GIVEN_UP = 0, 1, 2
 RESIDUAL, LENGTH, STEPS, TRIES, GOAL, LOOSE, NOISE, OWN, EPS, NUMBERS = range(10)
 MOST_STEPS = 30
 PIVOTS, BEFORE_SWEEPS, SWEEPS = 60, 10, 6
+FEW, MANY = 8, 15_360  # pivots at least, and rows times pivots at most: each one eliminates anew
 
 
 class Search(NamedTuple):
@@ -122,7 +123,7 @@ def minimise(q: Cells, w: Search, M: Any, diagonal: Any, p: Any) -> bool:
     state, capped, before, caps = np.zeros(m), np.zeros(R), np.zeros(m), np.zeros(R)
     g, e, theta, x = np.zeros(m), np.zeros(2 * R), np.zeros(m), np.zeros(m)
     solved = False
-    for pivot in range(PIVOTS):
+    for pivot in range(min(PIVOTS, max(FEW, MANY // m))):
         read_piece(q, f, p, slopes, state, capped)
         if solved and _same(state, before) and _same(capped, caps):
             return True
