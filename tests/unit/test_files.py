@@ -403,6 +403,25 @@ def test_words_of_groups_are_told_apart(values: list[str | None]) -> None:
         assert (mine == theirs) == (values == other)
 
 
+def test_what_a_killed_process_began_is_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "certificate.json"
+    began = os.fork()
+    if began == 0:
+        monkeypatch.setattr(Path, "replace", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        write_whole(path, "half", "report")
+        os._exit(1)
+    assert os.waitpid(began, 0)[1] == signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert left.name.endswith(f".{began}.part")
+    kept = [left.with_name(left.name.replace(f".{began}.", f".{word}.")) for word in (os.getppid(), "x", "9" * 30)]
+    kept += [tmp_path / f".other.json.{began}.part", tmp_path / f".certificate.json.another.{began}.part"]
+    for other in kept:  # of a process that runs, of none, of another file, of another machine
+        other.write_text("mine")
+    write_whole(path, "whole", "report")
+    assert set(tmp_path.iterdir()) == {path, *kept}
+    assert path.read_text() == "whole"
+
+
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     write_whole(path, "old", "report")

@@ -205,7 +205,7 @@ def test_the_judge_sees_a_small_error_of_each_kind() -> None:
     assert right.gradient_error < 1e-12
     with pytest.raises(BackendError, match="drew other numbers"):
         judge.judge(subject, replace(good, fingerprint="another"))
-    first = prepared.problem.rows.cell.numpy() == 0
+    first = drawn.problem(prepared).rows.cell.numpy() == 0
     apart = np.where(first == (scores[first].mean() < scores[~first].mean()), -1e-6, 1e-6)  # the groups move apart by 2e-6
     off = judge.judge(subject, replace(good, y=scores + apart, gradient=1.01 * gradient, raw=scores + 1e-3))
     assert off.violation == pytest.approx(2e-6, rel=0.6)
@@ -220,7 +220,7 @@ def test_the_judge_sees_a_small_error_of_each_kind() -> None:
 def test_drawn_problems_bind_and_the_two_references_agree(notion: Any) -> None:
     for box in BOUNDS:
         drawn = draw(Subject(notion, 60, 3, "float64", box), 1)
-        problem, z = drawn.prepare().problem, drawn.scores[0]
+        problem, z = drawn.problem(drawn.prepare()), drawn.scores[0]
         assert z.shape == (60,)
         oracle = make_reference(drawn)
         assert oracle.source == "oracle"
@@ -352,7 +352,7 @@ def test_presets_are_as_large_as_they_say() -> None:
         ({"backends": "dual_newton"}, "backends: got 'dual_newton', expected a list"),
         ({"backends": ["closed_form", "closed_form"]}, "two of them are called 'closed_form'"),
         ({"backends": []}, "no cells"),
-        ({"preset": "huge"}, "preset: got 'huge', expected one of quick, full"),
+        ({"preset": "huge"}, "preset: got 'huge', expected one of quick, kinds, full"),
         ({"notions": ("parity",)}, "notions: got 'parity', expected some of demographic_parity"),
         ({"n": (2.5,)}, "n: got 2.5"),
         ({"n": (8,), "groups": (5,)}, "n: got 8, expected at least twice"),

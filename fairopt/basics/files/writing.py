@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import platform
 import stat
 from collections.abc import Iterable, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +64,26 @@ def unwritable(path: str | Path, what: str, error: Exception) -> InputError:
     return InputError(f"{what}: {path} cannot be written: {reason(error)}{advice}")
 
 
+def _runs(number: str) -> bool:
+    """Whether the process of this number runs here, or may: only one that was killed leaves its part of a file behind."""
+    if os.name != "posix" or not number.isascii() or not number.isdigit():
+        return True
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
 def _replace(path: Path, raw: bytes) -> None:
-    part = path.with_name(f".{path.name[:200]}.{os.getpid()}.part")
+    machine = blake2b(platform.node().encode(), digest_size=4).hexdigest()  # where the number of a process means something
+    stem = f".{path.name[:190]}.{machine}."
+    part = path.with_name(f"{stem}{os.getpid()}.part")
+    for left in path.parent.glob(f"{glob.escape(stem)}*.part"):
+        if not _runs(left.name[len(stem) : -len(".part")]):
+            left.unlink(missing_ok=True)
     try:
         with part.open("wb") as file:
             file.write(raw)

@@ -20,11 +20,14 @@ from fairopt.solve.entropy.dual import CellModel, EntropyDual
 
 MAX_ITER = 50
 INNER = 100  # steps without a pass over the samples
-STALE, SETTLED = 12, 4  # steps that leave the residual where it was: far from the end, where the dual still falls, and near it
+# steps that leave the residual where it was: far from the end, where the dual still falls, near it, and within ROUNDING of what is resolved
+STALE, SETTLED, AT_THE_END = 12, 4, 1
+ROUNDING = 64.0
 NEAR = 1e-6  # of the scores' size: residuals from which Newton's own steps are taken
+CLEAR = 1e-3  # a residual that falls by so much in one step needs no search, however near the end is
 SEARCH = 30  # evaluations of one line search
 SMALL = 0.1  # slope beyond the minimum, over that at the start, which needs no search
-ROUGH, SOFT = 0.01, 12  # of the scores' size: the residual at which a softer problem has done its part; steps that it is given
+ROUGH, SOFT = 0.03, 12  # of the scores' size: the residual at which a softer problem has done its part; steps that it is given
 FAR = 1500.0  # a shift that takes any probability from one end to the other
 
 
@@ -63,7 +66,8 @@ class _Descent(Search):
             return state
         d = d if far <= FAR else (FAR / far) * d
         new = self.at(state.p + d if far > FAR else q)
-        if state.res <= NEAR * self.size and new.res <= 0.5 * state.res:  # near the end slopes of the dual are rounding
+        near = state.res <= NEAR * self.size and new.res <= 0.5 * state.res
+        if near or new.res <= CLEAR * state.res:  # near the end slopes of the dual are rounding
             return new
         falls, rises = self.derivative(state, d), -self.derivative(new, -d)
         if not rises > 0.0:
@@ -103,7 +107,7 @@ class _Descent(Search):
             settled = best.res <= self.solved
             stale = 0 if state.res < (0.5 if settled else 0.95) * best.res else stale + 1
             best = state if state.res < best.res else best
-            if settled and stale >= SETTLED:
+            if settled and stale >= (AT_THE_END if best.res <= ROUNDING * self.resolution else SETTLED):
                 break
         self.best = best
         return state, used
@@ -134,10 +138,9 @@ def solve_entropy(
     limits = goals(dual, structure, numbers, 0.0 if tol is None else tol)
     goal = max(0.0 if tol is None else tol, limits.resolution)
     search, steps = _Outer(dual, structure, numbers, limits.resolution, limits.solved), 0
-    softer = dual.softer() if start is None else None
-    if softer is not None:
-        first = solve_entropy(softer, structure, numbers, tol=ROUGH * limits.magnitude, max_iter=min(max_iter, SOFT))
-        start, steps = first.p, first.iterations
+    for softer in dual.softer() if start is None else ():
+        first = solve_entropy(softer, structure, numbers, start, tol=ROUGH * limits.magnitude, max_iter=min(max_iter - steps, SOFT))
+        start, steps = first.p, steps + first.iterations
     p = np.zeros(structure.metric.shape[0]) if start is None else search.solver.feasible(start)
     with np.errstate(over="ignore", invalid="ignore"):  # a step that leaves float64 is not taken
         _, used = search.run(search.at(p), goal, max_iter - steps, limits.most)
