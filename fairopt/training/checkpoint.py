@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from fairopt.basics.errors import InputError
+from fairopt.basics.files.writing import part_of
 from fairopt.training.state import FORMAT, RandomStates, Stateful, check_format
 
 RANDOM = "random states"
@@ -39,7 +40,7 @@ def save_checkpoint(path: str | Path, parts: Mapping[str, Stateful]) -> None:
     path = Path(path)
     everything: dict[str, Stateful] = {**_checked(parts), RANDOM: RandomStates()}
     states = {name: part.state_dict() for name, part in everything.items()}
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = part_of(path)
     try:
         with beside.open("wb") as file:
             torch.save({"format": FORMAT, "parts": states}, file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import subprocess
 import sys
 from functools import partial
@@ -19,6 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import fairopt as fo
 from fairopt.basics.errors import InputError, MissingExtraError
+from fairopt.basics.files.writing import part_of
 from fairopt.training import EarlyStopping, EpochDone, History, fit, load_checkpoint, save_checkpoint
 
 X = torch.linspace(-1, 1, 20)[:, None]
@@ -288,6 +290,15 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="without running code"):
         save_checkpoint(path, {"odd": Odd()})
     assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["run.pt"]
+
+
+def test_what_a_killed_process_began_is_taken_away(tmp_path: Path) -> None:
+    path = tmp_path / "run.pt"
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True)
+    left = part_of(path)
+    left.with_name(left.name.replace(str(os.getpid()), ended.stdout.strip())).write_bytes(b"half")
+    save_checkpoint(path, {"model": nn.Linear(1, 1)})
     assert [file.name for file in tmp_path.iterdir()] == ["run.pt"]
 
 

@@ -64,6 +64,16 @@ def unwritable(path: str | Path, what: str, error: Exception) -> InputError:
     return InputError(f"{what}: {path} cannot be written: {reason(error)}{advice}")
 
 
+def part_of(path: Path) -> Path:
+    """Where this process writes a file that then takes its place at ``path``. What processes began that were killed is taken away."""
+    machine = blake2b(platform.node().encode(), digest_size=4).hexdigest()  # where the number of a process means something
+    stem = f".{path.name[:190]}.{machine}."
+    for left in path.parent.glob(f"{glob.escape(stem)}*.part"):
+        if not _runs(left.name[len(stem) : -len(".part")]):
+            left.unlink(missing_ok=True)
+    return path.with_name(f"{stem}{os.getpid()}.part")
+
+
 def _runs(number: str) -> bool:
     """Whether the process of this number runs here, or may: only one that was killed leaves its part of a file behind."""
     if os.name != "posix" or not number.isascii() or not number.isdigit():
@@ -78,12 +88,7 @@ def _runs(number: str) -> bool:
 
 
 def _replace(path: Path, raw: bytes) -> None:
-    machine = blake2b(platform.node().encode(), digest_size=4).hexdigest()  # where the number of a process means something
-    stem = f".{path.name[:190]}.{machine}."
-    part = path.with_name(f"{stem}{os.getpid()}.part")
-    for left in path.parent.glob(f"{glob.escape(stem)}*.part"):
-        if not _runs(left.name[len(stem) : -len(".part")]):
-            left.unlink(missing_ok=True)
+    part = part_of(path)
     try:
         with part.open("wb") as file:
             file.write(raw)
