@@ -71,7 +71,7 @@ def test_it_projects_and_is_listed(installed: None) -> None:
 def test_it_races(installed: None) -> None:
     race = compare(["my_daqp"], n=(16,), settings=Settings(repeats=2, seconds=0.02))
     assert [r["outcome"] for r in race.records] == ["ok", "ok"]
-    assert all(r["solver_distance"] < 1e-9 for r in race.records)
+    assert all(r["solver_y_error"] < 1e-9 for r in race.records)
 
 
 def test_the_dual_of_a_picky_solver_passes_the_kit_too(monkeypatch: pytest.MonkeyPatch) -> None:

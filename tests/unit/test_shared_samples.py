@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import fairopt as fo
 from fairopt.basics.sparse import Matrix, SparseRows
 from fairopt.basics.wide_rows import WideRows, wide_shares
-from fairopt.solve import fast
+from fairopt.solve import fast, road
 from fairopt.solve.dual import pieces as pieces_module
 from fairopt.solve.dual import structure as structures
 from fairopt.solve.dual.active_piece import read_piece
@@ -124,7 +124,8 @@ def test_either_road_gives_the_same_scores_and_gradient(name: str, box: bool, mo
     found = {}
     for border in (structures.BORDER, -1):
         monkeypatch.setattr(structures, "BORDER", border)
-        solution = fo.project(z, NOTIONS[name](0.05), **facts)
+        with road.closed():  # the compiled road writes its model out
+            solution = fo.project(z, NOTIONS[name](0.05), **facts)
         assert structure(solution.certificate.problem).bordered == (border > 0)
         assert solution.status is fo.Status.CERTIFIED
         (gradient,) = torch.autograd.grad((solution.scores * torch.linspace(-1, 1, 900)).sum(), z)
@@ -220,6 +221,7 @@ def test_the_model_is_minimised_in_few_pieces(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(pieces_module, "read_piece", kept)
     z, facts = two_attributes(1, 20_000, 200)
-    solution = fo.project(z, NOTIONS["two"](0.05), **facts, return_solution=True)
+    with road.closed():
+        solution = fo.project(z, NOTIONS["two"](0.05), **facts, return_solution=True)
     assert solution.status is fo.Status.CERTIFIED
     assert 0 < len(pieces) <= 6 * (solution.iterations + 1)
