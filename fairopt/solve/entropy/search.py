@@ -27,7 +27,7 @@ NEAR = 1e-6  # of the scores' size: residuals from which Newton's own steps are 
 CLEAR = 1e-3  # a residual that falls by so much in one step needs no search, however near the end is
 SEARCH = 30  # evaluations of one line search
 SMALL = 0.1  # slope beyond the minimum, over that at the start, which needs no search
-ROUGH, SOFT = 0.03, 12  # of the scores' size: the residual at which a softer problem has done its part; steps that it is given
+ROUGH, SOFT = 0.01, 12  # of the scores' size: the residual at which a softer problem has done its part; steps that it is given
 FAR = 1500.0  # a shift that takes any probability from one end to the other
 
 

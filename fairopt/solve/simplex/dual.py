@@ -32,7 +32,7 @@ from fairopt.solve.simplex.maps import nearest, softmax, support
 
 _NONE = np.zeros(0)
 WIDE = 16.0  # how far apart the logarithms of most samples' largest and least probability are, where they are nearly one-hot
-TEMPERATURES = (8.0, 3.0)
+TEMPERATURES = (8.0,)
 
 
 @cache
