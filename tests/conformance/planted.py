@@ -272,12 +272,14 @@ class SharedBuffer(Honest):
         self._buffer: OracleSolution | None = None
 
     def reference(self, scores: Array, problem: ProjectionProblem) -> OracleSolution:
-        self._buffer = solve_reference(scores, problem)
+        mine = self._buffer = solve_reference(scores, problem)
         if threading.current_thread() is not threading.main_thread():
-            time.sleep(0.001)
-        own = self._buffer
-        assert own is not None
-        return own if own.y.shape == scores.shape and own.prices.shape == (problem.m,) else solve_reference(scores, problem)
+            end = time.monotonic() + 0.2  # the other threads are at work too: one of them will have written by then
+            while self._buffer is mine and time.monotonic() < end:
+                time.sleep(0.001)
+        found = self._buffer
+        assert found is not None
+        return replace(found, y=np.resize(found.y, scores.shape), prices=np.resize(found.prices, problem.m))
 
 
 class WarmStart(Honest):

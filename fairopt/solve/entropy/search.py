@@ -20,9 +20,7 @@ from fairopt.solve.entropy.dual import CellModel, EntropyDual
 
 MAX_ITER = 50
 INNER = 100  # steps without a pass over the samples
-# steps that leave the residual where it was: far from the end, where the dual still falls, near it, and within ROUNDING of what is resolved
-STALE, SETTLED, AT_THE_END = 12, 4, 1
-ROUNDING = 64.0
+STALE, SETTLED = 12, 4  # steps that leave the residual where it was: far from the end, where the dual still falls, and near it
 NEAR = 1e-6  # of the scores' size: residuals from which Newton's own steps are taken
 CLEAR = 1e-3  # a residual that falls by so much in one step needs no search, however near the end is
 SEARCH = 30  # evaluations of one line search
@@ -107,7 +105,7 @@ class _Descent(Search):
             settled = best.res <= self.solved
             stale = 0 if state.res < (0.5 if settled else 0.95) * best.res else stale + 1
             best = state if state.res < best.res else best
-            if settled and stale >= (AT_THE_END if best.res <= ROUNDING * self.resolution else SETTLED):
+            if settled and stale >= SETTLED:
                 break
         self.best = best
         return state, used
