@@ -81,9 +81,9 @@ class EntropyDual(VectorDual):
     def magnitude(self) -> float:
         return self.size
 
-    def softer(self) -> tuple[EntropyDual, ...]:
-        """Problems that bend less, in whose order the search for this one's prices had better begin; () where there is no need."""
-        return ()
+    def softer(self) -> EntropyDual | None:
+        """A problem that bends less, at whose prices the search for this one's had better begin; None where there is none."""
+        return None
 
     def flat_slope(self, p: Array) -> Array:
         return np.asarray(FLAT * self.plan.open_slope)

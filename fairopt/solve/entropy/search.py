@@ -136,9 +136,10 @@ def solve_entropy(
     limits = goals(dual, structure, numbers, 0.0 if tol is None else tol)
     goal = max(0.0 if tol is None else tol, limits.resolution)
     search, steps = _Outer(dual, structure, numbers, limits.resolution, limits.solved), 0
-    for softer in dual.softer() if start is None else ():
-        first = solve_entropy(softer, structure, numbers, start, tol=ROUGH * limits.magnitude, max_iter=min(max_iter - steps, SOFT))
-        start, steps = first.p, steps + first.iterations
+    softer = dual.softer() if start is None else None
+    if softer is not None:
+        first = solve_entropy(softer, structure, numbers, tol=ROUGH * limits.magnitude, max_iter=min(max_iter, SOFT))
+        start, steps = first.p, first.iterations
     p = np.zeros(structure.metric.shape[0]) if start is None else search.solver.feasible(start)
     with np.errstate(over="ignore", invalid="ignore"):  # a step that leaves float64 is not taken
         _, used = search.run(search.at(p), goal, max_iter - steps, limits.most)

@@ -32,7 +32,7 @@ from fairopt.solve.simplex.maps import nearest, softmax, support
 
 _NONE = np.zeros(0)
 WIDE = 16.0  # how far apart the logarithms of most samples' largest and least probability are, where they are nearly one-hot
-TEMPERATURES = (8.0,)
+TEMPERATURE = 8.0
 
 
 @cache
@@ -138,23 +138,20 @@ class SimplexDual(EntropyDual):
     def scores(self, p: Array) -> Tensor:
         return torch.from_numpy(self.probabilities(p).T.reshape(-1)[self.order])
 
-    def softer(self) -> tuple[SimplexDual, ...]:
+    def softer(self) -> SimplexDual | None:
         """y = softmax((log z - s) / T) where probabilities are nearly one-hot (kl). There the dual is a sum of maxima but for rounded
         corners, which Newton's method crosses one by one; at a higher temperature the corners are wide, and the prices nearly the same."""
         if not self.kl or self.warm:
-            return ()
+            return None
         with np.errstate(divide="ignore"):
             powers = np.log(self.table)
         least = np.where(self.table > 0.0, powers, 0.0).min(1)
         if not float(np.median(powers.max(1) - least)) > WIDE:
-            return ()
-        return tuple(self._at(powers / temperature, temperature) for temperature in TEMPERATURES)
-
-    def _at(self, powers: Array, temperature: float) -> SimplexDual:
-        found = copy(self)
+            return None
+        found, powers = copy(self), powers / TEMPERATURE
         powers = np.exp(powers - powers.max(1, keepdims=True))
         found.table = powers / powers.sum(1, keepdims=True)
-        found.mass = (np.ones(len(powers)) if self.mass is None else self.mass) / temperature
+        found.mass = (np.ones(len(powers)) if self.mass is None else self.mass) / TEMPERATURE
         found.warm = True
         return found
 
