@@ -23,6 +23,7 @@ from fairopt.solve.certified import certificate_of, prices_of
 from fairopt.solve.dual.newton import sizes_of_limits
 from fairopt.solve.dual.structure import numbers as numbers_of
 from fairopt.solve.dual.structure import structure
+from fairopt.solve.entropy.ends import ends_of
 from fairopt.solve.entropy.finish import FAR_UNDER
 from fairopt.solve.entropy.gradient import second
 from fairopt.solve.passes import kl_project, stages
@@ -99,6 +100,8 @@ def attempt(scores: Tensor, problem: ProjectionProblem) -> tuple[Tensor, Answer]
         stages.ADDRESS, k, values, values.view(bits), ends, ends.view(bits), plan.cell, plan.whole, real, plan.inverse, plan.part,
         written, found, final,
     )  # fmt: skip
+    if done == stages.ENDED and ends_of(problem, z.to(_float64).numpy()) is not None:
+        return None  # prices without end are no solution
     if not done or (k == 0.0 and not float(written.max()) >= FAR_UNDER * min(float(values.max()), float(problem.ub))):
         return None  # goals and metric are those of scores of the input's size
     y = torch.from_numpy(written)

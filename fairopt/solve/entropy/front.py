@@ -10,6 +10,7 @@ from fairopt.contract.backend import Backend, Status
 from fairopt.contract.problem import Limits, ProjectionProblem
 from fairopt.solve.certificate import Solution
 from fairopt.solve.entropy.answer import BACKEND, answered, asked
+from fairopt.solve.entropy.ends import ends_of
 from fairopt.solve.entropy.finish import EntropyOutcome, finished, pinned_problem
 from fairopt.solve.entropy.gradient import Implicit
 from fairopt.solve.gradient.native import replaced
@@ -48,8 +49,10 @@ def solve_divergence(
 ) -> Solution:
     """The projection of ``scores``, (n,) as ``flat``, finite, by ``problem.distance``. ``limits``: the problem's own, where they carry
     gradients."""
+    check_domain(flat.detach(), problem)
+    ends = ends_of(problem, flat.detach().to("cpu", torch.float64).numpy())
+    given, flat = flat.detach(), flat if ends is None else ends.put(flat)
     z = flat.detach()
-    check_domain(z, problem)
     pinned = pinned_problem(problem, z.to("cpu", torch.float64))
     most = getattr(chosen, "max_iter", None) if chosen.name == BACKEND else None
 
@@ -63,5 +66,6 @@ def solve_divergence(
     if connected and verdict.status is not Status.INFEASIBLE:
         y = replaced(flat, y) if outcome is None else Implicit.attach(flat, limits, outcome, problem, y)
     out = y.view(scores.shape) if scores.dim() == 2 else y
-    certificate = answer.certificate(z, scores.dtype)
-    return Solution(out, answer.prices, verdict.status, certificate, chosen.name, answer.iterations, verdict.message)
+    certificate = answer.certificate(given, scores.dtype)
+    prices = answer.prices if ends is None else answer.prices + torch.from_numpy(ends.prices)
+    return Solution(out, prices, verdict.status, certificate, chosen.name, answer.iterations, verdict.message)

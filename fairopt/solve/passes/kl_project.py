@@ -14,6 +14,8 @@ from fairopt.solve.passes.stages import (
     ADVANCE,
     BESIDE,
     C_,
+    END,
+    ENDED,
     FARTHEST,
     FULL,
     GUESS,
@@ -65,7 +67,8 @@ def kl_project(
     address: int, k: float, z: Any, bits: Any, ends: Any, ends_bits: Any, cell: Any, whole: Any, real: Any, inverse: Any, part: Any,
     y: Any, answer: Any, final: Any,
 ) -> int:  # fmt: skip
-    """1: certified scores y (n,) for z (n,), with the shifts (C,) that they were made from in ``final``. 0: not for this road.
+    """1: certified scores y (n,) for z (n,), with the shifts (C,) that they were made from in ``final``; ENDED where one may be at an
+    end. 0: not for this road.
 
     The arguments are those of ``project.project``; the box is one for all.
     """
@@ -118,7 +121,8 @@ def kl_project(
     if moved_far(work[EPS], answer) and not staged(address, BESIDE, whole, real, work, answer, sums, slopes):
         return 0
     answer[LEFT_AT] = JUDGE
-    return staged(address, JUDGE, whole, real, work, answer, sums, slopes)
+    done = staged(address, JUDGE, whole, real, work, answer, sums, slopes)
+    return ENDED if done and farthest(shift) * real[LIGHT] >= END else done
 
 
 @compiled

@@ -153,15 +153,13 @@ def several(
 
 @reordered
 def added(y: Any, own: Any, of: Any, size: int, j: int, sums: Any, blocks: Any) -> None:
-    """What ``several`` samples add to sums (J, C) and to the lower triangles of blocks (J, C, C)."""
+    """What ``several`` samples add to sums (J, C) and to blocks (J, C, C) under their diagonals."""
     C = y.shape[0]
     for c in range(C):
-        total, steep = 0.0, 0.0
+        total = 0.0
         for i in range(size):
             total += y[c, i]
-            steep += of[2, i] * own[c, i] * (of[0, i] - own[c, i])
         sums[j, c] += total
-        blocks[j, c, c] += steep
         for d in range(c):
             both = 0.0
             for i in range(size):
@@ -202,9 +200,11 @@ def simplex_sums(kl: bool, z: Any, order: Any, bounds: Any, shift: Any, inverse:
             size = min(CHUNK, bounds[j + 1] - first)
             several(kl, z, order, first, size, shift, up, j, inverse, y, own, rate, of)
             added(y, own, of, size, j, sums, blocks)
-        for c in range(C):
+        for c in range(C):  # rows of H sum to 0: own_c (total - own_c) has no digits where own_c is nearly the total
             for d in range(c):
                 blocks[j, d, c] = blocks[j, c, d]
+                blocks[j, c, c] -= blocks[j, c, d]
+                blocks[j, d, d] -= blocks[j, c, d]
 
 
 @compiled

@@ -17,6 +17,8 @@ from fairopt.solve.passes.stages import (
     ADVANCE,
     BESIDE,
     C_,
+    END,
+    ENDED,
     FULL,
     HEAD,
     JUDGE,
@@ -106,7 +108,8 @@ def simplex_project(
     address: int, kl: bool, z: Any, order: Any, bounds: Any, joint: Any, whole: Any, real: Any, inverse: Any, y: Any,
     answer: Any, final: Any,
 ) -> int:  # fmt: skip
-    """1: certified probabilities y (n, C) for z (n, C) float64. 0: not for this road, and y means nothing.
+    """1: certified probabilities y (n, C) for z (n, C) float64; ENDED where one may be at an end. 0: not for this road, and y means
+    nothing.
 
     order (n,) the samples by joint cell, bounds (J + 1,) where each begins there, joint (J, C) the cells of each; inverse: 1 / w (n,), or
     (0,) without weights; whole, real: the plan (see ``stages``); final (K + 1,): the shifts of the cells that y was made from, then how far
@@ -144,7 +147,8 @@ def simplex_project(
     if moved_far(work[EPS], answer) and not staged(address, BESIDE, whole, real, work, answer, sums, none):
         return 0
     answer[LEFT_AT] = JUDGE
-    return staged(address, JUDGE, whole, real, work, answer, sums, none)
+    done = staged(address, JUDGE, whole, real, work, answer, sums, none)
+    return ENDED if done and farthest(shift) * real[LIGHT] >= END else done
 
 
 @compiled

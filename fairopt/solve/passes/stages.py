@@ -29,6 +29,7 @@ LEFT_AT, ITERATIONS, LEAST, LARGEST, MAGNITUDE, RESIDUE, BOUND, MOVED, ERROR, HE
 ACCEPTED = 2e-10  # of the scores' size: a residual that counts as nearest (as in fairopt.solve.dual.newton)
 STALLED = 1e-13  # what this road leaves of it at most
 FAR = 2.0**-38  # of the scores' size: prices of a repair that moves them more are judged by their own residual
+END, ENDED = 36.0, 2  # a shift by which a score may have been brought to an end up to rounding, and what says so
 LEFT = 64.0  # margins that this residual may be: rounding is a share of one (both as in fairopt.solve.finish.repair)
 
 

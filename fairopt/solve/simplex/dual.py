@@ -105,7 +105,9 @@ class SimplexDual(EntropyDual):
             inside = self.by_code[self.bounds[j] : self.bounds[j + 1]]
             w = np.ones(len(inside)) if self.mass is None else self.mass[inside]
             F = own[inside]
-            out[j] = np.diag(w @ F) - (F * (w / (1.0 if self.kl else F.sum(1)))[:, None]).T @ F
+            beside = (F * (w / (1.0 if self.kl else F.sum(1)))[:, None]).T @ F
+            np.fill_diagonal(beside, 0.0)
+            out[j] = np.diag(beside.sum(1)) - beside  # w'F less a diagonal of its own has no digits where a class has all
         return out
 
     def matrix_of(self, blocks: Array) -> Array:

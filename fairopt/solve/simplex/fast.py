@@ -19,6 +19,7 @@ from fairopt.contract.backend import Status
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.certificate import Certificate, problem_hash
 from fairopt.solve.certified import certificate_of, prices_of
+from fairopt.solve.entropy.ends import ends_of
 from fairopt.solve.passes import simplex_project, stages
 from fairopt.solve.passes.jit import misses
 from fairopt.solve.passes.search import NUMBERS
@@ -85,10 +86,11 @@ def attempt(scores: Tensor, problem: ProjectionProblem, *, kl: bool) -> tuple[Te
     table = z.to(_float64).contiguous().numpy()
     y = torch.empty(z.shape, dtype=z.dtype, device="cpu")
     numbers, final = np.empty(plan.size), np.empty(plan.cells + 1)
-    if not _project(
+    done = _project(
         stages.ADDRESS, kl, table, plan.order, plan.bounds, plan.joint, plan.whole, plan.real, plan.inverse, y.numpy(), numbers,
         final,
-    ):  # fmt: skip
+    )  # fmt: skip
+    if not done or (kl and done == stages.ENDED and ends_of(problem, table.T.reshape(-1)) is not None):
         return None
     answer = Answer(z, table, y, problem, plan, kl, numbers, final)
     out = y

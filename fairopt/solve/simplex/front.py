@@ -17,6 +17,7 @@ from fairopt.contract.backend import Backend, Status
 from fairopt.contract.problem import Limits, ProjectionProblem
 from fairopt.solve.dual.structure import numbers, structure
 from fairopt.solve.entropy.answer import BACKEND, answered, asked
+from fairopt.solve.entropy.ends import ends_of
 from fairopt.solve.entropy.finish import EntropyOutcome, Settle, found, pinned_problem
 from fairopt.solve.entropy.search import MAX_ITER, metric_of
 from fairopt.solve.finish.gate import GRANTING
@@ -65,6 +66,9 @@ def solve_simplex(
         return quick
     check_probabilities(scores)
     n, C = scores.shape
+    given = scores.detach().T.reshape(-1).contiguous()
+    ends = ends_of(problem, given.to("cpu", torch.float64).numpy()) if kl else None
+    before, scores = scores.detach(), scores if ends is None else ends.put(scores, C)
     flat = scores.detach().T.reshape(-1).contiguous()
     pinned = pinned_problem(problem, flat.to("cpu", torch.float64)) if kl else problem
 
@@ -77,7 +81,7 @@ def solve_simplex(
     with_sums: list[Summed] = []
 
     def whole() -> ProjectionProblem:
-        table = scores.detach().to("cpu", torch.float64).numpy()
+        table = before.to("cpu", torch.float64).numpy()
         with_sums.append(summed(problem, table, kl=kl) if kl else problem.workspace.keep("summed", lambda: summed(problem, table, kl=kl)))
         return with_sums[-1].problem
 
@@ -91,9 +95,10 @@ def solve_simplex(
         verdict.message = f"the probabilities of a sample sum to 1 only up to {error:.1e}"
     if torch.is_grad_enabled() and (scores.requires_grad or (limits is not None and limits.requires_grad)):
         y = replaced(scores, y) if outcome is None else Newton.attach(scores, limits, outcome, problem, y)
-    certificate = answer.certificate(flat, scores.dtype)
+    certificate = answer.certificate(given, scores.dtype)
+    prices = answer.prices if ends is None else answer.prices + torch.from_numpy(ends.prices)
     proved = with_sums[-1] if verdict.status is Status.INFEASIBLE else None
-    return ClassSolution(y, answer.prices, verdict.status, certificate, chosen.name, answer.iterations, verdict.message, error, proved)
+    return ClassSolution(y, prices, verdict.status, certificate, chosen.name, answer.iterations, verdict.message, error, proved)
 
 
 def _as_it_comes(chosen: Backend) -> bool:
