@@ -20,7 +20,8 @@ from fairopt.solve.entropy.dual import CellModel, EntropyDual
 
 MAX_ITER = 50
 INNER = 100  # steps without a pass over the samples
-STALE, SETTLED = 12, 4  # steps that leave the residual where it was: far from the end, where the dual still falls, and near it
+STALE, PATIENT, SETTLED = 12, 25, 4  # steps that leave the residual where it was: far from the end, where the dual still falls (PATIENT:
+# without a pass over the samples), and near it
 NEAR = 1e-6  # of the scores' size: residuals from which Newton's own steps are taken
 CLEAR = 1e-3  # a residual that falls by so much in one step needs no search, however near the end is
 SEARCH = 30  # evaluations of one line search
@@ -43,6 +44,8 @@ def metric_of(dual: EntropyDual, structure: Structure, numbers: Numbers) -> Stru
 
 class _Descent(Search):
     """Newton steps that are cut where they would take a cell from one end to the other and beyond."""
+
+    stale = PATIENT
 
     def __init__(self, dual: EntropyDual, structure: Structure, numbers: Numbers, resolution: float, solved: float) -> None:
         super().__init__(dual, structure, numbers, resolution, solved)
@@ -96,7 +99,7 @@ class _Descent(Search):
         self.spread = max(state.res, 1e-300)
         self.best = best = state
         stale, used = 0, 0
-        while used < max_iter and stale < STALE and not state.res <= max(goal, min(hidden(self.structure, state.p), most)):
+        while used < max_iter and stale < self.stale and not state.res <= max(goal, min(hidden(self.structure, state.p), most)):
             used += 1
             try:
                 state = self.step(state)
@@ -113,6 +116,8 @@ class _Descent(Search):
 
 class _Outer(_Descent):
     """The search over the samples: each step is the solution of the problem of the cells."""
+
+    stale = STALE
 
     def step(self, state: State) -> State:
         if not self.entropy.modelled:
