@@ -219,6 +219,31 @@ class TestWhole:
         monkeypatch.setattr(check, "make_cell", lambda *_: Cell("absent", "no such package", {}, 0.0, "", 1))
         assert check.main([tables, "3", "7"]) == 1  # nothing was checked
 
+    def test_a_training_that_rounding_decides_is_the_same_an_ulp_away(
+        self, made: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    ) -> None:
+        _few(monkeypatch)
+        write_page(_run(tmp_path / "dev.jsonl", (0,)), tmp_path / "dev.md", "fairopt reproduce dev")
+        tables = str(tmp_path / TABLES)
+        make = make_cell
+        moved: list[float] = []
+
+        def bistable(candidate: Candidate, ground: Ground, limit_s: float = 60.0) -> Cell:
+            plain = parts.cut(ground.task, ground.seed, None)
+            moved.append(float((ground.cut.test.x.double() / plain.test.x.double()).nanmedian()) - 1.0)
+            cell = make(candidate, Ground(ground.task, ground.seed, plain))
+            if moved[-1] < 0.0:  # the course of the stored figures
+                return cell
+            return replace(cell, outputs={k: {part: 1.0 - y for part, y in said.items()} for k, said in cell.outputs.items()})
+
+        monkeypatch.setattr(check, "make_cell", bistable)
+        assert check.main([tables, "1", "7"]) == 0
+        assert [round(m * 2**23) for m in moved] == [0, 1, -1]
+        assert re.search("the same, .* with features -1 ulp, which decides this training .ANOTHER FIGURE", capsys.readouterr().out)
+        monkeypatch.setattr(check, "NUDGES", (1, 2))
+        assert check.main([tables, "1", "7"]) == 1  # no course near by has them
+        assert "FAIL" in capsys.readouterr().out
+
     @staticmethod
     def _spoil(path: Path) -> None:
         """Every figure a little off, every mark another."""
