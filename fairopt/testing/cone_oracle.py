@@ -100,9 +100,9 @@ def _found(scores: Array, problem: ProjectionProblem) -> _Found | None:
     active = lam > gap
     map_ = ScoreMap(problem, d, scores)
     lam, residual = _newton(map_, own, h, sides, lam, active)
-    y = map_.at(own.T @ lam)[0]
     if not residual <= ACCEPTED:
         return None
+    y = map_.at(own.T @ lam)[0]
     return _Found(OracleSolution(y, own.T @ lam, residual, "clarabel"), map_, own, h, lam, active)
 
 
@@ -208,6 +208,7 @@ def _clarabel(problem: ProjectionProblem, d: Dense, sides: _Sides, own: Array, h
     return (np.maximum(lam, 0.0), np.maximum(gap, 0.0)) if np.isfinite(lam).all() and np.isfinite(gap).all() else None
 
 
+@np.errstate(all="ignore")
 def _newton(map_: ScoreMap, own: Array, h: Array, sides: _Sides, lam: Array, active: BoolArray) -> tuple[Array, float]:
     """(multipliers, the residual of all conditions): active sides are equalities, slacks with room are free.
 
@@ -240,7 +241,7 @@ def _newton(map_: ScoreMap, own: Array, h: Array, sides: _Sides, lam: Array, act
         y, speed, over, short = state(lam, s)
         wrong = [np.abs(over[act]).max(initial=0.0), np.maximum(over, 0.0).max(initial=0.0), np.maximum(-lam, 0.0).max(initial=0.0)]
         wrong += [np.abs(short[moving]).max(initial=0.0), np.maximum(-short, 0.0).max(initial=0.0), np.maximum(-s, 0.0).max(initial=0.0)]
-        worst = float(max(wrong))
+        worst = float(np.max(wrong))  # NaN where one is: scores beyond float64 at multipliers far off
         best = (worst, lam) if worst < best[0] else best
         if worst <= 1e-15 or not np.isfinite(worst):
             break
