@@ -89,15 +89,18 @@ class Constraint:
 
 def residuals(problem: ProjectionProblem, scores: Array, y: Array, prices: Array) -> Residuals:
     """The relative residuals at y (n,), prices (m,). Raises nothing: NaN anywhere gives inf."""
+    nothing = Residuals(np.inf, np.inf, np.inf)
     if not (np.isfinite(y).all() and np.isfinite(prices).all()):
-        return Residuals(np.inf, np.inf, np.inf)
+        return nothing
     d = written_out(problem)
     with np.errstate(all="ignore"):
+        f = d.a @ y + d.offset
         expected = np.clip(scores - (d.a.T @ prices) / d.w, d.lb, d.ub)
         scale = size_of(scores, y)
         outside = float(np.maximum(d.lb - y, y - d.ub).max())
         stationarity = float(np.abs(y - expected).max()) / scale
-    f = d.a @ y + d.offset
+    if not (np.isfinite(f).all() and np.isfinite(stationarity)):  # min and max would pass over NaN
+        return nothing
     row_scale = np.abs(d.a).sum(axis=1) * max(float(np.abs(y).max()), 1e-3 * scale) + np.abs(d.offset)
     row_scale[row_scale == 0.0] = 1.0
     price_scale = price_unit(d, scale)
