@@ -24,6 +24,7 @@ from fairopt.experiments.evidence import cells as cells_module
 from fairopt.experiments.evidence import check, parts, protocol, study, written
 from fairopt.experiments.evidence.candidates import Candidate, Ground, Made, candidates
 from fairopt.experiments.evidence.cells import Cell, limited, make_cell, path_of, read_cell, write_cell
+from fairopt.experiments.evidence.nudges import Figures, scattered
 from fairopt.experiments.evidence.protocol import Task, tasks
 from fairopt.experiments.evidence.work import Job, run_job
 from fairopt.experiments.methods.linear_post import NOISE, prices_of, weight
@@ -243,6 +244,21 @@ class TestWhole:
         monkeypatch.setattr(check, "NUDGES", (1, 2))
         assert check.main([tables, "1", "7"]) == 1  # no course near by has them
         assert "FAIL" in capsys.readouterr().out
+
+    def test_figures_that_scatter_hold_one_that_lies_among_them(self) -> None:
+        def run(*values: float) -> Figures:
+            return {("row", "known", "score"): values}
+
+        runs = [run(0.5, 0.1), run(0.52, 0.1), run(0.5, 0.16), run(0.51, 0.12)]
+        ok, nearest, widest = scattered(runs, run(0.5, 0.2))
+        assert ok
+        assert (round(nearest, 9), round(widest, 9)) == (0.04, 0.06)
+        assert not scattered(runs, run(0.5, 0.23))[0]  # farther from all than they are from one another
+        assert not scattered(runs[:3], run(0.5, 0.2))[0]  # too few to tell
+        assert not scattered([run(0.5, 0.1)] * 4, run(0.5, 0.1001))[0]
+        assert not scattered(runs, run(0.5, float("nan")))[0]
+        assert not scattered([run(0.5, float("nan"))] * 4, run(0.5, 0.2))[0]
+        assert not scattered([{}] * 4, {})[0]
 
     @staticmethod
     def _spoil(path: Path) -> None:
