@@ -33,15 +33,17 @@ if TYPE_CHECKING:
     from fairopt.basics.table import Table
     from fairopt.contract.backend import Backend, Capabilities, RawSolution, Status
     from fairopt.contract.listing import backends
-    from fairopt.contract.problem import Limits, ProjectionProblem, Rows, Softness
+    from fairopt.contract.problem import Limits, ProjectionProblem, Softness
     from fairopt.contract.registry import backend
+    from fairopt.contract.rows import Rows
     from fairopt.datasets import DatasetReport, audit_dataset, freeze_dataset, project_dataset
     from fairopt.layer.decisions import decide
     from fairopt.layer.fairness_layer import FairnessLayer
     from fairopt.layer.frozen import FrozenLayer
     from fairopt.layer.model import FairModel
+    from fairopt.layer.one_shot import compile, project
     from fairopt.layer.population_bound import PopulationBound
-    from fairopt.layer.prepared import Prepared, compile, project
+    from fairopt.layer.prepared import Prepared
     from fairopt.notions import (
         DemographicParity,
         EqualizedOdds,
@@ -81,8 +83,10 @@ _PARTS = {
         "DemographicParity", "EqualOpportunity", "EqualizedOdds", "GroupMeanBound", "ImpactRatio", "MeanResidual", "Notion",
         "PredictiveEquality", "Reference", "ResidualParity", "ScoreCovariance", "notion",
     ),
-    "layer.prepared": ("Prepared", "compile", "project"),
-    "contract.problem": ("Limits", "ProjectionProblem", "Rows", "Softness"),
+    "layer.one_shot": ("compile", "project"),
+    "layer.prepared": ("Prepared",),
+    "contract.problem": ("Limits", "ProjectionProblem", "Softness"),
+    "contract.rows": ("Rows",),
     "race": ("Race", "compare"),
     "solve": ("Certificate", "Solution"),
     "basics.soft": ("Soft",),

@@ -1,3 +1,4 @@
-"""``fairopt.layer.prepared`` under its public name."""
+"""``fairopt.layer.prepared`` and ``fairopt.layer.one_shot`` under their public name."""
 
+from fairopt.layer.one_shot import *  # noqa: F403
 from fairopt.layer.prepared import *  # noqa: F403

@@ -16,7 +16,8 @@ from fairopt.basics.sparse import SparseRows, entries_of
 from fairopt.compiler.cells_of_rows import scales_of_items
 from fairopt.compiler.gather import Gathered
 from fairopt.compiler.items import Item, Members, Row, listed_rows, offsets_of, row_names
-from fairopt.contract.problem import HARD, Distance, ProjectionProblem, Rows, Softness
+from fairopt.contract.problem import HARD, Distance, ProjectionProblem, Softness
+from fairopt.contract.rows import Rows
 from fairopt.notions.batch import Batch
 from fairopt.notions.cells import merge
 

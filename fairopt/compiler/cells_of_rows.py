@@ -12,7 +12,7 @@ import numpy as np
 from fairopt.basics.arrays import BoolArray, IntArray
 from fairopt.basics.sparse import LARGE, Matrix, SparseRows, entries_of
 from fairopt.compiler.items import Item, Members, Row
-from fairopt.contract.problem import shares_of_cells
+from fairopt.contract.rows import shares_of_cells
 
 LEAST = 1e-280  # nothing is judged among numbers whose products underflow
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from fairopt.basics.errors import InputError
 from fairopt.basics.sparse import SparseRows
 from fairopt.compiler.items import Item
-from fairopt.contract.problem import Limits, ProjectionProblem, Rows
+from fairopt.contract.problem import Limits, ProjectionProblem
+from fairopt.contract.rows import Rows
 from fairopt.notions.amount import Amount
 
 

@@ -33,7 +33,8 @@ from fairopt.compiler.gather import Gathered
 from fairopt.compiler.items import Item, Removed, Row
 from fairopt.compiler.presolve import Decided, changes
 from fairopt.compiler.reach import Box, always_met, reaches, surely_open
-from fairopt.contract.problem import Distance, ProjectionProblem, Rows, shares_of_cells
+from fairopt.contract.problem import Distance, ProjectionProblem
+from fairopt.contract.rows import Rows, shares_of_cells
 from fairopt.contract.workspace import Workspace
 from fairopt.notions.algebra import Notion
 from fairopt.notions.batch import Batch, Recipe

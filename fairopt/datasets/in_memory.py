@@ -16,7 +16,7 @@ from fairopt.basics.files import Dialect
 from fairopt.datasets.find import Shard
 from fairopt.datasets.question import Question
 from fairopt.datasets.survey import Asked, Survey, Tally, blocks_of, compositions
-from fairopt.layer.prepared import project
+from fairopt.layer.one_shot import project
 from fairopt.solve import Solution
 from fairopt.solve.passes.whole_sums import count_at_least, exact_sums
 

@@ -14,7 +14,8 @@ import numpy as np
 from torch import Tensor
 
 from fairopt.basics.exact_sums import exact_cell_sums, exact_counted_sums
-from fairopt.contract.problem import ProjectionProblem, Rows
+from fairopt.contract.problem import ProjectionProblem
+from fairopt.contract.rows import Rows
 
 
 def row_terms(rows: Rows, k: int) -> list[tuple[int, Fraction]]:

@@ -4,6 +4,7 @@ from fairopt.layer.decisions import decide
 from fairopt.layer.fairness_layer import FairnessLayer
 from fairopt.layer.frozen import FrozenLayer
 from fairopt.layer.model import FairModel
-from fairopt.layer.prepared import Prepared, compile, project
+from fairopt.layer.one_shot import compile, project
+from fairopt.layer.prepared import Prepared
 
 __all__ = ["FairModel", "FairnessLayer", "FrozenLayer", "Prepared", "compile", "decide", "project"]

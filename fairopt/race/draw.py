@@ -12,7 +12,8 @@ from torch import Tensor
 from fairopt.basics.arrays import Array, IntArray
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.layer.classes import PreparedClasses
-from fairopt.layer.prepared import Prepared, compile
+from fairopt.layer.one_shot import compile
+from fairopt.layer.prepared import Prepared
 from fairopt.notions import DemographicParity, EqualizedOdds, EqualOpportunity, ImpactRatio, MeanResidual, Notion
 from fairopt.race.cells import Box, Subject
 

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from fairopt.basics.arrays import Array, BoolArray, IntArray
-from fairopt.contract.problem import HARD, ProjectionProblem, Rows, Softness
+from fairopt.contract.problem import HARD, ProjectionProblem, Softness
+from fairopt.contract.rows import Rows
 
 INF = float("inf")
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairopt.basics.arrays import Array
-from fairopt.contract.problem import HARD, Limits, ProjectionProblem, Rows, Softness
+from fairopt.contract.problem import HARD, Limits, ProjectionProblem, Softness
+from fairopt.contract.rows import Rows
 from fairopt.testing.oracle import solve_reference
 from fairopt_backends.unrolled import Unrolled, make_dual
 

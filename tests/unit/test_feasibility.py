@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from fairopt.basics.errors import InfeasibleError
 from fairopt.compiler import compile_problem
-from fairopt.contract.problem import HARD, ProjectionProblem, Rows
+from fairopt.contract.problem import HARD, ProjectionProblem
+from fairopt.contract.rows import Rows
 from fairopt.feasibility import conflict as conflict_of
 from fairopt.feasibility import infeasibility
 from fairopt.feasibility.decide import _least_squares

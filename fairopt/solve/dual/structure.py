@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 
 from fairopt.basics.arrays import Array, BoolArray, IntArray
-from fairopt.contract.problem import Limits, ProjectionProblem, Rows
+from fairopt.contract.problem import Limits, ProjectionProblem
+from fairopt.contract.rows import Rows
 from fairopt.contract.workspace import Workspace
 from fairopt.solve.dual.bordered import Split, split
 

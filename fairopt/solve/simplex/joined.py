@@ -15,7 +15,8 @@ from torch import Tensor
 from fairopt.basics.arrays import IntArray
 from fairopt.basics.errors import UnsupportedError
 from fairopt.basics.sparse import SparseRows, dense
-from fairopt.contract.problem import Distance, ProjectionProblem, Rows
+from fairopt.contract.problem import Distance, ProjectionProblem
+from fairopt.contract.rows import Rows
 from fairopt.notions.several import Part
 
 MOST_ROWS = 4096

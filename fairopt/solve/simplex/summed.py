@@ -15,7 +15,8 @@ import torch
 
 from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.basics.sparse import SparseRows, dense
-from fairopt.contract.problem import HARD, ProjectionProblem, Rows
+from fairopt.contract.problem import HARD, ProjectionProblem
+from fairopt.contract.rows import Rows
 from fairopt.feasibility import FarkasProof, infeasibility
 
 MOST = 2048  # numbers that the groups' probabilities are, in all

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.sparse import absolute
-from fairopt.contract.problem import Rows
+from fairopt.contract.rows import Rows
 
 NOTHING = -(1 << 20)  # the exponent of 0
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.exact_sums import nearest_float
 from fairopt.basics.sparse import Matrix, SparseRows
-from fairopt.contract.problem import OF_CELLS, ProjectionProblem, Rows, Softness
+from fairopt.contract.problem import OF_CELLS, ProjectionProblem, Softness
+from fairopt.contract.rows import Rows
 from fairopt.feasibility.exact_rows import exact_offsets
 from fairopt.solve.units.exponents import as_numpy, ldexp, row_exponents
 from fairopt.solve.units.span import FAR, WIDE, Span

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.arrays import Array, IntArray
-from fairopt.contract.problem import ProjectionProblem, Rows
+from fairopt.contract.problem import ProjectionProblem
+from fairopt.contract.rows import Rows
 from fairopt.feasibility.exact_rows import exact_offsets
 from fairopt.solve.units.exponents import NOTHING, as_numpy, exponent_of, exponents_of, row_exponents
 

@@ -7,7 +7,7 @@ import torch
 
 import fairopt.testing.claims.formulas as formulas
 from fairopt.basics.arrays import Array
-from fairopt.layer.prepared import compile as compile_notion
+from fairopt.layer.one_shot import compile as compile_notion
 from fairopt.notions import DemographicParity
 from fairopt.testing.claims.measurement import Measurement
 from fairopt.testing.claims.subject import Case, Generator, Layer, scale_of

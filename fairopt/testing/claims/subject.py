@@ -14,7 +14,7 @@ from fairopt.basics.errors import InfeasibleError, UnsupportedError
 from fairopt.contract.backend import Backend
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.contract.registry import resolve
-from fairopt.layer.prepared import compile as compile_notion
+from fairopt.layer.one_shot import compile as compile_notion
 from fairopt.notions import Notion, ScoreCovariance
 from fairopt.notions.batch import NamesOutput
 from fairopt.solve import Solution, solve

@@ -17,7 +17,8 @@ from fairopt.auditing.gap_table import gaps
 from fairopt.basics.errors import ConformanceError, FairoptWarning, InfeasibleError, InputError
 from fairopt.contract.backend import Status
 from fairopt.contract.problem import ProjectionProblem
-from fairopt.layer.prepared import Prepared, compile, project
+from fairopt.layer.one_shot import compile, project
+from fairopt.layer.prepared import Prepared
 from fairopt.notions.algebra import Notion
 from fairopt.testing.draws import stream
 from fairopt.testing.exact import violation_exact

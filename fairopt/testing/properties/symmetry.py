@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.errors import UnsupportedError
-from fairopt.contract.problem import ProjectionProblem, Rows
+from fairopt.contract.problem import ProjectionProblem
+from fairopt.contract.rows import Rows
 from fairopt.testing.subject import Subject, fail, slack
 
 

@@ -18,8 +18,8 @@ from fairopt.basics.extras import missing
 from fairopt.basics.table import Table
 from fairopt.layer.decisions import decide
 from fairopt.layer.freezing import group_keys
+from fairopt.layer.one_shot import compile
 from fairopt.layer.population_bound import PopulationBound
-from fairopt.layer.prepared import compile
 from fairopt.notions import Notion
 from fairopt.notions.groups import Missing
 from fairopt.training.decisions.calibration import Calibration

@@ -21,7 +21,8 @@ from fairopt.basics.arrays import Array, BoolArray, IntArray
 from fairopt.basics.errors import BackendError, InfeasibleError, UnsupportedError
 from fairopt.basics.extras import missing
 from fairopt.basics.sparse import same_columns
-from fairopt.contract.problem import ProjectionProblem, Rows
+from fairopt.contract.problem import ProjectionProblem
+from fairopt.contract.rows import Rows
 from fairopt.training.decisions.curves import Curve
 
 WHAT = "FairDecisions"

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.table import Table
 from fairopt.layer.decisions import decide
-from fairopt.layer.prepared import compile
+from fairopt.layer.one_shot import compile
 from fairopt.layer.settings import Space
 from fairopt.notions.groups import Missing
 from fairopt.training.decisions.fit import Calibrated, fitted

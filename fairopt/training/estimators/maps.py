@@ -30,7 +30,8 @@ from torch import Tensor
 from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.errors import InputError, UnsupportedError
 from fairopt.basics.sparse import absolute
-from fairopt.contract.problem import HARD, ProjectionProblem, Rows
+from fairopt.contract.problem import HARD, ProjectionProblem
+from fairopt.contract.rows import Rows
 from fairopt.layer.by_group import ByGroup
 from fairopt.layer.fairness_layer import FairnessLayer
 from fairopt.layer.freezing import group_keys
