@@ -86,6 +86,12 @@ def test_the_gradient_where_a_repair_takes_a_class_off_the_edge() -> None:
     assert told(8320, "squared") == "CERTIFIED"
 
 
+@pytest.mark.parametrize("seed", [1074, 2179, 2270, 3673, 4082])
+def test_a_probability_of_one_moves_beside_one_of_1e_300(seed: int) -> None:
+    """It was held where it is, and other groups with it."""
+    assert told(seed, "kl") in ("CERTIFIED", "WITHIN_ROUNDING")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("distance", ["squared", "kl"])
 def test_nothing_of_ten_thousand_is_certified_wrongly(distance: str) -> None:

@@ -51,7 +51,7 @@ def least_and_most(problem: ProjectionProblem, z: np.ndarray) -> tuple[np.ndarra
     G, h = rows_of(problem)
     n, C = z.shape[0], problem.classes
     top = 1.0 if problem.distance == "kl" or C > 1 else None
-    bounds = [(v, v) if v == 0.0 or v == top else (0.0, top) for v in z]
+    bounds = [(v, v) if v == 0.0 or (v == top and C == 1) else (0.0, top) for v in z]
     equal = None if C == 1 else np.tile(np.eye(n // C), C)
     ones = None if C == 1 else np.ones(n // C)
     ends = np.zeros((2, n))
@@ -76,7 +76,8 @@ def drawn(seed: int, kind: str) -> tuple[Any, torch.Tensor, ProjectionProblem, b
         if rng.random() < 0.5:
             inside = features["g"] == group
             if kind == "simplex":
-                z[inside, int(rng.integers(C))] = 0.0
+                z[inside, int(rng.integers(C))] = 0.0 if rng.random() < 0.7 else 1e-300
+                z[inside, int(rng.integers(C))] += rng.choice([0.0, 1e17])  # 1 beside probabilities that are none but for rounding
             else:
                 z[inside] = float(rng.integers(2)) if kind == "kl" else 0.0
     z = z / z.sum(1, keepdims=True) if kind == "simplex" else z
@@ -124,7 +125,9 @@ def test_the_prices_told_take_scores_where_they_are(seed: int, kind: str) -> Non
             solution = prepared.project(z, return_solution=True)
     except fo.InfeasibleError:
         return
-    assert solution.status in (fo.Status.CERTIFIED, fo.Status.WITHIN_ROUNDING)
+    if solution.status not in (fo.Status.CERTIFIED, fo.Status.WITHIN_ROUNDING):
+        assert bool(((z > 0.0) & (z < 1e-200)).any())  # a tail that bends over hundreds of orders is not always found, and said
+        return
     p, y = solution.prices.numpy(), solution.scores.numpy()
     if kind == "simplex":
         assert np.abs(table_of(problem, z.numpy(), p, "kl") - y).max() <= 1e-8

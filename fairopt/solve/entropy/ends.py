@@ -61,7 +61,7 @@ def ends_of(problem: ProjectionProblem, z: Array) -> Ends | None:
     sort, back = rows.order.numpy(), rows.inverse_order.numpy()
     bounds = (to_cell_order(b, problem).numpy() if isinstance(b, Tensor) else np.full(z.shape, b) for b in (problem.lb, problem.ub))
     low, high = (np.clip(b, 0.0, top) for b in bounds)
-    fixed = (z[sort] <= 0.0) | (z[sort] >= top)
+    fixed = (z[sort] <= 0.0) | ((z[sort] >= top) & (problem.classes == 1))  # beside a class of 1 there may be one of 1e-300, which moves
     low, high = np.where(fixed, z[sort], low), np.where(fixed, z[sort], high)
     free, reach, pushes = low < high, _Reach(problem, hard), list[_Push]()
     for _ in range(rows.counts.shape[0] + 1):
@@ -86,10 +86,11 @@ def ends_of(problem: ProjectionProblem, z: Array) -> Ends | None:
 
 
 def _sums_to_one(low: Array, high: Array, sort: Array, back: Array, classes: int) -> bool:
-    """Takes from ``high`` (n,), in cell order, the classes of samples that are another one for certain; False where one has none."""
+    """Tightens bounds (n,), in cell order, of probabilities that sum to 1; False where a sample has no class left."""
     least, most = (b[back].reshape(classes, -1) for b in (low, high))
     most = np.where((least == 1.0).any(0) & (least < 1.0), 0.0, most)
-    high[:] = most.reshape(-1)[sort]
+    least = np.where(((most > 0.0).sum(0) == 1) & (most > 0.0), 1.0, least)
+    low[:], high[:] = least.reshape(-1)[sort], most.reshape(-1)[sort]
     return bool((most > 0.0).any(0).all())
 
 
