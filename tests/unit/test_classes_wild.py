@@ -92,6 +92,11 @@ def test_a_probability_of_one_moves_beside_one_of_1e_300(seed: int) -> None:
     assert told(seed, "kl") in ("CERTIFIED", "WITHIN_ROUNDING")
 
 
+def test_the_gradient_of_what_is_left_where_the_rest_is_put_to_0() -> None:
+    """Shares of 1e-300 follow beyond float64: inf - inf."""
+    assert told(9514, "kl") == "WITHIN_ROUNDING"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("distance", ["squared", "kl"])
 def test_nothing_of_ten_thousand_is_certified_wrongly(distance: str) -> None:

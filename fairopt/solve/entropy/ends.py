@@ -39,7 +39,12 @@ class Ends:
         if classes == 1:
             return torch.where(zero, 0.0, torch.where(one, 1.0, scores))
         left = torch.where(zero.reshape(classes, -1).T, 0.0, scores)
-        return torch.where((left == scores).all(1, keepdim=True), left, left / left.sum(1, keepdim=True))
+        if left.requires_grad:
+            end = torch.finfo(left.dtype).max
+            left.register_hook(lambda g: g.clamp(-end, end))  # type: ignore[no-untyped-call]  # a class of 1e-300 that has all the rest follows by 1e300
+        # the map is that of odds, the same whatever they sum to, so that the sum is a constant also to its gradient
+        whole = left.detach().sum(1, keepdim=True)
+        return left / torch.where((left == scores).all(1, keepdim=True), 1.0, whole)
 
 
 @dataclass(eq=False)
