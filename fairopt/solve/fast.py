@@ -20,11 +20,12 @@ from fairopt.contract.problem import ProjectionProblem
 from fairopt.solve.certificate import Certificate, Solution, problem_hash
 from fairopt.solve.certified import certificate_of, prices_of
 from fairopt.solve.gradient.attached import attach_piece
-from fairopt.solve.passes import batch, stages
+from fairopt.solve.kin import plan_of
+from fairopt.solve.passes import batch, refill, stages
 from fairopt.solve.passes import project as passes
 from fairopt.solve.passes.jit import misses
 from fairopt.solve.passes.search import NUMBERS
-from fairopt.solve.plan import Plan, plan_of
+from fairopt.solve.plan import Plan
 
 _empty, _float64, _float32 = np.empty, torch.float64, torch.float32
 _address = stages.ADDRESS
@@ -170,7 +171,7 @@ def compile_for(dtype: torch.dtype) -> bool:
 
 
 def compile_rows_for(dtype: torch.dtype) -> None:
-    """Compiles the functions of batches, which otherwise their first call does, in a second."""
+    """Compiles the functions of batches and of plans, which otherwise their first call does, in a second."""
     z = np.full((1, 1), np.nan, dtype="float32" if dtype is _float32 else "float64")
     whole, real = np.zeros(stages.INTS + 2, dtype=np.int64), np.zeros(stages.FLOATS)
     none, code, numbers = np.zeros(0), np.zeros((1, 1), dtype=np.uint16), np.zeros((0, stages.HEAD))
@@ -180,3 +181,4 @@ def compile_rows_for(dtype: torch.dtype) -> None:
         _address, nothing, nothing.view(bits), ends, ends.view(bits), code[0], whole, real, none, none, none, part, nothing, code, numbers
     )
     batch.differentiate_rows(_address, nothing, code, whole, real, none, numbers, nothing, False)
+    refill.compile_now()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairopt.basics.arrays import Array, BoolArray, IntArray
+from fairopt.basics.arrays import Array, IntArray
 from fairopt.basics.sparse import SparseRows, most_in_a_column
 from fairopt.contract.problem import ProjectionProblem
-from fairopt.solve.dual.structure import metric_of_cells, numbers, structure, unit_of
+from fairopt.solve.dual.structure import numbers, structure, unit_of
 from fairopt.solve.finish.check import TINY
 from fairopt.solve.finish.rounding import box_holds_numbers
 from fairopt.solve.passes import stages as fields
+from fairopt.solve.passes.refill import row_sums
 from fairopt.solve.passes.search import NUMBERS
 from fairopt.solve.units import NEAR, span
 
@@ -122,11 +123,6 @@ class Plan(CellPlan):
         return made
 
 
-def plan_of(problem: ProjectionProblem) -> Plan | None:
-    """The plan of a problem and its samples, or None where the general road takes it."""
-    return problem.workspace.keep("compiled", lambda: _of_kin(problem))
-
-
 def _taken(problem: ProjectionProblem) -> bool:
     rows = problem.rows
     if problem.m == 0 or problem.stated is not None or not problem.feasible or rows.dense is not None:
@@ -144,23 +140,19 @@ def _taken(problem: ProjectionProblem) -> bool:
 
 def _span(problem: ProjectionProblem, extents: Extents) -> tuple[float, float]:
     """The largest absolute scores, from and to, that are solved in the problem's own units; none where it needs others."""
-    if _near(problem, extents):
+    if near_one(problem, extents):
         return 2.0**-NEAR, 2.0**NEAR
     known = span(problem)
     return (known.low, known.high) if known.plain else (np.inf, -np.inf)
 
 
-def _near(problem: ProjectionProblem, extents: Extents) -> bool:
-    """Whether all numbers of a problem are 0, infinite or about 1."""
+def near_one(problem: ProjectionProblem, extents: Extents | None = None) -> bool:
+    """Whether all numbers of a problem are 0, infinite or about 1; ``extents``: None for those of its own samples."""
+    extents = extents_of(problem) if extents is None else extents
     soft = np.array([s.weight for s in problem.softness])
     bounds = np.array([*extents.low, *extents.high])
-    sizes = (problem.rows.offset, problem.lower, problem.upper, problem.width, bounds, soft, unit_of(problem))
-    return _about_one(np.concatenate(sizes), extents)
-
-
-def _about_one(values: Array, extents: Extents) -> bool:
-    """Whether values, and the weights, are 0, infinite or about 1."""
-    sizes = np.abs(values)
+    values = (problem.rows.offset, problem.lower, problem.upper, problem.width, bounds, soft, unit_of(problem))
+    sizes = np.abs(np.concatenate(values))
     near = (sizes == 0.0) | (sizes == np.inf) | ((sizes >= 2.0**-NEAR) & (sizes <= 2.0**NEAR))
     return extents.lightest > 2.0**-NEAR and extents.heaviest < 2.0**NEAR and bool(near.all())
 
@@ -222,8 +214,10 @@ def cell_plan(
     numbers_[fields.FARTHEST] = max(abs(b) for b in (*extents.low, *extents.high))  # and at most so far
     numbers_[fields.LIGHT] = 1.0 / extents.lightest
     whole = np.concatenate([head, starts, index, problem.range_starts, st.hard, *meetings]).astype(np.int64)
-    soft, metric = 1.0 / nums.gamma, metric_of_cells(rows, extents.opened)
-    parts = (numbers_, entries, products, problem.lower, problem.upper, problem.width, nums.rho, soft, rows.offset, st.unit, metric)
+    unit, metric = np.empty(m), np.empty(m)
+    row_sums(starts, index, entries, rows.counts, extents.opened, unit, metric)
+    soft = 1.0 / nums.gamma
+    parts = (numbers_, entries, products, problem.lower, problem.upper, problem.width, nums.rho, soft, rows.offset, unit, metric)
     real: Array = np.concatenate([*parts, extents.opened, np.ones(C)], dtype=np.float64)
     slopes = int(head[fields.SLOPES])
     size = fields.HEAD + m + (L + R) + m + R + 2 * slopes
@@ -233,7 +227,8 @@ def cell_plan(
     return CellPlan(whole, real, size, m, C, L + R, extents.boxed, name, low32 <= high32)
 
 
-def _plan(problem: ProjectionProblem) -> Plan | None:
+def own_plan(problem: ProjectionProblem) -> Plan | None:
+    """The plan of a problem and its samples, made from the problem alone; None where the general road takes it."""
     plan = cell_plan(problem)
     if plan is None:
         return None
@@ -245,7 +240,7 @@ def _plan(problem: ProjectionProblem) -> Plan | None:
     inverse = NOTHING if plain else np.ones(1) if weights is None else 1.0 / weights.numpy()
     part = np.zeros(0, dtype=np.int64)
     if plan.boxed and uniform and n > LARGE:
-        part, plan.real[-plan.cells :] = _sample(cell, rows.counts)
+        part, plan.real[-plan.cells :] = sample(cell, rows.counts)
     known = {**vars(plan), "single": plan.single if uniform else box_holds_numbers(problem, torch.float32)}
     bounds = (NOTHING, NOTHING) if plain else (lb, ub)
     return Plan(**known, cell=cell, lb=bounds[0], ub=bounds[1], inverse=inverse, part=part, coded=plan.boxed or weights is not None)
@@ -261,7 +256,7 @@ def _entries(problem: ProjectionProblem) -> tuple[IntArray, IntArray, Array, boo
     row, column = np.nonzero(a)
     starts = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=problem.m))])
     apart = rows.one_row_a_cell or all(int(np.count_nonzero(a[p:q], axis=0).max(initial=0)) <= 1 for p, q in spans)
-    return starts, column, a[row, column], apart
+    return starts, np.ascontiguousarray(column), a[row, column], apart
 
 
 def _simple(problem: ProjectionProblem) -> bool:
@@ -277,7 +272,7 @@ def _inward(bound: float) -> float:
     return float(near if float(near) >= bound else np.nextafter(near, np.float32(np.inf)))
 
 
-def _sample(cell: Any, counts: IntArray) -> tuple[IntArray, Array]:
+def sample(cell: Any, counts: IntArray) -> tuple[IntArray, Array]:
     """Positions (k,) of about SAMPLE scores, and what one of them stands for in each cell (C,). None where a cell goes without."""
     part = np.arange(0, cell.shape[0], cell.shape[0] // SAMPLE, dtype=np.int64)
     taken = np.bincount(cell[part], minlength=counts.shape[0])
@@ -289,55 +284,3 @@ def _sample(cell: Any, counts: IntArray) -> tuple[IntArray, Array]:
 def _terms(counts: IntArray) -> int:
     """How many numbers a row value is summed from, at most."""
     return int(counts.max(initial=1)) + int(counts.shape[0]) + 8
-
-
-# plans of problems that differ in their counts alone ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Layout:
-    """The plan of the first of some problems that have all but samples and weights in common (``fairopt.compiler.template``); ``filled``
-    (m, C): which coefficients are not 0."""
-
-    plan: Plan
-    filled: BoolArray
-    row: IntArray
-    column: IntArray
-
-    def of(self, problem: ProjectionProblem) -> Plan | None:
-        """The plan of another of them: what ``_plan`` makes, number by number. None where counts change more than numbers."""
-        rows, first, weights = problem.rows, self.plan, problem.weights
-        a, m, C = rows.coefficients, first.m, first.cells
-        if isinstance(a, SparseRows) or not np.array_equal(a != 0.0, self.filled):
-            return None
-        extents, unit = extents_of(problem), unit_of(problem)
-        if not _about_one(unit, extents):
-            return None
-        cell = rows.cell.numpy().astype(np.uint16)
-        part, scale = np.zeros(0, dtype=np.int64), np.ones(C)
-        if first.boxed and weights is None and problem.n > LARGE:
-            part, scale = _sample(cell, rows.counts)
-        real = first.real.copy()
-        real[fields.FLOATS : fields.FLOATS + self.row.size] = a[self.row, self.column]
-        real[-2 * (m + C) :] = np.concatenate([unit, metric_of_cells(rows, extents.opened), extents.opened, scale])
-        terms = _terms(rows.counts)
-        real[fields.TERMS], real[fields.TINY] = terms, (problem.n + terms) * TINY
-        real[fields.LIGHT] = 1.0 / extents.lightest
-        return first.with_samples(cell, real, first.inverse if weights is None else 1.0 / weights.numpy(), part)
-
-
-def _of_kin(problem: ProjectionProblem) -> Plan | None:
-    """The plan of a problem, by that of an earlier one of its kin where there is one."""
-    kin = problem.workspace.get("kin")
-    if kin is None:
-        return _plan(problem)
-    key = "layout", problem.weights is None
-    layout = kin.get(key)
-    plan = None if layout is None else layout.of(problem)
-    if plan is None:
-        plan = _plan(problem)
-        coefficients = problem.rows.coefficients
-        if plan is not None and layout is None and isinstance(coefficients, np.ndarray) and _near(problem, extents_of(problem)):
-            filled = coefficients != 0.0
-            kin.put(key, Layout(replace(plan, cell=plan.cell[:0], part=plan.part[:0]), filled, *np.nonzero(filled)))
-    return plan

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from fairopt.basics.exact_sums import exact_cell_sums
 from fairopt.solve.front import solve
+from fairopt.solve.kin import plan_of
 from fairopt.solve.passes import jit, kernels
 from fairopt.solve.passes.compiled_passes import CompiledPasses
 from fairopt.solve.passes.interface import Passes, Samples
 from fairopt.solve.passes.torch_passes import TorchPasses
-from fairopt.solve.plan import plan_of
 from fairopt.solve.road import closed
 from fairopt.testing.draws import wild
 

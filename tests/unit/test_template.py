@@ -22,10 +22,13 @@ from fairopt.compiler import Compiled, cells_of_rows, compile_problem, numbered,
 from fairopt.compiler.duplicates import directions
 from fairopt.compiler.memory import CompiledMemory
 from fairopt.compiler.reach import Box, always_met, reaches, surely_open
+from fairopt.contract.problem import HARD, ProjectionProblem
+from fairopt.contract.rows import Rows
 from fairopt.contract.workspace import Workspace
 from fairopt.notions import cells
 from fairopt.notions.functional import Functional
-from fairopt.solve.plan import Plan, plan_of
+from fairopt.solve.kin import plan_of
+from fairopt.solve.plan import Plan
 
 A, B, C = "a", "b", "c"
 Make = Callable[[float], fo.Notion]
@@ -358,6 +361,30 @@ def test_a_plan_of_other_entries_is_made_anew() -> None:
         assert plan_of(p) is not None
     assert kin.get(("layout", True)) is not None
     same(plan_of(other), expected, "plan")
+
+
+@pytest.mark.parametrize("sizes", [(10, 10), (1_000_000_001, 1_000_000_000)])
+def test_a_layout_steps_aside_where_counts_cancel(sizes: tuple[int, int]) -> None:
+    """A row whose weights in one cell cancel, wholly or nearly: it has another entry less there, or numbers far from 1."""
+
+    def problem(counts: tuple[int, int]) -> ProjectionProblem:
+        masks, scales = np.array([[True, True], [True, False]]), np.array([[0.7, -0.35]])
+        rows = Rows(torch.tensor([0, 1]), masks, scales if not kept else kept[0], np.zeros(1), copies=np.array(counts))
+        kept.append(rows.scales)
+        limits = np.array([-0.1]), np.array([0.1]), np.zeros(0), np.array([1])
+        return ProjectionProblem(rows, *limits, lb=0.0, ub=1.0, softness=(HARD,), labels=("row",), constraint_labels=("row",))
+
+    kept: list[Any] = []
+    kin = Workspace()
+    first, second = problem((10, 20)), problem(sizes)
+    for p in (first, second):
+        p.workspace.put("kin", kin)
+    assert plan_of(first) is not None
+    layout = kin.get(("layout", True))
+    if sizes[0] == sizes[1]:
+        assert layout.of(second) is None
+        assert int(np.count_nonzero(second.rows.coefficients)) == 1
+    same(plan_of(second), plan_of(replace(second)), "plan")
 
 
 def test_layers_compile_inside_transforms() -> None:

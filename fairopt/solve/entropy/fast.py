@@ -26,10 +26,11 @@ from fairopt.solve.dual.structure import structure
 from fairopt.solve.entropy.ends import ends_of
 from fairopt.solve.entropy.finish import FAR_UNDER
 from fairopt.solve.entropy.gradient import second
+from fairopt.solve.kin import plan_of
 from fairopt.solve.passes import kl_project, stages
 from fairopt.solve.passes.jit import misses
 from fairopt.solve.passes.search import NUMBERS
-from fairopt.solve.plan import Plan, plan_of
+from fairopt.solve.plan import Plan
 from fairopt.solve.transforms import refuse_transforms
 
 BACKEND = "dual_newton"

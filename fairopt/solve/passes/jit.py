@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 RELAXED = {"nsz", "arcp", "contract"}
 FILES = (
     "kernels.py", "kl_kernels.py", "rows.py", "pieces.py", "search.py", "stages.py", "project.py", "batch.py", "kl_project.py",
-    "whole_sums.py", "binned_kernels.py", "simplex_kernels.py", "simplex_project.py",
+    "whole_sums.py", "binned_kernels.py", "simplex_kernels.py", "simplex_project.py", "refill.py",
 )  # fmt: skip
 logger = logging.getLogger("fairopt")
 
@@ -56,6 +56,11 @@ def within(function: F) -> F:
 def reordered(function: F) -> F:
     """As ``compiled``, with sums in an order that suits the machine: fast, and still the same bits on every call."""
     return _made(function, {"fastmath": RELAXED | {"reassoc"}})
+
+
+def rounded(function: F) -> F:
+    """As ``compiled``, with every operation rounded as Python would: for numbers that stand beside those of numpy."""
+    return _made(function, {"fastmath": False})
 
 
 def _made(function: F, options: dict[str, Any]) -> F:
