@@ -3,6 +3,7 @@
 Every entry point reads through these functions, so that two doors never differ in what they take or how they refuse it.
 
 - ``group_values``: values that name groups, as integers or Python values;
+- ``plain_array``: the numbers of a plain tensor or array, with the fewest questions; None where another one is to read;
 - ``numbers``: a finite real vector;
 - ``read_features``: attribute name -> column, from a mapping, a frame, or a bare column where one attribute is meant;
 - ``plain_values``: the same, as int, str, bool or None, one by one;
@@ -14,6 +15,7 @@ Importing this loads no torch: streams read through it too.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -23,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fairopt.basics.arrays import Array, IntArray
-from fairopt.basics.containers import column_or_frame, frame_columns, is_frame, is_tensor, opened
+from fairopt.basics.containers import column_or_frame, frame_columns, is_frame, is_tensor, is_wrapped, opened
 from fairopt.basics.errors import InputError
 from fairopt.basics.soft import Soft
 
@@ -72,8 +74,24 @@ def length(column: Any, what: str) -> int:
     return len(plain) if isinstance(plain, list) else int(plain.shape[0])
 
 
+def plain_array(column: Any) -> np.ndarray[Any, Any] | None:
+    """The (n,) numbers of a plain column as they lie: of a dense CPU tensor without a gradient, or of an array. None for every other
+    column, which ``group_values`` and ``numbers`` read or refuse: batch after batch comes as plain columns, and they need few questions."""
+    if is_tensor(column):
+        plain = column.is_cpu and not column.requires_grad and column.layout is sys.modules["torch"].strided and not is_wrapped(column)
+        if not plain or column.is_quantized or column.is_complex() or column.is_neg():
+            return None
+        if column.dtype.is_floating_point and column.itemsize < 4:
+            return None
+        column = column.numpy()
+    return column if type(column) is np.ndarray and column.ndim == 1 and column.dtype.kind in "biuf" else None
+
+
 def group_values(column: Any, what: str) -> tuple[IntArray | None, str, Sequence[Any]]:
     """Either an int64 array with its kind ('int' or 'bool'), or a list of Python values to look at one by one (missing ones as None)."""
+    array = plain_array(column)
+    if array is not None:
+        return _from_array(array, what)
     plain = opened(column, what)
     if is_tensor(plain):
         if plain.is_complex():
@@ -166,9 +184,12 @@ def numbers(column: Any, n: int | None, what: str) -> Tensor:
         raise InputError(f"{what} must have shape ({n},), came {tuple(tensor.shape)}")
     if not tensor.dtype.is_floating_point:
         return tensor.to(torch.float64)
-    finite = torch.isfinite(tensor.detach())
+    values = tensor.detach()
+    if isfinite(values.sum()):  # then every one is; a sum of finite ones may overflow
+        return tensor
+    finite = torch.isfinite(values)
     if not bool(finite.all()):
-        raise InputError(f"{what} holds NaN or infinite values: {float(tensor.detach()[~finite][0])!r} at {_first(~finite)}")
+        raise InputError(f"{what} holds NaN or infinite values: {float(values[~finite][0])!r} at {_first(~finite)}")
     return tensor
 
 

@@ -103,7 +103,7 @@ def _checked_tensor(column: torch.Tensor, what: str) -> torch.Tensor:
     if is_wrapped(column):
         words = "a tensor inside torch.func or vmap, expected a plain one: only scores may be under a transform"
         raise UnsupportedError(f"{what}: got {words}")
-    if str(column.layout) != "torch.strided" or column.is_quantized or column.device.type == "meta":
+    if column.layout is not sys.modules["torch"].strided or column.is_quantized or column.is_meta:
         raise InputError(f"{what} must be a dense tensor with values, came a tensor of {column.layout} on device {column.device}")
     return column
 

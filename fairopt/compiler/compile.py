@@ -32,6 +32,7 @@ from fairopt.notions.groups import Missing, Vocabulary, declare
 
 ULP = 2.0**-7  # relative, of the coarsest dtype
 OnMissing = Literal["drop", "warn", "raise"]
+CHOICES = {"missing_group": ("error", "own"), "on_missing": ("drop", "warn", "raise"), "on_infeasible": ("raise", "closest", "passthrough")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,8 +131,9 @@ def compile_problem(
     with np.errstate(all="ignore"):  # what overflows among numbers near the end of float64 grants nothing
         may_leave = on_infeasible == "passthrough" or _narrow(lb, ub)
         key = None if may_leave or copies is not None or outputs is not None else key_of(notion, lb, ub, kind)
-        found = None if key is None else _again(key, asked)
-        compiled = _anew(key, asked, may_leave=may_leave) if found is None else found
+        compiled = None if key is None else _again(key, asked)
+        if compiled is None:
+            compiled = _anew(key, asked, may_leave=may_leave)
     if compiled.whole is None:
         batch.forget()
     return compiled
@@ -151,14 +153,16 @@ class _Asked:
 
 
 def _again(key: Hashable, asked: _Asked) -> Compiled | None:
-    """By the template of an earlier composition; None where there is none."""
+    """By the template of an earlier composition; None, with no column left in the batch, where there is none."""
     found = from_template(key, asked.batch)
-    if found is None:
-        return None
-    template, coded = found
-    _report_dropped(template.problem["dropped"], asked.on_missing)
-    problem = template.filled(coded, asked.batch, read_weights(asked.weights, asked.batch.n))
-    return None if problem is None else Compiled(problem, asked.batch.vocabularies, template.removed, None)
+    if found is not None:
+        template, coded = found
+        _report_dropped(template.problem["dropped"], asked.on_missing)
+        problem = template.filled(coded, asked.batch, read_weights(asked.weights, asked.batch.n))
+        if problem is not None:
+            return Compiled(problem, asked.batch.vocabularies, template.removed, None)
+    asked.batch.forget()
+    return None
 
 
 def _anew(key: Hashable | None, asked: _Asked, *, may_leave: bool) -> Compiled:
@@ -237,13 +241,9 @@ def _check_arguments(notion: object, n: int, missing: str, on_missing: str, on_i
         raise InputError(f"notion must be a notion such as DemographicParity('sex', tolerance=0.05), came {notion!r}")
     if n < 1:
         raise InputError("the batch is empty; at least one sample is needed")
-    for word, value, allowed in (
-        ("missing_group", missing, ("error", "own")),
-        ("on_missing", on_missing, ("drop", "warn", "raise")),
-        ("on_infeasible", on_infeasible, ("raise", "closest", "passthrough")),
-    ):
-        if value not in allowed:
-            raise InputError(f"{word} must be one of {', '.join(map(repr, allowed))}, came {value!r}")
+    for word, value in (("missing_group", missing), ("on_missing", on_missing), ("on_infeasible", on_infeasible)):
+        if value not in CHOICES[word]:
+            raise InputError(f"{word} must be one of {', '.join(map(repr, CHOICES[word]))}, came {value!r}")
 
 
 def _check_copies(copies: IntArray | None, n: int, weights: Any) -> None:

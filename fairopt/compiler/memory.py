@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairopt.basics.columns import plain_array
 from fairopt.basics.containers import is_wrapped
 from fairopt.compiler.template import is_shipped
 from fairopt.contract.problem import ProjectionProblem
@@ -96,6 +97,9 @@ def _content(fact: Any) -> Hashable | None:
     """The bytes of one column with dtype and shape; a number as it is; None where neither is there."""
     if fact is None or isinstance(fact, (bool, int, float)):
         return type(fact).__name__, fact
+    array = plain_array(fact)
+    if array is not None:
+        return array.dtype.str, array.shape, array.tobytes()
     if isinstance(fact, Tensor):
         if (
             fact.layout is not torch.strided

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.arrays import BoolArray, IntArray
-from fairopt.basics.columns import Value, length, numbers, read_features
+from fairopt.basics.columns import Value, length, numbers, plain_array, read_features
 from fairopt.basics.errors import InputError
 from fairopt.basics.table import joined_words
 from fairopt.notions.amount import is_number
@@ -328,17 +328,32 @@ class Batch:
         return tuple(made)
 
     def follow(self, recipe: Recipe) -> bool:
-        """Make the columns of another batch's ``recipe`` here; False where targets are not binary. InputErrors as in reading them."""
+        """Make the columns of another batch's ``recipe`` here, for this alone: ``forget`` them before a notion is asked. False where
+        targets are not binary. InputErrors as in reading them."""
+        labels: IntArray | None = None
         for part in recipe:
-            if not isinstance(part, float) and is_soft(self, part):
-                return False
             if not isinstance(part, float):
+                if is_soft(self, part):
+                    return False
                 self._attribute_column(part)
-            elif not self.targets.binary:
+                continue
+            labels = self._zeros_and_ones() if labels is None else labels
+            if labels is None:
                 return False
-            else:
-                self.targets == part  # noqa: B015  (makes the column)
+            self.columns.append(Column((labels == part).astype(np.int64), 2, ("", ""), ""))  # nothing asks for its name
         return True
+
+    def _zeros_and_ones(self) -> IntArray | None:
+        """(n,) the targets, where each is 0 or 1. InputErrors as in reading them."""
+        values = plain_array(self._targets_given) if self._pos_label is None else None
+        if values is None or values.shape[0] != self.n:
+            if self.targets.tensor.requires_grad:
+                return None
+            values = self.targets.as_float64
+        self.used_targets = True
+        with np.errstate(invalid="ignore"):
+            whole = values.astype(np.int64)
+        return whole if bool(((whole == values) & (whole >> 1 == 0)).all()) else None
 
     def forget(self) -> None:
         """Let the columns go: events and their batch hold one another, and columns are large."""

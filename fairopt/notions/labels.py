@@ -50,7 +50,8 @@ class Targets:
         self._seen: dict[tuple[str, float], Mask] = {}
 
     @cached_property
-    def _numbers(self) -> Any:
+    def as_float64(self) -> Any:
+        """(n,) the targets without gradient."""
         return self.tensor.detach().to("cpu", torch.float64).numpy()
 
     def _compare(self, word: str, other: Any, compare: Callable[[Any, float], Any]) -> Mask:
@@ -62,7 +63,7 @@ class Targets:
             trap(f"targets can be compared with a number, came {type(other).__name__}")
         key = (word, float(other))
         if key not in self._seen:
-            self._seen[key] = self._batch.boolean_event(compare(self._numbers, float(other)), f"target{word}{other:g}")
+            self._seen[key] = self._batch.boolean_event(compare(self.as_float64, float(other)), f"target{word}{other:g}")
         return self._seen[key]
 
     @property
@@ -73,18 +74,18 @@ class Targets:
     @cached_property
     def binary(self) -> bool:
         """Whether every target is 0 or 1."""
-        values = self._numbers
+        values = self.as_float64
         return bool(((values == 0) | (values == 1)).all())
 
     def expect_binary(self, notion: str) -> None:
         """InputError where a target is neither 0 nor 1: then the events target=0 and target=1 mean something else than was meant."""
         if not self.binary:
-            self._refuse(f"{notion} is about the labels 0 and 1", self._numbers)
+            self._refuse(f"{notion} is about the labels 0 and 1", self.as_float64)
 
     def check_met(self) -> None:
         """InputError where a notion asks for targets of some value, and no sample has any of these, though other labels than 0, 1 came."""
         asked = sorted(value for word, value in self._seen if word == "=")
-        values = self._numbers
+        values = self.as_float64
         if asked and not np.isin(values, [*asked, 0.0, 1.0]).all() and not np.isin(values, asked).any():
             self._refuse(f"the notion compares targets with {shown(asked)}, which no sample has", values)
 
