@@ -13,14 +13,17 @@ import torch
 from torch import Tensor
 
 from fairopt.basics.exact_sums import exact_cell_sums
+from fairopt.contract.problem import Distance
 from fairopt.solve.front import solve
 from fairopt.solve.kin import plan_of
 from fairopt.solve.passes import jit, kernels
 from fairopt.solve.passes.compiled_passes import CompiledPasses
 from fairopt.solve.passes.interface import Passes, Samples
 from fairopt.solve.passes.torch_passes import TorchPasses
-from fairopt.solve.road import closed
+from fairopt.solve.road import ROADS, closed
 from fairopt.testing.draws import wild
+from tests.unit.class_draws import class_draws
+from tests.unit.kl_draws import kl_draws
 
 BOXES = ("none", "one", "one side", "ties", "samples")
 IMPLEMENTATIONS: dict[str, Any] = {"torch": TorchPasses, "compiled": CompiledPasses}
@@ -123,6 +126,8 @@ def test_what_is_kept_on_disk_is_stamped_with_every_file() -> None:
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> Any:
     """``project`` and all that it calls as plain Python, as they are without numba."""
+    for road in ROADS:
+        importlib.import_module(f"fairopt.solve.{road}")  # what is first imported below would stay plain afterwards
     monkeypatch.setattr(jit, "module", lambda: None)
     monkeypatch.setattr(jit, "vector", lambda data, size: data)
     parent = importlib.import_module("fairopt.solve.passes")
@@ -132,6 +137,45 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> Any:
     for name in names:
         monkeypatch.setattr(parent, name, importlib.import_module(f"fairopt.solve.passes.{name}"), raising=False)
     return sys.modules["fairopt.solve.passes.project"]
+
+
+@pytest.fixture
+def plain_roads(plain: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The roads of the divergences and of class probabilities, in plain Python."""
+    names = {road: f"fairopt.solve.{road}" for road in ("entropy.fast", "simplex.fast")}
+    for name in names.values():
+        monkeypatch.delitem(sys.modules, name)
+    return {road: importlib.import_module(name) for road, name in names.items()}
+
+
+@pytest.mark.parametrize("distance", ["kl", "kl_positive"])
+def test_divergences_stay_inside_their_arrays(plain_roads: dict[str, Any], distance: Distance) -> None:
+    """What numba compiles asks no array whether it has an entry; Python does. The answers are those of the compiled road."""
+    taken = 0
+    for draw in kl_draws(60, 3, distance=distance, max_n=40):
+        found = plain_roads["entropy.fast"].attempt(draw.scores.requires_grad_(), draw.problem)
+        if found is None:
+            continue
+        found[0].backward(torch.ones_like(found[0]))
+        compiled = solve(draw.scores.detach(), draw.problem)
+        assert torch.allclose(found[0].detach(), compiled.scores, rtol=1e-9, atol=1e-12), draw
+        taken += 1
+    assert taken > 4
+
+
+@pytest.mark.parametrize("distance", ["kl", "squared"])
+def test_class_probabilities_stay_inside_their_arrays(plain_roads: dict[str, Any], distance: Distance) -> None:
+    taken = 0
+    for draw in class_draws(12, 3, distance, max_n=30, most=4):
+        z = draw.z.clone().requires_grad_()
+        found = plain_roads["simplex.fast"].attempt(z, draw.prepared.problem_for(z.shape[1]), kl=distance == "kl")
+        if found is None:
+            continue
+        found[0].square().sum().backward()
+        compiled = draw.prepared.project(draw.z, return_solution=True)
+        assert torch.allclose(found[0].detach(), compiled.scores, rtol=1e-9, atol=1e-12), draw.words
+        taken += 1
+    assert taken > 4
 
 
 def test_one_mathematics(plain: Any) -> None:

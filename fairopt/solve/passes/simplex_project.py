@@ -133,7 +133,7 @@ def simplex_project(
     shift = work[work.shape[0] - K :]
     if not farthest(shift) * real[LIGHT] < TOP:
         return 0
-    kernels.copy(final, shift)
+    kernels.copy(final[:K], shift)
     shifts, totals, sums = np.zeros((J, C)), np.zeros((J, C)), np.zeros(K)
     spread(joint, shift, shifts)
     final[K] = simplex_scores(kl, z, order, bounds, shifts, inverse, y, totals)
