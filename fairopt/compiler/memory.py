@@ -21,7 +21,6 @@ from torch import Tensor
 
 from fairopt.basics.columns import plain_array
 from fairopt.basics.containers import is_wrapped
-from fairopt.compiler.template import is_shipped
 from fairopt.contract.problem import ProjectionProblem
 from fairopt.notions.algebra import Notion
 
@@ -83,20 +82,21 @@ def composition(
     notion: Notion, n: int, sensitive_features: Mapping[str, Any], targets: Any, weights: Any, bounds: Any, settings: Hashable
 ) -> Hashable | None:
     """A key that is the same for two batches only if they compile to the same problem; None where that cannot be told."""
-    if not isinstance(sensitive_features, Mapping) or notion.parameters or not is_shipped(notion):
+    words = notion.signature
+    if words is None or not isinstance(sensitive_features, Mapping):
+        return None
+    facts = [sensitive_features.get(name) for name in notion.attributes]
+    if any(fact is None for fact in facts):
         return None
     targets = targets if notion.needs_targets else None  # otherwise nothing reads them
-    facts = [*(sensitive_features.get(name) for name in notion.attributes), targets, weights, *(bounds or ())]
-    if any(sensitive_features.get(name) is None for name in notion.attributes):
-        return None
-    contents = [_content(fact) for fact in facts]
-    return None if None in contents else (n, repr(notion), settings, bounds is None, *contents)
+    contents = [_content(fact) for fact in (*facts, targets, weights, *(bounds or ()))]
+    return None if None in contents else (n, words, settings, bounds is None, *contents)
 
 
 def _content(fact: Any) -> Hashable | None:
     """The bytes of one column with dtype and shape; a number as it is; None where neither is there."""
-    if fact is None or isinstance(fact, (bool, int, float)):
-        return type(fact).__name__, fact
+    if fact is None or type(fact) in (float, int, bool):
+        return type(fact), fact
     array = plain_array(fact)
     if array is not None:
         return array.dtype.str, array.shape, array.tobytes()

@@ -38,12 +38,10 @@ from fairopt.contract.rows import Rows, shares_of_cells
 from fairopt.contract.workspace import Workspace
 from fairopt.notions.algebra import Notion
 from fairopt.notions.batch import Batch, Recipe
-from fairopt.notions.group_notion import GroupNotion
 
 CODES = 1 << 12  # combinations of codes
 ENTRIES = 1 << 16  # of scales and masks
 NOTIONS, TEMPLATES = 32, 64  # kept: notions with their bounds, and of each the compositions of groups
-SHIPPED = "fairopt.notions."
 UNLIKE = 1e-8  # entries so much smaller than the largest of their row still count in ``duplicates``
 
 
@@ -188,21 +186,8 @@ MEMORY = TemplateMemory()
 
 def key_of(notion: Notion, lb: float | Tensor, ub: float | Tensor, distance: Distance) -> Hashable | None:
     """What a notion between bounds is remembered under; None where its problems have no template."""
-    if isinstance(lb, Tensor) or isinstance(ub, Tensor) or notion.parameters or not is_shipped(notion):
-        return None
-    return repr(notion), repr(lb), repr(ub), distance
-
-
-def is_shipped(notion: Notion) -> bool:
-    """Whether the notion is of ours alone, with plain numbers: its repr says all of it."""
-    return all(
-        isinstance(leaf.notion, GroupNotion) and type(leaf.notion).__module__.startswith(SHIPPED) and _is_plain(leaf.weight)
-        for leaf in notion.leaves()
-    )
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(value, (int, float, np.number))
+    words = None if isinstance(lb, Tensor) or isinstance(ub, Tensor) else notion.signature
+    return None if words is None else (words, repr(lb), repr(ub), distance)
 
 
 def from_template(key: Hashable, batch: Batch) -> tuple[Template, Coded] | None:

@@ -74,6 +74,12 @@ class Notion(ABC):
         """The arguments that are tensors (tolerance, rho, gamma ...), as they were given. Names are fit for ``register_parameter``."""
         return {k: v for k, v in self.arguments.items() if isinstance(v, Tensor)}
 
+    @property
+    def signature(self) -> str | None:
+        """What two notions share only if they ask the same of every batch; None where nothing says it: tensors change, and so may a
+        notion of a user's own."""
+        return None
+
     def leaves(self) -> tuple[Leaf, ...]:
         """The plain notions that this one joins, with their softness."""
         return (Leaf(self),)
@@ -154,6 +160,11 @@ class Joined(Notion):
         for part in self.parts:
             yield from part.constraints(batch)
 
+    @property
+    def signature(self) -> str | None:
+        words = [part.signature for part in self.parts]
+        return None if type(self) is not Joined or None in words else " & ".join(map(str, words))
+
     def __repr__(self) -> str:
         return " & ".join(repr(p) for p in self.parts)
 
@@ -198,6 +209,11 @@ class Softened(Notion):
 
     def constraints(self, batch: Batch) -> Iterator[Constraint]:
         yield from self.notion.constraints(batch)
+
+    @property
+    def signature(self) -> str | None:
+        plain = type(self) is Softened and isinstance(self.weight, (int, float, np.number))
+        return repr(self) if plain and self.notion.signature is not None else None
 
     def __repr__(self) -> str:
         inner = f"({self.notion!r})" if isinstance(self.notion, Joined) else repr(self.notion)

@@ -330,7 +330,7 @@ class Batch:
     def follow(self, recipe: Recipe) -> bool:
         """Make the columns of another batch's ``recipe`` here, for this alone: ``forget`` them before a notion is asked. False where
         targets are not binary. InputErrors as in reading them."""
-        labels: IntArray | None = None
+        labels: tuple[BoolArray, BoolArray] | None = None
         for part in recipe:
             if not isinstance(part, float):
                 if is_soft(self, part):
@@ -338,22 +338,21 @@ class Batch:
                 self._attribute_column(part)
                 continue
             labels = self._zeros_and_ones() if labels is None else labels
-            if labels is None:
+            if labels is None or part not in (0.0, 1.0):
                 return False
-            self.columns.append(Column((labels == part).astype(np.int64), 2, ("", ""), ""))  # nothing asks for its name
+            self.columns.append(Column(labels[int(part)].astype(np.int64), 2, ("", ""), ""))  # nothing asks for its name
         return True
 
-    def _zeros_and_ones(self) -> IntArray | None:
-        """(n,) the targets, where each is 0 or 1. InputErrors as in reading them."""
+    def _zeros_and_ones(self) -> tuple[BoolArray, BoolArray] | None:
+        """(n,) which targets are 0, and which are 1, where there are no others. InputErrors as in reading them."""
         values = plain_array(self._targets_given) if self._pos_label is None else None
         if values is None or values.shape[0] != self.n:
             if self.targets.tensor.requires_grad:
                 return None
             values = self.targets.as_float64
         self.used_targets = True
-        with np.errstate(invalid="ignore"):
-            whole = values.astype(np.int64)
-        return whole if bool(((whole == values) & (whole >> 1 == 0)).all()) else None
+        zeros, ones = values == 0, values == 1
+        return (zeros, ones) if np.count_nonzero(zeros) + np.count_nonzero(ones) == self.n else None
 
     def forget(self) -> None:
         """Let the columns go: events and their batch hold one another, and columns are large."""

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from torch import Tensor
+
 from fairopt.notions.algebra import Notion
 from fairopt.notions.amount import check_at_least
 from fairopt.notions.batch import attribute_words, normal_attribute
 from fairopt.notions.groups import Attribute
+
+SHIPPED = "fairopt.notions."
+LASTING = (str, int, float, tuple, np.generic, type(None))
 
 
 class GroupNotion(Notion):
@@ -25,6 +31,21 @@ class GroupNotion(Notion):
     @property
     def needs_targets(self) -> bool:
         return False
+
+    def __setattr__(self, name: str, value: object) -> None:
+        self.__dict__.pop("_said", None)
+        object.__setattr__(self, name, value)
+
+    @property
+    def signature(self) -> str | None:
+        """As of every notion: kept from batch to batch, until an attribute is set."""
+        said: str | None = self.__dict__.get("_said")
+        if said is None and type(self).__module__.startswith(SHIPPED):
+            arguments = self.arguments.values()
+            said = None if any(isinstance(v, Tensor) for v in arguments) else repr(self)
+            if said is not None and all(isinstance(v, LASTING) for v in arguments):  # others may be changed where they stand
+                self.__dict__["_said"] = said
+        return said
 
     @property
     def words(self) -> str:

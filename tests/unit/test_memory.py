@@ -89,6 +89,15 @@ def test_an_argument_of_the_notion_that_was_changed_counts() -> None:
         assert fo.gaps(fair, notion, sensitive_features={"sex": SEX})["gap"][0] == pytest.approx(tolerance, abs=1e-6)
 
 
+def test_an_argument_of_a_part_that_was_changed_counts() -> None:
+    part = fo.DemographicParity("sex", tolerance=0.05)
+    layer = _layer(part & fo.GroupMeanBound("sex", upper=0.99))
+    for tolerance in (0.05, 0.3, 0.05):
+        part.tolerance = tolerance
+        fair = layer(Z, sensitive_features={"sex": SEX})
+        assert fo.gaps(fair, part, sensitive_features={"sex": SEX})["gap"][0] == pytest.approx(tolerance, abs=1e-6)
+
+
 def test_settings_that_were_changed_count() -> None:
     layer = _layer(fo.DemographicParity("sex", tolerance=0.3))
     assert layer(Z, sensitive_features={"sex": SEX}).max() > 0.6
