@@ -41,12 +41,20 @@ class Measure:
 def measures(sample: Sample) -> list[Measure]:
     """mean_score, selection_rate; with 0/1 targets base_rate, true and false positive rate, accuracy; with others mean_target and
     mean_squared_error; with any mean_residual, the mean of score - target."""
-    everyone, totals = np.ones(sample.positions, dtype=np.bool_), sample.totals
-    found = [Measure("mean_score", sample.summed, everyone, False), Measure("selection_rate", sample.decisions, everyone, True)]
+    everyone = np.ones(sample.positions, dtype=np.bool_)
+    values = sample.values
+    scores = sample.summed if values is None else values
+    found = [Measure("mean_score", scores, everyone, False), Measure("selection_rate", sample.decisions, everyone, True)]
     if sample.targets is None:
         return found
     t, d = sample.targets, sample.decisions
-    residuals, squares = residuals_of(sample.scores, t) if totals is None else (totals.residuals, totals.squares)
+    residuals: Array | Sequence[Fraction]
+    squares: Array | Sequence[Fraction]
+    if values is not None:
+        residuals, squares = residuals_of(values, t)
+    else:
+        assert sample.totals is not None
+        residuals, squares = sample.totals.residuals, sample.totals.squares
     if sample.binary:
         found += [
             Measure("base_rate", t, everyone, True),

@@ -118,7 +118,7 @@ def made_of(
     """The audit of a sample, of rows at hand or of sums over them. ``notes`` come first."""
     reads = [read_constraints(sample, one) for one in notions]
     quantities: dict[str, Values] = {"score": sample.summed, "decision": sample.decisions}
-    scores = intervals.of(sample.scores if sample.totals is None else None, sample.batch)
+    scores = intervals.of(sample.values, sample.batch)
     estimators = {"score": scores, "decision": intervals.of(sample.decisions, sample.batch)}
     gaps = gap_table(
         [

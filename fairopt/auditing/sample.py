@@ -61,12 +61,14 @@ class Groups:
 @dataclass(frozen=True, eq=False)
 class Totals:
     """Samples that lie elsewhere, of which each position stands for many: exact sums (P,) over those, of scores and of what the group
-    tables say of them. binary: whether all targets are 0 or 1; residuals, squares: of score - target, where there are targets."""
+    tables say of them. binary: whether all targets are 0 or 1; residuals, squares: of score - target, where there are targets; unit:
+    all scores lie in [0, 1], and the sum of each position is that of its own samples."""
 
     scores: Sequence[Fraction]
     residuals: Sequence[Fraction]
     squares: Sequence[Fraction]
     binary: bool
+    unit: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +109,17 @@ class Sample:
     def summed(self) -> Array | Sequence[Fraction]:
         """The scores, or their sums over each position."""
         return self.scores if self.totals is None else self.totals.scores
+
+    @property
+    def values(self) -> Array | None:
+        """The scores; where positions stand for many samples, 0 or 1 where they are that in all of a position, None where sums do not
+        say so: of numbers in [0, 1] they do where they are as small or as large as can be."""
+        if self.totals is None:
+            return self.scores
+        sums, many = self.totals.scores, np.asarray(self.copies).tolist()
+        if not self.totals.unit or any(s not in (0, n) for s, n in zip(sums, many, strict=True)):
+            return None
+        return np.array([float(s != 0) for s in sums])
 
     @property
     def binary(self) -> bool:

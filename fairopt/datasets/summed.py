@@ -149,7 +149,8 @@ def _sample(survey: Survey, positions: Positions, asked: Asked, missing: Missing
         return positions.spread([Fraction(s, 1 << UNIT) for s in sums])
 
     decisions = np.array([key[-1] for key in survey.keys])[positions.owner]
-    totals = Totals(spread(survey.scores), spread(survey.residuals), spread(survey.squares), survey.binary)
+    unit = survey.least >= 0.0 and survey.largest <= 1.0 and len(positions.copies) == len(survey.keys)
+    totals = Totals(spread(survey.scores), spread(survey.residuals), spread(survey.squares), survey.binary, unit)
     given = asked.wanted.decision is not None
     return Sample(
         np.zeros(0), decisions, positions.targets, None if given else float(asked.threshold), "float64", positions.features, {}, missing,

@@ -1,11 +1,13 @@
 """Data sets in files: what ``fairopt project`` costs beside reading and writing the same files, and on the American Community Survey.
 
     python tests/bench/shards.py made --rows 10000000 --shards 20
+    python tests/bench/shards.py killed --rows 10000000 --shards 20
     python tests/bench/shards.py acs acs_income_2018_35states_rac5_mar2.csv.gz
     python tests/bench/shards.py passes
 
 ``made`` writes Parquet files of drawn people, copies them with pyarrow row group by row group (read, append a column, write), projects and
-audits them in processes of their own: seconds, processor seconds and the largest resident set of each. ``acs`` scores 898,610 people with a
+audits them in processes of their own: seconds, processor seconds and the largest resident set of each. ``killed`` ends such a run by
+``kill -9`` at random moments, ``--kills`` of them, and calls it again until it is done. ``acs`` scores 898,610 people with a
 logistic regression on four columns and projects over 35 states x 5 races, from Parquet and from CSV, with the seconds of each stage.
 ``passes`` counts those that 300 drawn problems of 20,000 rows take until the scores are proved. Folders go to ``--folder``, else to a
 temporary one.
@@ -14,9 +16,11 @@ temporary one.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -115,6 +119,45 @@ def made(rows: int, shards: int, folder: Path) -> None:
     print(f"audited by fairopt    {seconds:8.1f} s  {busy:8.1f} s of processor  {most:8.0f} MiB: {output.splitlines()[0]}")
 
 
+def killed(rows: int, shards: int, folder: Path, kills: int) -> None:
+    """The same run killed ``kills`` times at random moments and called again each time: what is there after each, and at the end."""
+    source = folder / f"made-{rows}-{shards}"
+    if not source.exists():
+        make(source, rows, shards)
+    tag = os.getpid()
+    whole, out = folder / f"whole-{tag}", folder / f"killed-{tag}"
+    _, seconds, _, _ = run(PROJECT, str(source), str(whole))
+    expected = digests(whole)
+    print(f"{rows:,} rows in {shards} files: {seconds:.1f} s without a kill, {len(expected)} files", flush=True)
+    rng = np.random.default_rng(tag)
+    done = 0
+    while done < kills:
+        child = subprocess.Popen([sys.executable, "-c", PROJECT, str(source), str(out)], stdout=subprocess.DEVNULL)
+        time.sleep(float(rng.uniform(0.02, 0.4)) * seconds)
+        if child.poll() is not None:  # it came to its end before: once more from the beginning
+            assert digests(out) == expected
+            shutil.rmtree(out)
+            continue
+        child.kill()
+        child.wait()
+        done += 1
+        there = digests(out) if out.exists() else {}
+        wrong = [name for name, digest in there.items() if expected.get(name) != digest]
+        print(f"  kill {done}: {len(there)} files in their place, {len(wrong)} of them other than without a kill {wrong[:3]}", flush=True)
+    run(PROJECT, str(source), str(out))
+    print("called once more: the same files, byte for byte" if digests(out) == expected else "called once more: OTHER FILES")
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Name -> digest of the files that are there under their own names."""
+    found = {}
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts):
+            with file.open("rb") as opened:
+                found[str(file.relative_to(folder))] = hashlib.file_digest(opened, "sha256").hexdigest()
+    return found
+
+
 def acs(file: Path, folder: Path) -> None:
     import pandas as pd
     from sklearn.linear_model import LogisticRegression
@@ -193,16 +236,19 @@ def passes(folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["made", "acs", "passes"])
+    parser.add_argument("what", choices=["made", "killed", "acs", "passes"])
     parser.add_argument("file", nargs="?", type=Path)
     parser.add_argument("--rows", type=int, default=10**7)
     parser.add_argument("--shards", type=int, default=20)
+    parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--folder", type=Path)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = asked.folder or Path(temporary)
         if asked.what == "made":
             made(asked.rows, asked.shards, folder)
+        elif asked.what == "killed":
+            killed(asked.rows, asked.shards, folder, asked.kills)
         elif asked.what == "passes":
             passes(folder)
         elif asked.file is None:

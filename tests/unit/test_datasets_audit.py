@@ -97,6 +97,34 @@ def test_sums_give_the_figures_of_all_rows(case: str, kind: str, tmp_path: Path,
     assert str(by_sums).splitlines()[0] == "audit of 900 samples"
 
 
+@pytest.mark.parametrize("case", ["parity", "strata", "odds"])
+def test_scores_that_are_rates_have_their_intervals_on_both_roads(case: str, tmp_path: Path) -> None:
+    """Scores of 0 and 1 are counts: the sums tell them, but where a group's decisions are others than its scores."""
+    make, kw = CASES[case]
+    frame = people(900)
+    frame["p"] = (frame.p > 0.5).astype(float)
+    source = write(frame, tmp_path / "in", [100, 633], "parquet")
+    by_sums, by_rows = (fo.audit_dataset(source, make(), score="p", draws=200, rows_at_once=limit, **kw) for limit in (899, 900))
+    assert figures(by_sums) == figures(by_rows)
+    told = [[row for row in found.to_dict()["tables"]["gaps"] if row["quantity"] == "score"] for found in (by_sums, by_rows)]
+    if case == "strata":  # decisions of their own
+        assert {row["interval"] for row in told[0]} == {BY_SUMS}
+    else:
+        assert told[0] == told[1]
+        assert {row["interval"] for row in told[0]} == {ADDED}
+
+
+@pytest.mark.parametrize(
+    ("scores", "interval"), [((1.0, 1.0), ADDED), ((1.5, 0.5), BY_SUMS), ((0.75, 0.75), BY_SUMS), ((0.5, 0.5), BY_SUMS)]
+)
+def test_sums_that_could_be_those_of_rates_are_none(scores: tuple[float, float], interval: str, tmp_path: Path) -> None:
+    """1.5 and 0.5 have the sum of two ones, 0.5 and 0.5 that of 1 and 0; each group has the decision 1 alone."""
+    frame = pd.DataFrame({"g": ["a", "a", "b", "b"] * 20, "p": [*scores, 1.0, 1.0] * 20})
+    frame.to_parquet(tmp_path / "in.parquet")
+    found = fo.audit_dataset(tmp_path / "in.parquet", fo.DemographicParity("g", tolerance=0.9), score="p", rows_at_once=0)
+    assert [row["interval"] for row in found.to_dict()["tables"]["gaps"]] == [interval, ADDED]
+
+
 def test_all_rows_are_those_of_the_function(tmp_path: Path) -> None:
     frame, notion = people(300), fo.EqualizedOdds(("race", "sex"), tolerance=0.03)
     source = write(frame, tmp_path / "in", [100], "csv")
