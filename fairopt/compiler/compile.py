@@ -32,7 +32,11 @@ from fairopt.notions.groups import Missing, Vocabulary, declare
 
 ULP = 2.0**-7  # relative, of the coarsest dtype
 OnMissing = Literal["drop", "warn", "raise"]
-CHOICES = {"missing_group": ("error", "own"), "on_missing": ("drop", "warn", "raise"), "on_infeasible": ("raise", "closest", "passthrough")}
+CHOICES: dict[str, tuple[str, ...]] = {
+    "missing_group": ("error", "own"),
+    "on_missing": ("drop", "warn", "raise"),
+    "on_infeasible": ("raise", "closest", "passthrough"),
+}
 
 
 @dataclass(frozen=True, eq=False)

@@ -95,7 +95,7 @@ def composition(
 
 def _content(fact: Any) -> Hashable | None:
     """The bytes of one column with dtype and shape; a number as it is; None where neither is there."""
-    if fact is None or type(fact) in (float, int, bool):
+    if fact is None or isinstance(fact, (bool, int, float)):
         return type(fact), fact
     array = plain_array(fact)
     if array is not None:

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from fairopt.basics.errors import InputError
+from fairopt.compiler.compile import CHOICES as OF_COMPILING
 from fairopt.compiler.facts import read_bounds, read_distance
 from fairopt.contract.problem import Distance
 from fairopt.layer.classes import refuse_unless_raised
@@ -19,9 +20,7 @@ Space = Literal["value", "probability", "logit"]
 CHOICES: dict[str, tuple[str, ...]] = {
     "space": ("value", "probability", "logit"),
     "gradient": ("implicit", "native"),
-    "missing_group": ("error", "own"),
-    "on_missing": ("drop", "warn", "raise"),
-    "on_infeasible": ("raise", "closest", "passthrough"),
+    **OF_COMPILING,
 }
 
 

@@ -16,7 +16,6 @@ temporary one.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import resource
@@ -150,11 +149,12 @@ def killed(rows: int, shards: int, folder: Path, kills: int) -> None:
 
 def digests(folder: Path) -> dict[str, str]:
     """Name -> digest of the files that are there under their own names."""
+    from fairopt.datasets.survey import file_digest
+
     found = {}
     for file in sorted(folder.rglob("*")):
         if file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts):
-            with file.open("rb") as opened:
-                found[str(file.relative_to(folder))] = hashlib.file_digest(opened, "sha256").hexdigest()
+            found[str(file.relative_to(folder))] = file_digest(file)
     return found
 
 
